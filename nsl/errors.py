@@ -1,0 +1,21 @@
+"""What goes wrong with a user's input, each kind told in one sentence: what, the value seen, the remedy."""
+
+
+class NslError(Exception):
+    """Base of every error a user can mend; the command line exits with 2, the app shows the sentence."""
+
+
+class SlideError(NslError):
+    """An image cannot be opened, read or tiled."""
+
+
+class ScaleError(NslError):
+    """Micrometres per pixel, or a length in micrometres, is missing or impossible."""
+
+
+class SpotsError(NslError):
+    """Measured expression, spot positions or a manifest cannot be used."""
+
+
+class WeightsError(NslError):
+    """A weights folder, or a gene asked of it, cannot be used."""
