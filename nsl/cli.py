@@ -1,0 +1,199 @@
+"""The command line: predict, train, info.
+
+Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 the input is wrong.
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from nsl import __version__
+from nsl.errors import NslError
+
+# torch and numba take seconds to import, so every command imports what it needs when it runs.
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise NslError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = _parser().parse_args(argv)
+        args.command_line = shlex.join(["python", "-m", "nsl", *argv])
+        return args.run(args)
+    except NslError as error:
+        if "--debug" in argv:
+            raise
+        print(f"nsl: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nsl", description="Expression maps from the colour of routine H&E. Research use only.")
+    parser.add_argument("--version", action="version", version=f"nsl {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_predict(commands)
+    _add_train(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_predict(commands) -> None:
+    parser = commands.add_parser("predict", help="predict expression tile by tile", description=_predict.__doc__)
+    parser.add_argument("slides", nargs="+", type=Path, metavar="SLIDE", help="image or whole-slide file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
+    parser.add_argument("--weights", metavar="FOLDER", help="weights folder (default: embedded HER2+ breast)")
+    parser.add_argument("--genes", metavar="A,B", help="only these genes (default: all)")
+    parser.add_argument("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
+    parser.add_argument("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
+    parser.add_argument("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
+    parser.add_argument("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
+    parser.add_argument("--format", default="csv", metavar="csv,h5ad", help="what to write (default: csv)")
+    parser.add_argument("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=_predict)
+
+
+def _add_train(commands) -> None:
+    parser = commands.add_parser("train", help="fit weights on measured sections", description=_train.__doc__)
+    parser.add_argument("manifest", type=Path, help="CSV: section,patient,image,mpp,spots,counts")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights folder to write")
+    parser.add_argument("--name", help="name of the weights (default: the folder's)")
+    parser.add_argument("--source", default="not stated", help="where the data is published, for the model card")
+    parser.add_argument("--licence", default="not stated", help="licence of the data, for the model card")
+    parser.add_argument("--genes", metavar="A,B", help="fit these genes (default: by --min-detected)")
+    parser.add_argument("--min-detected", type=float, default=0.1, metavar="F", help="share of every patient's spots")
+    parser.add_argument("--tile-um", type=float, default=150.0, metavar="F", help="window around a spot in µm")
+    parser.add_argument("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=_train)
+
+
+def _add_info(commands) -> None:
+    parser = commands.add_parser("info", help="tell what a slide file is", description=_info.__doc__)
+    parser.add_argument("slide", type=Path, metavar="SLIDE")
+    parser.add_argument("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=_info)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    """Write one result a slide into DIR, named after the slide, with its provenance beside it."""
+    from nsl.export import FORMATS
+    from nsl.weights import load_weights
+
+    formats = args.format.split(",")
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise NslError(f"there is no format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
+    stems = [slide.stem for slide in args.slides]
+    repeated = [stem for stem in stems if stems.count(stem) > 1]
+    if repeated:
+        raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
+    weights = load_weights(args.weights)
+    genes = weights.require_genes(_names(args.genes)) if args.genes else None
+    failures = []
+    for path in args.slides:
+        try:
+            _predict_one(path, weights, genes, formats, args)
+        except NslError as error:
+            if len(args.slides) == 1 or args.debug:
+                raise
+            failures.append((path.name, str(error)))
+            print(f"nsl: error: {path.name}: {error}", file=sys.stderr)
+    if failures:
+        args.out.mkdir(parents=True, exist_ok=True)
+        with (args.out / "failures.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("slide", "error"), *failures])
+    return 0 if not failures else 1 if len(failures) < len(args.slides) else 2
+
+
+def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
+    from nsl.export import FORMATS
+    from nsl.prediction import MIN_TISSUE, predict
+    from nsl.slide import open_slide
+
+    start = time.perf_counter()
+    with open_slide(path, args.mpp) as slide:
+        result = predict(
+            slide,
+            weights,
+            tile_um=args.tile_um,
+            stride_um=args.stride_um,
+            analysis_mpp=args.analysis_mpp,
+            genes=genes,
+            min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
+        )
+        for notice in slide.notices:
+            print(f"nsl: note: {notice}", file=sys.stderr)
+    for name in formats:
+        options = {"header_comments": args.header_comments} if name == "csv" else {}
+        FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
+    print(
+        f"{path.name}: {result.n_obs:,} tiles of {result.uns['nsl']['tile_um']:g} µm, {result.n_vars:,} genes, "
+        f"{time.perf_counter() - start:.1f} s → {args.out / path.stem}.{formats[0]}"
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Fit the 11 weights of every gene on all sections of a manifest and write a weights folder."""
+    from nsl.train import train
+    from nsl.weights import save_weights
+
+    weights = train(
+        args.manifest,
+        name=args.name or args.out.name,
+        source=args.source,
+        licence=args.licence,
+        min_detected=args.min_detected,
+        genes=_names(args.genes) if args.genes else None,
+        tile_um=args.tile_um,
+        analysis_mpp=args.analysis_mpp,
+        seed=args.seed,
+        command=args.command_line,
+        progress=_progress_on_terminal,
+    )
+    save_weights(weights, args.out)
+    data = weights.config["training_data"]
+    print(f"{len(weights.genes):,} genes from {data['spots']:,} spots of {data['patients']} patients → {args.out}")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    """Print size, scale, levels and checksum of a slide."""
+    from nsl.slide import open_slide
+
+    with open_slide(args.slide, args.mpp) as slide:
+        width, height = slide.size
+        print(f"format   {slide.format}")
+        print(f"size     {width:,} × {height:,} px")
+        if slide.mpp:
+            print(f"scale    {slide.mpp:.4g} µm/px")
+            print(f"extent   {width * slide.mpp / 1000:.2f} × {height * slide.mpp / 1000:.2f} mm")
+        else:
+            print("scale    unknown; give --mpp (0.25 for a 40× scan, 0.5 for 20×)")
+        print(f"levels   {', '.join(f'1:{level:.4g}' for level in slide.levels)}")
+        print(f"sha256   {slide.sha256}")
+        for notice in slide.notices:
+            print(f"note     {notice}")
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _progress_on_terminal(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else "\r"
+        print(f"fitting {done / total:4.0%}", end=end, file=sys.stderr, flush=True)

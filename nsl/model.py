@@ -1,0 +1,103 @@
+"""Neural Stain Learning: gene expression from stain absorption, 11 weights per gene.
+
+Dawood, Branson, Rajpoot, Minhas 2021, "All You Need is Color: Image based Spatial Gene Expression Prediction
+using Neural Stain Learning", arXiv:2108.10446. For a pixel of optical density od, gene g has
+
+    c_s(od) = relu(od · D_g[:, s] + o_g[s])              s = hematoxylin-like, eosin-like
+    y_g     = b_g + Σ_s w_g[s] · mean over pixels of c_s(od)
+
+The abstract gives the number of weights and the learned stain deconvolution matrix, not the layers; the
+reading above is ours.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nsl.histogram import ColorCounts
+from nsl.stains import HED_VECTORS
+
+# Genes handled at once when colours meet genes: bounds a table of colours × 4 × genes to some tens of MB.
+GENES_AT_ONCE = 512
+
+
+class NeuralStain(nn.Module):
+    """The model of G genes, each with 11 weights of its own.
+
+    A new model unmixes hematoxylin and eosin as Ruifrok and Johnston did and predicts next to nothing: `effect`
+    starts from small noise of `generator`, offsets and intercepts from 0.
+
+    Parameters
+    ----------
+    genes : names, in the order of every array the model takes or returns.
+    generator : source of the noise; torch's default if not given.
+    """
+
+    shapes = {"deconvolution": (3, 2), "offset": (2,), "effect": (2,), "intercept": ()}  # noqa: RUF012
+    """Shape of each weight for one gene."""
+    trainable_per_gene = sum(math.prod(shape) for shape in shapes.values())
+
+    def __init__(self, genes: Sequence[str], generator: torch.Generator | None = None):
+        super().__init__()
+        self.genes = list(genes)
+        start = {name: torch.zeros(len(self.genes), *shape) for name, shape in self.shapes.items()}
+        start["deconvolution"] += torch.from_numpy(np.linalg.inv(HED_VECTORS)[:, :2]).float()
+        start["effect"] += 0.01 * torch.randn(start["effect"].shape, generator=generator)
+        for name, value in start.items():
+            self.register_parameter(name, nn.Parameter(value))
+
+    def forward(self, od: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Expression of N tiles from the optical densities of their pixels: the definition.
+
+        od is (N, P, 3); weight (N, P), 0 for pixels to leave out, 1 each if not given; the result (N, G).
+        Takes N · P · G · 8 bytes on the way.
+        """
+        unmixed = torch.einsum("npc,gcs->npgs", od, self.deconvolution) + self.offset
+        weight = torch.ones_like(od[..., 0]) if weight is None else weight
+        weight = weight / weight.sum(dim=1, keepdim=True)
+        concentration = torch.einsum("np,npgs->ngs", weight, unmixed.relu())
+        return self.intercept + (concentration * self.effect).sum(dim=-1)
+
+    def respond(self, od: Tensor) -> Tensor:
+        """Response to K colours (K, 3) of each gene, without the intercept: (K, G)."""
+        concentration = torch.einsum("kc,gcs->kgs", od, self.deconvolution) + self.offset
+        return (concentration.relu() * self.effect).sum(dim=-1)
+
+    def respond_gradient(self, od: Tensor) -> Tensor:
+        """Gradient of `respond` with respect to the optical density: (K, G, 3)."""
+        return self._linear_pieces(od)[:, 1:].transpose(1, 2)
+
+    def from_counts(self, colors: ColorCounts) -> Tensor:
+        """Expression of T tiles from their colour counts: (T, G).
+
+        Each colour bin answers with the linear piece that is active at its mean, so only bins that a relu's
+        kink cuts through are approximated. A tile without a counted pixel gets NaN.
+        """
+        moments = torch.from_numpy(colors.moments).flatten(1)
+        pieces = self._linear_pieces(torch.from_numpy(colors.palette_od)).flatten(0, 1)
+        return self.intercept + moments @ pieces / torch.from_numpy(colors.pixels)[:, None]
+
+    def stain_vectors(self) -> Tensor:
+        """Learned stain vectors (G, 2, 3): the rows of the pseudo-inverse of D, scaled to unit length."""
+        return nn.functional.normalize(torch.linalg.pinv(self.deconvolution), dim=-1)
+
+    def select(self, genes: Sequence[str]) -> "NeuralStain":
+        """A model of some of the genes, in the order given, with weights of its own."""
+        index = [self.genes.index(gene) for gene in genes]
+        chosen = NeuralStain(genes)
+        with torch.no_grad():
+            for name, parameter in chosen.named_parameters():
+                parameter.copy_(getattr(self, name)[index])
+        return chosen
+
+    def _linear_pieces(self, od: Tensor) -> Tensor:
+        """Per colour, the constant and the gradient of the active piece of the response: (K, 4, G)."""
+        affine = torch.cat([self.offset[:, None], self.deconvolution], dim=1)  # (G, 4, 2)
+        pieces = (affine * self.effect[:, None]).permute(2, 1, 0)  # (2, 4, G)
+        with torch.no_grad():
+            unmixed = torch.einsum("kc,gcs->skg", od, self.deconvolution) + self.offset.T[:, None]
+            active = (unmixed > 0).to(od.dtype)  # (2, K, G)
+        return active[0, :, None] * pieces[0] + active[1, :, None] * pieces[1]

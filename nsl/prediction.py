@@ -1,0 +1,198 @@
+"""Slide and weights in, AnnData of predicted expression out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import anndata
+import numpy as np
+import pandas as pd
+import torch
+
+from nsl import __version__
+from nsl.errors import ScaleError, SlideError
+from nsl.histogram import count_colors
+from nsl.model import NeuralStain
+from nsl.slide import Slide
+from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point
+from nsl.tiles import TileGrid, pixel_bounds, tile_grid, tissue_fraction
+from nsl.weights import Weights
+
+MIN_TISSUE = 0.3
+THUMBNAIL_PX = 1024
+# Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
+_BAND_PIXELS = 4_000_000
+# Counted at once: bounds a table of tiles × colours to about a hundred MB.
+_TILES_AT_ONCE = 1024
+
+
+def predict(
+    slide: Slide,
+    weights: Weights,
+    *,
+    tile_um: float | None = None,
+    stride_um: float | None = None,
+    analysis_mpp: float | None = None,
+    genes: Sequence[str] | None = None,
+    min_tissue: float = MIN_TISSUE,
+    progress: Callable[[int, int], None] | None = None,
+) -> anndata.AnnData:
+    """Predict gene expression tile by tile.
+
+    Parameters
+    ----------
+    slide : an open slide with known µm/px.
+    weights : what to predict with.
+    tile_um : side of a tile; the window the weights were trained with if not given.
+    stride_um : step between tiles; `tile_um` if not given.
+    analysis_mpp : µm/px the slide is read at, the weights' own if not given; a slide that is coarser is read
+        as it is.
+    genes : which to predict; all if not given.
+    min_tissue : least share of tissue a tile must have, 0 to 1.
+    progress : called with tiles looked at and tiles in all; what it raises ends the run.
+
+    Returns
+    -------
+    AnnData of tissue tiles × genes; X is float32 in the units of the training data.
+
+    Raises
+    ------
+    ScaleError : µm/px or a length is missing or impossible.
+    SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
+    WeightsError : a gene the weights do not hold.
+    """
+    genes = weights.genes if genes is None else weights.require_genes(genes)
+    model = weights.model if genes == weights.genes else weights.model.select(genes)
+    tile_um = weights.config["tile_um"] if tile_um is None else tile_um
+    mpp = _analysis_mpp(slide, weights.config["analysis_mpp"] if analysis_mpp is None else analysis_mpp)
+    if not 0 <= min_tissue <= 1:
+        raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
+    grid = tile_grid(slide, tile_um, stride_um)
+    thumbnail = slide.thumbnail(THUMBNAIL_PX)
+    white_point = estimate_white_point(thumbnail)
+    bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, progress))
+    tissue = np.concatenate([band.tissue for band in bands])
+    keep = tissue >= min_tissue
+    if not keep.any():
+        raise SlideError(
+            f"no tile is at least {min_tissue:.0%} tissue (the fullest has {tissue.max():.0%}); check that the image "
+            "is a stained section on a bright background, or lower the least share of tissue"
+        )
+    result = anndata.AnnData(
+        X=np.concatenate([band.expression for band in bands]),
+        obs=_tile_table(grid[keep], tissue[keep]),
+        var=pd.DataFrame(index=pd.Index(genes)),
+        obsm={"spatial": grid[keep].centers_px},
+    )
+    result.uns["spatial"] = {"slide": _squidpy_image(slide, thumbnail, tile_um)}
+    result.uns["nsl"] = {
+        "weights_id": weights.name,
+        "weights_revision": weights.source,
+        "weights_sha256": weights.sha256,
+        "slide_sha256": slide.sha256,
+        "units": weights.config["units"],
+        "white_point": white_point.rgb,
+        "white_point_source": white_point.source,
+        "mpp": slide.mpp,
+        "tile_um": grid.tile_um,
+        "stride_um": grid.stride_um,
+        "analysis_mpp": mpp,
+        "min_tissue": min_tissue,
+        **_stain_report(bands, weights.config["stains"]),
+        "version": __version__,
+    }
+    return result
+
+
+@dataclass(frozen=True)
+class _Band:
+    tissue: np.ndarray  # (tiles looked at,)
+    expression: np.ndarray  # (tiles kept, genes)
+    palette_od: np.ndarray  # (colours, 3)
+    palette_pixels: np.ndarray  # (colours,)
+
+
+def _predict_bands(
+    slide: Slide,
+    grid: TileGrid,
+    model: NeuralStain,
+    white_point: WhitePoint,
+    mpp: float,
+    min_tissue: float,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[_Band]:
+    for tiles in _bands(grid, mpp):
+        image, bounds = _read_tiles(slide, grid[tiles], mpp)
+        tissue = tissue_fraction(image, bounds, white_point.rgb)
+        colors = count_colors(image, bounds[tissue >= min_tissue], white_point.rgb)
+        with torch.inference_mode():
+            expression = model.from_counts(colors).numpy()
+        yield _Band(tissue, expression, colors.palette_od, colors.counts.sum(axis=0))
+        if progress:
+            progress(tiles.stop, len(grid))
+
+
+def _bands(grid: TileGrid, mpp: float) -> Iterator[slice]:
+    """Whole rows of tiles, as many at once as memory allows."""
+    columns = int(grid.array_col.max()) + 1
+    pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
+    rows = min(_BAND_PIXELS / pixels_per_row, _TILES_AT_ONCE / columns)
+    step = max(int(rows), 1) * columns
+    for start in range(0, len(grid), step):
+        yield slice(start, min(start + step, len(grid)))
+
+
+def _read_tiles(slide: Slide, tiles: TileGrid, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+    """The strip of the slide that holds the tiles, at `mpp`, and the tiles' pixel bounds in it.
+
+    Strips start on whole pixels of the slide as a whole, so a tile's pixels do not depend on the strip.
+    """
+    scale = mpp / slide.mpp
+    width, height = (int(side / scale + 1e-6) for side in slide.size)
+    bounds = pixel_bounds(tiles.centers_px, tiles.tile_um, slide.mpp, mpp)
+    top, bottom = bounds[:, 1].min(), min(bounds[:, 3].max(), height)
+    image = slide.read(0, top * scale, width * scale, (bottom - top) * scale, mpp)
+    return image, bounds - [0, top, 0, top]
+
+
+def _analysis_mpp(slide: Slide, wished: float) -> float:
+    if not (np.isfinite(wished) and wished > 0):
+        raise ScaleError(f"the analysis resolution must be a positive number of µm/px, got {wished:g}; 3 is usual")
+    return max(float(wished), slide.require_mpp())
+
+
+def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
+    x_um, y_um = grid.centers_um.T
+    return pd.DataFrame(
+        {
+            "array_row": grid.array_row,
+            "array_col": grid.array_col,
+            "x_um": x_um,
+            "y_um": y_um,
+            "tissue_fraction": tissue,
+        },
+        index=[f"r{row}c{column}" for row, column in zip(grid.array_row, grid.array_col, strict=True)],
+    )
+
+
+def _squidpy_image(slide: Slide, thumbnail: np.ndarray, tile_um: float) -> dict:
+    """The entry of uns["spatial"] that scanpy and squidpy draw from; they look for the key "hires"."""
+    return {
+        "images": {"hires": thumbnail},
+        "scalefactors": {
+            "tissue_hires_scalef": thumbnail.shape[1] / slide.size[0],
+            "spot_diameter_fullres": tile_um / slide.mpp,
+        },
+    }
+
+
+def _stain_report(bands: Sequence[_Band], training: dict) -> dict:
+    """The slide's own stain vectors, and the larger of their angles to the training mean over its spread.
+
+    Both are NaN where too little is stained to tell.
+    """
+    colors = np.concatenate([band.palette_od for band in bands])
+    vectors = estimate_stain_vectors(colors, np.concatenate([band.palette_pixels for band in bands]))
+    if vectors is None:
+        return {"slide_stain_vectors": np.full((2, 3), np.nan), "stain_distance": np.nan}
+    angles = angle_degrees(vectors, np.array(training["reference"]))
+    return {"slide_stain_vectors": vectors, "stain_distance": float((angles / training["spread_degrees"]).max())}

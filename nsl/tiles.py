@@ -1,0 +1,121 @@
+"""The tile grid over a slide, and how much of each tile is tissue."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nsl.errors import ScaleError, SlideError
+from nsl.parallel import kernel, over_rows
+from nsl.slide import Slide
+from nsl.stains import TISSUE_OD, od_table
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Square tiles on a slide, in reading order; only whole tiles, so the last strip may stay bare."""
+
+    tile_um: float
+    stride_um: float
+    mpp: float
+    """µm per level-0 pixel of the slide."""
+    array_row: np.ndarray
+    """(T,) int, row of each tile in the grid."""
+    array_col: np.ndarray
+    """(T,) int, column of each tile in the grid."""
+
+    def __len__(self) -> int:
+        return len(self.array_row)
+
+    def __getitem__(self, keep: np.ndarray) -> "TileGrid":
+        """The tiles picked by a boolean mask, an index array or a slice."""
+        return TileGrid(self.tile_um, self.stride_um, self.mpp, self.array_row[keep], self.array_col[keep])
+
+    @property
+    def centers_um(self) -> np.ndarray:
+        """(T, 2) float64 x, y of the tile centres in µm from the slide's top left."""
+        corner = np.stack([self.array_col, self.array_row], axis=1) * self.stride_um
+        return corner + self.tile_um / 2
+
+    @property
+    def centers_px(self) -> np.ndarray:
+        """(T, 2) float64 x, y of the tile centres in level-0 pixels."""
+        return self.centers_um / self.mpp
+
+
+def tile_grid(slide: Slide, tile_um: float, stride_um: float | None = None) -> TileGrid:
+    """Tiles of `tile_um` every `stride_um` (side by side if not given) that fit wholly on the slide.
+
+    Raises
+    ------
+    ScaleError : the slide's µm/px is unknown, or a length is not a positive number of µm.
+    SlideError : the slide is smaller than one tile.
+    """
+    mpp = slide.require_mpp()
+    stride_um = tile_um if stride_um is None else stride_um
+    for name, length in (("tile", tile_um), ("step between tiles", stride_um)):
+        if not (math.isfinite(length) and length > 0):
+            raise ScaleError(f"the {name} must be a positive number of µm, got {length:g}; 150 is usual")
+    width_um, height_um = (side * mpp for side in slide.size)
+    if min(width_um, height_um) < tile_um:
+        raise SlideError(
+            f"the image is {width_um:.0f} × {height_um:.0f} µm, smaller than one tile of {tile_um:g} µm; "
+            "check its µm/px or ask for smaller tiles"
+        )
+    columns = 1 + math.floor((width_um - tile_um) / stride_um)
+    rows = 1 + math.floor((height_um - tile_um) / stride_um)
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return TileGrid(float(tile_um), float(stride_um), mpp, row, column)
+
+
+def pixel_bounds(centers_px: np.ndarray, window_um: float, slide_mpp: float, image_mpp: float) -> np.ndarray:
+    """Pixels of a slide's image whose centres lie in square windows.
+
+    Parameters
+    ----------
+    centers_px : (T, 2) x, y of the window centres in level-0 pixels.
+    window_um : side of the windows.
+    slide_mpp, image_mpp : µm/px of level 0 and of the image the bounds are for.
+
+    Returns
+    -------
+    (T, 4) int64 x0, y0, x1, y1, half open. Adjoining windows share no pixel and leave none out. Bounds
+    of a window that reaches over the edge reach over it too.
+    """
+    center = np.asarray(centers_px, float) * slide_mpp / image_mpp
+    half = window_um / image_mpp / 2
+    # Rounding to a billionth keeps windows that share an edge from disagreeing about it.
+    low, high = (np.ceil(np.round(edge - 0.5, 9)) for edge in (center - half, center + half))
+    return np.concatenate([low, high], axis=1).astype(np.int64)
+
+
+def tissue_fraction(image: np.ndarray, bounds: np.ndarray, white_point: np.ndarray) -> np.ndarray:
+    """Share of each window that is tissue: a mean optical density over 0.10, and not pure black padding.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB.
+    bounds : (T, 4) from `pixel_bounds`; what lies outside the image counts as not tissue.
+    white_point : (3,) intensity of the background.
+
+    Returns
+    -------
+    (T,) float32 between 0 and 1.
+    """
+    fraction = np.zeros(len(bounds), np.float32)
+    over_rows(_tissue_fraction, len(bounds), image, bounds, od_table(white_point), 3 * TISSUE_OD, fraction)
+    return fraction
+
+
+@kernel
+def _tissue_fraction(start, stop, image, bounds, table, threshold, fraction):
+    height, width = image.shape[:2]
+    for t in range(start, stop):
+        x0, y0, x1, y1 = bounds[t]
+        tissue = 0
+        for y in range(max(y0, 0), min(y1, height)):
+            for x in range(max(x0, 0), min(x1, width)):
+                r, g, b = image[y, x]
+                if r | g | b:
+                    tissue += table[0, r] + table[1, g] + table[2, b] > threshold
+        fraction[t] = tissue / max((x1 - x0) * (y1 - y0), 1)
