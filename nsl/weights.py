@@ -1,4 +1,9 @@
-"""A weights folder: config.json, model.safetensors and a model card; nothing in it can run code."""
+"""A weights folder: config.json, model.safetensors and a model card; nothing in it can run code.
+
+torch is imported only where tensors are: the app shows which weights are in use before it is needed.
+"""
+
+from __future__ import annotations
 
 import difflib
 import hashlib
@@ -7,14 +12,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
-from nsl.model import NeuralStain
+
+if TYPE_CHECKING:
+    import torch
+
+    from nsl.model import NeuralStain
 
 SCHEMA_VERSION = 1
 CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
@@ -67,10 +72,10 @@ def load_weights(source: str | os.PathLike | None = None) -> Weights:
     WeightsError : the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong
         shape or type, or holds a value that is not finite, or genes repeat or differ between the files.
     """
+    from nsl.model import NeuralStain
+
+    config = load_config(source)
     folder = embedded_folder() if source is None else Path(source)
-    if not folder.is_dir():
-        raise WeightsError(f"there is no weights folder {folder}; give a folder that holds {CONFIG} and {MODEL}")
-    config = _read_config(folder / CONFIG)
     tensors = _read_tensors(folder / MODEL)
     model = NeuralStain(config["genes"])
     for name, parameter in model.named_parameters():
@@ -80,8 +85,18 @@ def load_weights(source: str | os.PathLike | None = None) -> Weights:
     return Weights(model.requires_grad_(False), config, "embedded" if source is None else folder.name, digest)
 
 
+def load_config(source: str | os.PathLike | None = None) -> dict:
+    """What config.json of the weights says, checked; WeightsError where it is missing or wrong."""
+    folder = embedded_folder() if source is None else Path(source)
+    if not folder.is_dir():
+        raise WeightsError(f"there is no weights folder {folder}; give a folder that holds {CONFIG} and {MODEL}")
+    return _read_config(folder / CONFIG)
+
+
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     """Write a weights folder that `load_weights` reads back; made if missing, its three files replaced."""
+    from safetensors.torch import save_file
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
@@ -184,6 +199,9 @@ def _read_config(path: Path) -> dict:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -203,6 +221,7 @@ def _check_tensor(folder: Path, name: str, tensor: torch.Tensor | None, shape: t
         )
     if not tensor.is_floating_point():
         raise WeightsError(f"{where}: {name} holds {tensor.dtype}, not floating point numbers; retrain")
-    if not torch.isfinite(tensor).all():
-        gene = int(np.argwhere(~torch.isfinite(tensor).numpy())[0][0])
+    finite = tensor.isfinite()
+    if not finite.all():
+        gene = int((~finite).nonzero()[0][0])
         raise WeightsError(f"{where}: {name} of gene number {gene + 1} is not a finite number; retrain without it")
