@@ -18,7 +18,8 @@ from nsl.tiles import TileGrid, pixel_bounds, tile_grid, tissue_fraction
 from nsl.weights import Weights
 
 MIN_TISSUE = 0.3
-THUMBNAIL_PX = 1024
+# Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.
+THUMBNAIL_PX = 1280
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
 _BAND_PIXELS = 4_000_000
 # Counted at once: bounds a table of tiles × colours to about a hundred MB.

@@ -61,14 +61,15 @@ def estimate_white_point(image: np.ndarray) -> WhitePoint:
     Pure black and pure white pixels are padding or clipping and take no part. An image that shows no
     background (bright and nearly neutral on less than 1 % of it) gets paper white.
     """
-    pixels = image.reshape(-1, 3)
-    lightest, darkest = pixels.max(axis=1), pixels.min(axis=1)
+    red, green, blue = (image[..., c] for c in range(3))
+    lightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
     valid = (lightest > 0) & (darkest < 255)
-    background = valid & (darkest >= _BACKGROUND_MIN_INTENSITY) & (lightest - darkest <= _BACKGROUND_MAX_SPREAD)
+    bright = valid & (darkest >= _BACKGROUND_MIN_INTENSITY)
+    background = bright & (lightest - darkest <= _BACKGROUND_MAX_SPREAD)
     if background.sum() <= _BACKGROUND_MIN_FRACTION * valid.sum():
         return WhitePoint(PAPER_WHITE.copy(), "paper white")
-    glass = pixels[background]
-    mode = [np.bincount(glass[:, c], minlength=256).argmax() for c in range(3)]
+    mode = [np.bincount(channel[background], minlength=256).argmax() for channel in (red, green, blue)]
     return WhitePoint(np.array(mode, float), "background")
 
 

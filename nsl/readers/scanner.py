@@ -1,0 +1,69 @@
+"""Scanner formats, through OpenSlide."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from nsl.readers.base import Level, Reader, damaged, on_white, positive_scale, resolution_scale
+
+VENDORS = {
+    "aperio": "Aperio SVS",
+    "dicom": "DICOM",
+    "generic-tiff": "TIFF",
+    "hamamatsu": "Hamamatsu",
+    "leica": "Leica SCN",
+    "mirax": "3DHISTECH MIRAX",
+    "philips-tiff": "Philips TIFF",
+    "sakura": "Sakura SVSlide",
+    "trestle": "Trestle TIFF",
+    "ventana": "Ventana BIF",
+    "zeiss": "Zeiss CZI",
+}
+
+
+class OpenSlideReader(Reader):
+    """Scanner formats and tiled 8-bit RGB TIFFs."""
+
+    def __init__(self, path: Path, vendor: str) -> None:
+        import openslide
+
+        self._path = path
+        self._errors = (openslide.OpenSlideError, OSError)
+        with self._told():
+            self._slide = openslide.OpenSlide(path)
+        self.format = VENDORS.get(vendor, vendor)
+        self.levels = tuple(
+            Level(downsample, *size)
+            for downsample, size in zip(self._slide.level_downsamples, self._slide.level_dimensions, strict=True)
+        )
+        facts = self._slide.properties
+        # OpenSlide makes generic TIFF tags into µm/px without asking whether they are believable.
+        if vendor != "generic-tiff":
+            self.scale = positive_scale(facts.get("openslide.mpp-x"), facts.get("openslide.mpp-y"))
+        self.scale = self.scale or resolution_scale(
+            facts.get("tiff.XResolution"), facts.get("tiff.YResolution"), facts.get("tiff.ResolutionUnit")
+        )
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            # OpenSlide's reasons can hold the folder, which can name a patient.
+            reason = str(error).replace(str(self._path), self._path.name)
+            reason = reason.replace(f"{self._path.parent}{os.sep}", "")
+            raise damaged(self._path.name, f": {reason}") from error
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        downsample = self.levels[level].downsample
+        with self._told():
+            region = self._slide.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
+        return np.asarray(on_white(region))
+
+    def close(self) -> None:
+        self._slide.close()
