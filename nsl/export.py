@@ -1,6 +1,8 @@
 """Results as files: CSV with its provenance, and h5ad."""
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,15 @@ def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
 def provenance_text(result: anndata.AnnData) -> str:
     """The provenance as indented JSON."""
     return json.dumps(provenance(result), indent=1) + "\n"
+
+
+def csv_zip(result: anndata.AnnData, stem: str) -> bytes:
+    """The CSV and its provenance as one zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{stem}.csv", csv_text(result))
+        archive.writestr(f"{stem}.provenance.json", provenance_text(result))
+    return buffer.getvalue()
 
 
 def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = False) -> None:

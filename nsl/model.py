@@ -81,8 +81,15 @@ class NeuralStain(nn.Module):
         return self.intercept + moments @ pieces / torch.from_numpy(colors.pixels)[:, None]
 
     def stain_vectors(self) -> Tensor:
-        """Learned stain vectors (G, 2, 3): the rows of the pseudo-inverse of D, scaled to unit length."""
-        return nn.functional.normalize(torch.linalg.pinv(self.deconvolution), dim=-1)
+        """Learned stain vectors (G, 2, 3), unit length: the colours that D takes for one stain and none of the other.
+
+        D alone leaves a direction of colour open, and its pseudo-inverse fills it with negative absorption even
+        for the published vectors. The third column of Ruifrok and Johnston's deconvolution closes it, as it does
+        there: an untrained model answers with their hematoxylin and eosin.
+        """
+        residual = torch.from_numpy(np.linalg.inv(HED_VECTORS)[:, 2:]).to(self.deconvolution)
+        complete = torch.cat([self.deconvolution, residual.expand(len(self.genes), 3, 1)], dim=2)
+        return nn.functional.normalize(torch.linalg.pinv(complete)[:, :2], dim=-1)
 
     def select(self, genes: Sequence[str]) -> "NeuralStain":
         """A model of some of the genes, in the order given, with weights of its own."""
@@ -91,7 +98,7 @@ class NeuralStain(nn.Module):
         with torch.no_grad():
             for name, parameter in chosen.named_parameters():
                 parameter.copy_(getattr(self, name)[index])
-        return chosen
+        return chosen.requires_grad_(self.intercept.requires_grad)
 
     def _linear_pieces(self, od: Tensor) -> Tensor:
         """Per colour, the constant and the gradient of the active piece of the response: (K, 4, G)."""

@@ -22,6 +22,8 @@ MIN_TISSUE = 0.3
 THUMBNAIL_PX = 1280
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
 _BAND_PIXELS = 4_000_000
+# Of a result, before it is known how many tiles are tissue: 4 GB.
+_MAX_VALUES = 1_000_000_000
 # Counted at once: bounds a table of tiles × colours to about a hundred MB.
 _TILES_AT_ONCE = 1024
 
@@ -68,6 +70,11 @@ def predict(
     if not 0 <= min_tissue <= 1:
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
+    if len(grid) * len(genes) > _MAX_VALUES:
+        raise SlideError(
+            f"{len(grid):,} tiles of {len(genes):,} genes are more than memory may hold; ask for fewer genes or a "
+            "longer step between tiles"
+        )
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, progress))

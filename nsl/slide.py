@@ -56,7 +56,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
         For each way in which the pixels handed out are not those stored.
     """
     path = Path(path)
-    given = None if mpp is None else _checked_mpp(mpp)
+    given = None if mpp is None else checked_mpp(mpp)
     reader = open_reader(path)
     try:
         slide = Slide(path, reader, given)
@@ -132,7 +132,7 @@ class Slide:
             `mpp` is given but the slide has none, or it is finer than the slide.
         """
         self._check_region(x, y, width, height)
-        downsample = 1.0 if mpp is None else _checked_mpp(mpp) / self.require_mpp()
+        downsample = 1.0 if mpp is None else checked_mpp(mpp) / self.require_mpp()
         if downsample < 1 - TOLERANCE:
             raise ScaleError(
                 f"{self._path.name} has {self.mpp:g} µm/px at its finest, {mpp:g} was asked; "
@@ -195,7 +195,8 @@ class Slide:
         return out
 
 
-def _checked_mpp(mpp: float) -> float:
+def checked_mpp(mpp: float) -> float:
+    """The µm/px as a float, or ScaleError where no microscope image can have it."""
     remedy = "pass 0.25 for a 40× scan or 0.5 for 20×"
     if not (math.isfinite(mpp) and mpp > 0):
         raise ScaleError(f"µm/px must be a positive number, got {mpp:g}; {remedy}")

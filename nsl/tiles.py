@@ -51,12 +51,16 @@ def tile_grid(slide: Slide, tile_um: float, stride_um: float | None = None) -> T
     ScaleError : the slide's µm/px is unknown, or a length is not a positive number of µm.
     SlideError : the slide is smaller than one tile.
     """
-    mpp = slide.require_mpp()
+    return grid_over(slide.size, slide.require_mpp(), tile_um, stride_um)
+
+
+def grid_over(size: tuple[int, int], mpp: float, tile_um: float, stride_um: float | None = None) -> TileGrid:
+    """The grid of `tile_grid` for a slide of `size` (width, height) pixels of `mpp` µm."""
     stride_um = tile_um if stride_um is None else stride_um
     for name, length in (("tile", tile_um), ("step between tiles", stride_um)):
         if not (math.isfinite(length) and length > 0):
             raise ScaleError(f"the {name} must be a positive number of µm, got {length:g}; 150 is usual")
-    width_um, height_um = (side * mpp for side in slide.size)
+    width_um, height_um = (side * mpp for side in size)
     if min(width_um, height_um) < tile_um:
         raise SlideError(
             f"the image is {width_um:.0f} × {height_um:.0f} µm, smaller than one tile of {tile_um:g} µm; "

@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
+from PIL import Image
 
 from nsl.errors import NslError
+from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import session
+
+if TYPE_CHECKING:
+    import anndata
 
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
@@ -30,10 +38,18 @@ def sidebar() -> None:
             st.caption("None yet")
         else:
             st.markdown(f"**{_escaped(slide.name)}**")
-            result = session.get("result")
-            st.caption(f"{result.n_obs:,} tiles predicted" if result is not None else "Not predicted yet")
+            finished = session.get("finished")
+            st.caption(f"{finished.result.n_obs:,} tiles predicted" if finished else "Not predicted yet")
         st.divider()
         st.caption(RESEARCH_ONLY)
+
+
+def favicon() -> Image.Image:
+    """A hematoxylin and an eosin square, overlapping. An icon's name would be fetched from afar."""
+    od = np.zeros((32, 32, 3))
+    od[2:21, 2:21] += 1.2 * HED_VECTORS[0]
+    od[11:30, 11:30] += 0.9 * HED_VECTORS[1]
+    return Image.fromarray(transmitted(od, PAPER_WHITE))
 
 
 @contextmanager
@@ -54,6 +70,29 @@ def synthetic_badge(slide: session.OpenSlide) -> None:
     """Mark the demo slide wherever it appears."""
     if slide.synthetic:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
+
+
+def download_csv(result: "anndata.AnnData", slide: session.OpenSlide) -> None:
+    """The table alone, or zipped with how it came to be; made when clicked."""
+    from nsl import export
+
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(slide.name).stem)
+    st.download_button(
+        "Download CSV",
+        lambda: export.csv_text(result),
+        file_name=f"{stem}.csv",
+        mime="text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+    st.download_button(
+        "CSV with provenance (zip)",
+        lambda: export.csv_zip(result, stem),
+        file_name=f"{stem}.zip",
+        mime="application/zip",
+        on_click="ignore",
+        icon=":material/folder_zip:",
+    )
 
 
 def _escaped(text: str) -> str:

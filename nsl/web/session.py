@@ -88,19 +88,31 @@ def put(key: str, value: Any) -> None:
     st.session_state[f"nsl.{key}"] = value
 
 
+def collect_result() -> None:
+    """Keep the job that ended well, on whichever page the user is by then; an earlier result stays till then."""
+    job = get("job")
+    if job is not None and not job.is_running and job.result is not None:
+        put("finished", job)
+
+
 def take_upload(upload) -> None:
     """Spool an uploaded file once and open it; the earlier slide stays if the new one cannot be opened.
 
     Raises
     ------
-    NslError : the file cannot be opened as a slide.
+    NslError : the file cannot be opened as a slide; again at every call while it is the one uploaded.
     """
-    if get("upload_id") == upload.file_id:
-        return
-    put("upload_id", upload.file_id)
-    path = _folder() / f"{upload.file_id}{_suffix(upload.name)}"
-    path.write_bytes(upload.getbuffer())
-    _adopt(upload.name, path, synthetic=False)
+    if get("upload_id") != upload.file_id:
+        put("upload_id", upload.file_id)
+        path = _folder() / f"{upload.file_id}{_suffix(upload.name)}"
+        path.write_bytes(upload.getbuffer())
+        try:
+            _adopt(upload.name, path, synthetic=False)
+            put("upload_error", None)
+        except NslError as error:
+            put("upload_error", error)
+    if get("upload_error"):
+        raise get("upload_error")
 
 
 def take_demo() -> None:
@@ -121,15 +133,27 @@ def load_default_weights() -> "Weights":
     return load_weights()
 
 
-@st.cache_resource
+@st.cache_resource(show_spinner=False)
 def warm_up() -> None:
-    """Import what the first run needs, once a server, after the first page has gone out."""
-    threading.Thread(target=load_default_weights_quietly, daemon=True).start()
+    """Rehearse a run on a small slide, once a server and after the first page has gone out.
+
+    The first user then waits for no import and no compiler.
+    """
+    threading.Thread(target=_rehearse, daemon=True).start()
 
 
-def load_default_weights_quietly() -> None:
-    """Imports torch and numba; a fault here shows again, with its message, where the weights are used."""
-    import nsl.prediction  # noqa: F401
+def _rehearse() -> None:
+    from nsl.demo import demo_slide
+    from nsl.prediction import predict
+    from nsl.slide import open_slide
+    from nsl.weights import load_weights
+
+    weights = load_weights()
+    with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
+        path = Path(folder) / "rehearsal.tif"
+        demo_slide(side_px=600).save(path)
+        with open_slide(path) as slide:
+            predict(slide, weights, genes=weights.genes[:1])
 
 
 def reopen(slide: OpenSlide, mpp: float) -> "Slide":
@@ -162,7 +186,7 @@ def _adopt(name: str, path: Path, *, synthetic: bool) -> None:
         before.path.unlink(missing_ok=True)
     put("slide", opened)
     put("job", None)
-    put("result", None)
+    put("finished", None)
 
 
 def _folder() -> Path:

@@ -1,0 +1,98 @@
+"""The parts of the Maps page: which gene, how it is coloured, the map."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from nsl.figures import PALETTES, expression_map
+from nsl.web import session
+
+if TYPE_CHECKING:
+    import anndata
+
+# Shown first where the weights hold it: the gene that names the cancer they were trained on.
+FIRST_GENE = "ERBB2"
+
+
+class Style(NamedTuple):
+    """How a map is drawn."""
+
+    opacity: float
+    palette: str
+    limits: tuple[float, float]
+
+
+def explain_empty(slide: session.OpenSlide | None) -> None:
+    """The page before there is a result."""
+    with st.container(border=True):
+        st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
+        st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
+
+
+def choose_gene(result: "anndata.AnnData") -> str:
+    """A searchable list of the predicted genes, in alphabetical order."""
+    genes = sorted(result.var_names)
+    start = genes.index(FIRST_GENE) if FIRST_GENE in genes else 0
+    return st.selectbox(
+        "Gene", genes, index=start, key="gene", persist_state="session", help="Type to search among the genes"
+    )
+
+
+def choose_style(result: "anndata.AnnData", gene: str) -> Style:
+    """Opacity, palette and the ends of the colour scale."""
+    opacity = st.slider("Opacity of the map, %", 0, 100, 70, step=5, key="opacity", persist_state="session")
+    palette = st.selectbox("Colours", PALETTES, key="palette", persist_state="session")
+    by = st.segmented_control(
+        "Colour range by", ["Percentile", "Value"], default="Percentile", required=True, key="range_by"
+    )
+    values = result[:, gene].X.ravel()
+    limits = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
+    return Style(opacity / 100, palette, limits)
+
+
+def show_map(result: "anndata.AnnData", gene: str, style: Style) -> None:
+    """The map; zoom and pan stay when another gene is chosen."""
+    figure = expression_map(result, gene, limits=style.limits, palette=style.palette, opacity=style.opacity)
+    st.plotly_chart(
+        figure,
+        key="map",
+        config={"scrollZoom": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+        alt=f"Predicted expression of {gene} over the slide, {result.n_obs} tiles",
+    )
+
+
+def show_numbers(result: "anndata.AnnData", gene: str) -> None:
+    """Lowest, middle and highest value, and what the unit is."""
+    values = result[:, gene].X.ravel()
+    columns = st.columns(4)
+    columns[0].metric("Tiles", f"{len(values):,}")
+    for column, name, value in zip(
+        columns[1:],
+        ("Lowest", "Median", "Highest"),
+        (values.min(), np.median(values), values.max()),
+        strict=True,
+    ):
+        column.metric(name, f"{value:.2f}")
+    st.caption(
+        f"Values are {result.uns['nsl']['units']} (log1p is the natural logarithm of 1 + x), as in the training data. "
+        "They are predicted from colour alone: read the pattern over the tissue, not the single tile."
+    )
+
+
+def _percentile_limits(values: np.ndarray) -> tuple[float, float]:
+    low, high = st.slider("Percentiles", 0, 100, (2, 98), key="percentiles", persist_state="session")
+    return _apart(*np.percentile(values, [low, high]))
+
+
+def _value_limits(values: np.ndarray, gene: str) -> tuple[float, float]:
+    least, most = _apart(float(values.min()), float(values.max()))
+    low, high = st.slider(
+        "Values", least, most, (least, most), step=(most - least) / 100, format="%.2f", key=f"values of {gene}"
+    )
+    return _apart(low, high)
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """Limits with some distance between them, also where a gene is the same everywhere."""
+    return (float(low), float(high)) if high - low > 1e-6 else (float(low) - 0.5, float(low) + 0.5)

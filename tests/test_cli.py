@@ -1,0 +1,426 @@
+"""What the command line promises: plain files, honest exit codes, and one line on stderr for every error of a user."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from nsl.cli import main
+from nsl.errors import SlideError
+from nsl.slide import open_slide
+
+PLACE_COLUMNS = ["tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"]
+GENES = ["ERBB2", "CD24", "COX6C"]
+
+
+@pytest.fixture
+def predict(tiny_weights, tmp_path, capsys):
+    """Runs `nsl predict` with the tiny weights into tmp_path/out; gives exit code and lines of stderr."""
+
+    def run(*argv: object) -> tuple[int, list[str]]:
+        words = ["predict", *map(str, argv)]
+        for option, value in (("--weights", tiny_weights), ("--out", tmp_path / "out")):
+            if option not in words:
+                words += [option, str(value)]
+        code = main(words)
+        return code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+def assert_one_line_error(code: int, err: list[str], *said: str) -> None:
+    assert code == 2
+    assert len(err) == 1, err
+    assert err[0].startswith("nsl: error: ")
+    assert "Traceback" not in err[0]
+    for part in said:
+        assert part in err[0]
+
+
+# What predict writes
+
+
+def test_csv_reads_with_no_arguments_and_has_the_columns_promised(predict, section_png, tmp_path):
+    assert predict(section_png, "--mpp", 1) == (0, [])
+    table = pd.read_csv(tmp_path / "out/section.csv")
+    assert table.columns.tolist() == PLACE_COLUMNS + GENES
+    assert 0 < len(table) < 7 * 6
+    assert table.notna().all(axis=None)
+    assert (table.tissue_fraction >= 0.3).all()
+    assert table.tile.tolist() == [f"r{row}c{col}" for row, col in zip(table.array_row, table.array_col, strict=True)]
+    np.testing.assert_allclose(table.x_um, 50 + 100 * table.array_col)
+    np.testing.assert_allclose(table.y_px, 50 + 100 * table.array_row)
+
+
+def test_positions_are_in_level_0_pixels_and_in_micrometres(predict, section_png, tmp_path):
+    assert predict(section_png, "--mpp", 0.5, "--tile-um", 60)[0] == 0
+    table = pd.read_csv(tmp_path / "out/section.csv")
+    np.testing.assert_allclose(table.x_um, 0.5 * table.x_px, atol=0.01)
+    assert table.x_px.max() > 350
+
+
+def test_tissue_is_found_where_the_section_is_stained(predict, section_png, section, tmp_path):
+    assert predict(section_png, "--mpp", 1, "--min-tissue", 0)[0] == 0
+    table = pd.read_csv(tmp_path / "out/section.csv")
+    assert len(table) == 7 * 6
+    stain = section.stain_under(table[["x_px", "y_px"]].to_numpy(), 100).sum(axis=1)
+    assert np.corrcoef(stain, table.tissue_fraction)[0, 1] > 0.8
+    assert (table.tissue_fraction[stain == 0] == 0).all()
+
+
+def test_prediction_reads_no_file_name_into_provenance(predict, section_png, tmp_path):
+    folder = tmp_path / "Clinic of Dr Example"
+    folder.mkdir()
+    slide = section_png.rename(folder / "Doe-Jane-1960.png")
+    assert predict(slide, "--mpp", 1, "--format", "csv,h5ad")[0] == 0
+    text = (tmp_path / "out/Doe-Jane-1960.provenance.json").read_text()
+    uns = anndata.read_h5ad(tmp_path / "out/Doe-Jane-1960.h5ad").uns
+    for name in ("Doe", "Jane", "1960", "Clinic", tmp_path.name):
+        assert name not in text
+        assert name not in repr(uns)
+
+
+def test_provenance_says_what_the_numbers_came_from(predict, section_png, section, tiny_weights, tmp_path):
+    assert predict(section_png, "--mpp", 1, "--stride-um", 50)[0] == 0
+    said = json.loads((tmp_path / "out/section.provenance.json").read_text())
+    assert said["slide_sha256"] == hashlib.sha256(section_png.read_bytes()).hexdigest()
+    assert said["weights_sha256"] == hashlib.sha256((tiny_weights / "model.safetensors").read_bytes()).hexdigest()
+    assert said["weights_id"] == "tiny"
+    assert (said["mpp"], said["tile_um"], said["stride_um"], said["analysis_mpp"]) == (1, 100, 50, 2)
+    assert said["white_point_source"] == "background"
+    np.testing.assert_allclose(said["white_point"], section.white_point, atol=1)
+    np.testing.assert_allclose(said["slide_stain_vectors"], section.stain_vectors, atol=0.06)
+    assert 0 <= said["stain_distance"] < 1
+    assert said.keys() >= {"weights_revision", "version", "units"}
+
+
+def test_h5ad_reads_back_with_positions_image_and_provenance(predict, section_png, tmp_path):
+    assert predict(section_png, "--mpp", 1, "--format", "csv,h5ad") == (0, [])
+    result = anndata.read_h5ad(tmp_path / "out/section.h5ad")
+    table = pd.read_csv(tmp_path / "out/section.csv", index_col="tile")
+    assert result.var_names.tolist() == GENES
+    assert result.obs_names.tolist() == table.index.tolist()
+    np.testing.assert_allclose(result.obsm["spatial"], table[["x_px", "y_px"]], atol=0.01)
+    np.testing.assert_allclose(result.X, table[GENES], atol=1e-4)
+    assert result.uns["nsl"]["tile_um"] == 100
+    [drawn] = result.uns["spatial"].values()
+    assert drawn["images"]["hires"].shape == (600, 700, 3)
+    assert drawn["scalefactors"]["tissue_hires_scalef"] == 1
+    assert drawn["scalefactors"]["spot_diameter_fullres"] == 100
+
+
+def test_only_the_formats_asked_for_are_written(predict, section_png, tmp_path):
+    assert predict(section_png, "--mpp", 1, "--format", "h5ad")[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["section.h5ad"]
+
+
+def test_header_comments_lead_the_csv_and_pandas_can_skip_them(predict, section_png, tmp_path):
+    assert predict(section_png, "--mpp", 1, "--header-comments")[0] == 0
+    path = tmp_path / "out/section.csv"
+    lines = path.read_text().splitlines()
+    comments = dict(line.removeprefix("# ").split(": ", 1) for line in lines if line.startswith("#"))
+    said = json.loads((tmp_path / "out/section.provenance.json").read_text())
+    assert {key: json.loads(value) for key, value in comments.items()} == said
+    assert lines[len(comments)].startswith("tile,")
+    assert pd.read_csv(path, comment="#").columns.tolist() == PLACE_COLUMNS + GENES
+
+
+def test_genes_come_in_the_order_asked(predict, section_png, tmp_path):
+    assert predict(section_png, "--mpp", 1)[0] == 0
+    every = pd.read_csv(tmp_path / "out/section.csv")
+    assert predict(section_png, "--mpp", 1, "--genes", "COX6C, ERBB2")[0] == 0
+    some = pd.read_csv(tmp_path / "out/section.csv")
+    assert some.columns.tolist() == [*PLACE_COLUMNS, "COX6C", "ERBB2"]
+    np.testing.assert_allclose(some[["COX6C", "ERBB2"]], every[["COX6C", "ERBB2"]], atol=1e-4)
+
+
+def test_what_was_done_to_the_pixels_is_said_once_as_a_note(predict, section, tmp_path):
+    path = tmp_path / "clear.png"
+    Image.fromarray(np.dstack([section.pixels, np.full((600, 700), 200, np.uint8)])).save(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        code, err = predict(path, "--mpp", 1)
+    assert code == 0
+    assert len(err) == 1
+    assert err[0].startswith("nsl: note: clear.png has transparency")
+    assert not [warning for warning in caught if issubclass(warning.category, UserWarning)]
+
+
+def test_python_m_nsl_predicts_with_the_embedded_weights(section_png, tmp_path):
+    command = [sys.executable, "-m", "nsl", "predict", section_png, "--mpp", "1", "--out", tmp_path / "out"]
+    run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, check=False, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == b""
+    assert b"section.png" in run.stdout
+    assert {"ERBB2", "CD24", "COX6C"} <= set(pd.read_csv(tmp_path / "out/section.csv").columns)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_that_lacks_a_character_does_not_fail_the_run(predict, section_png, monkeypatch, encoding):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert predict(section_png, "--mpp", 1)[0] == 0
+
+
+def test_a_real_slide_predicts_without_being_told_its_scale(data_folder, predict, tmp_path):
+    slide = data_folder / "slides/cmu_small_region.svs"
+    assert predict(slide, "--tile-um", 150) == (0, [])
+    table = pd.read_csv(tmp_path / "out/cmu_small_region.csv")
+    assert 0 < len(table) <= 7 * 9
+    assert np.isfinite(table[GENES]).all(axis=None)
+    assert json.loads((tmp_path / "out/cmu_small_region.provenance.json").read_text())["mpp"] == pytest.approx(0.499)
+
+
+# info
+
+
+def test_info_tells_size_scale_and_checksum(section_png, capsys):
+    assert main(["info", str(section_png), "--mpp", "0.5"]) == 0
+    out = capsys.readouterr().out
+    with open_slide(section_png) as slide:
+        assert slide.sha256 in out
+    for part in ("PNG", "700 × 600 px", "0.5 µm/px", "0.35 × 0.30 mm"):
+        assert part in out
+
+
+def test_info_of_an_image_without_scale_says_how_to_give_it(section_png, capsys):
+    assert main(["info", str(section_png)]) == 0
+    assert "scale    unknown; give --mpp" in capsys.readouterr().out
+
+
+def test_info_of_a_missing_slide_is_one_line(tmp_path, capsys):
+    code = main(["info", str(tmp_path / "no.svs")])
+    assert_one_line_error(code, capsys.readouterr().err.splitlines(), "no.svs does not exist")
+
+
+# train
+
+
+def test_trained_weights_predict_the_genes_they_learned(paired, tmp_path, capsys):
+    weights, out = tmp_path / "mine", tmp_path / "out"
+    options = ["--out", str(weights), "--tile-um", "60", "--licence", "CC0", "--seed", "2"]
+    assert main(["train", str(paired / "manifest.csv"), *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "126 spots of 2 patients" in captured.out
+    config = json.loads((weights / "config.json").read_text())
+    assert (config["name"], config["fit"]["seed"], config["training_data"]["licence"]) == ("mine", 2, "CC0")
+    assert config["fit"]["command"].startswith("python -m nsl train ")
+
+    slide = str(paired / "S2.png")
+    assert (
+        main(["predict", slide, "--mpp", "1", "--weights", str(weights), "--out", str(out), "--min-tissue", "0"]) == 0
+    )
+    table = pd.read_csv(out / "S2.csv")
+    counts, spots = (pd.read_csv(paired / f"S2_{name}.csv", index_col="spot") for name in ("counts", "spots"))
+    normalised = np.log1p(counts.mul(10_000 / counts.sum(axis=1), axis=0))
+    nearest = ((spots.to_numpy()[:, None] - table[["x_px", "y_px"]].to_numpy()) ** 2).sum(axis=2).argmin(axis=1)
+    for gene in ("H_GENE", "E_GENE"):
+        assert np.corrcoef(table[gene].to_numpy()[nearest], normalised[gene])[0, 1] > 0.85
+
+
+def test_training_on_a_missing_manifest_is_one_line(tmp_path, capsys):
+    code = main(["train", str(tmp_path / "no.csv"), "--out", str(tmp_path / "w")])
+    assert_one_line_error(code, capsys.readouterr().err.splitlines(), "no.csv does not exist")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--genes", "UNHEARD"], "UNHEARD"),
+        (["--genes", ","], "no gene"),
+        (["--min-detected", "2"], "no gene"),
+        (["--seed", "one"], "invalid int value: 'one'"),
+    ],
+)
+def test_training_options_that_cannot_be_are_one_line(paired, tmp_path, capsys, options, said):
+    code = main(["train", str(paired / "manifest.csv"), "--out", str(tmp_path / "w"), *options])
+    assert_one_line_error(code, capsys.readouterr().err.splitlines(), said)
+    assert not (tmp_path / "w").exists()
+
+
+def test_weights_that_cannot_be_written_are_one_line(paired, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    code = main(["train", str(paired / "manifest.csv"), "--genes", "H_GENE", "--out", str(tmp_path / "taken")])
+    assert_one_line_error(code, capsys.readouterr().err.splitlines(), "taken")
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+# Bad input
+
+
+def bad_slide(kind: str, folder: Path, section_png: Path) -> Path:
+    path = folder / {"text": "notes.jpg", "cut": "cut.jpg", "empty": "empty.png"}.get(kind, f"{kind}.png")
+    if kind == "text":
+        path.write_text("not a picture\n" * 100)
+    elif kind == "cut":
+        Image.open(section_png).save(path, quality=90)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "blank":
+        Image.new("RGB", (700, 600), (240, 236, 240)).save(path)
+    elif kind == "small":
+        Image.open(section_png).crop((200, 200, 290, 290)).save(path)
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+BAD_SLIDES = {
+    "text": ("notes.jpg looks like a text file",),
+    "cut": ("cut.jpg is damaged or incomplete",),
+    "empty": ("empty.png is empty (0 bytes)",),
+    "blank": ("no tile is at least 30% tissue",),
+    "small": ("the image is 90 × 90 µm, smaller than one tile of 100 µm",),
+    "missing": ("missing.png does not exist",),
+    "folder": ("folder.png is a folder",),
+}
+
+
+@pytest.mark.parametrize(("kind", "said"), BAD_SLIDES.items())
+def test_bad_slide_is_one_line_and_writes_nothing(predict, section_png, tmp_path, kind, said):
+    code, err = predict(bad_slide(kind, tmp_path, section_png), "--mpp", 1)
+    assert_one_line_error(code, err, *said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "section.png has no µm/px in its metadata; give it"),
+        (["--mpp", "0"], "µm/px must be a positive number, got 0"),
+        (["--mpp", "-1"], "µm/px must be a positive number, got -1"),
+        (["--mpp", "nan"], "µm/px must be a positive number, got nan"),
+        (["--mpp", "abc"], "--mpp: invalid float value: 'abc'"),
+        (["--mpp", "1", "--genes", "ERBB2,ERB2"], "no gene ERB2; did you mean ERBB2?"),
+        (["--mpp", "1", "--genes", ","], "gene"),
+        (["--mpp", "1", "--tile-um", "0"], "the tile must be a positive number of µm, got 0"),
+        (["--mpp", "1", "--tile-um", "nan"], "the tile must be a positive number of µm, got nan"),
+        (["--mpp", "1", "--stride-um", "-5"], "the step between tiles must be a positive number of µm, got -5"),
+        (["--mpp", "1", "--analysis-mpp", "0"], "analysis resolution must be a positive number of µm/px, got 0"),
+        (["--mpp", "1", "--min-tissue", "1.5"], "least share of tissue must lie between 0 and 1, got 1.5"),
+        (["--mpp", "1", "--min-tissue", "nan"], "least share of tissue must lie between 0 and 1, got nan"),
+        (["--mpp", "1", "--format", "xlsx"], "there is no format 'xlsx'; choose from csv, h5ad"),
+        (["--mpp", "1", "--format", ""], "there is no format ''"),
+        (["--mpp", "1", "--weights", "/no/such/weights"], "there is no weights folder /no/such/weights"),
+        (["--mpp", "1", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_bad_option_is_one_line_with_the_value_and_writes_nothing(predict, section_png, tmp_path, options, said):
+    code, err = predict(section_png, *options)
+    assert_one_line_error(code, err, said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensors: tensors.pop("offset"), "tiny/model.safetensors has no tensor offset"),
+        (lambda tensors: tensors.update(effect=torch.zeros(5, 2)), "effect has the shape (5, 2)"),
+        (lambda tensors: tensors["effect"].fill_(torch.nan), "effect of gene number 1 is not a finite number"),
+    ],
+    ids=["missing", "shape", "nan"],
+)
+def test_bad_tensors_are_one_line(predict, section_png, tiny_weights, change, said):
+    tensors = load_file(tiny_weights / "model.safetensors")
+    change(tensors)
+    save_file(tensors, tiny_weights / "model.safetensors", metadata={"genes": json.dumps(GENES)})
+    assert_one_line_error(*predict(section_png, "--mpp", 1), said)
+
+
+@pytest.mark.parametrize("argv", [[], ["paint"], ["predict"], ["predict", "a.png"], ["train"]])
+def test_incomplete_commands_are_one_line(argv, capsys):
+    assert_one_line_error(main(argv), capsys.readouterr().err.splitlines())
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/below"])
+@pytest.mark.parametrize("form", ["csv", "h5ad"])
+def test_an_output_folder_that_is_a_file_is_one_line(predict, section_png, tmp_path, out, form):
+    (tmp_path / "taken").write_text("a file")
+    code, err = predict(section_png, "--mpp", 1, "--out", tmp_path / out, "--format", form)
+    assert_one_line_error(code, err, "cannot be written")
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to root")
+def test_an_output_folder_that_is_read_only_is_one_line(predict, section_png, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert_one_line_error(*predict(section_png, "--mpp", 1), "cannot be written", "Permission denied")
+
+
+def test_debug_raises_what_otherwise_is_one_line(predict, section_png, tmp_path):
+    slide = bad_slide("text", tmp_path, section_png)
+    with pytest.raises(SlideError, match="text file"):
+        predict(slide, "--mpp", 1, "--debug")
+
+
+# Several slides
+
+
+def test_several_slides_are_each_written_under_their_own_name(predict, section, tmp_path):
+    names = ["one.png", "two.png"]
+    for name in names:
+        Image.fromarray(section.pixels).save(tmp_path / name)
+    assert predict(*(tmp_path / name for name in names), "--mpp", 1) == (0, [])
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"one.csv", "one.provenance.json", "two.csv", "two.provenance.json"}
+
+
+def test_one_bad_slide_of_several_is_listed_and_the_rest_written(predict, section_png, tmp_path):
+    bad = bad_slide("text", tmp_path, section_png)
+    code, err = predict(bad, section_png, "--mpp", 1)
+    assert code == 1
+    assert len(err) == 1
+    assert err[0].startswith("nsl: error: notes.jpg")
+    with (tmp_path / "out/failures.csv").open(newline="", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["slide"] == "notes.jpg"
+    assert "looks like a text file" in row["error"]
+    assert len(pd.read_csv(tmp_path / "out/section.csv")) > 0
+
+
+def test_several_slides_all_bad_exit_with_2_and_are_all_listed(predict, section_png, tmp_path):
+    slides = [bad_slide(kind, tmp_path, section_png) for kind in ("text", "empty")]
+    code, err = predict(*slides, "--mpp", 1)
+    assert code == 2
+    assert len(err) == 2
+    assert pd.read_csv(tmp_path / "out/failures.csv").slide.tolist() == ["notes.jpg", "empty.png"]
+
+
+def test_a_run_without_failures_leaves_no_list_of_earlier_ones(predict, section_png, tmp_path):
+    bad = bad_slide("blank", tmp_path, section_png)
+    assert predict(bad, section_png, "--mpp", 1)[0] == 1
+    bad.write_bytes(section_png.read_bytes())
+    assert predict(bad, section_png, "--mpp", 1)[0] == 0
+    assert not (tmp_path / "out/failures.csv").exists()
+
+
+def test_failures_that_cannot_be_listed_are_still_told_without_a_traceback(predict, section_png, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    slides = [bad_slide(kind, tmp_path, section_png) for kind in ("text", "empty")]
+    code, err = predict(*slides, "--mpp", 1, "--out", tmp_path / "taken")
+    assert code == 2
+    assert all(line.startswith("nsl: error: ") for line in err)
+
+
+def test_two_slides_of_one_name_are_refused_before_anything_is_read(predict, section_png, tmp_path):
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other/section.jpg"
+    Image.open(section_png).save(twin)
+    code, err = predict(section_png, twin, "--mpp", 1)
+    assert_one_line_error(code, err, "two slides are named section and would overwrite each other")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,159 @@
+"""What `nsl.stains` promises: Beer–Lambert both ways, glass told from padding and tissue, stain vectors found again."""
+
+import numpy as np
+import pytest
+from skimage.color import rgb_from_hed
+
+from nsl.slide import open_slide
+from nsl.stains import (
+    HED_VECTORS,
+    angle_degrees,
+    estimate_stain_vectors,
+    estimate_white_point,
+    optical_density,
+    transmitted,
+)
+
+GLASS = (240, 236, 240)
+
+
+def flat(color: tuple[int, int, int], height: int = 100, width: int = 100) -> np.ndarray:
+    return np.full((height, width, 3), color, np.uint8)
+
+
+def grainy(image: np.ndarray, sd: float, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, sd, image.shape)
+    return np.clip(np.rint(image + noise), 1, 254).astype(np.uint8)
+
+
+# Optical density
+
+
+def test_every_intensity_up_to_the_white_point_comes_back_from_its_optical_density():
+    white_point = np.array([240.0, 236.0, 225.0])
+    ramp = np.arange(256)[:, None].repeat(3, axis=1)
+    image = np.minimum(ramp, white_point).astype(np.uint8)
+    np.testing.assert_array_equal(transmitted(optical_density(image, white_point), white_point), image)
+
+
+def test_optical_density_is_zero_at_and_above_the_white_point_and_positive_below():
+    white_point = np.array([240.0, 236.0, 225.0])
+    od = optical_density(np.array([[240, 236, 225], [255, 255, 255], [239, 235, 224]], np.uint8), white_point)
+    np.testing.assert_array_equal(od[:2], 0)
+    assert (od[2] > 0).all()
+
+
+def test_optical_density_is_the_natural_logarithm():
+    od = optical_density(np.array([[[127, 63, 0]]], np.uint8), np.array([255.0, 255.0, 255.0]))
+    np.testing.assert_allclose(od, [[[0.693147, 1.386294, 5.545177]]], atol=1e-6)
+    assert od.dtype == np.float32
+
+
+def test_black_has_a_finite_optical_density():
+    assert np.isfinite(optical_density(flat((0, 0, 0), 1, 1), np.array(GLASS, float))).all()
+
+
+def test_a_colour_no_dye_can_make_is_clipped_to_a_byte():
+    od = np.array([[-5.0, 0.0, 50.0]])
+    np.testing.assert_array_equal(transmitted(od, np.array(GLASS)), [[255, 236, 0]])
+
+
+def test_hed_vectors_are_those_of_ruifrok_and_johnston():
+    np.testing.assert_array_equal(HED_VECTORS, rgb_from_hed)
+
+
+# White point
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0), (255, 255, 255)], ids=["black", "white"])
+def test_padding_over_most_of_the_image_is_not_the_white_point(section, padding):
+    image = np.concatenate([section.pixels, *[np.full_like(section.pixels, padding)] * 9])
+    white_point = estimate_white_point(image)
+    assert white_point.source == "background"
+    np.testing.assert_array_equal(white_point.rgb, section.white_point)
+
+
+def test_white_point_is_the_mode_of_the_glass_though_tissue_covers_most_of_the_image():
+    glass, tissue = flat(GLASS, 10), grainy(flat((170, 100, 160), 90), 15)
+    white_point = estimate_white_point(np.concatenate([glass, tissue]))
+    assert white_point.source == "background"
+    np.testing.assert_array_equal(white_point.rgb, GLASS)
+
+
+def test_tinted_glass_is_found():
+    glass = grainy(flat((222, 208, 225)), 1)
+    np.testing.assert_allclose(estimate_white_point(glass).rgb, (222, 208, 225), atol=1)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [grainy(flat((150, 90, 150)), 15), grainy(flat((228, 165, 200)), 4), flat((0, 0, 0)), flat((255, 255, 255))],
+    ids=["tissue", "eosin-pink stroma", "black", "white"],
+)
+def test_an_image_without_glass_gets_paper_white_and_says_so(image):
+    white_point = estimate_white_point(image)
+    assert white_point.source == "paper white"
+    np.testing.assert_array_equal(white_point.rgb, 255)
+
+
+def test_eosin_pink_stroma_does_not_outvote_a_little_glass():
+    stroma, glass = flat((228, 165, 200), 95), flat(GLASS, 5)
+    np.testing.assert_array_equal(estimate_white_point(np.concatenate([stroma, glass])).rgb, GLASS)
+
+
+def test_paper_white_of_one_image_cannot_be_spoilt_through_another():
+    estimate_white_point(flat((0, 0, 0))).rgb[:] = 7
+    np.testing.assert_array_equal(estimate_white_point(flat((0, 0, 0))).rgb, 255)
+
+
+@pytest.mark.parametrize(("section_name", "expected"), [("B4", (222, 208, 225)), ("C2", (244, 240, 239))])
+def test_white_point_of_real_sections(data_folder, section_name, expected):
+    with open_slide(data_folder / f"her2st/images/{section_name}_full.jpg", mpp=0.69) as slide:
+        white_point = estimate_white_point(slide.thumbnail(1024))
+    assert white_point.source == "background"
+    np.testing.assert_allclose(white_point.rgb, expected, atol=3)
+
+
+# Stain vectors
+
+
+def test_stain_vectors_of_an_image_are_found_again_hematoxylin_first(section):
+    od = optical_density(section.pixels, section.white_point).reshape(-1, 3)
+    found = estimate_stain_vectors(od)
+    assert angle_degrees(found, section.stain_vectors).max() <= 3
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
+
+
+@pytest.mark.parametrize("share_of_eosin", [0.1, 0.9])
+def test_hematoxylin_comes_first_whichever_is_the_more(section, share_of_eosin):
+    rng = np.random.default_rng(0)
+    is_eosin = rng.random((20_000, 1)) < share_of_eosin
+    od = np.where(is_eosin, *section.stain_vectors[::-1, None]) * rng.uniform(0.6, 1.5, is_eosin.shape)
+    assert angle_degrees(estimate_stain_vectors(od), section.stain_vectors).max() <= 3
+
+
+def test_colours_with_weights_give_the_vectors_of_the_pixels_they_stand_for(section):
+    pixels = section.pixels.reshape(-1, 3)
+    colors, weight = np.unique(pixels, axis=0, return_counts=True)
+    found = estimate_stain_vectors(optical_density(colors, section.white_point), weight)
+    assert angle_degrees(found, section.stain_vectors).max() <= 3
+    one_by_one = estimate_stain_vectors(optical_density(pixels, section.white_point))
+    np.testing.assert_allclose(found, one_by_one, atol=1e-6)
+
+
+def test_no_stain_vectors_are_told_from_glass():
+    assert estimate_stain_vectors(optical_density(grainy(flat(GLASS), 2), np.array(GLASS)).reshape(-1, 3)) is None
+
+
+def test_no_stain_vectors_are_told_from_a_few_stained_pixels(section):
+    stained = optical_density(section.pixels[300, 230:470], section.white_point)
+    assert estimate_stain_vectors(stained) is None
+    assert estimate_stain_vectors(stained, np.full(len(stained), 100.0)) is not None
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "degrees"),
+    [([1, 0, 0], [0, 2, 0], 90), ([1, 1, 0], [3, 0, 0], 45), ([0.3, 0.6, 0.7], [0.6, 1.2, 1.4], 0)],
+)
+def test_angle_between_vectors_ignores_their_lengths(a, b, degrees):
+    assert angle_degrees(np.array(a, float), np.array(b, float)) == pytest.approx(degrees, abs=1e-5)

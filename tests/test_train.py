@@ -1,0 +1,288 @@
+"""What `nsl.train` promises: genes driven by a stain are learned, in the data's units, and the same way twice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from nsl import train as train_module
+from nsl.errors import ScaleError, SpotsError
+from nsl.histogram import ColorCounts
+from nsl.spots import read_manifest
+from nsl.train import MeasuredSection, detected_genes, fit, measure_section, train
+
+GENES = ["H_GENE", "E_GENE", "NOISE"]
+TILE_UM = 60.0
+
+
+@pytest.fixture(scope="module")
+def sections(paired) -> list[MeasuredSection]:
+    """The two paired sections, read once."""
+    return [measure_section(section, TILE_UM) for section in read_manifest(paired / "manifest.csv")]
+
+
+def truth(section: MeasuredSection, gene: str) -> np.ndarray:
+    return section.expression[:, section.genes.index(gene)]
+
+
+def correlation(model, section: MeasuredSection, gene: str) -> float:
+    predicted = model.from_counts(section.colors)[:, model.genes.index(gene)]
+    return float(np.corrcoef(predicted, truth(section, gene))[0, 1])
+
+
+def without(section: MeasuredSection, gene: str) -> MeasuredSection:
+    keep = [i for i, name in enumerate(section.genes) if name != gene]
+    return replace(
+        section,
+        genes=[section.genes[i] for i in keep],
+        expression=section.expression[:, keep],
+        detected=section.detected[keep],
+    )
+
+
+def tensors(model) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+# Measuring a section
+
+
+def test_a_measured_section_holds_the_spots_of_the_tables(sections):
+    for section in sections:
+        assert len(section.colors) == len(section.expression) == 63
+        assert section.detected[section.genes.index("RARE")] == pytest.approx(3 / 63)
+        np.testing.assert_array_equal(section.colors.pixels, 20 * 20)  # 60 µm at 3 µm/px
+
+
+def test_spots_outside_the_image_are_refused_with_their_number(paired, tmp_path):
+    spots = pd.read_csv(paired / "S1_spots.csv")
+    spots.loc[[4, 9], "x_px"] = [700.0, -0.5]
+    spots.to_csv(tmp_path / "spots.csv", index=False)
+    [first, _] = read_manifest(paired / "manifest.csv")
+    with pytest.raises(SpotsError, match="section S1: 2 of 63 spots lie outside the image of 700 × 600 px"):
+        measure_section(replace(first, spots=tmp_path / "spots.csv"))
+
+
+def test_a_section_whose_image_tells_no_scale_is_refused(paired):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    with pytest.raises(ScaleError, match=r"S1\.png has no µm/px"):
+        measure_section(replace(first, mpp=None))
+
+
+def test_spots_on_black_padding_are_left_out(paired, tmp_path):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    pixels = np.asarray(Image.open(first.image)).copy()
+    pixels[:, :200] = 0  # the first two columns of spots, wholly
+    Image.fromarray(pixels).save(tmp_path / "padded.png")
+    measured = measure_section(replace(first, image=tmp_path / "padded.png"), TILE_UM)
+    assert len(measured.colors) == len(measured.expression) == 63 - 2 * 7
+
+
+# Fitting
+
+
+@pytest.mark.parametrize("gene", ["H_GENE", "E_GENE"])
+def test_genes_driven_by_a_stain_are_predicted_on_a_section_held_out(sections, gene):
+    seen, held_out = sections
+    assert correlation(fit([seen], GENES), held_out, gene) >= 0.9
+
+
+def test_each_driven_gene_follows_its_own_stain(sections):
+    seen, held_out = sections
+    predicted = fit([seen], GENES).from_counts(held_out.colors).numpy()
+    own = [np.corrcoef(predicted[:, i], truth(held_out, gene))[0, 1] for i, gene in enumerate(GENES[:2])]
+    other = [np.corrcoef(predicted[:, 1 - i], truth(held_out, gene))[0, 1] for i, gene in enumerate(GENES[:2])]
+    assert min(own) > max(other) + 0.3
+
+
+@pytest.mark.parametrize("gene", ["H_GENE", "E_GENE"])
+def test_predictions_are_in_the_units_of_the_data(sections, gene):
+    seen, held_out = sections
+    predicted = fit([seen], GENES).from_counts(held_out.colors)[:, GENES.index(gene)].numpy()
+    expected = truth(held_out, gene)
+    assert predicted.mean() == pytest.approx(expected.mean(), rel=0.05)
+    assert np.polyfit(predicted, expected, 1)[0] == pytest.approx(1, abs=0.2)
+
+
+def test_a_gene_that_follows_nothing_is_predicted_near_its_mean(sections):
+    seen, held_out = sections
+    predicted = fit([seen], GENES).from_counts(held_out.colors)[:, GENES.index("NOISE")].numpy()
+    expected = truth(held_out, "NOISE")
+    assert predicted.mean() == pytest.approx(expected.mean(), rel=0.05)
+    assert predicted.std() < 0.5 * expected.std()
+
+
+def test_a_gene_never_counted_is_predicted_as_zero(sections):
+    silent = [
+        replace(s, genes=[*s.genes, "SILENT"], expression=np.pad(s.expression, ((0, 0), (0, 1)))) for s in sections
+    ]
+    np.testing.assert_allclose(fit(silent, ["H_GENE", "SILENT"]).from_counts(silent[0].colors)[:, 1], 0, atol=1e-6)
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(sections):
+    first, again, other = (tensors(fit(sections, GENES, seed=seed)) for seed in (4, 4, 5))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["effect"], other["effect"])
+
+
+def test_a_gene_missing_from_one_section_is_learned_from_the_others(sections):
+    seen, held_out = sections
+    model = fit([without(held_out, "H_GENE"), seen], GENES)
+    assert correlation(model, held_out, "H_GENE") >= 0.9
+    predicted = model.from_counts(seen.colors)[:, 0].numpy()
+    assert predicted.mean() == pytest.approx(truth(seen, "H_GENE").mean(), rel=0.05)
+
+
+def test_a_section_has_no_say_in_a_gene_it_did_not_measure(sections):
+    seen, held_out = sections
+    both, alone = tensors(fit([seen, without(held_out, "H_GENE")], GENES)), tensors(fit([seen], GENES))
+    for name in both:
+        torch.testing.assert_close(both[name][0], alone[name][0], rtol=1e-3, atol=1e-4)
+
+
+def test_gene_order_of_a_section_does_not_matter(sections):
+    first, second = sections
+    turned = replace(
+        second, genes=second.genes[::-1], expression=second.expression[:, ::-1].copy(), detected=second.detected[::-1]
+    )
+    one, other = tensors(fit(sections, GENES)), tensors(fit([first, turned], GENES))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_order_of_spots_changes_nothing_but_their_order(paired, sections, tmp_path):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    counts = pd.read_csv(first.counts, index_col=0).sample(frac=1, random_state=0)
+    pd.read_csv(first.spots).sample(frac=1, random_state=1).to_csv(tmp_path / "spots.csv", index=False)
+    counts.to_csv(tmp_path / "counts.csv")
+    shuffled = measure_section(replace(first, spots=tmp_path / "spots.csv", counts=tmp_path / "counts.csv"), TILE_UM)
+    order = pd.read_csv(first.counts, index_col=0).index.get_indexer(counts.index)
+    np.testing.assert_array_equal(shuffled.expression, sections[0].expression[order])
+    np.testing.assert_array_equal(shuffled.colors.counts, sections[0].colors.counts[order])
+    shuffled_fit, straight_fit = fit([shuffled], GENES), fit(sections[:1], GENES)
+    torch.testing.assert_close(
+        shuffled_fit.from_counts(shuffled.colors),
+        straight_fit.from_counts(sections[0].colors)[order],
+        rtol=0,
+        atol=2e-3,
+    )
+
+
+def test_progress_never_goes_back_and_reaches_its_total(sections, monkeypatch):
+    monkeypatch.setattr(train_module, "GENES_AT_ONCE", 2)
+    calls = []
+    fit(sections, GENES, steps=5, progress=lambda done, total: calls.append((done, total)))
+    done, totals = zip(*calls, strict=True)
+    assert len(set(totals)) == 1
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[-1]
+
+
+def test_genes_fitted_in_several_batches_keep_their_order_and_their_fit(sections, monkeypatch):
+    monkeypatch.setattr(train_module, "GENES_AT_ONCE", 2)
+    model = fit(sections[:1], ["NOISE", "H_GENE", "FILLER1", "E_GENE"])
+    assert model.genes == ["NOISE", "H_GENE", "FILLER1", "E_GENE"]
+    assert min(correlation(model, sections[1], gene) for gene in ("H_GENE", "E_GENE")) >= 0.9
+
+
+def test_what_progress_raises_ends_the_fit(sections):
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        fit(sections, GENES, progress=cancel)
+
+
+@pytest.mark.parametrize(
+    ("genes", "said"),
+    [(["H_GENE", "UNHEARD"], "no section measured the gene UNHEARD"), ([], "no gene to fit was left")],
+)
+def test_genes_that_no_section_measured_are_refused(sections, genes, said):
+    with pytest.raises(SpotsError, match=said):
+        fit(sections, genes)
+
+
+def test_no_section_is_refused():
+    with pytest.raises(SpotsError, match="no section to learn from"):
+        fit([], GENES)
+
+
+# Genes detected
+
+
+def detections(patient: str, spots: int, **counted: int) -> MeasuredSection:
+    """A section of so many spots, and of how many of them counted each gene."""
+    colors = ColorCounts(np.ones((spots, 1, 4), np.float32), np.zeros((1, 3), np.float32))
+    expression = np.zeros((spots, len(counted)), np.float32)
+    detected = np.array([(np.arange(spots) < n).mean() for n in counted.values()])
+    return MeasuredSection("S", patient, colors, list(counted), expression, detected, None)
+
+
+def test_detected_genes_have_a_tenth_of_the_spots_of_every_patient():
+    sections = [
+        detections("P1", 40, everywhere=40, edge=4, absent_in_one=40, below=3, not_in_second=40),
+        detections("P2", 20, below=20, absent_in_one=1, edge=2, everywhere=20),
+    ]
+    assert detected_genes(sections) == ["everywhere", "edge"]
+
+
+def test_sections_of_one_patient_are_counted_together():
+    assert detected_genes([detections("P1", 40, A=0, B=1), detections("P1", 20, A=6, B=4)]) == ["A"]
+
+
+def test_exactly_a_tenth_over_two_sections_is_enough():
+    # 6 / 47 · 47 is a little under 6 in floating point.
+    assert detected_genes([detections("P1", 13, A=0), detections("P1", 47, A=6)]) == ["A"]
+
+
+def test_detected_share_can_be_chosen():
+    section = detections("P1", 10, half=5, few=4)
+    assert detected_genes([section], 0.5) == ["half"]
+    assert detected_genes([section], 0.4) == ["half", "few"]
+
+
+# From manifest to weights
+
+
+def test_training_keeps_detected_genes_and_records_what_it_learned_from(paired):
+    weights = train(paired / "manifest.csv", name="small", source="made in code", tile_um=TILE_UM, steps=2)
+    assert "H_GENE" in weights.genes
+    assert "RARE" not in weights.genes
+    data = weights.config["training_data"]
+    assert (data["patients"], data["sections"], data["spots"]) == (2, ["S1", "S2"], 126)
+    assert data["source"] == "made in code"
+    assert weights.config["tile_um"] == TILE_UM
+
+
+def test_genes_named_by_the_user_are_fitted_though_rarely_detected(paired):
+    weights = train(paired / "manifest.csv", name="small", genes=["RARE", "H_GENE"], tile_um=TILE_UM, steps=2)
+    assert weights.genes == ["RARE", "H_GENE"]
+
+
+def test_training_stains_are_those_of_the_slides(paired, section):
+    weights = train(paired / "manifest.csv", name="small", genes=["H_GENE"], tile_um=TILE_UM, steps=1)
+    reference = np.array(weights.config["stains"]["reference"])
+    cosine = (reference * section.stain_vectors).sum(axis=1)
+    assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() <= 4
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("length", ["tile_um", "analysis_mpp"])
+def test_impossible_lengths_are_refused_before_anything_is_trained(paired, length, value):
+    calls = []
+    with pytest.raises(ScaleError, match=rf"got {value:g}\b"):
+        train(
+            paired / "manifest.csv",
+            name="small",
+            genes=["H_GENE"],
+            steps=1,
+            progress=lambda *call: calls.append(call),
+            **{length: value},
+        )
+    assert not calls
