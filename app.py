@@ -2,14 +2,11 @@
 
 import streamlit as st
 
-from nsl.web import controls, session
+from nsl.web import controls, navigation, session
 
 st.set_page_config(page_title="NSL · expression maps from H&E", page_icon=controls.favicon(), layout="wide")
 
-predict = st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True)
-maps = st.Page("pages/maps.py", title="Maps", icon=":material/map:")
-
-page = st.navigation([predict, maps])
+page = navigation.navigate()
 session.collect_result()
 controls.sidebar()
 page.run()

@@ -8,6 +8,7 @@ import csv
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         args = _parser().parse_args(argv)
         args.command_line = shlex.join(["python", "-m", "nsl", *argv])
@@ -101,7 +105,11 @@ def _predict(args: argparse.Namespace) -> int:
     if repeated:
         raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
     weights = load_weights(args.weights)
-    genes = weights.require_genes(_names(args.genes)) if args.genes else None
+    genes = None if args.genes is None else weights.require_genes(_names(args.genes))
+    if genes == []:
+        raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
+    if args.out.is_dir():
+        (args.out / "failures.csv").unlink(missing_ok=True)
     failures = []
     for path in args.slides:
         try:
@@ -112,9 +120,12 @@ def _predict(args: argparse.Namespace) -> int:
             failures.append((path.name, str(error)))
             print(f"nsl: error: {path.name}: {error}", file=sys.stderr)
     if failures:
-        args.out.mkdir(parents=True, exist_ok=True)
-        with (args.out / "failures.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("slide", "error"), *failures])
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            with (args.out / "failures.csv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("slide", "error"), *failures])
+        except OSError as error:
+            print(f"nsl: error: failures.csv cannot be written ({error.strerror})", file=sys.stderr)
     return 0 if not failures else 1 if len(failures) < len(args.slides) else 2
 
 
@@ -124,7 +135,10 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
     from nsl.slide import open_slide
 
     start = time.perf_counter()
-    with open_slide(path, args.mpp) as slide:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the slide's notices say the same
+        slide = open_slide(path, args.mpp)
+    with slide:
         result = predict(
             slide,
             weights,

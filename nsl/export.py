@@ -1,5 +1,6 @@
 """Results as files: CSV with its provenance, and h5ad."""
 
+import contextlib
 import io
 import json
 import zipfile
@@ -32,9 +33,14 @@ def provenance(result: anndata.AnnData) -> dict:
     """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
     plain = {}
     for key, value in result.uns["nsl"].items():
-        value = np.asarray(value).tolist()
-        plain[key] = json.loads(json.dumps(value).replace("NaN", "null"))
+        plain[key] = _finite(np.asarray(value).tolist())
     return plain
+
+
+def _finite(value):
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
@@ -83,5 +89,6 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise NslError(f"{path.name} cannot be written ({error.strerror}); choose another folder") from None
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise NslError(f"{path.name} cannot be written ({error.strerror or error}); choose another folder") from None

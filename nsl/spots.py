@@ -1,5 +1,6 @@
 """Measured expression: spot tables as AnnData, and the manifest that lists many sections."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,10 @@ def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
     """
     counts, spots = Path(counts), Path(spots)
     table = _read_table(counts, index_col=0)
+    # pandas renames a gene that stands twice; the header as written shows it.
+    header = _read_table(counts, header=None, dtype=str, nrows=1).iloc[0, 1:]
+    if len(header) == table.shape[1]:
+        table.columns = pd.Index(header.astype(str))
     positions = _read_table(spots)
     for column in ("spot", "x_px", "y_px"):
         if column not in positions:
@@ -149,6 +154,6 @@ def _read_table(path: Path, **options) -> pd.DataFrame:
         return pd.read_csv(path, sep=separator, **options)
     except FileNotFoundError:
         raise SpotsError(f"{path.name} does not exist; check its path") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0] or type(error).__name__
         raise SpotsError(f"{path.name} cannot be read as a table ({reason}); give a CSV or TSV") from None

@@ -20,6 +20,8 @@ PAPER_WHITE = np.array([255.0, 255.0, 255.0])
 _BACKGROUND_MIN_INTENSITY = 170
 _BACKGROUND_MAX_SPREAD = 40
 _BACKGROUND_MIN_FRACTION = 0.01
+# Grey levels by which glass may darken over a slide; pale stroma lies farther below it.
+_BACKGROUND_UNEVENNESS = 12
 
 # Macenko et al. 2009 (ISBI, 1107): pixels under this OD are noise, and the extreme angles are percentiles.
 _MACENKO_MIN_OD = 0.15
@@ -69,6 +71,10 @@ def estimate_white_point(image: np.ndarray) -> WhitePoint:
     background = bright & (lightest - darkest <= _BACKGROUND_MAX_SPREAD)
     if background.sum() <= _BACKGROUND_MIN_FRACTION * valid.sum():
         return WhitePoint(PAPER_WHITE.copy(), "paper white")
+    # Pale stroma may pass by its colour, and outweigh the glass; glass is the brightest of what is left.
+    held = np.convolve(np.bincount(darkest[background], minlength=256), np.ones(5), "same")
+    brightest = np.flatnonzero(held > _BACKGROUND_MIN_FRACTION * valid.sum()).max(initial=0)
+    background &= darkest >= brightest - _BACKGROUND_UNEVENNESS
     mode = [np.bincount(channel[background], minlength=256).argmax() for channel in (red, green, blue)]
     return WhitePoint(np.array(mode, float), "background")
 

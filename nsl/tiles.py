@@ -10,6 +10,11 @@ from nsl.parallel import kernel, over_rows
 from nsl.slide import Slide
 from nsl.stains import TISSUE_OD, od_table
 
+# A map of so many tiles is finer than any screen; more are a slip of units, and would fill the memory.
+MAX_TILES = 5_000_000
+# Of a length in floats: 700 px of 0.7 µm fall a hair short of 490 µm.
+_SLACK = 1e-6
+
 
 @dataclass(frozen=True)
 class TileGrid:
@@ -49,7 +54,7 @@ def tile_grid(slide: Slide, tile_um: float, stride_um: float | None = None) -> T
     Raises
     ------
     ScaleError : the slide's µm/px is unknown, or a length is not a positive number of µm.
-    SlideError : the slide is smaller than one tile.
+    SlideError : the slide is smaller than one tile, or the step makes more than five million tiles.
     """
     return grid_over(slide.size, slide.require_mpp(), tile_um, stride_um)
 
@@ -61,13 +66,18 @@ def grid_over(size: tuple[int, int], mpp: float, tile_um: float, stride_um: floa
         if not (math.isfinite(length) and length > 0):
             raise ScaleError(f"the {name} must be a positive number of µm, got {length:g}; 150 is usual")
     width_um, height_um = (side * mpp for side in size)
-    if min(width_um, height_um) < tile_um:
+    if min(width_um, height_um) < tile_um * (1 - _SLACK):
         raise SlideError(
             f"the image is {width_um:.0f} × {height_um:.0f} µm, smaller than one tile of {tile_um:g} µm; "
             "check its µm/px or ask for smaller tiles"
         )
-    columns = 1 + math.floor((width_um - tile_um) / stride_um)
-    rows = 1 + math.floor((height_um - tile_um) / stride_um)
+    columns = 1 + math.floor((width_um - tile_um) / stride_um + _SLACK)
+    rows = 1 + math.floor((height_um - tile_um) / stride_um + _SLACK)
+    if rows * columns > MAX_TILES:
+        raise SlideError(
+            f"a step of {stride_um:g} µm makes {rows * columns:,} tiles of this slide, more than {MAX_TILES:,}; "
+            "ask for a longer step"
+        )
     row, column = np.divmod(np.arange(rows * columns), columns)
     return TileGrid(float(tile_um), float(stride_um), mpp, row, column)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nsl import __version__
-from nsl.errors import SpotsError
+from nsl.errors import ScaleError, SpotsError
 from nsl.histogram import ColorCounts, count_colors
 from nsl.model import GENES_AT_ONCE, NeuralStain
 from nsl.slide import Slide, open_slide
@@ -91,10 +91,10 @@ def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) 
         spots: dict[str, float] = {}
         own = [section for section in sections if section.patient == patient]
         for section in own:
-            for gene, share in zip(section.genes, section.detected * len(section.colors), strict=True):
+            for gene, share in zip(section.genes, np.rint(section.detected * len(section.colors)), strict=True):
                 spots[gene] = spots.get(gene, 0) + share
         total = sum(len(section.colors) for section in own)
-        kept &= {gene for gene, count in spots.items() if count >= min_share * total}
+        kept &= {gene for gene, count in spots.items() if count >= min_share * total - 1e-9}
     return [gene for gene in sections[0].genes if gene in kept]
 
 
@@ -127,9 +127,16 @@ def train(
     ------
     SpotsError, SlideError, ScaleError : a section cannot be used; nothing is trained.
     """
+    for what, length in (("window", tile_um), ("analysis resolution", analysis_mpp)):
+        if not (np.isfinite(length) and length > 0):
+            raise ScaleError(f"the {what} must be a positive number, got {length:g}")
     sections = [measure_section(section, tile_um, analysis_mpp) for section in read_manifest(manifest)]
-    rule = "as listed by the user" if genes else f"detected in at least {min_detected:.0%} of spots in every patient"
-    chosen = list(genes) if genes else detected_genes(sections, min_detected)
+    rule = (
+        "as listed by the user"
+        if genes is not None
+        else f"detected in at least {min_detected:.0%} of spots in every patient"
+    )
+    chosen = list(genes) if genes is not None else detected_genes(sections, min_detected)
     model = fit(sections, chosen, steps=steps, learning_rate=learning_rate, seed=seed, progress=progress)
     config = {
         "schema_version": SCHEMA_VERSION,

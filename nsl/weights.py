@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def load_weights(source: str | os.PathLike | None = None) -> Weights:
 
     config = load_config(source)
     folder = embedded_folder() if source is None else Path(source)
-    tensors = _read_tensors(folder / MODEL)
+    tensors = _read_tensors(folder / MODEL, config["genes"])
     model = NeuralStain(config["genes"])
     for name, parameter in model.named_parameters():
         _check_tensor(folder, name, tensors.get(name), parameter.shape)
@@ -98,12 +99,17 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
-    save_file(tensors, folder / MODEL, metadata={"genes": json.dumps(weights.genes)})
-    config = json.dumps(weights.config | {"genes": weights.genes}, indent=1, ensure_ascii=False)
-    (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
-    (folder / CARD).write_text(model_card(weights), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
+        save_file(tensors, folder / MODEL, metadata={"genes": json.dumps(weights.genes)})
+        config = json.dumps(weights.config | {"genes": weights.genes}, indent=1, ensure_ascii=False)
+        (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
+        (folder / CARD).write_text(model_card(weights), encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(
+            f"{folder.name} cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
 
 
 def model_card(weights: Weights) -> str:
@@ -189,6 +195,7 @@ def _read_config(path: Path) -> dict:
     missing = [key for key in ("name", "genes", "units", "tile_um", "analysis_mpp", "stains") if key not in config]
     if missing:
         raise WeightsError(f"{where} lacks {missing[0]}; copy the whole folder again or retrain")
+    _check_values(where, config)
     genes = config["genes"]
     if not (isinstance(genes, list) and genes and all(isinstance(gene, str) and gene for gene in genes)):
         raise WeightsError(f"{where}: genes must be a list of names; copy the folder again or retrain")
@@ -198,16 +205,40 @@ def _read_config(path: Path) -> dict:
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _check_values(where: str, config: dict) -> None:
+    def positive(value) -> bool:
+        return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+    for key in ("tile_um", "analysis_mpp"):
+        if not positive(config[key]):
+            raise WeightsError(f"{where}: {key} is {config[key]!r}, not a positive number; copy the folder again")
+    stains = config["stains"]
+    try:
+        reference, spread = stains["reference"], stains["spread_degrees"]
+        fits = [len(v) for v in reference] == [3, 3] and len(spread) == 2
+        fits = fits and all(positive(s) for s in spread) and all(math.isfinite(c) for v in reference for c in v)
+    except (KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise WeightsError(f"{where}: stains must hold two reference vectors and two positive spread_degrees")
+
+
+def _read_tensors(path: Path, genes: list[str]) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            named = (file.metadata() or {}).get("genes")
     except FileNotFoundError:
         raise WeightsError(f"the weights folder {path.parent.name} has no {MODEL}; copy the whole folder") from None
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path.parent.name}/{MODEL} is damaged ({error}); copy it again") from None
+    if named is not None and named != json.dumps(genes):
+        raise WeightsError(
+            f"{path.parent.name}: {MODEL} and {CONFIG} name different genes; copy the whole folder again"
+        )
+    return tensors
 
 
 def _check_tensor(folder: Path, name: str, tensor: torch.Tensor | None, shape: torch.Size) -> None:

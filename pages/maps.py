@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from nsl.web import controls, mapping, session
+from nsl.web import controls, mapping, navigation, session
+
+navigation.enter()
 
 st.title("Expression maps")
 

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from nsl.web import predicting, session
+from nsl.web import navigation, predicting, session
+
+navigation.enter()
 
 st.title("Predict gene expression from an H&E image")
 st.markdown(

@@ -101,6 +101,13 @@ def test_eosin_pink_stroma_does_not_outvote_a_little_glass():
     np.testing.assert_array_equal(estimate_white_point(np.concatenate([stroma, glass])).rgb, GLASS)
 
 
+@pytest.mark.parametrize("eosin", [0.2, 0.3])
+def test_pale_stroma_does_not_outvote_a_strip_of_glass(section, eosin):
+    stroma = flat(tuple(transmitted(eosin * section.stain_vectors[1], section.white_point)), 90)
+    image = np.concatenate([grainy(stroma, 6), grainy(flat(GLASS, 10), 1)])
+    np.testing.assert_allclose(estimate_white_point(image).rgb, GLASS, atol=2)
+
+
 def test_paper_white_of_one_image_cannot_be_spoilt_through_another():
     estimate_white_point(flat((0, 0, 0))).rgb[:] = 7
     np.testing.assert_array_equal(estimate_white_point(flat((0, 0, 0))).rgb, 255)

@@ -62,8 +62,10 @@ def shown_errors() -> Iterator[None]:
 
 
 def show_error(message: str) -> None:
-    """One sentence, begun with a capital."""
-    st.error(message[:1].upper() + message[1:], icon=":material/error:")
+    """One sentence, begun with a capital unless it begins with a file's name."""
+    if "." not in message.split(" ")[0]:
+        message = message[:1].upper() + message[1:]
+    st.error(_escaped(message), icon=":material/error:")
 
 
 def synthetic_badge(slide: session.OpenSlide) -> None:
@@ -97,4 +99,4 @@ def download_csv(result: "anndata.AnnData", slide: session.OpenSlide) -> None:
 
 def _escaped(text: str) -> str:
     """A user's text as Markdown shows it letter by letter."""
-    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|<>$:~" else c for c in text)
+    return "".join(f"\\{c}" if c in r"\`*_[]<$:~" else c for c in text)

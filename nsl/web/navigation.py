@@ -1,0 +1,28 @@
+"""Which pages there are, and how each makes sure that it is shown inside the app."""
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+from nsl.web import session
+
+
+def navigate() -> Page:
+    """Set up the navigation; returns the page to run."""
+    session.put("inside_app", True)
+    return st.navigation(
+        [
+            st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True),
+            st.Page("pages/maps.py", title="Maps", icon=":material/map:"),
+        ]
+    )
+
+
+def enter() -> None:
+    """Called first by every page: start over through app.py where it was left out.
+
+    Streamlit takes a folder named `pages` for its older kind of multipage app until the first call of
+    `st.navigation`, so that a server's very first visitor, if sent to a page's own address, gets the bare page.
+    """
+    if not session.get("inside_app"):
+        navigate()
+        st.rerun()

@@ -1,0 +1,76 @@
+"""What `nsl.figures` promises: the map lies where the tissue lies, and colours mean what the scale says."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsl import load_weights, open_slide, predict
+from nsl.figures import PALETTES, expression_map, preview
+from nsl.tiles import grid_over
+
+
+@pytest.fixture
+def result(section_png, tiny_weights):
+    with open_slide(section_png, mpp=2.0) as slide:
+        return predict(slide, load_weights(tiny_weights), stride_um=50)
+
+
+@pytest.fixture
+def figure(result):
+    return expression_map(result, "CD24", limits=(0.5, 1.5), palette="Cividis", opacity=0.4)
+
+
+def test_each_tile_is_drawn_at_its_place_in_millimetres(result, figure):
+    (heat,) = figure.data
+    for name in result.obs_names[::7]:
+        tile = result.obs.loc[name]
+        x_mm, y_mm = heat.x0 + tile.array_col * heat.dx, heat.y0 + tile.array_row * heat.dy
+        assert (x_mm * 1000, y_mm * 1000) == pytest.approx((tile.x_um, tile.y_um))
+        assert heat.z[int(tile.array_row), int(tile.array_col)] == pytest.approx(result[name, "CD24"].X.item())
+
+
+def test_places_without_a_tile_stay_bare(result, figure):
+    assert np.isfinite(figure.data[0].z).sum() == result.n_obs
+    assert figure.data[0].hoverongaps is False
+
+
+def test_the_slide_lies_under_the_map_at_its_own_size(figure, section):
+    (image,) = figure.layout.images
+    assert (image.sizex, image.sizey) == pytest.approx((1.4, 1.2))
+    assert image.layer == "below"
+    assert tuple(figure.layout.yaxis.range) == pytest.approx((1.2, 0))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.source.split(",")[1]))))
+    assert np.abs(pixels.astype(int) - section.pixels).mean() < 3
+
+
+def test_colour_scale_ends_where_it_was_told(figure):
+    scale = figure.layout.coloraxis
+    assert (scale.cmin, scale.cmax) == (0.5, 1.5)
+    assert figure.data[0].opacity == 0.4
+    assert "counts" in scale.colorbar.title.text
+
+
+def test_zoom_is_kept_between_genes_of_one_slide_only(result, figure):
+    other_gene = expression_map(result, "ERBB2", limits=(0, 1))
+    assert other_gene.layout.uirevision == figure.layout.uirevision
+    result.uns["nsl"]["slide_sha256"] = "another"
+    assert expression_map(result, "ERBB2", limits=(0, 1)).layout.uirevision != figure.layout.uirevision
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_every_palette_offered_can_be_drawn(result, palette):
+    assert len(expression_map(result, "CD24", limits=(0, 1), palette=palette).layout.coloraxis.colorscale) > 5
+
+
+def test_preview_outlines_the_tiles_kept_and_pales_the_rest():
+    white = np.full((100, 200, 3), 200, np.uint8)
+    grid = grid_over((2000, 1000), 1.0, 500.0)
+    keep = np.array([True, False, False, False, False, False, False, False])
+    picture = preview(white, grid, keep, slide_width_px=2000)
+    assert picture.shape == white.shape
+    assert (picture[10:40, 10:40] == 200).all()
+    assert (picture[0, :50] != 200).any(axis=1).all()
+    assert (picture[60:, 60:] > 200).all()

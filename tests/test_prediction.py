@@ -1,0 +1,189 @@
+"""What `nsl.predict` promises: the AnnData of the design, whatever the slide, and errors that say what to do."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from nsl import load_weights, open_slide, predict
+from nsl.errors import NslError, ScaleError, SlideError, WeightsError
+from nsl.stains import optical_density
+from nsl.tiles import pixel_bounds, tile_grid
+
+
+@pytest.fixture
+def weights(tiny_weights):
+    return load_weights(tiny_weights)
+
+
+@pytest.fixture
+def slide(section_png):
+    with open_slide(section_png, mpp=1.0) as slide:
+        yield slide
+
+
+@pytest.fixture
+def result(slide, weights):
+    return predict(slide, weights)
+
+
+def test_result_has_the_shape_every_consumer_relies_on(result):
+    assert result.X.dtype == np.float32
+    assert list(result.var_names) == ["ERBB2", "CD24", "COX6C"]
+    assert list(result.obs) == ["array_row", "array_col", "x_um", "y_um", "tissue_fraction"]
+    assert result.obs_names[0] == f"r{result.obs.array_row.iloc[0]}c{result.obs.array_col.iloc[0]}"
+    assert result.obs.tissue_fraction.between(0.3, 1).all()
+    np.testing.assert_allclose(result.obsm["spatial"], result.obs[["x_um", "y_um"]])
+    image = result.uns["spatial"]["slide"]["images"]["hires"]
+    scale = result.uns["spatial"]["slide"]["scalefactors"]
+    assert image.shape == (600, 700, 3)
+    assert scale == {"tissue_hires_scalef": 1.0, "spot_diameter_fullres": 100.0}
+
+
+def test_every_value_is_the_model_applied_to_the_pixels_of_its_tile(slide, weights, result):
+    pixels = slide.read(0, 0, *slide.size, 2.0)
+    grid = tile_grid(slide, 100.0)
+    bounds = pixel_bounds(grid.centers_px, 100.0, 1.0, 2.0)
+    place = {(row, column): box for row, column, box in zip(grid.array_row, grid.array_col, bounds, strict=True)}
+    boxes = [place[key] for key in zip(result.obs.array_row, result.obs.array_col, strict=True)]
+    od = np.stack([pixels[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in boxes])
+    exact = weights.model(torch.from_numpy(optical_density(od, result.uns["nsl"]["white_point"]))).numpy()
+    assert (np.abs(result.X - exact).max(axis=0) <= 0.05 * exact.std(axis=0)).all()
+
+
+def test_provenance_tells_how_the_result_came_to_be_but_no_file_name(result, section_png, slide):
+    info = result.uns["nsl"]
+    assert info["weights_id"] == "tiny"
+    assert info["slide_sha256"] == slide.sha256
+    assert (info["mpp"], info["tile_um"], info["stride_um"], info["analysis_mpp"]) == (1.0, 100.0, 100.0, 2.0)
+    np.testing.assert_allclose(info["white_point"], [240, 236, 240], atol=1)
+    assert info["white_point_source"] == "background"
+    assert section_png.name not in repr(result.uns)
+    assert str(section_png.parent) not in repr(result.uns)
+
+
+def test_slide_stain_vectors_are_those_the_section_was_stained_with(result, section):
+    info = result.uns["nsl"]
+    cosines = (info["slide_stain_vectors"] * section.stain_vectors).sum(axis=1)
+    assert (np.degrees(np.arccos(cosines)) < 5).all()
+    # The weights' reference is these very vectors with a spread of 5 degrees.
+    assert info["stain_distance"] < 1
+
+
+def test_reading_in_many_strips_changes_nothing_that_matters(slide, weights, result, monkeypatch):
+    monkeypatch.setattr("nsl.prediction._BAND_PIXELS", 20_000)
+    steps = []
+    in_strips = predict(slide, weights, progress=lambda done, total: steps.append((done, total)))
+    assert len(steps) == 6  # rows of tiles
+    assert steps[-1] == (42, 42)
+    assert list(in_strips.obs_names) == list(result.obs_names)
+    np.testing.assert_array_equal(in_strips.obs.tissue_fraction, result.obs.tissue_fraction)
+    assert (np.abs(in_strips.X - result.X).max(axis=0) <= 0.05 * result.X.std(axis=0)).all()
+
+
+def test_overlapping_tiles_agree_with_the_tiles_they_coincide_with(slide, weights, result):
+    finer = predict(slide, weights, stride_um=50)
+    at = {tuple(xy): i for i, xy in enumerate(finer.obs[["x_um", "y_um"]].to_numpy())}
+    shared = [at[tuple(xy)] for xy in result.obs[["x_um", "y_um"]].to_numpy()]
+    assert finer.n_obs > 3 * result.n_obs
+    assert (np.abs(finer.X[shared] - result.X).max(axis=0) <= 0.05 * result.X.std(axis=0)).all()
+
+
+def test_chosen_genes_come_in_the_order_asked_for(slide, weights, result):
+    chosen = predict(slide, weights, genes=["COX6C", "ERBB2", "COX6C"])
+    assert list(chosen.var_names) == ["COX6C", "ERBB2"]
+    np.testing.assert_allclose(chosen.X, result[:, ["COX6C", "ERBB2"]].X, rtol=1e-5)
+
+
+def test_a_slide_coarser_than_the_analysis_is_read_as_it_is(section_png, weights):
+    with open_slide(section_png, mpp=4.0) as slide:
+        assert predict(slide, weights).uns["nsl"]["analysis_mpp"] == 4.0
+
+
+def test_black_padding_around_a_section_changes_no_tile(section, weights, tmp_path, result):
+    padded = np.zeros((800, 900, 3), np.uint8)
+    padded[100:700, 100:800] = section.pixels
+    Image.fromarray(padded).save(tmp_path / "padded.png")
+    with open_slide(tmp_path / "padded.png", mpp=1.0) as slide:
+        padded_result = predict(slide, weights)
+    np.testing.assert_allclose(padded_result.uns["nsl"]["white_point"], result.uns["nsl"]["white_point"], atol=1)
+    assert padded_result.n_obs == result.n_obs
+    assert (np.abs(padded_result.X - result.X).max(axis=0) <= 0.05 * result.X.std(axis=0)).all()
+
+
+def test_a_result_survives_h5ad(result, tmp_path):
+    result.write_h5ad(tmp_path / "result.h5ad")
+    back = anndata.read_h5ad(tmp_path / "result.h5ad")
+    np.testing.assert_array_equal(back.X, result.X)
+    assert back.uns["nsl"]["tile_um"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"genes": ["ERBB"]}, WeightsError, "hold no gene ERBB; did you mean ERBB2"),
+        ({"tile_um": 0}, ScaleError, "tile must be a positive number of µm, got 0"),
+        ({"tile_um": 5000}, SlideError, "700 × 600 µm, smaller than one tile of 5000 µm"),
+        ({"stride_um": float("nan")}, ScaleError, "step between tiles must be a positive number of µm, got nan"),
+        ({"analysis_mpp": -1}, ScaleError, "analysis resolution must be a positive number of µm/px, got -1"),
+        ({"min_tissue": 1.5}, SlideError, "between 0 and 1, got 1.5"),
+        ({"stride_um": 0.02}, SlideError, "a step of 0.02 µm makes .* tiles of this slide, more than 5,000,000"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_the_value_seen(slide, weights, options, kind, says):
+    with pytest.raises(kind, match=says):
+        predict(slide, weights, **options)
+
+
+def test_a_slide_without_tissue_says_so(weights, tmp_path):
+    Image.new("RGB", (400, 400), (240, 238, 241)).save(tmp_path / "blank.png")
+    with open_slide(tmp_path / "blank.png", mpp=1.0) as slide, pytest.raises(SlideError, match="fullest has 0%"):
+        predict(slide, weights)
+
+
+def test_progress_may_end_the_run(slide, weights):
+    class Stopped(NslError):
+        pass
+
+    def stop(done, total):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        predict(slide, weights, progress=stop)
+
+
+def test_a_result_larger_than_memory_is_refused_before_it_is_made(slide, weights, monkeypatch):
+    monkeypatch.setattr("nsl.prediction._MAX_VALUES", 100)
+    with pytest.raises(SlideError, match="42 tiles of 3 genes are more than memory may hold"):
+        predict(slide, weights)
+
+
+@pytest.mark.parametrize(
+    ("section_name", "least_r"),
+    [("B4", 0.5), ("C5", 0.2)],
+)
+def test_tumour_genes_map_onto_the_tumour_of_real_sections(data_folder, embedded, section_name, least_r):
+    # The weights saw these sections in training: this tests the way from file to map (positions, scale, white
+    # point), not how well colour predicts expression.
+    positions, epithelial = _measured_epithelium(data_folder / "her2st", section_name)
+    with open_slide(data_folder / f"her2st/images/{section_name}_full.jpg", mpp=0.69) as slide:
+        predicted = predict(slide, embedded, genes=["ERBB2", "CD24", "COX6C"], stride_um=50)
+    distance, nearest = cKDTree(predicted.obsm["spatial"]).query(positions)
+    is_on_map = distance * 0.69 < 50
+    for gene in predicted.var_names:
+        values = predicted[nearest[is_on_map], gene].X.ravel()
+        assert np.corrcoef(values, epithelial[is_on_map])[0, 1] > least_r
+
+
+def _measured_epithelium(folder, section_name):
+    """Spot positions, and the mean standardised expression of genes that mark epithelial cells."""
+    counts = pd.read_csv(folder / f"counts/{section_name}.tsv.gz", sep="\t", index_col=0)
+    spots = pd.read_csv(folder / f"spots/{section_name}_selection.tsv", sep="\t")
+    spots.index = [f"{x}x{y}" for x, y in zip(spots.x, spots.y, strict=True)]
+    counts = counts.loc[counts.index.intersection(spots.index)]
+    expression = np.log1p(counts.div(counts.sum(axis=1), axis=0) * 10_000)[["EPCAM", "KRT8", "KRT18", "KRT19", "CDH1"]]
+    score = ((expression - expression.mean()) / expression.std()).mean(axis=1)
+    return spots.loc[counts.index, ["pixel_x", "pixel_y"]].to_numpy(), score.to_numpy()
