@@ -1,0 +1,41 @@
+"""How long fitting takes once the colours of the spots are counted.
+
+    python benchmarks/fit.py MANIFEST [--genes 250]
+
+The genes fitted are those of highest mean expression among the ones detected in every patient.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from nsl.spots import read_manifest
+from nsl.train import detected_genes, fit, measure_section
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--genes", type=int, default=250)
+    args = parser.parse_args()
+    start = time.perf_counter()
+    sections = [measure_section(section) for section in read_manifest(args.manifest)]
+    counted = time.perf_counter()
+    genes = detected_genes(sections)
+    mean = np.mean([s.expression[:, [s.genes.index(g) for g in genes]].mean(axis=0) for s in sections], axis=0)
+    chosen = [genes[i] for i in np.argsort(-mean)[: args.genes]]
+    start_fit = time.perf_counter()
+    fit(sections, chosen)
+    spots = sum(len(s.colors) for s in sections)
+    print(f"{len(sections)} sections, {spots:,} spots")
+    print(f"  counting colours  {counted - start:6.1f} s")
+    print(f"  fitting {len(chosen)} genes {time.perf_counter() - start_fit:6.1f} s")
+
+
+if __name__ == "__main__":
+    main()
