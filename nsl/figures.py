@@ -89,8 +89,6 @@ def expression_map(
     figure.update_layout(
         height=height_px,
         margin={"l": _MARGIN_PX, "r": _MARGIN_PX, "t": 4 * _MARGIN_PX, "b": _MARGIN_PX},
-        # The same revision for one slide: zoom and pan stay when the gene or the colours change.
-        uirevision=str(info["slide_sha256"]),
         coloraxis={
             "colorscale": palette,
             "cmin": limits[0],

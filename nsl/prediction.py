@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import anndata
 import numpy as np
 import pandas as pd
-import torch
 
 from nsl import __version__
 from nsl.errors import ScaleError, SlideError
-from nsl.histogram import count_colors
 from nsl.model import NeuralStain
+from nsl.pixels import predict_pixels
 from nsl.slide import Slide
-from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point
+from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import TileGrid, pixel_bounds, tile_grid, tissue_fraction
 from nsl.weights import Weights
 
@@ -24,8 +23,6 @@ THUMBNAIL_PX = 1280
 _BAND_PIXELS = 4_000_000
 # Of a result, before it is known how many tiles are tissue: 4 GB.
 _MAX_VALUES = 1_000_000_000
-# Counted at once: bounds a table of tiles × colours to about a hundred MB.
-_TILES_AT_ONCE = 1024
 
 
 def predict(
@@ -115,8 +112,7 @@ def predict(
 class _Band:
     tissue: np.ndarray  # (tiles looked at,)
     expression: np.ndarray  # (tiles kept, genes)
-    palette_od: np.ndarray  # (colours, 3)
-    palette_pixels: np.ndarray  # (colours,)
+    stained: np.ndarray  # (pixels, 3) optical densities
 
 
 def _predict_bands(
@@ -131,10 +127,8 @@ def _predict_bands(
     for tiles in _bands(grid, mpp):
         image, bounds = _read_tiles(slide, grid[tiles], mpp)
         tissue = tissue_fraction(image, bounds, white_point.rgb)
-        colors = count_colors(image, bounds[tissue >= min_tissue], white_point.rgb)
-        with torch.inference_mode():
-            expression = model.from_counts(colors).numpy()
-        yield _Band(tissue, expression, colors.palette_od, colors.counts.sum(axis=0))
+        expression = predict_pixels(model, image, bounds[tissue >= min_tissue], white_point.rgb)
+        yield _Band(tissue, expression, stained_colors(image, white_point.rgb))
         if progress:
             progress(tiles.stop, len(grid))
 
@@ -143,8 +137,7 @@ def _bands(grid: TileGrid, mpp: float) -> Iterator[slice]:
     """Whole rows of tiles, as many at once as memory allows."""
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
-    rows = min(_BAND_PIXELS / pixels_per_row, _TILES_AT_ONCE / columns)
-    step = max(int(rows), 1) * columns
+    step = max(int(_BAND_PIXELS / pixels_per_row), 1) * columns
     for start in range(0, len(grid), step):
         yield slice(start, min(start + step, len(grid)))
 
@@ -198,8 +191,7 @@ def _stain_report(bands: Sequence[_Band], training: dict) -> dict:
 
     Both are NaN where too little is stained to tell.
     """
-    colors = np.concatenate([band.palette_od for band in bands])
-    vectors = estimate_stain_vectors(colors, np.concatenate([band.palette_pixels for band in bands]))
+    vectors = estimate_stain_vectors(np.concatenate([band.stained for band in bands]))
     if vectors is None:
         return {"slide_stain_vectors": np.full((2, 3), np.nan), "stain_distance": np.nan}
     angles = angle_degrees(vectors, np.array(training["reference"]))

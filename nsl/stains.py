@@ -79,43 +79,41 @@ def estimate_white_point(image: np.ndarray) -> WhitePoint:
     return WhitePoint(np.array(mode, float), "background")
 
 
-def estimate_stain_vectors(od: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray | None:
+def stained_colors(image: np.ndarray, white_point: np.ndarray) -> np.ndarray:
+    """Optical densities (N, 3) of the stained pixels among every fourth of every fourth row of a uint8 RGB image."""
+    sample = image[::4, ::4].reshape(-1, 3)
+    return _stained(optical_density(sample[sample.any(axis=1)], white_point))
+
+
+def estimate_stain_vectors(od: np.ndarray) -> np.ndarray | None:
     """Hematoxylin and eosin vectors of a slide by the method of Macenko et al. 2009.
 
     Parameters
     ----------
-    od : (N, 3) optical densities of pixels, or of the colours of a histogram.
-    weight : (N,) number of pixels behind each row; one each if not given.
+    od : (N, 3) optical densities of pixels; those hardly stained take no part.
 
     Returns
     -------
-    (2, 3) float64 unit rows, hematoxylin (the stronger absorber of red) first; None where fewer than a
-    thousand pixels are stained, from which no vector can be told.
+    (2, 3) float64 unit rows, hematoxylin (the stronger absorber of red) first; None for fewer than a thousand
+    stained pixels, from which no vector can be told.
     """
-    weight = np.ones(len(od)) if weight is None else np.asarray(weight, float)
-    stained = od.min(axis=1) > _MACENKO_MIN_OD
-    od, weight = np.asarray(od, float)[stained], weight[stained]
-    if weight.sum() < _MACENKO_MIN_PIXELS:
+    od = _stained(np.asarray(od, float))
+    if len(od) < _MACENKO_MIN_PIXELS:
         return None
-    centred = od - np.average(od, axis=0, weights=weight)
-    plane = np.linalg.eigh((centred * weight[:, None]).T @ centred)[1][:, :0:-1]
+    plane = np.linalg.eigh(np.cov(od.T))[1][:, :0:-1]
     plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
     x, y = (od @ plane).T
-    angle = np.arctan2(y, x)
-    extremes = _weighted_percentile(angle, weight, [_MACENKO_PERCENTILE, 100 - _MACENKO_PERCENTILE])
+    extremes = np.percentile(np.arctan2(y, x), [_MACENKO_PERCENTILE, 100 - _MACENKO_PERCENTILE])
     vectors = np.stack([np.cos(extremes), np.sin(extremes)], axis=1) @ plane.T
     vectors = vectors[np.argsort(-vectors[:, 0])]
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _stained(od: np.ndarray) -> np.ndarray:
+    return od[od.min(axis=1) > _MACENKO_MIN_OD]
 
 
 def angle_degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Angle in degrees between vectors (..., 3) and (..., 3)."""
     cosine = (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-
-
-def _weighted_percentile(values: np.ndarray, weight: np.ndarray, percentiles: list[float]) -> np.ndarray:
-    order = np.argsort(values)
-    cumulative = np.cumsum(weight[order])
-    position = np.searchsorted(cumulative, np.array(percentiles) / 100 * cumulative[-1])
-    return values[order][position]

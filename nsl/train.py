@@ -13,7 +13,7 @@ from nsl.histogram import ColorCounts, count_colors
 from nsl.model import GENES_AT_ONCE, NeuralStain
 from nsl.slide import Slide, open_slide
 from nsl.spots import UNITS, Section, log_normalised, read_manifest, read_spots
-from nsl.stains import angle_degrees, estimate_stain_vectors, estimate_white_point
+from nsl.stains import angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import pixel_bounds
 from nsl.weights import SCHEMA_VERSION, Weights
 
@@ -41,7 +41,7 @@ class MeasuredSection:
     detected: np.ndarray
     """(genes,) float64, share of spots with at least one count."""
     stain_vectors: np.ndarray | None
-    """(2, 3) hematoxylin and eosin of the slide, estimated under the spots."""
+    """(2, 3) hematoxylin and eosin of the slide, estimated from its image."""
 
 
 def measure_section(
@@ -60,7 +60,8 @@ def measure_section(
         mpp = max(analysis_mpp, slide.require_mpp())
         image = slide.read(0, 0, *slide.size, mpp)
         bounds = pixel_bounds(measured.obsm["spatial"], tile_um, slide.mpp, mpp)
-    colors = count_colors(image, bounds, estimate_white_point(image).rgb, bits)
+    white_point = estimate_white_point(image).rgb
+    colors = count_colors(image, bounds, white_point, bits)
     filled = colors.pixels > 0
     return MeasuredSection(
         name=section.name,
@@ -69,7 +70,7 @@ def measure_section(
         genes=list(measured.var_names),
         expression=log_normalised(measured.X)[filled],
         detected=(measured.X[filled] > 0).mean(axis=0),
-        stain_vectors=estimate_stain_vectors(colors.palette_od, colors.counts.sum(axis=0)),
+        stain_vectors=estimate_stain_vectors(stained_colors(image, white_point)),
     )
 
 
@@ -168,7 +169,7 @@ def _reference_stains(sections: Sequence[MeasuredSection]) -> dict:
     """Mean stain vectors of the slides, and the largest angle of a slide's own vector to them."""
     vectors = np.array([section.stain_vectors for section in sections if section.stain_vectors is not None])
     if not len(vectors):
-        raise SpotsError("no section is stained enough under its spots to tell its stain vectors; check the positions")
+        raise SpotsError("no section is stained enough to tell its stain vectors; check that the images show H&E")
     mean = vectors.mean(axis=0)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     # A single slide has no spread; one degree keeps distances finite.

@@ -53,13 +53,6 @@ def test_colour_scale_ends_where_it_was_told(figure):
     assert "counts" in scale.colorbar.title.text
 
 
-def test_zoom_is_kept_between_genes_of_one_slide_only(result, figure):
-    other_gene = expression_map(result, "ERBB2", limits=(0, 1))
-    assert other_gene.layout.uirevision == figure.layout.uirevision
-    result.uns["nsl"]["slide_sha256"] = "another"
-    assert expression_map(result, "ERBB2", limits=(0, 1)).layout.uirevision != figure.layout.uirevision
-
-
 @pytest.mark.parametrize("palette", PALETTES)
 def test_every_palette_offered_can_be_drawn(result, palette):
     assert len(expression_map(result, "CD24", limits=(0, 1), palette=palette).layout.coloraxis.colorscale) > 5

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nsl import NeuralStain, count_colors, load_weights, open_slide
+from nsl.pixels import predict_pixels
 from nsl.stains import estimate_white_point, optical_density
 from nsl.tiles import pixel_bounds, tile_grid, tissue_fraction
 
@@ -73,6 +74,18 @@ def test_a_tile_without_pixels_has_no_prediction(speckled):
     colors = count_colors(speckled, np.array([[0, 0, 20, 40], [20, 0, 60, 40]]), WHITE)
     predicted = NeuralStain(["A"]).from_counts(colors).detach()
     assert predicted[:, 0].isnan().tolist() == [True, False]
+
+
+def test_compiled_prediction_is_the_definition(speckled):
+    speckled[:, :7] = 0
+    model = load_weights().model.select(["ERBB2", "CD24", "COX6C"])
+    grid = np.array([[0, 0, 20, 40], [20, 0, 60, 40], [50, 30, 70, 50], [0, 0, 7, 9]])
+    predicted = predict_pixels(model, speckled, grid, WHITE)
+    for tile, box in enumerate(grid[:3]):
+        pixels = _pixels_of(speckled, box)
+        od = torch.from_numpy(optical_density(pixels[pixels.any(axis=1)], WHITE))
+        np.testing.assert_allclose(predicted[tile], model(od[None])[0].numpy(), rtol=1e-4)
+    assert np.isnan(predicted[3]).all()
 
 
 def test_prediction_from_counts_equals_pixel_by_pixel_on_real_tissue(data_folder):

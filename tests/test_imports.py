@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors"},
     {"parallel", "average", "stains", "readers"},
-    {"slide", "tiles", "histogram", "model"},
+    {"slide", "tiles", "histogram", "model", "pixels"},
     {"weights", "spots"},
     {"prediction", "train"},
     {"export", "figures", "demo", "_tissue"},

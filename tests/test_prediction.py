@@ -51,7 +51,7 @@ def test_every_value_is_the_model_applied_to_the_pixels_of_its_tile(slide, weigh
     boxes = [place[key] for key in zip(result.obs.array_row, result.obs.array_col, strict=True)]
     od = np.stack([pixels[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in boxes])
     exact = weights.model(torch.from_numpy(optical_density(od, result.uns["nsl"]["white_point"]))).numpy()
-    assert (np.abs(result.X - exact).max(axis=0) <= 0.05 * exact.std(axis=0)).all()
+    np.testing.assert_allclose(result.X, exact, atol=1e-4)
 
 
 def test_provenance_tells_how_the_result_came_to_be_but_no_file_name(result, section_png, slide):
@@ -73,7 +73,7 @@ def test_slide_stain_vectors_are_those_the_section_was_stained_with(result, sect
     assert info["stain_distance"] < 1
 
 
-def test_reading_in_many_strips_changes_nothing_that_matters(slide, weights, result, monkeypatch):
+def test_reading_in_many_strips_changes_no_bit(slide, weights, result, monkeypatch):
     monkeypatch.setattr("nsl.prediction._BAND_PIXELS", 20_000)
     steps = []
     in_strips = predict(slide, weights, progress=lambda done, total: steps.append((done, total)))
@@ -81,7 +81,7 @@ def test_reading_in_many_strips_changes_nothing_that_matters(slide, weights, res
     assert steps[-1] == (42, 42)
     assert list(in_strips.obs_names) == list(result.obs_names)
     np.testing.assert_array_equal(in_strips.obs.tissue_fraction, result.obs.tissue_fraction)
-    assert (np.abs(in_strips.X - result.X).max(axis=0) <= 0.05 * result.X.std(axis=0)).all()
+    np.testing.assert_array_equal(in_strips.X, result.X)
 
 
 def test_overlapping_tiles_agree_with_the_tiles_they_coincide_with(slide, weights, result):
@@ -89,7 +89,7 @@ def test_overlapping_tiles_agree_with_the_tiles_they_coincide_with(slide, weight
     at = {tuple(xy): i for i, xy in enumerate(finer.obs[["x_um", "y_um"]].to_numpy())}
     shared = [at[tuple(xy)] for xy in result.obs[["x_um", "y_um"]].to_numpy()]
     assert finer.n_obs > 3 * result.n_obs
-    assert (np.abs(finer.X[shared] - result.X).max(axis=0) <= 0.05 * result.X.std(axis=0)).all()
+    np.testing.assert_array_equal(finer.X[shared], result.X)
 
 
 def test_chosen_genes_come_in_the_order_asked_for(slide, weights, result):

@@ -52,7 +52,7 @@ def choose_style(result: "anndata.AnnData", gene: str) -> Style:
 
 
 def show_map(result: "anndata.AnnData", gene: str, style: Style) -> None:
-    """The map; zoom and pan stay when another gene is chosen."""
+    """The map, to zoom by wheel or frame."""
     figure = expression_map(result, gene, limits=style.limits, palette=style.palette, opacity=style.opacity)
     st.plotly_chart(
         figure,
