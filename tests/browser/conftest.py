@@ -82,6 +82,7 @@ def page(chromium, server):
 
 
 def settle(page: Page) -> None:
-    """Wait until the script has run."""
+    """Wait until the script has run and its pictures have arrived: left earlier, a page's pictures are not served."""
     page.wait_for_selector("[data-testid='stApp'][data-test-connection-state='CONNECTED']")
     page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']")
+    page.wait_for_function("Array.from(document.images).every((image) => image.complete)")
