@@ -31,13 +31,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         args = _parser().parse_args(argv)
-        args.command_line = shlex.join(["python", "-m", "nsl", *argv])
+        args.command_line = _without_folders(argv)
         return args.run(args)
     except NslError as error:
         if "--debug" in argv:
             raise
         print(f"nsl: error: {error}", file=sys.stderr)
         return 2
+
+
+def _without_folders(argv: Sequence[str]) -> str:
+    """The command as a model card may show it: absolute paths, which can name a person, by their last part."""
+    return shlex.join(["python", "-m", "nsl", *(Path(a).name if Path(a).is_absolute() else a for a in argv)])
+
+
+def _open(path: Path, mpp: float | None):
+    """`open_slide` without its warnings: the slide's notices say the same."""
+    from nsl.slide import open_slide
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return open_slide(path, mpp)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,13 +146,9 @@ def _predict(args: argparse.Namespace) -> int:
 def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
     from nsl.export import FORMATS
     from nsl.prediction import MIN_TISSUE, predict
-    from nsl.slide import open_slide
 
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the slide's notices say the same
-        slide = open_slide(path, args.mpp)
-    with slide:
+    with _open(path, args.mpp) as slide:
         result = predict(
             slide,
             weights,
@@ -166,7 +176,7 @@ def _train(args: argparse.Namespace) -> int:
 
     weights = train(
         args.manifest,
-        name=args.name or args.out.name,
+        name=args.name or args.out.resolve().name,
         source=args.source,
         licence=args.licence,
         min_detected=args.min_detected,
@@ -185,9 +195,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     """Print size, scale, levels and checksum of a slide."""
-    from nsl.slide import open_slide
-
-    with open_slide(args.slide, args.mpp) as slide:
+    with _open(args.slide, args.mpp) as slide:
         width, height = slide.size
         print(f"format   {slide.format}")
         print(f"size     {width:,} × {height:,} px")

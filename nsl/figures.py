@@ -15,6 +15,8 @@ PALETTES = ("Viridis", "Cividis", "Magma", "Inferno", "Turbo")
 
 _GRID_RGB = (20, 110, 190)
 _MARGIN_PX = 8
+# More lines than this would hide the slide, and take seconds to draw.
+_MAX_OUTLINES = 20_000
 
 
 def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width_px: int) -> np.ndarray:
@@ -29,24 +31,33 @@ def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width
 
     Returns
     -------
-    (H, W, 3) uint8 RGB; tiles left out are paler, and tiles kept have an outline.
+    (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline
+    unless there are more than 20,000.
     """
     scale = thumbnail.shape[1] / slide_width_px / grid.mpp
     half = grid.tile_um / 2
     corners = np.concatenate([grid.centers_um - half, grid.centers_um + half], axis=1) * scale
     boxes = np.rint(corners).astype(int)[keep]
     height, width = thumbnail.shape[:2]
-    covered = np.zeros((height, width), bool)
-    outline = np.zeros((height, width), bool)
-    for x0, y0, x1, y1 in boxes:
-        covered[y0:y1, x0:x1] = True
-        x1, y1 = min(x1, width - 1), min(y1, height - 1)
-        outline[y0 : y1 + 1, [x0, x1]] = True
-        outline[[y0, y1], x0 : x1 + 1] = True
+    covered = _covered(boxes, height, width)
     picture = thumbnail.astype(float)
     picture[~covered] = 255 - (255 - picture[~covered]) * 0.45
-    picture[outline] = 0.45 * picture[outline] + 0.55 * np.array(_GRID_RGB)
+    if len(boxes) <= _MAX_OUTLINES:
+        outline = np.zeros((height, width), bool)
+        for x0, y0, x1, y1 in np.minimum(boxes, [width - 1, height - 1] * 2):
+            outline[y0 : y1 + 1, [x0, x1]] = True
+            outline[[y0, y1], x0 : x1 + 1] = True
+        picture[outline] = 0.45 * picture[outline] + 0.55 * np.array(_GRID_RGB)
     return picture.astype(np.uint8)
+
+
+def _covered(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) bool, whether a pixel lies in any of the boxes x0, y0, x1, y1."""
+    steps = np.zeros((height + 1, width + 1), np.int32)
+    x0, y0, x1, y1 = np.clip(boxes, 0, [width, height] * 2).T
+    for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
+        np.add.at(steps, (y, x), sign)
+    return steps.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0
 
 
 def expression_map(
@@ -56,7 +67,7 @@ def expression_map(
     limits: tuple[float, float],
     palette: str = "Viridis",
     opacity: float = 0.7,
-    height_px: int = 640,
+    height_px: int = 720,
 ) -> go.Figure:
     """Map of one gene over the slide, in millimetres.
 
@@ -94,9 +105,12 @@ def expression_map(
             "cmin": limits[0],
             "cmax": limits[1],
             "colorbar": {
-                "title": {"text": f"{gene}<br>ln(1 + counts<br>per 10,000)", "side": "top"},
+                "title": {"text": f"{gene}, ln(1 + counts per 10,000)", "side": "top"},
+                "orientation": "h",
+                "y": -0.08,
+                "yanchor": "top",
                 "thickness": 14,
-                "len": 0.9,
+                "len": 0.6,
                 "outlinewidth": 0,
             },
         },

@@ -16,7 +16,7 @@ kernel = njit(cache=True, nogil=True, fastmath=False)
 
 def over_rows(run: Callable, rows: int, *arrays) -> None:
     """Call `run(start, stop, *arrays)` for shares of `range(rows)`, several a core, at the same time."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     edges = [rows * i // (4 * cores) for i in range(4 * cores + 1)]
     with ThreadPoolExecutor(cores) as pool:
         shares = [pool.submit(run, a, b, *arrays) for a, b in itertools.pairwise(edges) if b > a]

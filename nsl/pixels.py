@@ -29,12 +29,12 @@ def predict_pixels(model: NeuralStain, image: np.ndarray, bounds: np.ndarray, wh
     # Genes last, so that the innermost loop runs along memory: (stain, channel, gene) and (stain, gene).
     deconvolution = np.ascontiguousarray(model.deconvolution.detach().numpy().transpose(2, 1, 0))
     offset, effect = (np.ascontiguousarray(p.detach().numpy().T) for p in (model.offset, model.effect))
-    total = np.empty((len(bounds), len(model.genes)), np.float32)
+    total = np.empty((len(bounds), len(model.genes)))
     pixels = np.zeros((len(bounds), 1), np.int64)
     table = od_table(white_point)
     over_rows(_respond, len(bounds), image, bounds, table, deconvolution, offset, effect, total, pixels[:, 0])
-    mean = total / np.where(pixels > 0, pixels, np.nan).astype(np.float32)
-    return mean + model.intercept.detach().numpy()
+    mean = total / np.where(pixels > 0, pixels, np.nan)
+    return (mean + model.intercept.detach().numpy()).astype(np.float32)
 
 
 # Finite inputs make finite sums, so the compiler may reorder them and fill the processor's vector units.
@@ -42,11 +42,13 @@ def predict_pixels(model: NeuralStain, image: np.ndarray, bounds: np.ndarray, wh
 def _respond(start, stop, image, bounds, table, deconvolution, offset, effect, total, pixels):
     height, width = image.shape[:2]
     genes = total.shape[1]
-    sums = np.empty(genes, np.float32)
+    row = np.empty(genes, np.float32)
+    sums = np.empty(genes, np.float64)
     for t in range(start, stop):
         sums[:] = 0
         x0, y0, x1, y1 = bounds[t]
         for y in range(max(y0, 0), min(y1, height)):
+            row[:] = 0
             for x in range(max(x0, 0), min(x1, width)):
                 r, g, b = image[y, x]
                 if r | g | b:
@@ -56,5 +58,7 @@ def _respond(start, stop, image, bounds, table, deconvolution, offset, effect, t
                         d, o, w = deconvolution[s], offset[s], effect[s]
                         for i in range(genes):
                             unmixed = red * d[0, i] + green * d[1, i] + blue * d[2, i] + o[i]
-                            sums[i] += w[i] * max(unmixed, np.float32(0))
+                            row[i] += w[i] * max(unmixed, np.float32(0))
+            # Row by row in double precision: single precision drifts over the million pixels of a large tile.
+            sums += row
         total[t] = sums

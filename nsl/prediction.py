@@ -1,5 +1,6 @@
 """Slide and weights in, AnnData of predicted expression out."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ MIN_TISSUE = 0.3
 THUMBNAIL_PX = 1280
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
 _BAND_PIXELS = 4_000_000
+# Of progress on a small slide; each costs another reading of the rows that neighbours share.
+_LEAST_STEPS = 10
 # Of a result, before it is known how many tiles are tissue: 4 GB.
 _MAX_VALUES = 1_000_000_000
 
@@ -67,6 +70,11 @@ def predict(
     if not 0 <= min_tissue <= 1:
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
+    if tile_um < 2 * mpp:
+        raise ScaleError(
+            f"a tile of {tile_um:g} µm is less than two pixels wide at {mpp:g} µm/px; ask for larger tiles or a finer "
+            "analysis resolution"
+        )
     if len(grid) * len(genes) > _MAX_VALUES:
         raise SlideError(
             f"{len(grid):,} tiles of {len(genes):,} genes are more than memory may hold; ask for fewer genes or a "
@@ -76,7 +84,7 @@ def predict(
     white_point = estimate_white_point(thumbnail)
     bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, progress))
     tissue = np.concatenate([band.tissue for band in bands])
-    keep = tissue >= min_tissue
+    keep = np.concatenate([band.keep for band in bands])
     if not keep.any():
         raise SlideError(
             f"no tile is at least {min_tissue:.0%} tissue (the fullest has {tissue.max():.0%}); check that the image "
@@ -111,6 +119,7 @@ def predict(
 @dataclass(frozen=True)
 class _Band:
     tissue: np.ndarray  # (tiles looked at,)
+    keep: np.ndarray  # (tiles looked at,) bool
     expression: np.ndarray  # (tiles kept, genes)
     stained: np.ndarray  # (pixels, 3) optical densities
 
@@ -127,17 +136,22 @@ def _predict_bands(
     for tiles in _bands(grid, mpp):
         image, bounds = _read_tiles(slide, grid[tiles], mpp)
         tissue = tissue_fraction(image, bounds, white_point.rgb)
-        expression = predict_pixels(model, image, bounds[tissue >= min_tissue], white_point.rgb)
-        yield _Band(tissue, expression, stained_colors(image, white_point.rgb))
+        keep = tissue >= min_tissue
+        expression = predict_pixels(model, image, bounds[keep], white_point.rgb)
+        # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
+        seen = np.isfinite(expression).all(axis=1)
+        keep[keep] = seen
+        yield _Band(tissue, keep, expression[seen], stained_colors(image, white_point.rgb))
         if progress:
             progress(tiles.stop, len(grid))
 
 
 def _bands(grid: TileGrid, mpp: float) -> Iterator[slice]:
-    """Whole rows of tiles, as many at once as memory allows."""
+    """Whole rows of tiles: as many at once as memory allows, and few enough to tell progress."""
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
-    step = max(int(_BAND_PIXELS / pixels_per_row), 1) * columns
+    rows = math.ceil(len(grid) / columns)
+    step = max(min(int(_BAND_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STEPS)), 1) * columns
     for start in range(0, len(grid), step):
         yield slice(start, min(start + step, len(grid)))
 

@@ -106,6 +106,8 @@ def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
         if labels.has_duplicates:
             raise SpotsError(f"{name} {labels[labels.duplicated()][0]} occurs twice; keep one of the two")
     values = _checked_counts(counts.name, table)
+    if positions.empty:
+        raise SpotsError(f"{spots.name} lists no spot; it needs one line a spot")
     shared = table.index.isin(positions.index)
     if not shared.any():
         raise SpotsError(

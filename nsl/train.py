@@ -63,6 +63,11 @@ def measure_section(
     white_point = estimate_white_point(image).rgb
     colors = count_colors(image, bounds, white_point, bits)
     filled = colors.pixels > 0
+    if not filled.any():
+        raise SpotsError(
+            f"section {section.name}: no spot's window of {tile_um:g} µm holds a pixel at {mpp:g} µm/px; check the "
+            "window and the positions"
+        )
     return MeasuredSection(
         name=section.name,
         patient=section.patient,
@@ -137,7 +142,7 @@ def train(
         if genes is not None
         else f"detected in at least {min_detected:.0%} of spots in every patient"
     )
-    chosen = list(genes) if genes is not None else detected_genes(sections, min_detected)
+    chosen = list(dict.fromkeys(genes)) if genes is not None else detected_genes(sections, min_detected)
     model = fit(sections, chosen, steps=steps, learning_rate=learning_rate, seed=seed, progress=progress)
     config = {
         "schema_version": SCHEMA_VERSION,

@@ -48,12 +48,18 @@ class Weights:
         return self.config["name"]
 
     def require_genes(self, genes: Sequence[str]) -> list[str]:
-        """The genes, once each, in the order given; WeightsError names those these weights do not hold."""
-        genes = list(dict.fromkeys(genes))
+        """The genes, once each, in the order given, however they are capitalised.
+
+        WeightsError names the first of those that these weights do not hold.
+        """
+        by_capitals = {gene.upper(): gene for gene in self.genes}
+        genes = list(
+            dict.fromkeys(gene if gene in by_capitals else by_capitals.get(gene.upper(), gene) for gene in genes)
+        )
         unknown = [gene for gene in genes if gene not in set(self.genes)]
         if unknown:
             near = difflib.get_close_matches(unknown[0].upper(), self.genes, n=3)
-            remedy = f"did you mean {', '.join(near)}?" if near else "see `genes` in its config.json"
+            remedy = f"did you mean {', '.join(near)}?" if near else "its model card says which genes they are"
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             raise WeightsError(f"the weights {self.name} hold no gene {unknown[0]}{more}; {remedy}")
         return genes
@@ -96,6 +102,7 @@ def load_config(source: str | os.PathLike | None = None) -> dict:
 
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     """Write a weights folder that `load_weights` reads back; made if missing, its three files replaced."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -106,9 +113,10 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
         config = json.dumps(weights.config | {"genes": weights.genes}, indent=1, ensure_ascii=False)
         (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
         (folder / CARD).write_text(model_card(weights), encoding="utf-8")
-    except OSError as error:
+        (folder / MODEL).chmod(0o644)  # safetensors lets nobody else read what it writes
+    except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{folder.name} cannot be written ({error.strerror or error}); choose another folder"
+            f"{folder.name} cannot be written ({getattr(error, 'strerror', None) or error}); choose another folder"
         ) from None
 
 

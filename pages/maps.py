@@ -9,17 +9,20 @@ navigation.enter()
 st.title("Expression maps")
 
 finished, slide = session.get("finished"), session.get("slide")
+if session.is_running():
+    controls.watch_job()
 if finished is None:
     mapping.explain_empty(slide)
     st.stop()
 
 result = finished.result
 controls.synthetic_badge(slide)
-choose, look = st.columns([1, 3], gap="large")
-with choose:
+controls.stain_warning(result)
+with st.container(horizontal=True):
     gene = mapping.choose_gene(result)
     style = mapping.choose_style(result, gene)
+mapping.show_map(result, gene, style)
+mapping.show_numbers(result, gene)
+with st.container(horizontal=True):
     controls.download_csv(result, slide)
-with look:
-    mapping.show_map(result, gene, style)
-    mapping.show_numbers(result, gene)
+    mapping.download_gene(result, gene, slide)

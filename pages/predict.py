@@ -24,5 +24,5 @@ with look:
     if slide is None:
         predicting.explain()
     else:
-        predicting.show_result(slide)
+        predicting.show_result(slide, settings)
         predicting.show_preview(slide, settings)

@@ -220,3 +220,69 @@ def test_damaged_weights_are_told_on_the_page(app, monkeypatch, tmp_path):
     app.run()
     assert not app.exception
     assert "There is no weights folder" in app.error[0].value
+
+
+def test_a_new_slide_stops_the_run_of_the_one_before(app, section, tmp_path):
+    _click(app, "Use the demo slide")
+    _click(app, "Run")
+    job = app.session_state["nsl.job"]
+    _upload(app, "next.png", _png(section.pixels, tmp_path))
+    assert job.is_stopped
+    assert app.session_state["nsl.job"] is None
+    assert app.session_state["nsl.finished"] is None
+
+
+def test_notices_call_the_file_what_the_user_calls_it(app, section, tmp_path):
+    rgba = np.dstack([section.pixels, np.full(section.pixels.shape[:2], 200, np.uint8)])
+    _upload(app, "with alpha.png", _png(rgba, tmp_path))
+    assert any(info.value.startswith("with alpha.png has transparency") for info in app.info)
+
+
+def test_a_full_disk_is_told_and_stays_told(app, section, tmp_path, monkeypatch):
+    content = _png(section.pixels, tmp_path)
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    _upload(app, "a.png", content)
+    assert not app.exception
+    assert "cannot be stored (No space left on device)" in app.error[0].value
+    assert "cannot be stored" in app.run().error[0].value
+
+
+def test_demo_after_a_bad_file_shows_no_error(app):
+    _upload(app, "notes.jpg", b"Dear colleague")
+    assert app.error
+    _click(app, "Use the demo slide")
+    assert not app.error
+
+
+def test_stains_far_from_the_training_slides_are_warned_of(app):
+    _click(app, "Use the demo slide")
+    _finish(_click(app, "Run"))
+    distance = app.session_state["nsl.finished"].result.uns["nsl"]["stain_distance"]
+    warned = any("stains of this slide differ" in warning.value for warning in app.warning)
+    assert warned == (distance > 1)
+    app.session_state["nsl.finished"].result.uns["nsl"]["stain_distance"] = 7.0
+    app.switch_page(MAPS).run()
+    assert any("stains of this slide differ" in warning.value for warning in app.warning)
+
+
+def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
+    from nsl.web import session
+
+    class EndOfTest(Exception):
+        pass
+
+    ticks = iter(range(session.LOOKS_BEFORE_DELETION + 1))
+
+    def tick(seconds):
+        if next(ticks, None) is None:
+            raise EndOfTest
+
+    monkeypatch.setattr("nsl.web.session.time.sleep", tick)
+    folder = session.tempfile.TemporaryDirectory()
+    with pytest.raises(EndOfTest):
+        session._sweep({"a session that is no more": folder})
+    assert not Path(folder.name).exists()

@@ -424,3 +424,18 @@ def test_two_slides_of_one_name_are_refused_before_anything_is_read(predict, sec
     code, err = predict(section_png, twin, "--mpp", 1)
     assert_one_line_error(code, err, "two slides are named section and would overwrite each other")
     assert not (tmp_path / "out").exists()
+
+
+def test_trained_weights_tell_no_folder_of_the_machine(paired, tmp_path):
+    out = tmp_path / "weights"
+    assert main(["train", str(paired / "manifest.csv"), "--out", str(out), "--genes", "H_GENE,E_GENE,H_GENE"]) == 0
+    told = (out / "config.json").read_text() + (out / "README.md").read_text()
+    assert str(tmp_path) not in told
+    assert str(paired) not in told
+    assert "manifest.csv" in told
+    assert json.loads((out / "config.json").read_text())["genes"] == ["H_GENE", "E_GENE"]
+
+
+def test_a_name_too_long_for_any_file_is_one_line(capsys):
+    assert main(["info", "n" * 300 + ".jpg"]) == 2
+    assert capsys.readouterr().err.startswith("nsl: error: nnn")

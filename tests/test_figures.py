@@ -67,3 +67,11 @@ def test_preview_outlines_the_tiles_kept_and_pales_the_rest():
     assert (picture[10:40, 10:40] == 200).all()
     assert (picture[0, :50] != 200).any(axis=1).all()
     assert (picture[60:, 60:] > 200).all()
+
+
+def test_preview_of_very_many_tiles_shades_them_without_lines():
+    white = np.full((200, 200, 3), 200, np.uint8)
+    grid = grid_over((2000, 2000), 1.0, 100.0, 10.0)
+    assert len(grid) > 20_000
+    picture = preview(white, grid, np.ones(len(grid), bool), slide_width_px=2000)
+    assert (picture == 200).all()

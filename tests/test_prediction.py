@@ -73,8 +73,16 @@ def test_slide_stain_vectors_are_those_the_section_was_stained_with(result, sect
     assert info["stain_distance"] < 1
 
 
+def steps_of(slide, weights):
+    """How often a run of a small slide tells its progress."""
+    steps = []
+    predict(slide, weights, progress=lambda done, total: steps.append(done))
+    return len(steps)
+
+
 def test_reading_in_many_strips_changes_no_bit(slide, weights, result, monkeypatch):
     monkeypatch.setattr("nsl.prediction._BAND_PIXELS", 20_000)
+    assert steps_of(slide, weights) > 3
     steps = []
     in_strips = predict(slide, weights, progress=lambda done, total: steps.append((done, total)))
     assert len(steps) == 6  # rows of tiles
@@ -114,6 +122,26 @@ def test_black_padding_around_a_section_changes_no_tile(section, weights, tmp_pa
     assert (np.abs(padded_result.X - result.X).max(axis=0) <= 0.05 * result.X.std(axis=0)).all()
 
 
+def test_padding_has_no_tile_however_little_tissue_is_asked_for(section, weights, tmp_path):
+    padded = np.zeros((800, 700, 3), np.uint8)
+    padded[200:] = section.pixels
+    Image.fromarray(padded).save(tmp_path / "padded.png")
+    with open_slide(tmp_path / "padded.png", mpp=1.0) as slide:
+        result = predict(slide, weights, min_tissue=0)
+    assert result.n_obs == 6 * 7
+    assert np.isfinite(result.X).all()
+
+
+def test_a_large_tile_is_as_exact_as_a_small_one(section, weights, tmp_path):
+    Image.fromarray(np.tile(section.pixels, (4, 3, 1))).save(tmp_path / "large.png")
+    with open_slide(tmp_path / "large.png", mpp=2.0) as slide:
+        result = predict(slide, weights, tile_um=4200, min_tissue=0.1)
+        pixels = slide.read(0, 0, 2100, 2100).reshape(-1, 3)
+    od = optical_density(pixels, result.uns["nsl"]["white_point"]).astype(float)
+    exact = weights.model.double()(torch.from_numpy(od)[None]).numpy()[0]
+    np.testing.assert_allclose(result.X[0], exact, atol=1e-5)
+
+
 def test_a_result_survives_h5ad(result, tmp_path):
     result.write_h5ad(tmp_path / "result.h5ad")
     back = anndata.read_h5ad(tmp_path / "result.h5ad")
@@ -129,6 +157,7 @@ def test_a_result_survives_h5ad(result, tmp_path):
         ({"tile_um": 5000}, SlideError, "700 × 600 µm, smaller than one tile of 5000 µm"),
         ({"stride_um": float("nan")}, ScaleError, "step between tiles must be a positive number of µm, got nan"),
         ({"analysis_mpp": -1}, ScaleError, "analysis resolution must be a positive number of µm/px, got -1"),
+        ({"tile_um": 3}, ScaleError, "3 µm is less than two pixels wide at 2 µm/px"),
         ({"min_tissue": 1.5}, SlideError, "between 0 and 1, got 1.5"),
         ({"stride_um": 0.02}, SlideError, "a step of 0.02 µm makes .* tiles of this slide, more than 5,000,000"),
     ],

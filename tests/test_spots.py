@@ -244,3 +244,10 @@ def test_real_section_reads_as_published(data_folder, table):
     measured = read_spots(data_folder / "her2st/counts/B4.tsv.gz", spots)
     assert 0 < measured.n_obs <= len(lines)
     assert np.median(measured.X.sum(axis=1)) == 648
+
+
+def test_a_spot_table_of_nothing_but_its_header_is_told(tmp_path):
+    (tmp_path / "counts.csv").write_text("spot,A\n1x1,3\n")
+    (tmp_path / "spots.csv").write_text("spot,x_px,y_px\n")
+    with pytest.raises(SpotsError, match=r"spots\.csv lists no spot"):
+        read_spots(tmp_path / "counts.csv", tmp_path / "spots.csv")

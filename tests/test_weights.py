@@ -252,14 +252,20 @@ def test_genes_asked_for_come_once_each_in_the_order_given(embedded):
     assert embedded.require_genes(["CD24", "ERBB2", "CD24"]) == ["CD24", "ERBB2"]
 
 
-@pytest.mark.parametrize(("asked", "near"), [("ERB2", "ERBB2"), ("erbb2", "ERBB2"), ("COX6", "COX6C")])
+def test_genes_are_found_however_they_are_capitalised(embedded):
+    assert embedded.require_genes(["erbb2", "Cd24", "c1ORF159", "ERBB2"]) == ["ERBB2", "CD24", "C1orf159"]
+
+
+@pytest.mark.parametrize(("asked", "near"), [("ERB2", "ERBB2"), ("erb2", "ERBB2"), ("COX6", "COX6C")])
 def test_unknown_gene_is_refused_with_near_names(embedded, asked, near):
     with pytest.raises(WeightsError, match=rf"her2-breast hold no gene {asked}; did you mean .*\b{near}\b"):
         embedded.require_genes(["CD24", asked])
 
 
 def test_unknown_gene_like_no_other_is_refused_without_a_guess(embedded):
-    with pytest.raises(WeightsError, match=r"hold no gene \?{6} \(and 1 more\); see `genes` in its config\.json"):
+    with pytest.raises(
+        WeightsError, match=r"hold no gene \?{6} \(and 1 more\); its model card says which genes they are"
+    ):
         embedded.require_genes(["??????", "!!!!!!"])
 
 

@@ -42,13 +42,13 @@ def open_reader(path: Path) -> Reader:
 
 def _head(path: Path) -> bytes:
     """A file's first 512 bytes, or why there are none."""
-    if path.is_dir():
-        raise SlideError(f"{path.name} is a folder; give the image file inside it")
-    if not path.exists():
-        raise SlideError(f"{path.name} does not exist; check the name and the folder")
     try:
+        if path.is_dir():
+            raise SlideError(f"{path.name} is a folder; give the image file inside it")
         with path.open("rb") as file:
             head = file.read(512)
+    except FileNotFoundError:
+        raise SlideError(f"{path.name} does not exist; check the name and the folder") from None
     except OSError as error:
         raise SlideError(f"{path.name} cannot be read ({error.strerror}); check its permissions") from error
     if not head:

@@ -1,5 +1,6 @@
 """Pieces of the interface that pages share."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,9 +38,12 @@ def sidebar() -> None:
         if slide is None:
             st.caption("None yet")
         else:
-            st.markdown(f"**{_escaped(slide.name)}**")
+            st.markdown(f"**{escaped(slide.name)}**")
             finished = session.get("finished")
-            st.caption(f"{finished.result.n_obs:,} tiles predicted" if finished else "Not predicted yet")
+            if session.is_running():
+                st.caption("Predicting")
+            else:
+                st.caption(f"{finished.result.n_obs:,} tiles predicted" if finished else "Not predicted yet")
         st.divider()
         st.caption(RESEARCH_ONLY)
 
@@ -62,10 +66,32 @@ def shown_errors() -> Iterator[None]:
 
 
 def show_error(message: str) -> None:
-    """One sentence, begun with a capital unless it begins with a file's name."""
-    if "." not in message.split(" ")[0]:
+    """One sentence, begun with a capital unless it begins with a file's name or a unit."""
+    if "." not in message.split(" ")[0] and message[:1].isascii():
         message = message[:1].upper() + message[1:]
-    st.error(_escaped(message), icon=":material/error:")
+    st.error(escaped(message), icon=":material/error:")
+
+
+@st.fragment(run_every=0.3)
+def watch_job() -> None:
+    """Progress of the running job until it ends, then the page anew."""
+    job = session.get("job")
+    share = job.done / job.total if job.total else 0.0
+    seconds = time.perf_counter() - job.started
+    tiles = f"{job.done:,} of {job.total:,} tiles" if job.total else "Reading the slide"
+    st.progress(share, text=f"{tiles} · {seconds:.0f} s")
+    if not job.is_running:
+        st.rerun()
+
+
+def stain_warning(result: "anndata.AnnData") -> None:
+    """Say so where the slide's stains lie farther from the training mean than any training slide's did."""
+    if result.uns["nsl"]["stain_distance"] > 1:
+        st.warning(
+            "The stains of this slide differ more from the training slides than those do among themselves. "
+            "Predictions may mislead.",
+            icon=":material/palette:",
+        )
 
 
 def synthetic_badge(slide: session.OpenSlide) -> None:
@@ -78,7 +104,7 @@ def download_csv(result: "anndata.AnnData", slide: session.OpenSlide) -> None:
     """The table alone, or zipped with how it came to be; made when clicked."""
     from nsl import export
 
-    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(slide.name).stem)
+    stem = file_stem(slide)
     st.download_button(
         "Download CSV",
         lambda: export.csv_text(result),
@@ -97,6 +123,11 @@ def download_csv(result: "anndata.AnnData", slide: session.OpenSlide) -> None:
     )
 
 
-def _escaped(text: str) -> str:
+def file_stem(slide: session.OpenSlide) -> str:
+    """The slide's name without its ending, as a file may be named."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(slide.name).stem)
+
+
+def escaped(text: str) -> str:
     """A user's text as Markdown shows it letter by letter."""
     return "".join(f"\\{c}" if c in r"\`*_[]<$:~" else c for c in text)

@@ -6,13 +6,15 @@ import numpy as np
 import streamlit as st
 
 from nsl.figures import PALETTES, expression_map
-from nsl.web import session
+from nsl.web import controls, session
 
 if TYPE_CHECKING:
     import anndata
 
 # Shown first where the weights hold it: the gene that names the cancer they were trained on.
 FIRST_GENE = "ERBB2"
+# Controls stand in a row that wraps on narrow screens.
+CONTROL_PX = 185
 
 
 class Style(NamedTuple):
@@ -26,7 +28,10 @@ class Style(NamedTuple):
 def explain_empty(slide: session.OpenSlide | None) -> None:
     """The page before there is a result."""
     with st.container(border=True):
-        st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
+        if session.is_running():
+            st.markdown("The map appears here when the prediction is done.")
+        else:
+            st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
         st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
 
 
@@ -35,14 +40,22 @@ def choose_gene(result: "anndata.AnnData") -> str:
     genes = sorted(result.var_names)
     start = genes.index(FIRST_GENE) if FIRST_GENE in genes else 0
     return st.selectbox(
-        "Gene", genes, index=start, key="gene", persist_state="session", help="Type to search among the genes"
+        "Gene",
+        genes,
+        index=start,
+        key="gene",
+        persist_state="session",
+        help="Type to search among the genes",
+        width=CONTROL_PX,
     )
 
 
 def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     """Opacity, palette and the ends of the colour scale."""
-    opacity = st.slider("Opacity of the map, %", 0, 100, 70, step=5, key="opacity", persist_state="session")
-    palette = st.selectbox("Colours", PALETTES, key="palette", persist_state="session")
+    opacity = st.slider(
+        "Opacity of the map, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX
+    )
+    palette = st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
     by = st.segmented_control(
         "Colour range by", ["Percentile", "Value"], default="Percentile", required=True, key="range_by"
     )
@@ -75,20 +88,42 @@ def show_numbers(result: "anndata.AnnData", gene: str) -> None:
     ):
         column.metric(name, f"{value:.2f}")
     st.caption(
-        f"Values are {result.uns['nsl']['units']} (log1p is the natural logarithm of 1 + x), as in the training data. "
-        "They are predicted from colour alone: read the pattern over the tissue, not the single tile."
+        "Values are ln(1 + counts per 10,000). They are predicted from colour alone, which tells little about many "
+        "genes, by weights learned on HER2-positive breast cancer: read the pattern over the tissue, not the single "
+        "tile. A map of ERBB2 is no HER2 test."
+    )
+
+
+def download_gene(result: "anndata.AnnData", gene: str, slide: session.OpenSlide) -> None:
+    """The table of this one gene: small where that of all genes is many megabytes."""
+    from nsl import export
+
+    st.download_button(
+        f"CSV of {gene} alone",
+        lambda: export.csv_text(result[:, [gene]]),
+        file_name=f"{controls.file_stem(slide)}_{gene}.csv",
+        mime="text/csv",
+        on_click="ignore",
+        icon=":material/download:",
     )
 
 
 def _percentile_limits(values: np.ndarray) -> tuple[float, float]:
-    low, high = st.slider("Percentiles", 0, 100, (2, 98), key="percentiles", persist_state="session")
+    low, high = st.slider("Percentiles", 0, 100, (2, 98), key="percentiles", persist_state="session", width=CONTROL_PX)
     return _apart(*np.percentile(values, [low, high]))
 
 
 def _value_limits(values: np.ndarray, gene: str) -> tuple[float, float]:
     least, most = _apart(float(values.min()), float(values.max()))
     low, high = st.slider(
-        "Values", least, most, (least, most), step=(most - least) / 100, format="%.2f", key=f"values of {gene}"
+        "Values",
+        least,
+        most,
+        (least, most),
+        step=(most - least) / 100,
+        format="%.2f",
+        key=f"values of {gene}",
+        width=CONTROL_PX,
     )
     return _apart(low, high)
 

@@ -34,11 +34,16 @@ def choose_slide() -> None:
         upload = st.file_uploader(
             "H&E image or whole-slide file",
             type=FILE_TYPES,
-            help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF. The file is deleted when you close the page.",
+            help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF. It is deleted within minutes of closing the page.",
         )
-        with controls.shown_errors():
-            if upload is not None:
-                session.take_upload(upload)
+        if upload is not None:
+            try:
+                if session.take_upload(upload):
+                    st.rerun()
+            except NslError as error:
+                controls.show_error(str(error))
+                if session.get("slide"):
+                    st.caption("The slide you had stays open.")
         if st.button("Use the demo slide", icon=":material/science:", help="A synthetic section, made on the spot"):
             with st.spinner("Staining the demo slide"), controls.shown_errors():
                 session.take_demo()
@@ -85,6 +90,8 @@ def settings(slide: session.OpenSlide) -> Settings | None:
         except NslError as error:
             controls.show_error(str(error))
             return None
+        width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
+        st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
         tile_um = st.number_input(
             "Tile side, µm",
             value=150.0,
@@ -95,7 +102,7 @@ def settings(slide: session.OpenSlide) -> Settings | None:
             key="tile_um",
             persist_state="session",
         )
-        step = st.selectbox("Distance between tiles", list(STEPS), index=1, key="step", persist_state="session")
+        step = st.selectbox("Step between tiles", list(STEPS), index=1, key="step", persist_state="session")
         min_tissue = st.slider(
             "Least tissue in a tile, %", 0, 100, 30, step=5, key="min_tissue", persist_state="session"
         )
@@ -122,25 +129,33 @@ def show_preview(slide: session.OpenSlide, chosen: Settings | None) -> None:
                 chosen.min_tissue,
             )
             st.image(picture, width=width, output_format="JPEG", alt=f"The slide with {tiles} tissue tiles outlined")
-            st.caption(f"About {tiles:,} tiles hold at least {chosen.min_tissue:.0%} tissue; the rest is left out.")
+            if tiles:
+                st.caption(
+                    f"About {tiles:,} tiles hold at least {chosen.min_tissue:.0%} tissue. Paler areas are left out, as "
+                    "is a margin on the right and below that holds no whole tile."
+                )
+            else:
+                st.warning("No tissue was found. Check the image, or lower the least share of tissue.")
 
 
 def run(slide: session.OpenSlide, chosen: Settings) -> None:
-    """The button, the running job and its errors."""
+    """The button, and why the last run failed if it did."""
     job = session.get("job")
-    running = job is not None and job.is_running
+    running = session.is_running()
     if st.button("Run", type="primary", width="stretch", disabled=running, icon=":material/play_arrow:"):
         with controls.shown_errors():
             _start(slide, chosen)
             st.rerun()
-    if running:
-        _watch()
-    elif job is not None and job.error:
-        controls.show_error(job.error)
+    if not running and job is not None and job.error:
+        controls.show_error(slide.told(job.error))
 
 
-def show_result(slide: session.OpenSlide) -> None:
-    """What came out, and the way on: maps and the CSV."""
+def show_result(slide: session.OpenSlide, chosen: Settings | None) -> None:
+    """The running job, or what came out and the way on: maps and the CSV."""
+    if session.is_running():
+        with st.container(border=True):
+            controls.watch_job()
+        return
     finished = session.get("finished")
     if finished is None:
         return
@@ -152,12 +167,14 @@ def show_result(slide: session.OpenSlide) -> None:
         columns[0].metric("Tissue tiles", f"{result.n_obs:,}")
         columns[1].metric("Genes", f"{result.n_vars:,}")
         columns[2].metric("Time", f"{finished.seconds:.1f} s")
-        if info["white_point_source"] == "background":
-            red, green, blue = (round(x) for x in info["white_point"])
-            st.caption(f"Background of the slide: red {red}, green {green}, blue {blue} of 255.")
-        else:
+        used = (info["mpp"], info["tile_um"], info["stride_um"], info["min_tissue"])
+        st.caption(f"Run with {used[0]:g} µm/px and tiles of {used[1]:g} µm every {used[2]:g} µm.")
+        if chosen and used != (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue):
+            st.info("The settings have changed since. Run again to use them.")
+        if info["white_point_source"] != "background":
             st.warning("No empty background was found on this slide, so pure white was taken for it.")
-        with st.container(horizontal=True):
+        controls.stain_warning(result)
+        with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")
             controls.download_csv(result, slide)
 
@@ -171,7 +188,7 @@ def _image_width(image: np.ndarray) -> int:
 def _show_facts(slide: session.OpenSlide) -> None:
     width, height = slide.size
     scale = f"{slide.metadata_mpp:.4g} µm/px in the file" if slide.metadata_mpp else "no scale in the file"
-    st.caption(f"{slide.format} · {width:,} × {height:,} px · {scale}")
+    st.caption(f"{controls.escaped(slide.name)} · {slide.format} · {width:,} × {height:,} px · {scale}")
     for notice in slide.notices:
         st.info(notice)
 
@@ -234,13 +251,3 @@ def _start(slide: session.OpenSlide, chosen: Settings) -> None:
     job = session.Job()
     session.put("job", job)
     job.start(work)
-
-
-@st.fragment(run_every=0.3)
-def _watch() -> None:
-    """Look in on the running job until it ends, then draw the page anew."""
-    job = session.get("job")
-    share = job.done / job.total if job.total else 0.0
-    st.progress(share, text=f"{job.done:,} of {job.total:,} tiles" if job.total else "Reading the slide")
-    if not job.is_running:
-        st.rerun()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from nsl.errors import NslError
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from nsl.slide import Slide
     from nsl.weights import Weights
 
+# A session whose page was closed keeps its slide this long: 4 looks, a minute apart.
+SWEEP_SECONDS, LOOKS_BEFORE_DELETION = 60, 4
 DEMO_NAME = "Demo slide (synthetic)"
 
 
@@ -39,6 +43,10 @@ class OpenSlide:
     notices: tuple[str, ...]
     thumbnail: "np.ndarray"
 
+    def told(self, text: str) -> str:
+        """A sentence about the file on disk, with the name the user knows."""
+        return text.replace(self.path.name, self.name)
+
 
 @dataclass
 class Job:
@@ -51,6 +59,7 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     thread: threading.Thread | None = None
+    is_stopped: bool = False
 
     def start(self, work: Callable[[Callable[[int, int], None]], "anndata.AnnData"]) -> None:
         """Run `work`, giving it the function that takes tiles done and tiles in all."""
@@ -76,6 +85,8 @@ class Job:
 
     def _progress(self, done: int, total: int) -> None:
         self.done, self.total = done, total
+        if self.is_stopped:
+            raise NslError("the run was stopped")
 
 
 def get(key: str) -> Any:
@@ -88,6 +99,12 @@ def put(key: str, value: Any) -> None:
     st.session_state[f"nsl.{key}"] = value
 
 
+def is_running() -> bool:
+    """Whether a prediction is under way."""
+    job = get("job")
+    return job is not None and job.is_running
+
+
 def collect_result() -> None:
     """Keep the job that ended well, on whichever page the user is by then; an earlier result stays till then."""
     job = get("job")
@@ -95,24 +112,31 @@ def collect_result() -> None:
         put("finished", job)
 
 
-def take_upload(upload) -> None:
+def take_upload(upload) -> bool:
     """Spool an uploaded file once and open it; the earlier slide stays if the new one cannot be opened.
+
+    Returns whether the slide is a new one.
 
     Raises
     ------
     NslError : the file cannot be opened as a slide; again at every call while it is the one uploaded.
     """
-    if get("upload_id") != upload.file_id:
+    is_new = get("upload_id") != upload.file_id
+    if is_new:
         put("upload_id", upload.file_id)
         path = _folder() / f"{upload.file_id}{_suffix(upload.name)}"
-        path.write_bytes(upload.getbuffer())
+        put("upload_error", None)
         try:
+            path.write_bytes(upload.getbuffer())
             _adopt(upload.name, path, synthetic=False)
-            put("upload_error", None)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            put("upload_error", NslError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk"))
         except NslError as error:
             put("upload_error", error)
     if get("upload_error"):
         raise get("upload_error")
+    return is_new
 
 
 def take_demo() -> None:
@@ -122,6 +146,7 @@ def take_demo() -> None:
     path = _folder() / "demo.tif"
     if not path.exists():
         demo_slide().save(path)
+    put("upload_error", None)
     _adopt(DEMO_NAME, path, synthetic=True)
 
 
@@ -175,7 +200,7 @@ def _adopt(name: str, path: Path, *, synthetic: bool) -> None:
                 size=slide.size,
                 format=slide.format,
                 metadata_mpp=slide.mpp,
-                notices=slide.notices,
+                notices=tuple(notice.replace(path.name, name) for notice in slide.notices),
                 thumbnail=slide.thumbnail(),
             )
     except NslError as error:
@@ -184,16 +209,41 @@ def _adopt(name: str, path: Path, *, synthetic: bool) -> None:
     before = get("slide")
     if before and before.path != path:
         before.path.unlink(missing_ok=True)
+    if get("job"):
+        get("job").is_stopped = True
     put("slide", opened)
     put("job", None)
     put("finished", None)
 
 
 def _folder() -> Path:
-    """A folder that goes when the session does."""
-    if get("folder") is None:
-        put("folder", tempfile.TemporaryDirectory(prefix="nsl-"))
-    return Path(get("folder").name)
+    """A folder of this session's own; it goes some minutes after the session, or with the server."""
+    session_id = get_script_run_ctx().session_id
+    folders = _folders()
+    if session_id not in folders:
+        folders[session_id] = tempfile.TemporaryDirectory(prefix="nsl-")
+    return Path(folders[session_id].name)
+
+
+@st.cache_resource(show_spinner=False)
+def _folders() -> dict[str, tempfile.TemporaryDirectory]:
+    """Folder of every session; Streamlit tells nobody that a session ended, so a thread looks."""
+    folders: dict[str, tempfile.TemporaryDirectory] = {}
+    threading.Thread(target=_sweep, args=[folders], daemon=True).start()
+    return folders
+
+
+def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
+    """Delete the folder of every session that was away at several looks in a row; a reload may bring it back."""
+    looks: dict[str, int] = {}
+    while True:
+        time.sleep(SWEEP_SECONDS)
+        for session_id in list(folders):
+            is_here = runtime.exists() and runtime.get_instance().is_active_session(session_id)
+            looks[session_id] = 0 if is_here else looks.get(session_id, 0) + 1
+            if looks[session_id] >= LOOKS_BEFORE_DELETION:
+                folders.pop(session_id).cleanup()
+                del looks[session_id]
 
 
 def _suffix(name: str) -> str:
