@@ -91,17 +91,18 @@ def _require_spots_on_slide(section: Section, slide: Slide, centers_px: np.ndarr
 
 
 def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) -> list[str]:
-    """Genes counted at least once in `min_share` of the spots of every patient, in the first table's order."""
-    kept = set(sections[0].genes)
+    """Genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
+    kept = list(dict.fromkeys(gene for section in sections for gene in section.genes))
     for patient in {section.patient for section in sections}:
-        spots: dict[str, float] = {}
+        spots: dict[str, float] = dict.fromkeys(kept, 0)
         own = [section for section in sections if section.patient == patient]
         for section in own:
-            for gene, share in zip(section.genes, np.rint(section.detected * len(section.colors)), strict=True):
-                spots[gene] = spots.get(gene, 0) + share
+            for gene, count in zip(section.genes, np.rint(section.detected * len(section.colors)), strict=True):
+                if gene in spots:
+                    spots[gene] += count
         total = sum(len(section.colors) for section in own)
-        kept &= {gene for gene, count in spots.items() if count >= min_share * total - 1e-9}
-    return [gene for gene in sections[0].genes if gene in kept]
+        kept = [gene for gene in kept if spots[gene] >= min_share * total - 1e-9]
+    return kept
 
 
 def train(

@@ -236,6 +236,10 @@ def test_sections_of_one_patient_are_counted_together():
     assert detected_genes([detections("P1", 40, A=0, B=1), detections("P1", 20, A=6, B=4)]) == ["A"]
 
 
+def test_a_gene_that_one_table_lacks_may_be_detected_in_another_of_the_patient():
+    assert detected_genes([detections("P1", 20, A=9), detections("P1", 20, A=9, B=9)]) == ["A", "B"]
+
+
 def test_exactly_a_tenth_over_two_sections_is_enough():
     # 6 / 47 · 47 is a little under 6 in floating point.
     assert detected_genes([detections("P1", 13, A=0), detections("P1", 47, A=6)]) == ["A"]
