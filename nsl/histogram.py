@@ -1,4 +1,4 @@
-"""Colour counts: what a tile's prediction needs to know of its pixels, gathered in one pass.
+"""Colour counts: what a fit needs to know of a tile's pixels, gathered in one pass.
 
 The model reads a pixel's colour and nothing else, so a tile's mean response is a sum over colours. Colours
 are binned; for every tile and occupied bin we keep how many pixels fell in it and the sum of their optical
@@ -71,29 +71,33 @@ def count_colors(image: np.ndarray, grid: np.ndarray, white_point: np.ndarray, b
 
 
 @kernel
+def _bin(r, g, b, bits):
+    shift = 8 - bits
+    return ((r >> shift) << 2 * bits) | ((g >> shift) << bits) | (b >> shift)
+
+
+@kernel
 def _mark_occupied(start, stop, image, grid, bits, occupied):
     height, width = image.shape[:2]
-    shift = 8 - bits
     for t in range(start, stop):
         x0, y0, x1, y1 = grid[t]
         for y in range(max(y0, 0), min(y1, height)):
             for x in range(max(x0, 0), min(x1, width)):
                 r, g, b = image[y, x]
                 if r | g | b:
-                    occupied[((r >> shift) << 2 * bits) | ((g >> shift) << bits) | (b >> shift)] = True
+                    occupied[_bin(r, g, b, bits)] = True
 
 
 @kernel
 def _add_moments(start, stop, image, grid, bits, slot, table, moments):
     height, width = image.shape[:2]
-    shift = 8 - bits
     for t in range(start, stop):
         x0, y0, x1, y1 = grid[t]
         for y in range(max(y0, 0), min(y1, height)):
             for x in range(max(x0, 0), min(x1, width)):
                 r, g, b = image[y, x]
                 if r | g | b:
-                    k = slot[((r >> shift) << 2 * bits) | ((g >> shift) << bits) | (b >> shift)]
+                    k = slot[_bin(r, g, b, bits)]
                     moments[t, k, 0] += 1
                     moments[t, k, 1] += table[0, r]
                     moments[t, k, 2] += table[1, g]

@@ -20,9 +20,6 @@ from torch import Tensor, nn
 from nsl.histogram import ColorCounts
 from nsl.stains import HED_VECTORS
 
-# Genes handled at once when colours meet genes: bounds a table of colours × 4 × genes to some tens of MB.
-GENES_AT_ONCE = 512
-
 
 class NeuralStain(nn.Module):
     """The model of G genes, each with 11 weights of its own.

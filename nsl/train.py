@@ -10,7 +10,7 @@ import torch
 from nsl import __version__
 from nsl.errors import ScaleError, SpotsError
 from nsl.histogram import ColorCounts, count_colors
-from nsl.model import GENES_AT_ONCE, NeuralStain
+from nsl.model import NeuralStain
 from nsl.slide import Slide, open_slide
 from nsl.spots import UNITS, Section, log_normalised, read_manifest, read_spots
 from nsl.stains import angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
@@ -23,6 +23,8 @@ ANALYSIS_MPP = 3.0
 # patients better than any longer fit tried.
 STEPS = 40
 LEARNING_RATE = 0.02
+# Genes fitted together: bounds a table of colours × 4 × genes to some tens of MB.
+GENES_AT_ONCE = 512
 
 Progress = Callable[[int, int], None]
 
