@@ -14,8 +14,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from nsl.measure import detected_genes, measure_section
 from nsl.spots import read_manifest
-from nsl.train import detected_genes, fit, measure_section
+from nsl.train import fit
 
 
 def main() -> None:

@@ -9,16 +9,12 @@ import torch
 
 from nsl import __version__
 from nsl.errors import ScaleError, SpotsError
-from nsl.histogram import ColorCounts, count_colors
+from nsl.measure import ANALYSIS_MPP, TILE_UM, MeasuredSection, detected_genes, measure_section
 from nsl.model import NeuralStain
-from nsl.slide import Slide, open_slide
-from nsl.spots import UNITS, Section, log_normalised, read_manifest, read_spots
-from nsl.stains import angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
-from nsl.tiles import pixel_bounds
+from nsl.spots import UNITS, read_manifest
+from nsl.stains import angle_degrees
 from nsl.weights import SCHEMA_VERSION, Weights
 
-TILE_UM = 150.0
-ANALYSIS_MPP = 3.0
 # Leave-one-patient-out on her2st: starting from hematoxylin and eosin and stopping early predicts unseen
 # patients better than any longer fit tried.
 STEPS = 40
@@ -27,84 +23,6 @@ LEARNING_RATE = 0.02
 GENES_AT_ONCE = 512
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class MeasuredSection:
-    """What the fit needs of one section; the image itself is no longer needed."""
-
-    name: str
-    patient: str
-    colors: ColorCounts
-    """Colour counts of S spot windows."""
-    genes: list[str]
-    expression: np.ndarray
-    """(S, genes) float32, log1p of counts per 10,000."""
-    detected: np.ndarray
-    """(genes,) float64, share of spots with at least one count."""
-    stain_vectors: np.ndarray | None
-    """(2, 3) hematoxylin and eosin of the slide, estimated from its image."""
-
-
-def measure_section(
-    section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP, bits: int = 5
-) -> MeasuredSection:
-    """Read a section's image and spots into colour counts and log-normalised expression.
-
-    Raises
-    ------
-    SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
-    SpotsError : the tables cannot be used, or spots lie outside the image.
-    """
-    measured = read_spots(section.counts, section.spots)
-    with open_slide(section.image, section.mpp) as slide:
-        _require_spots_on_slide(section, slide, measured.obsm["spatial"])
-        mpp = max(analysis_mpp, slide.require_mpp())
-        image = slide.read(0, 0, *slide.size, mpp)
-        bounds = pixel_bounds(measured.obsm["spatial"], tile_um, slide.mpp, mpp)
-    white_point = estimate_white_point(image).rgb
-    colors = count_colors(image, bounds, white_point, bits)
-    filled = colors.pixels > 0
-    if not filled.any():
-        raise SpotsError(
-            f"section {section.name}: no spot's window of {tile_um:g} µm holds a pixel at {mpp:g} µm/px; check the "
-            "window and the positions"
-        )
-    return MeasuredSection(
-        name=section.name,
-        patient=section.patient,
-        colors=ColorCounts(colors.moments[filled], colors.palette_od),
-        genes=list(measured.var_names),
-        expression=log_normalised(measured.X)[filled],
-        detected=(measured.X[filled] > 0).mean(axis=0),
-        stain_vectors=estimate_stain_vectors(stained_colors(image, white_point)),
-    )
-
-
-def _require_spots_on_slide(section: Section, slide: Slide, centers_px: np.ndarray) -> None:
-    outside = ((centers_px < 0) | (centers_px >= slide.size)).any(axis=1).sum()
-    if outside:
-        width, height = slide.size
-        raise SpotsError(
-            f"section {section.name}: {outside} of {len(centers_px)} spots lie outside the image of {width} × {height} "
-            f"px (the farthest at x {centers_px[:, 0].max():.0f}, y {centers_px[:, 1].max():.0f}); give positions in "
-            "pixels of this very image"
-        )
-
-
-def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) -> list[str]:
-    """Genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
-    kept = list(dict.fromkeys(gene for section in sections for gene in section.genes))
-    for patient in {section.patient for section in sections}:
-        spots: dict[str, float] = dict.fromkeys(kept, 0)
-        own = [section for section in sections if section.patient == patient]
-        for section in own:
-            for gene, count in zip(section.genes, np.rint(section.detected * len(section.colors)), strict=True):
-                if gene in spots:
-                    spots[gene] += count
-        total = sum(len(section.colors) for section in own)
-        kept = [gene for gene in kept if spots[gene] >= min_share * total - 1e-9]
-    return kept
 
 
 def train(

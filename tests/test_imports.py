@@ -14,6 +14,7 @@ FLOORS = [
     {"parallel", "average", "stains", "readers"},
     {"slide", "tiles", "histogram", "model", "pixels"},
     {"weights", "spots"},
+    {"measure"},
     {"prediction", "train"},
     {"export", "figures", "demo", "_tissue"},
     {"cli", "web"},

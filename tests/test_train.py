@@ -11,8 +11,9 @@ from PIL import Image
 from nsl import train as train_module
 from nsl.errors import ScaleError, SpotsError
 from nsl.histogram import ColorCounts
+from nsl.measure import MeasuredSection, detected_genes, measure_section
 from nsl.spots import read_manifest
-from nsl.train import MeasuredSection, detected_genes, fit, measure_section, train
+from nsl.train import fit, train
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]
 TILE_UM = 60.0
@@ -221,7 +222,7 @@ def detections(patient: str, spots: int, **counted: int) -> MeasuredSection:
     colors = ColorCounts(np.ones((spots, 1, 4), np.float32), np.zeros((1, 3), np.float32))
     expression = np.zeros((spots, len(counted)), np.float32)
     detected = np.array([(np.arange(spots) < n).mean() for n in counted.values()])
-    return MeasuredSection("S", patient, colors, list(counted), expression, detected, None)
+    return MeasuredSection("S", patient, colors, list(counted), expression, detected, np.zeros((spots, 2)), None)
 
 
 def test_detected_genes_have_a_tenth_of_the_spots_of_every_patient():
