@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_predict(commands)
     _add_train(commands)
+    _add_evaluate(commands)
     _add_info(commands)
     return parser
 
@@ -92,9 +93,23 @@ def _add_train(commands) -> None:
     parser.add_argument("--min-detected", type=float, default=0.1, metavar="F", help="share of every patient's spots")
     parser.add_argument("--tile-um", type=float, default=150.0, metavar="F", help="window around a spot in µm")
     parser.add_argument("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=_train)
+
+
+def _add_evaluate(commands) -> None:
+    parser = commands.add_parser("evaluate", help="compare NSL with other methods", description=_evaluate.__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of manifest.csv, or the file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
+    parser.add_argument("--protocol", choices=("patient", "section"), help="what to leave out (default: each in turn)")
+    parser.add_argument("--genes", type=int, default=250, metavar="N", help="genes of highest mean (default: 250)")
+    parser.add_argument("--min-detected", type=float, default=0.1, metavar="F", help="share of every patient's spots")
+    parser.add_argument("--tile-um", type=float, default=150.0, metavar="F", help="window around a spot in µm")
+    parser.add_argument("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="repetitions of random methods (default: 3)")
+    parser.add_argument("--deep-minutes", type=float, metavar="F", help="also train DenseNet-121, so long a fold")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=_evaluate)
 
 
 def _add_info(commands) -> None:
@@ -145,7 +160,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
     from nsl.export import FORMATS
-    from nsl.prediction import MIN_TISSUE, predict
+    from nsl.prediction import MIN_TISSUE, predict, stain_warning
 
     start = time.perf_counter()
     with _open(path, args.mpp) as slide:
@@ -158,7 +173,8 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
             genes=genes,
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
         )
-        for notice in slide.notices:
+        warning = stain_warning(result)
+        for notice in [*slide.notices, *([warning] if warning else [])]:
             print(f"nsl: note: {notice}", file=sys.stderr)
     for name in formats:
         options = {"header_comments": args.header_comments} if name == "csv" else {}
@@ -183,13 +199,37 @@ def _train(args: argparse.Namespace) -> int:
         genes=_names(args.genes) if args.genes else None,
         tile_um=args.tile_um,
         analysis_mpp=args.analysis_mpp,
-        seed=args.seed,
         command=args.command_line,
         progress=_progress_on_terminal,
     )
     save_weights(weights, args.out)
     data = weights.config["training_data"]
     print(f"{len(weights.genes):,} genes from {data['spots']:,} spots of {data['patients']} patients → {args.out}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    """Leave patients or sections out, predict them by NSL and by other methods, and write the tables into DIR."""
+    from nsl.baselines import baselines
+    from nsl.comparison import as_markdown, compare, write_comparison
+    from nsl.measure import detected_genes, highest_mean
+    from nsl.train import measure_all, neural_stain
+
+    for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
+        if number < 1:
+            raise NslError(f"{option} is {number}; it must be at least 1")
+    manifest = args.data / "manifest.csv" if args.data.is_dir() else args.data
+    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, _progress_on_terminal)
+    genes = highest_mean(sections, detected_genes(sections, args.min_detected), args.genes)
+    methods = [neural_stain(), *baselines(args.tile_um, args.analysis_mpp)]
+    if args.deep_minutes:
+        from nsl.deep import deep
+
+        methods.append(deep(args.deep_minutes))
+    protocols = [args.protocol] if args.protocol else ["section", "patient"]
+    comparison = compare(sections, methods, protocols, genes, seeds=args.seeds, progress=_progress_on_terminal)
+    write_comparison(comparison, args.out)
+    print(as_markdown(comparison.table), end="")
     return 0
 
 
@@ -215,7 +255,6 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _progress_on_terminal(done: int, total: int) -> None:
+def _progress_on_terminal(what: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
-        end = "\n" if done == total else "\r"
-        print(f"fitting {done / total:4.0%}", end=end, file=sys.stderr, flush=True)
+        print(f"\x1b[2K{what} {done / total:4.0%}", end="\r", file=sys.stderr, flush=True)

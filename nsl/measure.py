@@ -1,7 +1,7 @@
 """A measured section as fits and evaluations need it: colours around each spot, and expression."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,11 @@ from nsl.tiles import pixel_bounds
 
 TILE_UM = 150.0
 ANALYSIS_MPP = 3.0
+# Held-out r is the same from 3 to 6 bits (benchmarks/RESULTS.md), and 4 fit five times faster than 5.
+BITS = 4
+# The expression of one section holds no more patterns that other sections share.
+MAX_PATTERNS = 10
+PATTERN_MIN_DETECTED = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,17 @@ class MeasuredSection:
     @cached_property
     def _column(self) -> dict[str, int]:
         return {gene: i for i, gene in enumerate(self.genes)}
+
+    @cached_property
+    def patterns(self) -> np.ndarray:
+        """(S, k) orthonormal: what the expression of many genes has in common over the spots, strongest first.
+
+        Left singular vectors of the standardised expression of the genes detected in a tenth of the spots.
+        """
+        known = self.expression[:, self.detected >= PATTERN_MIN_DETECTED]
+        sd = known.std(axis=0)
+        known = (known[:, sd > 0] - known[:, sd > 0].mean(axis=0)) / sd[sd > 0]
+        return np.linalg.svd(known, full_matrices=False)[0][:, :MAX_PATTERNS].copy()
 
     def expression_of(self, genes: Sequence[str]) -> np.ndarray:
         """(S, G) float32 expression of the genes in the order given; NaN for those not measured here."""
@@ -81,7 +97,7 @@ def read_windows(section: Section, centers_px: np.ndarray, window_um: float, mpp
 
 
 def measure_section(
-    section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP, bits: int = 5
+    section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP, bits: int = BITS
 ) -> MeasuredSection:
     """Read a section's image and spots into colour counts and log-normalised expression.
 
@@ -124,6 +140,28 @@ def _require_spots_on_slide(section: Section, slide: Slide, centers_px: np.ndarr
         )
 
 
+def spatial_blocks(section: MeasuredSection) -> list[MeasuredSection]:
+    """The section cut into quarters of about as many spots each: left and right, each into upper and lower."""
+    x, y = section.centers_px.T
+    left = x <= np.median(x)
+    blocks = []
+    for side, half in (("left", left), ("right", ~left)):
+        upper = y <= np.median(y[half])
+        for level, quarter in (("upper", half & upper), ("lower", half & ~upper)):
+            blocks.append(_spots_of(section, quarter, f"{section.name}, {level} {side}"))
+    return blocks
+
+
+def _spots_of(section: MeasuredSection, keep: np.ndarray, name: str) -> MeasuredSection:
+    return replace(
+        section,
+        name=name,
+        colors=ColorCounts(section.colors.moments[keep], section.colors.palette_od),
+        expression=section.expression[keep],
+        centers_px=section.centers_px[keep],
+    )
+
+
 def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) -> list[str]:
     """Genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
     kept = list(dict.fromkeys(gene for section in sections for gene in section.genes))
@@ -137,3 +175,9 @@ def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) 
         total = sum(len(section.colors) for section in own)
         kept = [gene for gene in kept if spots[gene] >= min_share * total - 1e-9]
     return kept
+
+
+def highest_mean(sections: Sequence[MeasuredSection], genes: Sequence[str], number: int) -> list[str]:
+    """Those of the genes whose expression is highest, as the mean of the sections' means; highest first."""
+    mean = np.mean([np.nan_to_num(section.expression_of(genes).mean(axis=0)) for section in sections], axis=0)
+    return [genes[i] for i in np.argsort(-mean, kind="stable")[:number]]

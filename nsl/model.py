@@ -24,25 +24,21 @@ from nsl.stains import HED_VECTORS
 class NeuralStain(nn.Module):
     """The model of G genes, each with 11 weights of its own.
 
-    A new model unmixes hematoxylin and eosin as Ruifrok and Johnston did and predicts next to nothing: `effect`
-    starts from small noise of `generator`, offsets and intercepts from 0.
+    A new model unmixes hematoxylin and eosin as Ruifrok and Johnston did and predicts 0: effects, offsets and
+    intercepts are 0, and a fit sets the effects before the first gradient needs them.
 
-    Parameters
-    ----------
-    genes : names, in the order of every array the model takes or returns.
-    generator : source of the noise; torch's default if not given.
+    `genes` are names, in the order of every array the model takes or returns.
     """
 
     shapes = {"deconvolution": (3, 2), "offset": (2,), "effect": (2,), "intercept": ()}  # noqa: RUF012
     """Shape of each weight for one gene."""
     trainable_per_gene = sum(math.prod(shape) for shape in shapes.values())
 
-    def __init__(self, genes: Sequence[str], generator: torch.Generator | None = None):
+    def __init__(self, genes: Sequence[str]):
         super().__init__()
         self.genes = list(genes)
         start = {name: torch.zeros(len(self.genes), *shape) for name, shape in self.shapes.items()}
         start["deconvolution"] += torch.from_numpy(np.linalg.inv(HED_VECTORS)[:, :2]).float()
-        start["effect"] += 0.01 * torch.randn(start["effect"].shape, generator=generator)
         for name, value in start.items():
             self.register_parameter(name, nn.Parameter(value))
 
@@ -66,6 +62,13 @@ class NeuralStain(nn.Module):
     def respond_gradient(self, od: Tensor) -> Tensor:
         """Gradient of `respond` with respect to the optical density: (K, G, 3)."""
         return self._linear_pieces(od)[:, 1:].transpose(1, 2)
+
+    def concentrations(self, colors: ColorCounts) -> Tensor:
+        """Mean of each c_s over the pixels of T tiles: (T, G, 2), to first order around the bins as `from_counts`."""
+        moments = torch.from_numpy(colors.moments).flatten(1)
+        affine, active = self._unmixing(torch.from_numpy(colors.palette_od))
+        stains = [moments @ (active[s, :, None] * affine[s]).flatten(0, 1) for s in (0, 1)]
+        return torch.stack(stains, dim=-1) / torch.from_numpy(colors.pixels)[:, None, None]
 
     def from_counts(self, colors: ColorCounts) -> Tensor:
         """Expression of T tiles from their colour counts: (T, G).
@@ -99,9 +102,13 @@ class NeuralStain(nn.Module):
 
     def _linear_pieces(self, od: Tensor) -> Tensor:
         """Per colour, the constant and the gradient of the active piece of the response: (K, 4, G)."""
-        affine = torch.cat([self.offset[:, None], self.deconvolution], dim=1)  # (G, 4, 2)
-        pieces = (affine * self.effect[:, None]).permute(2, 1, 0)  # (2, 4, G)
-        with torch.no_grad():
-            unmixed = torch.einsum("kc,gcs->skg", od, self.deconvolution) + self.offset.T[:, None]
-            active = (unmixed > 0).to(od.dtype)  # (2, K, G)
+        affine, active = self._unmixing(od)
+        pieces = affine * self.effect.T[:, None]
         return active[0, :, None] * pieces[0] + active[1, :, None] * pieces[1]
+
+    def _unmixing(self, od: Tensor) -> tuple[Tensor, Tensor]:
+        """Offset and deconvolution of each stain (2, 4, G), and 1 where the relu lets a colour through (2, K, G)."""
+        affine = torch.cat([self.offset[:, None], self.deconvolution], dim=1).permute(2, 1, 0)
+        with torch.no_grad():
+            unmixed = torch.einsum("kc,scg->skg", od, affine[:, 1:]) + affine[:, :1]
+            return affine, (unmixed > 0).to(od.dtype)

@@ -27,6 +27,9 @@ _LEAST_STEPS = 10
 # Of a result, before it is known how many tiles are tissue: 4 GB.
 _MAX_VALUES = 1_000_000_000
 
+VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "q_value", "patients_replicated")
+"""What a result carries of each gene's reliability."""
+
 
 def predict(
     slide: Slide,
@@ -93,7 +96,7 @@ def predict(
     result = anndata.AnnData(
         X=np.concatenate([band.expression for band in bands]),
         obs=_tile_table(grid[keep], tissue[keep]),
-        var=pd.DataFrame(index=pd.Index(genes)),
+        var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
         obsm={"spatial": grid[keep].centers_px},
     )
     result.uns["spatial"] = {"slide": _squidpy_image(slide, thumbnail, tile_um)}
@@ -201,12 +204,37 @@ def _squidpy_image(slide: Slide, thumbnail: np.ndarray, tile_um: float) -> dict:
 
 
 def _stain_report(bands: Sequence[_Band], training: dict) -> dict:
-    """The slide's own stain vectors, and the larger of their angles to the training mean over its spread.
+    """The slide's own stain vectors, their angles to the training mean, and the larger of these over its spread.
 
-    Both are NaN where too little is stained to tell.
+    All are NaN where too little is stained to tell.
     """
     vectors = estimate_stain_vectors(np.concatenate([band.stained for band in bands]))
     if vectors is None:
-        return {"slide_stain_vectors": np.full((2, 3), np.nan), "stain_distance": np.nan}
-    angles = angle_degrees(vectors, np.array(training["reference"]))
-    return {"slide_stain_vectors": vectors, "stain_distance": float((angles / training["spread_degrees"]).max())}
+        vectors = np.full((2, 3), np.nan)
+    angles, spread = angle_degrees(vectors, np.array(training["reference"])), np.array(training["spread_degrees"])
+    return {
+        "slide_stain_vectors": vectors,
+        "stain_angles_degrees": angles,
+        "training_spread_degrees": spread,
+        "stain_distance": float((angles / spread).max()),
+    }
+
+
+def stain_warning(result: anndata.AnnData) -> str | None:
+    """What to say of a slide whose stains lie outside what training covered; None where they lie inside.
+
+    Names each stain that does, its angle to the training mean, and the largest angle of a training slide.
+    """
+    info = result.uns["nsl"]
+    if np.isnan(info["stain_distance"]):
+        return "Too little of this slide is stained to compare its stains with those of the training slides."
+    outside = [
+        f"{stain} lies {angle:.0f}° from the training mean, where training slides reached {spread:.0f}°"
+        for stain, angle, spread in zip(
+            ("hematoxylin", "eosin"), info["stain_angles_degrees"], info["training_spread_degrees"], strict=True
+        )
+        if angle > spread
+    ]
+    if not outside:
+        return None
+    return f"The stains of this slide are outside what the weights were trained on: its {'; its '.join(outside)}."

@@ -1,4 +1,4 @@
-"""A weights folder: config.json, model.safetensors and a model card; nothing in it can run code.
+"""A weights folder: config.json, model.safetensors, reliability.csv, a model card; nothing in it can run code.
 
 torch is imported only where tensors are: the app shows which weights are in use before it is needed.
 """
@@ -18,12 +18,17 @@ from typing import TYPE_CHECKING
 from nsl.errors import WeightsError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from nsl.model import NeuralStain
 
 SCHEMA_VERSION = 1
-CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, MODEL, RELIABILITY, CARD = "config.json", "model.safetensors", "reliability.csv", "README.md"
+RELIABILITY_COLUMNS = ("r_heldout", "r_low", "r_high", "p_value", "q_value", "patients_replicated", "n_spots")
+# What counts as found, and the held-out r from which papers on this task count a gene as predicted.
+SIGNIFICANT, USEFUL_R = 0.05, 0.3
+_CONFIG_KEYS = ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "reliability")
 _PACKAGE = Path(__file__).parent
 
 
@@ -34,6 +39,8 @@ class Weights:
     model: NeuralStain
     config: dict
     """What config.json holds: units, tile_um, analysis_mpp, training data, stain vectors, fit settings."""
+    reliability: pd.DataFrame
+    """A row a gene, in the model's order, of how it was predicted where it was held out: `nsl.evaluate.reliability`."""
     source: str
     """Where it came from, in words: "embedded" or the folder's name."""
     sha256: str
@@ -77,7 +84,8 @@ def load_weights(source: str | os.PathLike | None = None) -> Weights:
     Raises
     ------
     WeightsError : the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong
-        shape or type, or holds a value that is not finite, or genes repeat or differ between the files.
+        shape or type, or holds a value that is not finite, genes repeat or differ between the files, or a
+        held-out figure is impossible.
     """
     from nsl.model import NeuralStain
 
@@ -89,7 +97,8 @@ def load_weights(source: str | os.PathLike | None = None) -> Weights:
         _check_tensor(folder, name, tensors.get(name), parameter.shape)
     model.load_state_dict({name: tensors[name] for name in model.shapes})
     digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    return Weights(model.requires_grad_(False), config, "embedded" if source is None else folder.name, digest)
+    name = "embedded" if source is None else folder.name
+    return Weights(model.requires_grad_(False), config, _read_reliability(folder, config["genes"]), name, digest)
 
 
 def load_config(source: str | os.PathLike | None = None) -> dict:
@@ -101,9 +110,11 @@ def load_config(source: str | os.PathLike | None = None) -> dict:
 
 
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
-    """Write a weights folder that `load_weights` reads back; made if missing, its three files replaced."""
+    """Write a weights folder that `load_weights` reads back; made if missing, its four files replaced."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
+
+    from nsl.card import model_card
 
     folder = Path(folder)
     try:
@@ -112,79 +123,13 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
         save_file(tensors, folder / MODEL, metadata={"genes": json.dumps(weights.genes)})
         config = json.dumps(weights.config | {"genes": weights.genes}, indent=1, ensure_ascii=False)
         (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
+        (folder / RELIABILITY).write_text(_reliability_text(weights.reliability), encoding="utf-8")
         (folder / CARD).write_text(model_card(weights), encoding="utf-8")
         (folder / MODEL).chmod(0o644)  # safetensors lets nobody else read what it writes
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{folder.name} cannot be written ({getattr(error, 'strerror', None) or error}); choose another folder"
         ) from None
-
-
-def model_card(weights: Weights) -> str:
-    """README.md of the folder, with the front matter the Hugging Face Hub reads."""
-    config, data, fit = weights.config, weights.config["training_data"], weights.config["fit"]
-    stains = zip(
-        ("hematoxylin", "eosin"), config["stains"]["reference"], config["stains"]["spread_degrees"], strict=True
-    )
-    return _CARD.format(
-        **(config | data | fit),
-        genes_count=len(weights.genes),
-        per_gene=weights.model.trainable_per_gene,
-        section_names=", ".join(data["sections"]),
-        stain_rows="\n".join(
-            f"| {stain} | {' '.join(f'{od:.3f}' for od in vector)} | {spread:.1f}° |"
-            for stain, vector, spread in stains
-        ),
-    )
-
-
-_CARD = """---
-library_name: nsl
-tags:
-- histology
-- spatial-transcriptomics
-- gene-expression
-- research-only
----
-# {name}: Neural Stain Learning weights for {genes_count:,} genes
-
-Predicts the expression of each gene, as {units}, from the colours of an H&E tile of {tile_um:g} µm read at
-{analysis_mpp:g} µm/px, with {per_gene} weights per gene. **For research use only; not a diagnostic device.**
-
-## Training data
-
-- Spots: {spots:,}, in the sections {section_names} of {patients} patients.
-- Genes: {genes_rule}.
-- Source: {source}.
-- Licence of the data: {licence}. Only weights derived from the data are here.
-
-## Stain vectors of the training slides
-
-| stain | mean optical density R G B | largest angle of a slide to the mean |
-|---|---|---|
-{stain_rows}
-
-A slide whose own stain vectors lie farther from these means has colours the weights never saw.
-
-## How it was made
-
-```
-{command}
-```
-
-{steps} steps of Adam at {learning_rate:g} from the Ruifrok–Johnston matrix, every section alike, seed {seed},
-nsl {nsl_version}.
-
-## Limits
-
-Colour alone is a weak predictor for many genes. Predictions follow the amount and the hue of the stains: they
-cannot see shape, and what they say of a tissue, a laboratory or a scanner outside the training data is untested.
-
-## Cite
-
-Dawood M, Branson K, Rajpoot NM, Minhas FA. All You Need is Color: Image based Spatial Gene Expression Prediction
-using Neural Stain Learning. arXiv:2108.10446, 2021.
-"""
 
 
 def _read_config(path: Path) -> dict:
@@ -200,7 +145,11 @@ def _read_config(path: Path) -> dict:
         raise WeightsError(
             f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; update one of them"
         )
-    missing = [key for key in ("name", "genes", "units", "tile_um", "analysis_mpp", "stains") if key not in config]
+    missing = [
+        key
+        for key in ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "reliability")
+        if key not in config
+    ]
     if missing:
         raise WeightsError(f"{where} lacks {missing[0]}; copy the whole folder again or retrain")
     _check_values(where, config)
@@ -247,6 +196,49 @@ def _read_tensors(path: Path, genes: list[str]) -> dict[str, torch.Tensor]:
             f"{path.parent.name}: {MODEL} and {CONFIG} name different genes; copy the whole folder again"
         )
     return tensors
+
+
+def _reliability_text(table: pd.DataFrame) -> str:
+    rounded = table[list(RELIABILITY_COLUMNS)].copy()
+    for column in ("r_heldout", "r_low", "r_high"):
+        rounded[column] = rounded[column].round(4)
+    for column in ("p_value", "q_value"):
+        rounded[column] = [float(f"{value:.3g}") for value in rounded[column]]
+    return rounded.to_csv(index_label="gene", lineterminator="\n")
+
+
+def _read_reliability(folder: Path, genes: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    where = f"{folder.name}/{RELIABILITY}"
+    try:
+        # Only figures may be missing: there are genes whose name pandas would take for "not available".
+        table = pd.read_csv(
+            folder / RELIABILITY,
+            index_col=0,
+            dtype={"gene": str},
+            keep_default_na=False,
+            na_values=dict.fromkeys(RELIABILITY_COLUMNS, ""),
+        )
+    except FileNotFoundError:
+        raise WeightsError(f"the weights folder {folder.name} has no {RELIABILITY}; copy the whole folder") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{where} cannot be read as a table ({error}); copy it again") from None
+    missing = [column for column in RELIABILITY_COLUMNS if column not in table]
+    if missing:
+        raise WeightsError(f"{where} lacks the column {missing[0]}; copy it again or retrain")
+    if list(table.index) != genes:
+        raise WeightsError(
+            f"{folder.name}: {RELIABILITY} and {CONFIG} name different genes; copy the whole folder again"
+        )
+    for column in RELIABILITY_COLUMNS:
+        low, high = (-1, 1) if column.startswith("r_") else (0, 1) if column.endswith("value") else (0, math.inf)
+        values = pd.to_numeric(table[column], errors="coerce")
+        bad = ~(values.between(low, high) | table[column].isna())
+        if bad.any():
+            gene = table.index[bad][0]
+            raise WeightsError(f"{where}: {column} of {gene} is {table[column][gene]}; copy it again or retrain")
+    return table[list(RELIABILITY_COLUMNS)]
 
 
 def _check_tensor(folder: Path, name: str, tensor: torch.Tensor | None, shape: torch.Size) -> None:

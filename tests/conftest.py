@@ -109,8 +109,8 @@ def section_png(section, tmp_path) -> Path:
 def tiny_weights(tmp_path) -> Path:
     """A weights folder of three genes, for tiles of 100 µm at 2 µm/px."""
     folder = tmp_path / "tiny"
-    model = NeuralStain(["ERBB2", "CD24", "COX6C"], torch.Generator().manual_seed(3)).requires_grad_(False)
-    model.effect.mul_(100)
+    model = NeuralStain(["ERBB2", "CD24", "COX6C"]).requires_grad_(False)
+    model.effect += torch.tensor([[0.5, 0.2], [1.0, -0.6], [-0.4, 0.9]])
     model.intercept += torch.tensor([0.5, 1.0, 1.5])
     config = {
         "schema_version": 1,
@@ -127,9 +127,22 @@ def tiny_weights(tmp_path) -> Path:
             "genes_rule": "as listed",
         },
         "stains": {"reference": STAIN_VECTORS.round(4).tolist(), "spread_degrees": [5.0, 5.0]},
-        "fit": {"steps": 40, "learning_rate": 0.02, "seed": 3, "command": "none", "nsl_version": "0.1.0"},
+        "fit": {"patterns": 5, "steps": 50, "learning_rate": 0.02, "command": "none", "nsl_version": "0.1.0"},
+        "reliability": {"left_out": "patient", "groups": 2},
     }
-    save_weights(Weights(model, config, source="made in code", sha256=""), folder)
+    reliability = pd.DataFrame(
+        {
+            "r_heldout": [0.41, 0.52, -0.03],
+            "r_low": [0.22, 0.35, -0.21],
+            "r_high": [0.6, 0.69, 0.15],
+            "p_value": [1e-4, 1e-6, 0.74],
+            "q_value": [1.5e-4, 3e-6, 0.74],
+            "patients_replicated": [1, 2, 0],
+            "n_spots": [126, 126, 126],
+        },
+        index=pd.Index(model.genes, name="gene"),
+    )
+    save_weights(Weights(model, config, reliability, source="made in code", sha256=""), folder)
     return folder
 
 

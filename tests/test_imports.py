@@ -13,10 +13,11 @@ FLOORS = [
     {"errors"},
     {"parallel", "average", "stains", "readers"},
     {"slide", "tiles", "histogram", "model", "pixels"},
-    {"weights", "spots"},
+    {"weights", "card", "spots"},
     {"measure"},
-    {"prediction", "train"},
+    {"prediction", "evaluate", "nuclei", "baselines", "deep", "train"},
     {"export", "figures", "demo", "_tissue"},
+    {"comparison"},
     {"cli", "web"},
     {"__main__"},
 ]

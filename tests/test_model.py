@@ -11,7 +11,7 @@ from nsl.stains import HED_VECTORS, angle_degrees
 
 
 def _random_model(genes: int, seed: int = 0) -> NeuralStain:
-    model = NeuralStain([f"G{i}" for i in range(genes)], torch.Generator().manual_seed(seed))
+    model = NeuralStain([f"G{i}" for i in range(genes)])
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -295,4 +296,4 @@ def test_model_card_says_research_use_only_and_how_it_was_trained(card):
 
 
 def test_model_card_leaves_no_field_unfilled(card):
-    assert "{" not in card
+    assert not re.search(r"\{[a-z_]*\}", card)

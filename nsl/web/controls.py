@@ -85,13 +85,12 @@ def watch_job() -> None:
 
 
 def stain_warning(result: "anndata.AnnData") -> None:
-    """Say so where the slide's stains lie farther from the training mean than any training slide's did."""
-    if result.uns["nsl"]["stain_distance"] > 1:
-        st.warning(
-            "The stains of this slide differ more from the training slides than those do among themselves. "
-            "Predictions may mislead.",
-            icon=":material/palette:",
-        )
+    """Say so where the slide's stains lie outside what training covered, which stain, and by how much."""
+    from nsl import prediction
+
+    told = prediction.stain_warning(result)
+    if told:
+        st.warning(f"{told} Predictions may mislead.", icon=":material/palette:")
 
 
 def synthetic_badge(slide: session.OpenSlide) -> None:
