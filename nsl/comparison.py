@@ -176,13 +176,25 @@ def as_markdown(table: pd.DataFrame) -> str:
     parts = []
     for (setting, rows), words in zip(table.groupby("setting", sort=False), in_words(table), strict=True):
         lines = [f"| method | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
-        lines += [f"| {row['method']} | {' | '.join(_cells(row))} |" for _, row in rows.iterrows()]
+        lines += [
+            f"| {row['method']} | {' | '.join(_cell(row, name) for name in COLUMNS)} |" for _, row in rows.iterrows()
+        ]
         parts.append("\n".join([f"### {setting[:1].upper()}{setting[1:]}", "", *lines, "", words]))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: pd.Series) -> list[str]:
-    return [text.format(row[name]) if np.isfinite(row[name]) else "shared" for name, text in COLUMNS.items()]
+def _cell(row: pd.Series, name: str) -> str:
+    return COLUMNS[name].format(row[name]) if np.isfinite(row[name]) else "shared"
+
+
+def card_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The table as a model card shows it: written out, without times, which belong to the machine."""
+    kept = [name for name in COLUMNS if name not in (FIT, SPEED)]
+    return [
+        {"left out": row["setting"].removesuffix(" left out"), "method": row["method"]}
+        | {name: _cell(row, name) for name in kept}
+        for _, row in table.iterrows()
+    ]
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Small stained sections, measured spots and weights made in code; real tissue where it lies beside the checkout."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nsl.measure import MeasuredSection, measure_section
 from nsl.model import NeuralStain
+from nsl.spots import read_manifest
 from nsl.weights import Weights, load_weights, save_weights
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])
@@ -83,6 +86,17 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared/data: real tissue that is not redistributed")
     return folder
+
+
+@pytest.fixture(scope="session")
+def her2st(data_folder, tmp_path_factory) -> list[MeasuredSection]:
+    """The seven real sections that the embedded weights were trained on."""
+    location = Path(__file__).parents[1] / "weights/make_her2_breast.py"
+    spec = importlib.util.spec_from_file_location("make_her2_breast", location)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    manifest = script.prepare(data_folder / "her2st", tmp_path_factory.mktemp("her2st"))
+    return [measure_section(section) for section in read_manifest(manifest)]
 
 
 @pytest.fixture(scope="session")

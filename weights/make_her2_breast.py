@@ -1,9 +1,11 @@
-"""Make weights/her2-breast from the published files of the HER2+ breast sections, in one command.
+"""Make weights/her2-breast and the evaluation table from the published HER2+ breast sections, in one command.
 
     python weights/make_her2_breast.py RAW_FOLDER
 
-RAW_FOLDER holds `counts/`, `spots/` and `images/` as published with Andersson et al. 2021 (Nat Commun
-12:6012). The files are first turned into the manifest that `python -m nsl train` takes.
+RAW_FOLDER holds the files that `her2st-manifest.csv` beside this script lists: those of Andersson et al. 2021
+(Nat Commun 12:6012), from github.com/almaan/her2st and doi.org/10.5281/zenodo.4751624. They are first turned into
+the manifest that `python -m nsl evaluate` and `python -m nsl train` take, in out/her2st; the table goes to
+out/evaluation, and from there into the model card.
 """
 
 import argparse
@@ -18,11 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from nsl.cli import main as nsl_command  # noqa: E402
+from nsl.comparison import card_rows  # noqa: E402
+from nsl.weights import load_weights, save_weights  # noqa: E402
 
-SECTIONS = {"A1": "A", "A2": "A", "B4": "B", "C2": "C", "C3": "C", "C4": "C", "C5": "C"}
-FULL_MPP = 0.69
+PUBLISHED = Path(__file__).resolve().with_name("her2st-manifest.csv")
+PREPARED, EVALUATION, WEIGHTS = Path("out/her2st"), Path("out/evaluation"), Path("weights/her2-breast")
 # Patient A's images were published at 2000 of 6954 px and are black outside the tissue.
-SMALL_MPP = 3.20
 SMALL_SCALE = 2000 / 6954
 # The corner of A's images that shows the whole slide with drawn outlines: x from, y to, in pixels.
 INSET_FROM_X, INSET_TO_Y = 1480, 560
@@ -37,37 +40,25 @@ TRAIN_OPTIONS = [
 def prepare(raw: Path, folder: Path) -> Path:
     """Write manifest, spot tables and masked images of every section under `raw` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for section, patient in SECTIONS.items():
-        small = patient == "A"
-        image = next((raw / "images").glob(f"{section}_*")).resolve()
-        spots = folder / f"{section}_spots.csv"
-        _spot_positions(raw, section).to_csv(spots, index=False)
-        rows.append(
-            {
-                "section": section,
-                "patient": patient,
-                "image": _without_inset(image, folder / f"{section}.png") if small else image,
-                "mpp": SMALL_MPP if small else FULL_MPP,
-                "spots": spots.name,
-                "counts": (raw / "counts" / f"{section}.tsv.gz").resolve(),
-            }
-        )
+    table = pd.read_csv(PUBLISHED, dtype=str)
+    for i, row in table.iterrows():
+        image, small = (raw / row.image).resolve(), row.patient == "A"
+        spots = folder / f"{row.section}_spots.csv"
+        _spot_positions(raw / row.spots, SMALL_SCALE if small else 1.0).to_csv(spots, index=False)
+        table.loc[i, "image"] = _without_inset(image, folder / f"{row.section}.png") if small else str(image)
+        table.loc[i, "spots"] = spots.name
+        table.loc[i, "counts"] = str((raw / row.counts).resolve())
     manifest = folder / "manifest.csv"
-    pd.DataFrame(rows).to_csv(manifest, index=False)
+    table.to_csv(manifest, index=False)
     return manifest
 
 
-def _spot_positions(raw: Path, section: str) -> pd.DataFrame:
-    # A2's image was registered to A1's, so its published positions do not fit; estimated ones do.
-    name = "A2_png_coords_ESTIMATED" if section == "A2" else f"{section}_selection"
-    table = pd.read_csv(raw / "spots" / f"{name}.tsv", sep="\t")
-    columns = ["png_x", "png_y"] if section == "A2" else ["pixel_x", "pixel_y"]
-    scale = SMALL_SCALE if section == "A1" else 1.0
-    x_px, y_px = (table[column] * scale for column in columns)
-    return pd.DataFrame(
-        {"spot": [f"{x}x{y}" for x, y in zip(table.x, table.y, strict=True)], "x_px": x_px, "y_px": y_px}
-    )
+def _spot_positions(path: Path, scale: float) -> pd.DataFrame:
+    table = pd.read_csv(path, sep="\t")
+    # A2's image was registered to A1's, so its published positions do not fit; estimated ones, of this image, do.
+    xy = table[["png_x", "png_y"]] if "png_x" in table else table[["pixel_x", "pixel_y"]] * scale
+    names = [f"{x}x{y}" for x, y in zip(table.x, table.y, strict=True)]
+    return xy.set_axis(["x_px", "y_px"], axis=1).assign(spot=names)[["spot", "x_px", "y_px"]]
 
 
 def _without_inset(image: Path, masked: Path) -> str:
@@ -78,6 +69,13 @@ def _without_inset(image: Path, masked: Path) -> str:
     return masked.name
 
 
+def add_table_to_card() -> None:
+    """Put the evaluation into the weights' config, and so into the model card."""
+    weights = load_weights(WEIGHTS)
+    weights.config["evaluation"] = card_rows(pd.read_csv(EVALUATION / "evaluation.csv"))
+    save_weights(weights, WEIGHTS)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=Path, help="folder with counts/, spots/ and images/")
@@ -85,10 +83,14 @@ def main() -> int:
     args = parser.parse_args()
     raw = args.raw.resolve()
     os.chdir(ROOT)  # the command the model card records then works from a checkout
-    manifest = prepare(raw, Path("out/her2st"))
+    manifest = prepare(raw, PREPARED)
     if args.prepare_only:
         return 0
-    return nsl_command(["train", str(manifest), "--out", "weights/her2-breast", *TRAIN_OPTIONS])
+    status = nsl_command(["evaluate", "--data", str(manifest), "--out", str(EVALUATION)])
+    status = status or nsl_command(["train", str(manifest), "--out", str(WEIGHTS), *TRAIN_OPTIONS])
+    if status == 0:
+        add_table_to_card()
+    return status
 
 
 if __name__ == "__main__":

@@ -1,0 +1,337 @@
+"""What `nsl.evaluate` promises: nothing leaks from what is held out, and certainty is what is due."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from nsl.demo import GENES, demo_expression, demo_slide
+from nsl.evaluate import (
+    Method,
+    Training,
+    choose,
+    gene_correlations,
+    group_correlations,
+    leave_one_group_out,
+    pearson_r,
+    q_values,
+    reliability,
+    standardised,
+)
+from nsl.histogram import count_colors
+from nsl.measure import MeasuredSection, detected_genes, highest_mean, measure_section
+from nsl.spots import read_manifest
+from nsl.stains import estimate_white_point
+from nsl.tiles import pixel_bounds
+from nsl.train import FitSettings, neural_stain
+
+NOISE = [f"MORE{i}" for i in range(300)]
+ONE_SETTING = [FitSettings(patterns=10, steps=50)]
+
+
+def array(side: int) -> np.ndarray:
+    """(side², 2) positions of a square array."""
+    return np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2) * 200.0
+
+
+@pytest.fixture(scope="module")
+def sections(paired) -> list[MeasuredSection]:
+    return [measure_section(section, 60.0) for section in read_manifest(paired / "manifest.csv")]
+
+
+# Correlations
+
+
+def test_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    measured = rng.normal(size=(49, 3))
+    predicted = measured + rng.normal(size=(49, 3)) * [0.5, 2, 8]
+    table = gene_correlations(predicted, measured, array(7), ["A", "B", "C"])
+    for i, gene in enumerate(table.index):
+        assert table.pearson_r[gene] == pytest.approx(stats.pearsonr(predicted[:, i], measured[:, i]).statistic)
+        assert table.spearman_r[gene] == pytest.approx(stats.spearmanr(predicted[:, i], measured[:, i]).statistic)
+        assert table.r_low[gene] < table.pearson_r[gene] < table.r_high[gene]
+
+
+def test_independent_spots_count_nearly_in_full():
+    rng = np.random.default_rng(1)
+    predicted, measured = rng.normal(size=(2, 225, 400))
+    table = gene_correlations(predicted, measured, array(15), range(400))
+    assert 0.85 * 225 < table.effective_n.median() <= 225
+    assert (table.p_value < 0.05).mean() == pytest.approx(0.05, abs=0.03)
+
+
+def smooth_maps(rng: np.random.Generator, side: int, number: int) -> np.ndarray:
+    """(side², number) random maps whose neighbours resemble each other, each unlike any other."""
+    from scipy.ndimage import gaussian_filter
+
+    fields = gaussian_filter(rng.normal(size=(number, side, side)), (0, 1.5, 1.5))
+    return fields.reshape(number, -1).T
+
+
+def test_smooth_maps_that_have_nothing_to_do_with_each_other_are_rarely_called_significant():
+    rng = np.random.default_rng(2)
+    predicted, measured = smooth_maps(rng, 15, 400), smooth_maps(rng, 15, 400)
+    table = gene_correlations(predicted, measured, array(15), range(400))
+    naive = np.array([stats.pearsonr(predicted[:, i], measured[:, i]).pvalue for i in range(400)])
+    assert (naive < 0.05).mean() > 0.4
+    assert (table.p_value < 0.05).mean() < 0.1
+    covered = (table.r_low < 0) & (table.r_high > 0)
+    assert covered.mean() > 0.9
+
+
+def test_intervals_cover_the_correlation_that_smooth_maps_share():
+    rng = np.random.default_rng(3)
+    shared, own, other = (smooth_maps(rng, 15, 400) for _ in range(3))
+    table = gene_correlations(shared + own, shared + other, array(15), range(400))
+    assert ((table.r_low < 0.5) & (table.r_high > 0.5)).mean() > 0.88
+
+
+def test_the_unit_of_positions_does_not_matter():
+    rng = np.random.default_rng(4)
+    predicted, measured = smooth_maps(rng, 9, 5), smooth_maps(rng, 9, 5)
+    in_um, in_px = (gene_correlations(predicted, measured, array(9) * k, range(5)) for k in (1.0, 0.69))
+    pd.testing.assert_frame_equal(in_um, in_px)
+
+
+def test_a_flat_prediction_tells_nothing_and_a_flat_measurement_cannot_be_told():
+    rng = np.random.default_rng(5)
+    varied = rng.normal(size=(25, 4))
+    predicted, measured = varied.copy(), varied + rng.normal(size=(25, 4))
+    predicted[:, 0] = 2.5
+    measured[:, 1] = 0
+    measured[:, 2] = np.nan
+    table = gene_correlations(predicted, measured, array(5), list("ABCD"))
+    assert table.pearson_r["A"] == 0
+    assert table.p_value["A"] == 1
+    assert table.loc[["B", "C"], ["pearson_r", "p_value", "q_value"]].isna().all(axis=None)
+    assert np.isfinite(table.loc["D"]).all()
+
+
+def test_a_perfect_prediction_has_r_1_and_finite_bounds():
+    measured = smooth_maps(np.random.default_rng(6), 6, 1)
+    table = gene_correlations(3 * measured + 1, measured, array(6), ["A"])
+    assert table.pearson_r["A"] == pytest.approx(1)
+    assert table.r_high["A"] <= 1
+    assert 0 <= table.p_value["A"] < 1e-6
+
+
+def test_false_discovery_rates_are_benjamini_and_hochbergs():
+    q = q_values(np.array([0.01, np.nan, 0.02, 0.03, 0.5]))
+    np.testing.assert_allclose(q, [0.04, np.nan, 0.04, 0.04, 0.5])  # 4 · 0.01; then 4/3 · 0.03 caps those before it
+    assert np.isnan(q_values(np.array([np.nan]))).all()
+
+
+def test_standardising_leaves_out_what_cannot_be():
+    expression = np.array([[1, 5, np.nan], [3, 5, np.nan]], np.float32)
+    np.testing.assert_allclose(standardised(expression), [[-1, 0, 0], [1, 0, 0]])
+
+
+# Leaving out
+
+
+def echo(name: str = "echo") -> Method:
+    """Predicts, for every spot, its feature; the features are what a method may see of a section."""
+    return Method(name, lambda s: s.expression_of(["H_GENE"]), lambda training, seed: lambda features: features, 1)
+
+
+def test_a_method_that_peeks_at_what_it_should_predict_sees_nothing(sections):
+    groups = [section.patient for section in sections]
+    for part in leave_one_group_out(sections, groups, echo(), ["H_GENE"]):
+        assert np.isnan(part.predicted).all()
+
+
+def test_a_fit_never_sees_a_section_of_the_group_left_out(sections):
+    seen = []
+
+    def fit(training: Training, seed: int):
+        seen.append([section.name for section in training.sections])
+        return lambda features: np.zeros((len(features), 1))
+
+    three = [*sections, replace(sections[0], name="S3")]
+    method = Method("spy", lambda section: section.colors, fit, 1)
+    held_out = leave_one_group_out(three, [section.patient for section in three], method, ["H_GENE"])
+    assert seen == [["S2"], ["S1", "S3"]]
+    assert [(part.section.name, part.group) for part in held_out] == [("S1", "P1"), ("S3", "P1"), ("S2", "P2")]
+
+
+def test_one_group_cannot_be_left_out(sections):
+    with pytest.raises(ValueError, match="at least two groups, got 1"):
+        leave_one_group_out(sections, ["P", "P"], echo(), ["H_GENE"])
+
+
+def permuted(section: MeasuredSection, seed: int) -> MeasuredSection:
+    """Every gene's expression dealt to the spots anew."""
+    rng = np.random.default_rng(seed)
+    return replace(section, expression=rng.permuted(section.expression, axis=0))
+
+
+def predictions(sections: list[MeasuredSection], genes: list[str]) -> list[np.ndarray]:
+    names = [section.name for section in sections]
+    return [part.predicted for part in leave_one_group_out(sections, names, neural_stain(ONE_SETTING), genes)]
+
+
+def mean_r(sections: list[MeasuredSection], predicted: list[np.ndarray], genes: list[str]) -> np.ndarray:
+    """(genes,) mean over sections of r."""
+    pairs = zip(predicted, sections, strict=True)
+    return np.mean([pearson_r(values, section.expression_of(genes)) for values, section in pairs], axis=0)
+
+
+def test_permuting_what_is_held_out_changes_no_bit_of_its_prediction(her2st):
+    sections = [section for section in her2st if section.patient == "C"]
+    genes = highest_mean(sections, detected_genes(sections), 40)
+    kept, changed = (predictions(part, genes)[0] for part in (sections, [permuted(sections[0], 1), *sections[1:]]))
+    np.testing.assert_array_equal(kept, changed)
+
+
+def test_permuting_what_is_learned_from_leaves_nothing_to_predict(her2st):
+    sections = [section for section in her2st if section.patient == "C"]
+    genes = highest_mean(sections, detected_genes(sections), 250)
+    learned = mean_r(sections, predictions(sections, genes), genes)
+    assert learned.mean() > 0.15
+    # The section held out keeps its expression: only what the fit sees is dealt anew, gene by gene.
+    nothing = np.mean(
+        [
+            mean_r([held_out], [predictions([held_out, *others], genes)[0]], genes)
+            for i, held_out in enumerate(sections)
+            for others in [[permuted(s, 7 * i + j) for j, s in enumerate(sections) if j != i]]
+        ],
+        axis=0,
+    )
+    assert abs(nothing.mean()) < 0.03
+    assert (nothing > 0.3).sum() <= 2 < 30 < (learned > 0.3).sum()
+
+
+# Choosing
+
+
+def test_the_candidate_that_predicts_other_groups_best_is_chosen(sections):
+    training = Training(sections, [section.expression_of(["H_GENE"]) for section in sections], ["H_GENE"])
+
+    def fit(inside: Training, sign: int):
+        return lambda features: sign * features
+
+    assert choose([-1, 0, 1], fit, training) == 1
+    assert choose([-1, 0, 1], fit, training.only([0])) == -1, "nothing to choose by: the first"
+
+
+# Planted truth
+
+
+@pytest.fixture(scope="module")
+def planted() -> list[MeasuredSection]:
+    """Three synthetic sections whose expression is known, with three hundred genes more that follow nothing."""
+    parts = []
+    for number, seed in enumerate((7, 8, 9)):
+        slide = demo_slide(seed, side_px=2400)
+        centers = 100 + array(12)
+        noise = np.random.default_rng(100 + number).normal(1, 0.3, (len(centers), len(NOISE)))
+        expression = np.hstack([demo_expression(slide, centers, 150, seed=number), noise]).astype(np.float32)
+        image = slide.image.reshape(800, 3, 800, 3, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+        bounds = pixel_bounds(centers, 150, slide.mpp, 3.0)
+        colors = count_colors(image, bounds, estimate_white_point(image).rgb, bits=4)
+        genes = [*GENES, *NOISE]
+        detected = np.ones(len(genes))
+        parts.append(MeasuredSection(f"S{seed}", f"P{seed}", colors, genes, expression, detected, centers, None))
+    return parts
+
+
+def only_demo_genes(section: MeasuredSection) -> MeasuredSection:
+    few = len(GENES)
+    return replace(
+        section, genes=section.genes[:few], expression=section.expression[:, :few], detected=section.detected[:few]
+    )
+
+
+def test_planted_genes_are_found_and_noise_is_not(planted):
+    sections = [only_demo_genes(section) for section in planted]
+    held_out = leave_one_group_out(sections, [section.patient for section in sections], neural_stain(), GENES)
+    table = reliability(group_correlations(held_out, GENES))
+    driven, noise = table.loc[["HEMA1", "HEMA2", "EOSI1", "EOSI2"]], table.loc[["NOISE1", "NOISE2"]]
+    assert driven.r_heldout.min() >= 0.95
+    assert (driven.q_value < 0.001).all()
+    assert (driven.patients_replicated == 3).all()
+    assert noise.r_heldout.abs().max() < 0.15
+    assert (noise.q_value > 0.05).all()
+
+
+def test_genes_that_follow_nothing_are_called_found_no_more_often_than_promised(planted):
+    method = neural_stain([FitSettings(patterns=0, steps=50)])
+    held_out = leave_one_group_out(planted, [section.patient for section in planted], method, NOISE)
+    table = reliability(group_correlations(held_out, NOISE))
+    assert abs(table.r_heldout.mean()) < 0.02
+    # Fits that share patients make their groups' r agree by chance a little more often than independent ones would.
+    assert (table.p_value < 0.05).mean() < 0.1
+    assert (table.q_value < 0.05).sum() <= 3
+    assert (table.patients_replicated == 3).sum() <= 1
+
+
+# Reliability
+
+
+def group(r: list[float], error: list[float], p_value: list[float]) -> pd.DataFrame:
+    columns = {"pearson_r": r, "standard_error": error, "p_value": p_value, "q_value": p_value, "n_spots": 100}
+    return pd.DataFrame(columns, index=pd.Index([f"G{i}" for i in range(len(r))], name="gene"))
+
+
+def test_the_interval_takes_the_scatter_of_patients_where_it_exceeds_their_own_errors():
+    alike = {"A": group([0.5], [0.1], [0.01]), "B": group([0.5], [0.1], [0.2])}
+    table = reliability(alike)
+    assert table.r_heldout["G0"] == pytest.approx(0.5)
+    assert table.r_high["G0"] - 0.5 == pytest.approx(1.96 * 0.1 / np.sqrt(2), rel=1e-3)
+    assert table.patients_replicated["G0"] == 1
+    apart = {"A": group([0.2], [0.1], [0.01]), "B": group([0.8], [0.1], [0.01])}
+    table = reliability(apart)
+    assert table.r_heldout["G0"] - table.r_low["G0"] == pytest.approx(1.96 * 0.3, rel=1e-3)
+    assert table.p_value["G0"] == pytest.approx(2 * stats.norm.sf(0.5 / 0.3))
+
+
+def test_a_negative_correlation_replicates_nowhere_and_an_unmeasured_gene_counts_for_nothing():
+    table = reliability(
+        {"A": group([-0.5, np.nan], [0.1, np.nan], [1e-5, np.nan]), "B": group([-0.4, 0.3], [0.1, 0.1], [1e-3, 0.01])}
+    )
+    assert list(table.patients_replicated) == [0, 1]
+    assert table.r_heldout["G1"] == pytest.approx(0.3)
+    assert np.isfinite(table.r_low["G1"])
+
+
+@pytest.mark.parametrize(("scatter", "coverage"), [(0.0, 0.98), (0.1, 0.94), (0.2, 0.87)])
+def test_the_interval_covers_as_often_as_its_docstring_says(scatter, coverage):
+    rng = np.random.default_rng(8)
+    errors = (0.06, 0.2, 0.1)
+    genes = 20_000
+    groups = {}
+    for patient, error in enumerate(errors):
+        r = 0.3 + scatter * rng.normal(size=genes) + error * rng.normal(size=genes)
+        groups[patient] = group(r, np.full(genes, error), np.full(genes, 0.5))
+    table = reliability(groups)
+    # Bounds are cut at -1 and 1, which no true value reaches.
+    assert ((table.r_low < 0.3) & (table.r_high > 0.3)).mean() == pytest.approx(coverage, abs=0.01)
+
+
+def test_sections_of_one_patient_count_as_one_tissue(sections):
+    twin = replace(sections[0], name="S3")
+    method = neural_stain(ONE_SETTING)
+    three = [*sections, twin]
+    held_out = leave_one_group_out(three, [section.patient for section in three], method, ["H_GENE"])
+    groups = group_correlations(held_out, ["H_GENE"])
+    alone = group_correlations([part for part in held_out if part.section.name != "S3"], ["H_GENE"])
+    assert groups["P1"].standard_error["H_GENE"] == pytest.approx(alone["P1"].standard_error["H_GENE"])
+    assert groups["P1"].n_spots["H_GENE"] == 2 * alone["P1"].n_spots["H_GENE"]
+
+
+def test_the_reliability_that_ships_is_what_the_fit_gives(her2st, embedded):
+    genes = ["CD24", "COX6C", "ERBB2", "GAPDH", "IGKC"]
+    groups = {}
+    for patient, settings in embedded.config["reliability"]["settings"].items():
+        method = neural_stain([FitSettings(**settings)])
+        held_out = leave_one_group_out(her2st, [s.patient == patient for s in her2st], method, genes)
+        groups |= {patient: group_correlations([part for part in held_out if part.group], genes)[True]}
+    again = reliability(groups)
+    shipped = embedded.reliability.loc[genes]
+    np.testing.assert_allclose(again.r_heldout, shipped.r_heldout, atol=2e-3)
+    np.testing.assert_allclose(again[["r_low", "r_high"]], shipped[["r_low", "r_high"]], atol=3e-3)
+    assert list(again.patients_replicated) == list(shipped.patients_replicated)
+    assert list(again.n_spots) == list(shipped.n_spots)
