@@ -1,4 +1,4 @@
-"""The command line: predict, train, info.
+"""The command line: predict, train, publish, info.
 
 Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 the input is wrong.
 """
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_publish(commands)
     _add_info(commands)
     return parser
 
@@ -70,7 +71,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("slides", nargs="+", type=Path, metavar="SLIDE", help="image or whole-slide file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
-    parser.add_argument("--weights", metavar="FOLDER", help="weights folder (default: embedded HER2+ breast)")
+    parser.add_argument("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
     parser.add_argument("--genes", metavar="A,B", help="only these genes (default: all)")
     parser.add_argument("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
     parser.add_argument("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
@@ -112,6 +113,16 @@ def _add_evaluate(commands) -> None:
     parser.set_defaults(run=_evaluate)
 
 
+def _add_publish(commands) -> None:
+    parser = commands.add_parser("publish", help="put weights on the Hugging Face Hub", description=_publish.__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="weights folder")
+    parser.add_argument("repo", metavar="ORG/NAME", help="repository; made if it is missing")
+    parser.add_argument("--private", action="store_true", help="make the repository private")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, send nothing")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=_publish)
+
+
 def _add_info(commands) -> None:
     parser = commands.add_parser("info", help="tell what a slide file is", description=_info.__doc__)
     parser.add_argument("slide", type=Path, metavar="SLIDE")
@@ -123,7 +134,7 @@ def _add_info(commands) -> None:
 def _predict(args: argparse.Namespace) -> int:
     """Write one result a slide into DIR, named after the slide, with its provenance beside it."""
     from nsl.export import FORMATS
-    from nsl.weights import load_weights
+    from nsl.weights import default_source, load_weights
 
     formats = args.format.split(",")
     unknown = [name for name in formats if name not in FORMATS]
@@ -133,7 +144,7 @@ def _predict(args: argparse.Namespace) -> int:
     repeated = [stem for stem in stems if stems.count(stem) > 1]
     if repeated:
         raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
-    weights = load_weights(args.weights)
+    weights = load_weights(args.weights or default_source())
     genes = None if args.genes is None else weights.require_genes(_names(args.genes))
     if genes == []:
         raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
@@ -230,6 +241,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     comparison = compare(sections, methods, protocols, genes, seeds=args.seeds, progress=_progress_on_terminal)
     write_comparison(comparison, args.out)
     print(as_markdown(comparison.table), end="")
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    """Send a weights folder to the Hugging Face Hub in one commit, with the token in HF_TOKEN; print how to pin it."""
+    from nsl.publish import publish
+
+    sent = publish(args.folder, args.repo, private=args.private, dry_run=args.dry_run)
+    for file in sent.files:
+        print(f"{file.path:<17} {file.bytes:>10,} bytes  sha256 {file.sha256}")
+    visibility = "private" if sent.private else "public"
+    print(f"would go to {sent.repo} ({visibility}); nothing was sent" if args.dry_run else f"{sent.pin} ({visibility})")
     return 0
 
 

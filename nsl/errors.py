@@ -19,3 +19,7 @@ class SpotsError(NslError):
 
 class WeightsError(NslError):
     """A weights folder, or a gene asked of it, cannot be used."""
+
+
+class HubError(NslError):
+    """Weights cannot be had from the Hugging Face Hub, or published to it."""

@@ -29,6 +29,11 @@ def tile_table(result: anndata.AnnData) -> pd.DataFrame:
     return table.rename_axis("tile")
 
 
+def gene_table(result: anndata.AnnData) -> pd.DataFrame:
+    """One row a gene: how it was predicted where it was held out; NaN for genes that could not be told."""
+    return result.var.rename_axis("gene")
+
+
 def provenance(result: anndata.AnnData) -> dict:
     """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
     plain = {}
@@ -57,20 +62,24 @@ def provenance_text(result: anndata.AnnData) -> str:
 
 
 def csv_zip(result: anndata.AnnData, stem: str) -> bytes:
-    """The CSV and its provenance as one zip."""
+    """The CSV, the reliability of its genes and its provenance as one zip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{stem}.csv", csv_text(result))
+        archive.writestr(f"{stem}.genes.csv", gene_table(result).to_csv(lineterminator="\n"))
         archive.writestr(f"{stem}.provenance.json", provenance_text(result))
     return buffer.getvalue()
 
 
 def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = False) -> None:
-    """Write the tile table to `path` and its provenance to `<name>.provenance.json` beside it."""
-    text = csv_text(result, header_comments=header_comments)
-    _write(path, lambda part: part.write_text(text, encoding="utf-8"))
-    beside = path.with_name(f"{path.stem}.provenance.json")
-    _write(beside, lambda part: part.write_text(provenance_text(result), encoding="utf-8"))
+    """Write the tile table to `path`, and beside it `<name>.genes.csv` and `<name>.provenance.json`."""
+    texts = {
+        path: csv_text(result, header_comments=header_comments),
+        path.with_name(f"{path.stem}.genes.csv"): gene_table(result).to_csv(lineterminator="\n"),
+        path.with_name(f"{path.stem}.provenance.json"): provenance_text(result),
+    }
+    for file, text in texts.items():
+        _write(file, lambda part, text=text: part.write_text(text, encoding="utf-8"))
 
 
 def write_h5ad(result: anndata.AnnData, path: Path) -> None:

@@ -50,8 +50,8 @@ def count_colors(image: np.ndarray, grid: np.ndarray, white_point: np.ndarray, b
     grid : (T, 4) int64 pixel bounds x0, y0, x1, y1 of the tiles (`nsl.tiles.pixel_bounds`); what reaches
         over the image's edge is left out.
     white_point : (3,) intensity of the background.
-    bits : bits a channel, 1 to 8. Five keep every gene within a few per cent of the pixel-by-pixel model;
-        see `benchmarks/`.
+    bits : bits a channel, 1 to 8. The largest error over tiles of the median gene, beside the model on every pixel,
+        is about 15, 5, 1.5 and 0.3 % of the gene's sd at 4, 5, 6 and 7 bits; r with measured expression is the same.
 
     Pure black pixels are padding and are not counted.
     """

@@ -102,7 +102,8 @@ def predict(
     result.uns["spatial"] = {"slide": _squidpy_image(slide, thumbnail, tile_um)}
     result.uns["nsl"] = {
         "weights_id": weights.name,
-        "weights_revision": weights.source,
+        "weights_source": weights.source,
+        "weights_revision": weights.revision or weights.source,
         "weights_sha256": weights.sha256,
         "slide_sha256": slide.sha256,
         "units": weights.config["units"],

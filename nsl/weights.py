@@ -11,11 +11,12 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsl.errors import WeightsError
+from nsl.errors import HubError, WeightsError
+from nsl.hub import fetch, is_hub_source, parse_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +43,13 @@ class Weights:
     reliability: pd.DataFrame
     """A row a gene, in the model's order, of how it was predicted where it was held out: `nsl.evaluate.reliability`."""
     source: str
-    """Where it came from, in words: "embedded" or the folder's name."""
+    """Where it came from: "embedded", the folder's name, or org/name on the Hub."""
     sha256: str
     """Of model.safetensors."""
+    revision: str | None = None
+    """Commit on the Hub; None for a folder."""
+    notice: str | None = None
+    """Why these came in place of those asked for; None where they did not."""
 
     @property
     def genes(self) -> list[str]:
@@ -78,27 +83,54 @@ def embedded_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "weights" / "her2-breast"
 
 
-def load_weights(source: str | os.PathLike | None = None) -> Weights:
-    """Weights from a folder; the embedded ones if none is named.
+def default_source() -> str | None:
+    """What NSL_WEIGHTS names: a folder or org/name@revision; None for the embedded weights."""
+    return os.environ.get("NSL_WEIGHTS") or None
+
+
+def load_weights(source: str | os.PathLike | None = None, *, fallback: bool = False) -> Weights:
+    """Weights from a folder or from "org/name@revision" on the Hugging Face Hub; the embedded ones if none is named.
+
+    A script gets the weights it asked for or an error. With `fallback`, the embedded weights come where those asked
+    for cannot be had, and their `notice` says why.
 
     Raises
     ------
     WeightsError : the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong
         shape or type, or holds a value that is not finite, genes repeat or differ between the files, or a
         held-out figure is impossible.
+    HubError : the weights cannot be had from the Hub, see `nsl.hub.fetch`.
     """
+    try:
+        return _load(source)
+    except (HubError, WeightsError) as error:
+        if not fallback or source is None:
+            raise
+        return replace(_load(None), notice=f"{error}; the embedded weights are used instead")
+
+
+def _load(source: str | os.PathLike | None) -> Weights:
+    if source is None:
+        return _load_folder(embedded_folder(), "embedded")
+    if is_hub_source(source):
+        fetched = fetch(source)
+        weights = _load_folder(fetched.folder, parse_source(source).repo)
+        return replace(weights, revision=fetched.commit)
+    return _load_folder(Path(source), Path(source).name)
+
+
+def _load_folder(folder: Path, source: str) -> Weights:
     from nsl.model import NeuralStain
 
-    config = load_config(source)
-    folder = embedded_folder() if source is None else Path(source)
+    config = load_config(folder)
     tensors = _read_tensors(folder / MODEL, config["genes"])
     model = NeuralStain(config["genes"])
     for name, parameter in model.named_parameters():
         _check_tensor(folder, name, tensors.get(name), parameter.shape)
     model.load_state_dict({name: tensors[name] for name in model.shapes})
     digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    name = "embedded" if source is None else folder.name
-    return Weights(model.requires_grad_(False), config, _read_reliability(folder, config["genes"]), name, digest)
+    reliability = _read_reliability(folder, config["genes"])
+    return Weights(model.requires_grad_(False), config, reliability, source, digest)
 
 
 def load_config(source: str | os.PathLike | None = None) -> dict:

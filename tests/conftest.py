@@ -14,6 +14,7 @@ from nsl.measure import MeasuredSection, measure_section
 from nsl.model import NeuralStain
 from nsl.spots import read_manifest
 from nsl.weights import Weights, load_weights, save_weights
+from tests.fake_hub import FakeHub
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])
 # Rows of optical density, hematoxylin and eosin as seen on real slides; eosin absorbs some blue, unlike HED's.
@@ -176,3 +177,23 @@ def paired(tmp_path_factory) -> Path:
     columns = ["section", "patient", "image", "mpp", "spots", "counts"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "manifest.csv", index=False)
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty Hub on this machine, a cache in tmp_path/home, and no token; the real Hub's client speaks to it."""
+    from huggingface_hub import close_session, constants
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,.invalid")
+    # What the client reads from the environment once, when it is imported.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home/token"))
+    close_session()
+    with FakeHub() as hub:
+        yield hub
+    close_session()

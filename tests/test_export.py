@@ -94,9 +94,11 @@ def test_provenance_is_json_though_a_number_is_infinite(result):
     assert said["stain_distance"] is None
 
 
-def test_csv_and_provenance_lie_side_by_side_under_one_name(result, tmp_path):
+def test_csv_reliability_and_provenance_lie_side_by_side_under_one_name(result, tmp_path):
     write_csv(result, tmp_path / "new/slide.ome.csv")
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"slide.ome.csv", "slide.ome.provenance.json"}
+    names = {"slide.ome.csv", "slide.ome.genes.csv", "slide.ome.provenance.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == names
+    assert list(pd.read_csv(tmp_path / "new/slide.ome.genes.csv").gene) == list(result.var_names)
 
 
 def test_gene_names_outside_ascii_survive(result, tmp_path):

@@ -88,7 +88,8 @@ def test_compiled_prediction_is_the_definition(speckled):
     assert np.isnan(predicted[3]).all()
 
 
-def test_prediction_from_counts_equals_pixel_by_pixel_on_real_tissue(data_folder):
+@pytest.mark.parametrize(("bits", "median_error"), [(5, 0.06), (7, 0.01)])
+def test_prediction_from_counts_equals_pixel_by_pixel_on_real_tissue(data_folder, bits, median_error):
     weights = load_weights()
     model = weights.model.select(weights.genes[:: len(weights.genes) // 250][:250])
     with open_slide(data_folder / "her2st/images/C5_full.jpg", mpp=0.69) as slide:
@@ -98,9 +99,7 @@ def test_prediction_from_counts_equals_pixel_by_pixel_on_real_tissue(data_folder
     bounds = pixel_bounds(grid.centers_px, 150.0, 0.69, 3.0)
     bounds = bounds[tissue_fraction(image, bounds, white) >= 0.3]
     chosen = bounds[np.linspace(0, len(bounds) - 1, 64).astype(int)]
-    # The palette is that of the whole section, as it is when predicting.
-    from_counts = model.from_counts(count_colors(image, bounds, white))
-    from_counts = from_counts[np.linspace(0, len(bounds) - 1, 64).astype(int)].numpy()
+    from_counts = model.from_counts(count_colors(image, chosen, white, bits)).numpy()
     by_pixel = np.concatenate(
         [model(torch.from_numpy(optical_density(_pixels_of(image, box), white))[None]).numpy() for box in chosen]
     )
@@ -108,5 +107,5 @@ def test_prediction_from_counts_equals_pixel_by_pixel_on_real_tissue(data_folder
     r = [np.corrcoef(a, b)[0, 1] for a, b in zip(from_counts.T, by_pixel.T, strict=True)]
     error = np.abs(from_counts - by_pixel).max(axis=0) / by_pixel.std(axis=0)
     assert min(r) >= 0.999
-    assert np.median(error) <= 0.01
-    assert np.mean(error <= 0.10) >= 0.95
+    assert np.median(error) <= median_error
+    assert np.mean(error <= 0.10) >= 0.9

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 # Lowest first: a module imports from its own floor or a lower one.
 FLOORS = [
     {"errors"},
-    {"parallel", "average", "stains", "readers"},
+    {"parallel", "average", "stains", "readers", "hub", "hub_cache"},
     {"slide", "tiles", "histogram", "model", "pixels"},
     {"weights", "card", "spots"},
     {"measure"},
-    {"prediction", "evaluate", "nuclei", "baselines", "deep", "train"},
+    {"prediction", "evaluate", "nuclei", "baselines", "deep", "train", "publish"},
     {"export", "figures", "demo", "_tissue"},
     {"comparison"},
     {"cli", "web"},
@@ -63,8 +63,10 @@ def test_only_the_web_folder_pages_and_app_import_streamlit():
     [
         ("import nsl", ["torch", "numba", "streamlit", "numpy", "anndata"]),
         ("from nsl import open_slide", ["torch", "numba", "streamlit"]),
-        ("import nsl.cli; nsl.cli._parser()", ["torch", "numba", "streamlit", "pandas"]),
-        ("from nsl.weights import load_config; load_config()", ["torch", "numba", "streamlit"]),
+        ("import nsl.cli; nsl.cli._parser()", ["torch", "numba", "streamlit", "pandas", "huggingface_hub"]),
+        ("from nsl.weights import load_config; load_config()", ["torch", "numba", "streamlit", "huggingface_hub"]),
+        ("import nsl.hub; nsl.hub.is_hub_source('org/name@v1')", ["torch", "numpy", "huggingface_hub", "httpx2"]),
+        ("import nsl.publish", ["torch", "numpy", "huggingface_hub"]),
     ],
 )
 def test_heavy_libraries_wait_until_they_are_needed(statement, not_yet):

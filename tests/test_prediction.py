@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from nsl import load_weights, open_slide, predict
 from nsl.errors import NslError, ScaleError, SlideError, WeightsError
+from nsl.prediction import stain_warning
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds, tile_grid
 
@@ -71,6 +72,39 @@ def test_slide_stain_vectors_are_those_the_section_was_stained_with(result, sect
     assert (np.degrees(np.arccos(cosines)) < 5).all()
     # The weights' reference is these very vectors with a spread of 5 degrees.
     assert info["stain_distance"] < 1
+
+
+def with_angles(result, *angles: float):
+    """The result of a slide whose stains lie at these angles to training slides that reached 5° and 10°."""
+    angles, spread = np.array(angles), np.array([5.0, 10.0])
+    result = result.copy()
+    result.uns["nsl"] |= {
+        "stain_angles_degrees": angles,
+        "training_spread_degrees": spread,
+        "stain_distance": float((angles / spread).max()),
+    }
+    return result
+
+
+def test_a_slide_outside_the_training_stains_is_told_by_stain_and_angle(result):
+    assert stain_warning(with_angles(result, 4.9, 9.9)) is None
+    told = stain_warning(with_angles(result, 3.0, 21.4))
+    assert "its eosin lies 21° from the training mean, where training slides reached 10°" in told
+    assert "hematoxylin" not in told
+    both = stain_warning(with_angles(result, 8.2, 21.4))
+    assert "its hematoxylin lies 8°" in both
+    assert "its eosin lies 21°" in both
+
+
+def test_a_slide_too_pale_to_compare_says_so(result):
+    assert "Too little of this slide is stained" in stain_warning(with_angles(result, np.nan, np.nan))
+
+
+def test_every_gene_carries_its_held_out_reliability(slide, weights):
+    var = predict(slide, weights, genes=["COX6C", "ERBB2"]).var
+    assert list(var.columns) == ["r_heldout", "r_low", "r_high", "q_value", "patients_replicated"]
+    assert list(var.r_heldout) == [-0.03, 0.41]
+    assert list(var.patients_replicated) == [0, 1]
 
 
 def steps_of(slide, weights):

@@ -113,7 +113,7 @@ def test_a_section_without_a_scale_goes_through_once_it_is_given(page, data_fold
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV with provenance (zip)").click()
     with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
-        assert archive.namelist() == ["C5_full.csv", "C5_full.provenance.json"]
+        assert archive.namelist() == ["C5_full.csv", "C5_full.genes.csv", "C5_full.provenance.json"]
         assert len(pd.read_csv(archive.open("C5_full.csv"))) == tiles
         told = json.loads(archive.read("C5_full.provenance.json"))
     assert told["mpp"] == 0.69
