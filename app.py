@@ -2,12 +2,14 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, session
+from nsl.web import controls, navigation, session, sources
 
 st.set_page_config(page_title="NSL · expression maps from H&E", page_icon=controls.favicon(), layout="wide")
 
 page = navigation.navigate()
+sources.begin()
+sources.collect()
 session.collect_result()
-controls.sidebar()
-page.run()
-session.warm_up()
+if controls.sidebar():
+    page.run()
+    session.warm_up()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from nsl.weights import SIGNIFICANT, USEFUL_R
+from nsl.weights import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
     from nsl.weights import Weights
@@ -39,14 +39,13 @@ def _stain_rows(stains: dict) -> str:
 def _reliability_words(weights: Weights) -> dict:
     table, protocol = weights.reliability, weights.config["reliability"]
     best = table.sort_values("r_heldout", ascending=False).head(10)
-    significant = (table.q_value < SIGNIFICANT) & (table.r_heldout > 0)
     return {
         "left_out": protocol["left_out"],
         "groups": protocol["groups"],
         "median_r": table.r_heldout.median(),
         "useful_genes": int((table.r_heldout > USEFUL_R).sum()),
         "useful_r": USEFUL_R,
-        "significant_genes": int(significant.sum()),
+        "significant_genes": int(is_reliable(table).sum()),
         "everywhere": int((table.patients_replicated == protocol["groups"]).sum()),
         "best_rows": "\n".join(
             f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {row.q_value:.1g} "
@@ -134,6 +133,7 @@ interval, the false discovery rate (`q_value`), and in how many of {groups} grou
 
 {evaluation}## Training data
 
+- Tissue: {tissue}.
 - Spots: {spots:,}, in the sections {section_names} of {patients} patients.
 - Genes: {genes_rule}.
 - Source: {source}.

@@ -88,6 +88,7 @@ def _add_train(commands) -> None:
     parser.add_argument("manifest", type=Path, help="CSV: section,patient,image,mpp,spots,counts")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights folder to write")
     parser.add_argument("--name", help="name of the weights (default: the folder's)")
+    parser.add_argument("--tissue", default="tissue that is not stated", help="what was sectioned, in words")
     parser.add_argument("--source", default="not stated", help="where the data is published, for the model card")
     parser.add_argument("--licence", default="not stated", help="licence of the data, for the model card")
     parser.add_argument("--genes", metavar="A,B", help="fit these genes (default: by --min-detected)")
@@ -204,6 +205,7 @@ def _train(args: argparse.Namespace) -> int:
     weights = train(
         args.manifest,
         name=args.name or args.out.resolve().name,
+        tissue=args.tissue,
         source=args.source,
         licence=args.licence,
         min_detected=args.min_detected,

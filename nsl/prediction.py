@@ -107,6 +107,8 @@ def predict(
         "weights_sha256": weights.sha256,
         "slide_sha256": slide.sha256,
         "units": weights.config["units"],
+        "heldout_left_out": weights.config["reliability"]["left_out"],
+        "heldout_groups": weights.config["reliability"]["groups"],
         "white_point": white_point.rgb,
         "white_point_source": white_point.source,
         "mpp": slide.mpp,

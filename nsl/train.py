@@ -96,6 +96,7 @@ def train(
     manifest: str | Path,
     *,
     name: str,
+    tissue: str = "tissue that is not stated",
     source: str = "not stated",
     licence: str = "not stated",
     min_detected: float = 0.1,
@@ -113,7 +114,7 @@ def train(
     Parameters
     ----------
     manifest : CSV, see `nsl.spots.read_manifest`.
-    name, source, licence, command : recorded in the weights.
+    name, tissue, source, licence, command : recorded in the weights.
     min_detected : keep genes counted in at least this share of the spots of every patient.
     genes : fit these instead.
     candidates : settings to choose among.
@@ -149,6 +150,7 @@ def train(
         "tile_um": tile_um,
         "analysis_mpp": analysis_mpp,
         "training_data": {
+            "tissue": tissue,
             "source": source,
             "licence": licence,
             "patients": len({section.patient for section in sections}),

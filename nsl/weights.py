@@ -29,7 +29,7 @@ CONFIG, MODEL, RELIABILITY, CARD = "config.json", "model.safetensors", "reliabil
 RELIABILITY_COLUMNS = ("r_heldout", "r_low", "r_high", "p_value", "q_value", "patients_replicated", "n_spots")
 # What counts as found, and the held-out r from which papers on this task count a gene as predicted.
 SIGNIFICANT, USEFUL_R = 0.05, 0.3
-_CONFIG_KEYS = ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "reliability")
+_CONFIG_KEYS = ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "training_data", "reliability")
 _PACKAGE = Path(__file__).parent
 
 
@@ -81,6 +81,11 @@ def embedded_folder() -> Path:
     """Folder of the weights that ship with the package: inside a wheel, or beside the package in a checkout."""
     inside = _PACKAGE / "embedded"
     return inside if inside.is_dir() else _PACKAGE.parent / "weights" / "her2-breast"
+
+
+def is_reliable(table: pd.DataFrame) -> pd.Series:
+    """Whether each gene's held-out r is above 0 beyond chance, false discoveries among them under 5 %."""
+    return (table.r_heldout > 0) & (table.q_value < SIGNIFICANT)
 
 
 def default_source() -> str | None:
@@ -179,7 +184,7 @@ def _read_config(path: Path) -> dict:
         )
     missing = [
         key
-        for key in ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "reliability")
+        for key in ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "training_data", "reliability")
         if key not in config
     ]
     if missing:
@@ -201,6 +206,7 @@ def _check_values(where: str, config: dict) -> None:
     for key in ("tile_um", "analysis_mpp"):
         if not positive(config[key]):
             raise WeightsError(f"{where}: {key} is {config[key]!r}, not a positive number; copy the folder again")
+    _check_counts(where, config)
     stains = config["stains"]
     try:
         reference, spread = stains["reference"], stains["spread_degrees"]
@@ -210,6 +216,18 @@ def _check_values(where: str, config: dict) -> None:
         fits = False
     if not fits:
         raise WeightsError(f"{where}: stains must hold two reference vectors and two positive spread_degrees")
+
+
+def _check_counts(where: str, config: dict) -> None:
+    """What the app and the model card say of the training, and every result carries."""
+    for section, keys in (("training_data", ("spots", "patients")), ("reliability", ("groups",))):
+        part = config[section]
+        for key in keys:
+            number = part.get(key) if isinstance(part, dict) else None
+            if not (isinstance(number, int) and number > 0):
+                raise WeightsError(f"{where}: {key} of {section} is {number!r}, not a whole number above 0; retrain")
+    if not isinstance(config["reliability"].get("left_out"), str):
+        raise WeightsError(f"{where}: reliability does not say what was left out; retrain")
 
 
 def _read_tensors(path: Path, genes: list[str]) -> dict[str, torch.Tensor]:

@@ -21,6 +21,8 @@ controls.stain_warning(result)
 with st.container(horizontal=True):
     gene = mapping.choose_gene(result)
     style = mapping.choose_style(result, gene)
+mapping.offer_unreliable(result)
+mapping.show_reliability(result, gene)
 mapping.show_map(result, gene, style)
 mapping.show_numbers(result, gene)
 with st.container(horizontal=True):

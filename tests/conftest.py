@@ -134,6 +134,7 @@ def tiny_weights(tmp_path) -> Path:
         "tile_um": 100.0,
         "analysis_mpp": 2.0,
         "training_data": {
+            "tissue": "paint",
             "source": "made in code",
             "licence": "MIT",
             "patients": 2,

@@ -1,6 +1,10 @@
 """The pages in each of their states, driven without a browser."""
 
+import io
 import json
+import re
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,8 @@ import streamlit as st
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
+
+from nsl.hub import fetch
 
 ROOT = Path(__file__).parents[1]
 MAPS = "pages/maps.py"
@@ -58,8 +64,9 @@ def _metrics(app: AppTest) -> dict[str, str]:
 
 def test_first_page_offers_upload_and_demo_and_names_the_weights(app):
     assert not app.exception
-    assert len(app.file_uploader) == 1
+    assert len(app.main.get("file_uploader")) == 1
     assert [button.label for button in app.button] == ["Use the demo slide"]
+    assert any("every gene comes with how it was predicted in a patient" in caption.value for caption in app.caption)
     sidebar = " ".join(element.value for element in [*app.sidebar.markdown, *app.sidebar.caption])
     assert "her2-breast" in sidebar
     assert "4,812 genes" in sidebar
@@ -258,15 +265,32 @@ def test_demo_after_a_bad_file_shows_no_error(app):
     assert not app.error
 
 
-def test_stains_far_from_the_training_slides_are_warned_of(app):
+def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app):
     _click(app, "Use the demo slide")
     _finish(_click(app, "Run"))
-    distance = app.session_state["nsl.finished"].result.uns["nsl"]["stain_distance"]
-    warned = any("stains of this slide differ" in warning.value for warning in app.warning)
-    assert warned == (distance > 1)
-    app.session_state["nsl.finished"].result.uns["nsl"]["stain_distance"] = 7.0
+    info = app.session_state["nsl.finished"].result.uns["nsl"]
+    warned = any("outside what the weights were trained on" in warning.value for warning in app.warning)
+    assert warned == (info["stain_distance"] > 1)
+    info |= {"stain_distance": 3.0, "stain_angles_degrees": [2.0, 3 * info["training_spread_degrees"][1]]}
     app.switch_page(MAPS).run()
-    assert any("stains of this slide differ" in warning.value for warning in app.warning)
+    told = app.warning[0].value
+    assert f"its eosin lies {3 * info['training_spread_degrees'][1]:.0f}° from the training mean" in told
+    assert "hematoxylin" not in told
+
+
+def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
+    _click(app, "Use the demo slide")
+    _finish(_click(app, "Run"))
+    app.switch_page(MAPS).run()
+    var = app.session_state["nsl.finished"].result.var
+    listed = app.selectbox(key="gene").options
+    best = var.r_heldout.idxmax()
+    assert listed[0] == f"{best} · r {var.r_heldout[best]:.2f}"
+    assert not any(option.startswith("GAPDH ") for option in listed)
+    app.toggle(key="unreliable_genes").set_value(True).run()
+    assert len(app.selectbox(key="gene").options) == len(var) > len(listed)
+    app.selectbox(key="gene").select("GAPDH").run()
+    assert any("GAPDH is unreliable" in warning.value for warning in app.warning)
 
 
 def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
@@ -286,3 +310,101 @@ def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
     with pytest.raises(EndOfTest):
         session._sweep({"a session that is no more": folder})
     assert not Path(folder.name).exists()
+
+
+# Weights other than the embedded ones
+
+
+def _collected(app: AppTest) -> AppTest:
+    app.session_state["nsl.wish"].thread.join(timeout=60)
+    return app.run()
+
+
+def _zipped(folder: Path, *, below: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"{below}{path.name}")
+    return buffer.getvalue()
+
+
+def _sidebar(app: AppTest) -> str:
+    return " ".join(element.value for element in [*app.sidebar.markdown, *app.sidebar.caption, *app.sidebar.warning])
+
+
+@pytest.mark.parametrize("below", ["", "tiny/"])
+def test_a_weights_zip_is_used_from_then_on(app, tiny_weights, below):
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", _zipped(tiny_weights, below=below))
+    _collected(app.run())
+    assert "**tiny** · 3 genes" in _sidebar(app)
+    assert "tiny.zip" in _sidebar(app)
+    _click(app, "Use the demo slide")
+    _finish(_click(app, "Run"))
+    assert list(app.session_state["nsl.finished"].result.var_names) == ["ERBB2", "CD24", "COX6C"]
+    _click(app, "Back to the embedded weights")
+    assert "4,812 genes" in _sidebar(app)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda content: content[:100], "the zip cannot be read"),
+        (lambda content: _zipped_without(content, "model.safetensors"), r"has no model\.safetensors"),
+    ],
+)
+def test_a_bad_zip_is_told_and_the_weights_in_use_stay(app, tiny_weights, spoil, said):
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", spoil(_zipped(tiny_weights)))
+    app.run()
+    assert not app.exception
+    assert re.search(said, app.error[0].value.replace("\\", ""), re.IGNORECASE)
+    assert "4,812 genes" in _sidebar(app)
+
+
+def _zipped_without(content: bytes, name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            if info.filename != name:
+                new.writestr(info, old.read(info))
+    return buffer.getvalue()
+
+
+def test_weights_of_the_hub_replace_the_embedded_ones_when_they_have_come(app, hub, tiny_weights, monkeypatch):
+    monkeypatch.setattr("nsl.weights.fetch", partial(fetch, endpoint=hub.url))
+    commit = hub.commit("org/tiny", {path.name: path.read_bytes() for path in tiny_weights.iterdir()})
+    app.sidebar.text_input(key="hub_source").set_value("org/tiny").run()
+    _collected(app)
+    assert "**tiny** · 3 genes" in _sidebar(app)
+    assert f"org/tiny at commit {commit[:7]}" in _sidebar(app)
+
+
+@pytest.mark.parametrize(
+    "source", ["org/absent", "absent", "/etc/passwd", "nsl/web", "https://huggingface.co/org/name"]
+)
+def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub, monkeypatch, source):
+    monkeypatch.setattr("nsl.weights.fetch", partial(fetch, endpoint=hub.url))
+    app.sidebar.text_input(key="hub_source").set_value(source).run()
+    if app.session_state["nsl.wish"].thread:
+        _collected(app)
+    assert not app.exception
+    assert "is not in use" in _sidebar(app)
+    assert "4,812 genes" in _sidebar(app)
+    _click(app, "Use the demo slide")
+    _finish(_click(app, "Run"))
+    assert app.session_state["nsl.finished"].result.n_vars == 4812
+
+
+def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_path, monkeypatch, tiny_weights):
+    hub.commit("org/tiny", {path.name: path.read_bytes() for path in tiny_weights.iterdir()})
+    hub.silent = True
+    monkeypatch.setattr("nsl.weights.fetch", partial(fetch, endpoint=hub.url))
+    monkeypatch.setenv("NSL_WEIGHTS", "org/tiny")
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
+    monkeypatch.setattr("nsl.web.session._rehearse", lambda: None)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert app.session_state["nsl.wish"].is_running
+    assert len(app.file_uploader) >= 1
+    _collected(app)
+    assert "does not answer in time" in _sidebar(app)
+    assert "4,812 genes" in _sidebar(app)

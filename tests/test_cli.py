@@ -163,7 +163,7 @@ def test_python_m_nsl_predicts_with_the_embedded_weights(section_png, tmp_path):
     command = [sys.executable, "-m", "nsl", "predict", section_png, "--mpp", "1", "--out", tmp_path / "out"]
     run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, check=False, timeout=120)
     assert run.returncode == 0, run.stderr
-    assert run.stderr.decode().startswith("nsl: note: The stains of this slide are outside")
+    assert run.stderr.decode().startswith("nsl: note: Too little of this slide is stained")
     assert len(run.stderr.splitlines()) == 1
     assert b"section.png" in run.stdout
     assert {"ERBB2", "CD24", "COX6C"} <= set(pd.read_csv(tmp_path / "out/section.csv").columns)

@@ -32,6 +32,7 @@ INSET_FROM_X, INSET_TO_Y = 1480, 560
 
 TRAIN_OPTIONS = [
     *("--name", "her2-breast"),
+    *("--tissue", "HER2-positive breast cancer"),
     *("--source", "Andersson et al. 2021, Nat Commun 12:6012, by weights/make_her2_breast.py"),
     *("--licence", "none stated for the data; research use"),
 ]

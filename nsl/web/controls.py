@@ -20,19 +20,12 @@ if TYPE_CHECKING:
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
-def sidebar() -> None:
-    """Weights in use, the slide at hand, and what the app is not for."""
-    from nsl.weights import load_config
+def sidebar() -> bool:
+    """Weights in use, the slide at hand, what the app is not for; False where there are no weights to go on with."""
+    from nsl.web import sources
 
-    with st.sidebar, shown_errors():
-        config = load_config()
-        data = config["training_data"]
-        st.caption("WEIGHTS")
-        st.markdown(f"**{config['name']}** · {len(config['genes']):,} genes")
-        st.caption(
-            f"Embedded. Learned from {data['spots']:,} spots of {data['patients']} patients with HER2-positive "
-            "breast cancer."
-        )
+    with shown_errors(), st.sidebar:
+        sources.show()
         st.caption("SLIDE")
         slide = session.get("slide")
         if slide is None:
@@ -46,6 +39,8 @@ def sidebar() -> None:
                 st.caption(f"{finished.result.n_obs:,} tiles predicted" if finished else "Not predicted yet")
         st.divider()
         st.caption(RESEARCH_ONLY)
+        return True
+    return False
 
 
 def favicon() -> Image.Image:

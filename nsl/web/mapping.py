@@ -7,6 +7,7 @@ import streamlit as st
 
 from nsl.figures import PALETTES, expression_map
 from nsl.web import controls, session
+from nsl.weights import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
     import anndata
@@ -36,18 +37,59 @@ def explain_empty(slide: session.OpenSlide | None) -> None:
 
 
 def choose_gene(result: "anndata.AnnData") -> str:
-    """A searchable list of the predicted genes, in alphabetical order."""
-    genes = sorted(result.var_names)
-    start = genes.index(FIRST_GENE) if FIRST_GENE in genes else 0
-    return st.selectbox(
+    """A searchable list of the predicted genes, the most reliable first; unreliable ones only if wished for."""
+    table = result.var.sort_values("r_heldout", ascending=False)
+    reliable = is_reliable(table)
+    hidden = not st.session_state.get("unreliable_genes", not reliable.any())
+    genes = list(table.index[reliable] if hidden and reliable.any() else table.index)
+    label = {gene: _gene_label(gene, table.r_heldout[gene], reliable[gene]) for gene in genes}
+    gene = st.selectbox(
         "Gene",
         genes,
-        index=start,
+        index=genes.index(FIRST_GENE) if FIRST_GENE in genes else 0,
+        format_func=label.__getitem__,
         key="gene",
         persist_state="session",
-        help="Type to search among the genes",
-        width=CONTROL_PX,
+        help="Most reliable first, with held-out r. Type to search.",
+        width=CONTROL_PX + 60,
     )
+    return gene
+
+
+def _gene_label(gene: str, r: float, reliable: bool) -> str:
+    return f"{gene} · r {r:.2f}{'' if reliable else ' · unreliable'}"
+
+
+def offer_unreliable(result: "anndata.AnnData") -> None:
+    """The switch for genes that did not hold up, and how many they are."""
+    unreliable = int((~is_reliable(result.var)).sum())
+    if unreliable:
+        st.toggle(
+            f"List {unreliable:,} unreliable genes too",
+            value=unreliable == result.n_vars,
+            key="unreliable_genes",
+            persist_state="session",
+            help="Their predictions did not agree with measurement, beyond chance, where they were held out.",
+        )
+
+
+def show_reliability(result: "anndata.AnnData", gene: str) -> None:
+    """How the gene was predicted where it was held out, in words."""
+    row, info = result.var.loc[gene], result.uns["nsl"]
+    interval = f"95 % interval {row.r_low:.2f} to {row.r_high:.2f}"
+    figures = (
+        f"held-out r {row.r_heldout:.2f} ({interval}), replicated in {row.patients_replicated:.0f} of "
+        f"{info['heldout_groups']} {info['heldout_left_out']}s left out"
+    )
+    if not is_reliable(result.var.loc[[gene]]).all():
+        st.warning(
+            f"**{gene} is unreliable**: {figures}. Where it was measured, its map was no better than chance or worse.",
+            icon=":material/do_not_disturb_on:",
+        )
+    elif row.r_heldout < USEFUL_R:
+        st.info(f"**{gene} is weakly predicted**: {figures}.", icon=":material/signal_cellular_alt_1_bar:")
+    else:
+        st.success(f"**{gene} held up**: {figures}.", icon=":material/signal_cellular_alt_2_bar:")
 
 
 def choose_style(result: "anndata.AnnData", gene: str) -> Style:
@@ -88,9 +130,8 @@ def show_numbers(result: "anndata.AnnData", gene: str) -> None:
     ):
         column.metric(name, f"{value:.2f}")
     st.caption(
-        "Values are ln(1 + counts per 10,000). They are predicted from colour alone, which tells little about many "
-        "genes, by weights learned on HER2-positive breast cancer: read the pattern over the tissue, not the single "
-        "tile. A map of ERBB2 is no HER2 test."
+        "Values are ln(1 + counts per 10,000). They are predicted from colour alone: read the pattern over the tissue, "
+        "not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
     )
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.slide import checked_mpp
-from nsl.web import controls, session
+from nsl.web import controls, session, sources
 
 FILE_TYPES = ["jpg", "jpeg", "png", "tif", "tiff", "svs", "ndpi", "scn", "bif", "webp", "bmp"]
 # Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
@@ -52,17 +52,19 @@ def choose_slide() -> None:
 
 def explain() -> None:
     """What a first-time visitor sees."""
+    config = sources.config_in_use()
     with st.container(border=True):
         st.subheader("How it works")
         st.markdown(
-            "1. The image is cut into **tiles** of tissue, 150 µm wide.\n"
+            f"1. The image is cut into **tiles** of tissue, {config['tile_um']:g} µm wide.\n"
             "2. For each gene, a model of **11 numbers** reads how strongly each pixel absorbs two learned stains.\n"
             "3. You get a **map** of predicted expression for each gene, and a table to download.\n\n"
             "No graphics card is needed: a whole section takes seconds."
         )
         st.caption(
-            "Colour alone is a weak predictor for many genes. The embedded weights were learned on HER2-positive "
-            "breast cancer; other tissue has not been tested."
+            "Colour alone is a weak predictor for many genes, so every gene comes with how it was predicted in a "
+            f"{config['reliability']['left_out']} it had not seen. The weights were learned on "
+            f"{controls.escaped(sources.tissue(config))}; other tissue has not been tested."
         )
 
 
@@ -92,13 +94,14 @@ def settings(slide: session.OpenSlide) -> Settings | None:
             return None
         width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
         st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
+        trained_um = float(sources.config_in_use()["tile_um"])
         tile_um = st.number_input(
             "Tile side, µm",
-            value=150.0,
+            value=trained_um,
             min_value=10.0,
             step=10.0,
             format="%.0f",
-            help="The weights were trained on windows of 150 µm.",
+            help=f"The weights were trained on windows of {trained_um:g} µm.",
             key="tile_um",
             persist_state="session",
         )
@@ -230,7 +233,7 @@ def _preview(
 
 
 def _start(slide: session.OpenSlide, chosen: Settings) -> None:
-    weights = session.load_default_weights()
+    weights = sources.in_use()
 
     def work(progress):
         from nsl.prediction import predict

@@ -124,7 +124,7 @@ def take_upload(upload) -> bool:
     is_new = get("upload_id") != upload.file_id
     if is_new:
         put("upload_id", upload.file_id)
-        path = _folder() / f"{upload.file_id}{_suffix(upload.name)}"
+        path = folder() / f"{upload.file_id}{_suffix(upload.name)}"
         put("upload_error", None)
         try:
             path.write_bytes(upload.getbuffer())
@@ -143,7 +143,7 @@ def take_demo() -> None:
     """Make the synthetic slide and open it."""
     from nsl.demo import demo_slide
 
-    path = _folder() / "demo.tif"
+    path = folder() / "demo.tif"
     if not path.exists():
         demo_slide().save(path)
     put("upload_error", None)
@@ -216,7 +216,7 @@ def _adopt(name: str, path: Path, *, synthetic: bool) -> None:
     put("finished", None)
 
 
-def _folder() -> Path:
+def folder() -> Path:
     """A folder of this session's own; it goes some minutes after the session, or with the server."""
     session_id = get_script_run_ctx().session_id
     folders = _folders()

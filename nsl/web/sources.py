@@ -1,0 +1,177 @@
+"""Which weights a session predicts with: the embedded ones at once, others when they have come."""
+
+import io
+import threading
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from nsl.errors import HubError, NslError, WeightsError
+from nsl.hub import is_hub_source, parse_source
+from nsl.hub_cache import MAX_BYTES
+from nsl.web import controls, session
+from nsl.weights import default_source, load_config
+
+if TYPE_CHECKING:
+    from nsl.weights import Weights
+
+
+@dataclass
+class Wish:
+    """Weights asked for; a thread fetches and loads them, so that no page waits for a network."""
+
+    source: str | Path
+    label: str
+    """As the user knows it."""
+    weights: "Weights | None" = None
+    error: str | None = None
+    thread: threading.Thread | None = None
+
+    def start(self) -> "Wish":
+        """Fetch and load in a thread of its own."""
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        return self
+
+    @property
+    def is_running(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def _run(self) -> None:
+        from nsl.weights import load_weights
+
+        try:
+            weights = load_weights(self.source)
+            self.weights = weights if weights.revision else replace(weights, source=self.label)
+        except NslError as error:
+            self.error = str(error)
+
+
+def begin() -> None:
+    """Once a session: ask for what NSL_WEIGHTS names."""
+    if session.get("weights_begun") is None:
+        session.put("weights_begun", True)
+        if default_source():
+            session.put("wish", Wish(default_source(), default_source()).start())
+
+
+def collect() -> None:
+    """Take weights that have come; those in use before stay where they have not."""
+    wish = session.get("wish")
+    if wish is not None and not wish.is_running and wish.weights is not None:
+        session.put("weights", wish.weights)
+        session.put("wish", None)
+
+
+def in_use() -> "Weights":
+    """Weights to predict with now."""
+    return session.get("weights") or session.load_default_weights()
+
+
+def config_in_use() -> dict:
+    """What they say of themselves; for the embedded ones without loading them."""
+    weights = session.get("weights")
+    return weights.config if weights else load_config()
+
+
+def tissue(config: dict) -> str:
+    """What the weights were learned on, as far as they say."""
+    return config["training_data"].get("tissue", "tissue that is not stated")
+
+
+def show() -> None:
+    """For the sidebar: the weights in use, where they are from, why not others, and a way to others."""
+    config, weights, wish = config_in_use(), session.get("weights"), session.get("wish")
+    data = config["training_data"]
+    st.caption("WEIGHTS")
+    st.markdown(f"**{controls.escaped(config['name'])}** · {len(config['genes']):,} genes")
+    patients = f"{data['patients']} patient{'s' if data['patients'] != 1 else ''}"
+    st.caption(
+        f"{_origin(weights)}. Learned from {data['spots']:,} spots of {patients}: {controls.escaped(tissue(config))}."
+    )
+    if wish is not None:
+        if wish.is_running:
+            _watch()
+        elif wish.error:
+            st.warning(f"{controls.escaped(wish.label)} is not in use: {controls.escaped(wish.error)}")
+    with st.expander("Use other weights"):
+        _offer()
+
+
+def _origin(weights: "Weights | None") -> str:
+    if weights is None:
+        return "Embedded"
+    source = controls.escaped(weights.source)
+    return f"{source} at commit {weights.revision[:7]}" if weights.revision else source
+
+
+@st.fragment(run_every=0.5)
+def _watch() -> None:
+    """Until the weights have come, or not; the page is usable meanwhile."""
+    wish = session.get("wish")
+    if wish is None or not wish.is_running:
+        st.rerun()
+    st.caption(f"Fetching {controls.escaped(wish.label)}; until then these are used.")
+
+
+def _offer() -> None:
+    st.text_input(
+        "From the Hugging Face Hub",
+        placeholder="org/name@revision",
+        help="The revision is a tag, a branch or a commit; main if left out.",
+        key="hub_source",
+        on_change=_wish_for_hub,
+    )
+    upload = st.file_uploader("A weights folder as zip", type="zip", key="weights_zip", max_upload_size=50)
+    if upload is not None and session.get("weights_zip_id") != upload.file_id:
+        session.put("weights_zip_id", upload.file_id)
+        with controls.shown_errors():
+            folder = unpack(upload.getvalue(), session.folder() / upload.file_id)
+            session.put("wish", Wish(folder, upload.name).start())
+            st.rerun()
+    if session.get("weights") is not None and st.button("Back to the embedded weights"):
+        session.put("weights", None)
+        st.rerun()
+
+
+def _wish_for_hub() -> None:
+    source = st.session_state["hub_source"].strip()
+    if not source:
+        return
+    wish = Wish(source, source)
+    try:
+        parse_source(source)
+        # A folder of that name on the server is not for visitors to name.
+        if not is_hub_source(source):
+            raise HubError(f"{source} is not a name on the Hub; write org/name@revision")
+        wish.start()
+    except HubError as error:
+        wish.error = str(error)
+    session.put("wish", wish)
+
+
+def unpack(content: bytes, folder: Path) -> Path:
+    """The files of a weights folder out of a zip, at its top or in one folder of it; nothing else is written.
+
+    Raises
+    ------
+    WeightsError : it is no zip, lacks a file, or a file is larger than weights can be.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
+            for name, limit in MAX_BYTES.items():
+                if name not in members:
+                    raise WeightsError(f"the zip has no {name}; zip the whole weights folder")
+                if members[name].file_size > limit:
+                    size = members[name].file_size
+                    raise WeightsError(f"{name} in the zip has {size:,} bytes; weights need fewer than {limit:,}")
+                with archive.open(members[name]) as file:
+                    (folder / name).write_bytes(file.read(limit))
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise WeightsError(f"the zip cannot be read ({error}); zip the weights folder again") from None
+    return folder
