@@ -84,8 +84,9 @@ def _evaluation_section(rows: list[dict] | None) -> str:
     lines = [
         "## Beside other methods",
         "",
-        "The same folds, the same spots, the genes of highest mean expression, by `python -m nsl evaluate`. The colour",
-        "histogram is the ceiling of what colour can tell, not a rival: it has hundreds of weights per gene.",
+        "The same folds, the same spots, the genes of highest mean expression, by `python -m nsl evaluate`. NSL learns",
+        "from the strongest patterns of each section where nested validation says so; `on patterns` gives others the",
+        "same targets.",
         "",
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",

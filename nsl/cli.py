@@ -110,6 +110,7 @@ def _add_evaluate(commands) -> None:
     parser.add_argument("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="repetitions of random methods (default: 3)")
     parser.add_argument("--deep-minutes", type=float, metavar="F", help="also train DenseNet-121, so long a fold")
+    parser.add_argument("--methods", metavar="A,B", help="only methods with one of these in their name (default: all)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=_evaluate)
 
@@ -238,7 +239,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.deep_minutes:
         from nsl.deep import deep
 
-        methods.append(deep(args.deep_minutes))
+        methods.append(deep(args.deep_minutes, args.tile_um))
+    if args.methods:
+        wanted = [part.lower() for part in _names(args.methods)]
+        methods = [method for method in methods if any(part in method.name.lower() for part in wanted)]
+        if not methods:
+            raise NslError(f"no method's name holds any of {args.methods}; try nsl, hed, histogram, nuclei or densenet")
     protocols = [args.protocol] if args.protocol else ["section", "patient"]
     comparison = compare(sections, methods, protocols, genes, seeds=args.seeds, progress=_progress_on_terminal)
     write_comparison(comparison, args.out)

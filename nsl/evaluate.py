@@ -154,6 +154,14 @@ def standardised(expression: np.ndarray) -> np.ndarray:
     return np.where(known, (expression - expression.mean(axis=0)) / np.where(known, sd, 1), 0).astype(np.float32)
 
 
+def shared_part(section: MeasuredSection, z: np.ndarray, patterns: int) -> np.ndarray:
+    """What of standardised genes (spots, genes) lies in the section's strongest patterns; all of it for 0 patterns."""
+    if not patterns:
+        return z
+    basis = section.patterns[:, :patterns]
+    return basis @ (basis.T @ z)
+
+
 def pearson_r(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Pearson r of each column of (spots, genes) and (spots, genes).
 

@@ -18,6 +18,7 @@ from nsl.evaluate import (
     group_correlations,
     leave_one_group_out,
     reliability,
+    shared_part,
     standardised,
 )
 from nsl.measure import (
@@ -258,7 +259,7 @@ def fit(
     for number, batch in enumerate(batches):
         targets = [_target(section, batch) for section in sections]
         aims = [
-            _shared_part(section, target.z, settings.patterns)
+            torch.from_numpy(shared_part(section, target.z.numpy(), settings.patterns))
             for section, target in zip(sections, targets, strict=True)
         ]
         model = NeuralStain(batch)
@@ -289,14 +290,6 @@ def _target(section: MeasuredSection, genes: Sequence[str]) -> _Target:
     expression = section.expression_of(genes)
     mean, sd = (torch.from_numpy(value).nan_to_num() for value in (expression.mean(axis=0), expression.std(axis=0)))
     return _Target(torch.from_numpy(standardised(expression)), mean, sd, (sd > 0).float())
-
-
-def _shared_part(section: MeasuredSection, z: torch.Tensor, patterns: int) -> torch.Tensor:
-    """What of z (S, G) lies in the section's strongest patterns; all of it for 0 patterns."""
-    if not patterns:
-        return z
-    basis = torch.from_numpy(section.patterns[:, :patterns])
-    return basis @ (basis.T @ z)
 
 
 @torch.no_grad()

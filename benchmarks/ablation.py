@@ -1,0 +1,353 @@
+"""What each choice in training is worth, one change at a time, where it is held out.
+
+    python benchmarks/ablation.py MANIFEST [--genes 250] [--out FILE.md]
+
+Prints a Markdown table: a row a variant of the base fit, judged with sections left out in turn within the patient who
+has most of them, and with patients left out in turn. The genes are those of highest mean expression among the ones
+detected in every patient, the same for all variants. The same manifest gives the same table.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+from torch.nn.functional import cosine_similarity
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from nsl import measure, train
+from nsl.evaluate import HeldOut, Method, Predictor, Training, hidden, leave_one_group_out, pearson_r, shared_part
+from nsl.histogram import ColorCounts, count_colors
+from nsl.measure import MeasuredSection
+from nsl.model import NeuralStain
+from nsl.spots import read_manifest
+from nsl.stains import HED_VECTORS
+from nsl.weights import USEFUL_R
+
+BASE = train.FitSettings(patterns=10, steps=50)
+SEEDS = 3
+GAIN_SD = 0.2
+# Of random effects, as training had them before it solved for the first ones.
+START_SD = 0.01
+# Summed over channels, about what the slides have: a scaled slide starts from effects of the usual size.
+MEAN_OD = 1.3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table."""
+
+    method: Method
+    colors: Callable[[MeasuredSection], ColorCounts] | None = None
+    """What to take from a section's image instead of its colours as measured; its expression is not shown."""
+
+
+def smoothed(section: MeasuredSection) -> MeasuredSection:
+    """Expression averaged over neighbours, by a Gaussian whose sd is the distance to the nearest spot."""
+    distance = cdist(section.centers_px, section.centers_px)
+    nearest = np.median(np.where(distance > 0, distance, np.inf).min(axis=1))
+    kernel = np.exp(-((distance / nearest) ** 2) / 2).astype(np.float32)
+    return replace(section, expression=kernel / kernel.sum(axis=1, keepdims=True) @ section.expression)
+
+
+def recolored(colors: ColorCounts, matrix: np.ndarray) -> ColorCounts:
+    """Every optical density times a (3, 3) matrix."""
+    whole = np.eye(4, dtype=np.float32)
+    whole[1:, 1:] = matrix
+    return ColorCounts(colors.moments @ whole, colors.palette_od @ whole[1:, 1:])
+
+
+def equally_dark(section: MeasuredSection) -> ColorCounts:
+    """A thick or dark slide is no other tissue: the same mean OD over the spots of every section."""
+    own = section.colors.od_sums.sum(dtype=float) / section.colors.pixels.sum(dtype=float)
+    return recolored(section.colors, MEAN_OD / own * np.eye(3))
+
+
+def published_stains(section: MeasuredSection) -> ColorCounts:
+    """The slide's own hematoxylin and eosin, estimated from its image, turned into the published ones."""
+    if section.stain_vectors is None:
+        return section.colors
+    own, reference = (np.vstack([pair, np.cross(*pair)]) for pair in (section.stain_vectors, HED_VECTORS[:2]))
+    own, reference = (axes / np.linalg.norm(axes, axis=1, keepdims=True) for axes in (own, reference))
+    return recolored(section.colors, np.linalg.inv(own) @ reference)
+
+
+def remeasured(
+    section: MeasuredSection, um=measure.TILE_UM, mpp=measure.ANALYSIS_MPP, bits=measure.BITS
+) -> ColorCounts:
+    """The same spots read again; an image coarser than `mpp` is read at its own resolution."""
+    windows = measure.read_windows(section.source, section.centers_px, um, mpp)
+    return count_colors(windows.image, windows.bounds, windows.white_point, bits)
+
+
+@torch.no_grad()
+def random_effects(model, rng, *_) -> None:
+    """How training began before; from effects of 0 no other weight has a gradient."""
+    model.effect.copy_(torch.from_numpy(rng.normal(0, START_SD, model.effect.shape)))
+
+
+@torch.no_grad()
+def one_stain(model, _rng, sections, aims, targets) -> None:
+    """Least squares on one stain alone, hematoxylin or eosin, whichever explains the gene's aims better.
+
+    The other's column is 0, so its relu passes no gradient and it stays out.
+    """
+    least = torch.full([len(model.genes)], torch.inf)
+    for absent in (1, 0):
+        alone = NeuralStain(model.genes)
+        alone.deconvolution[..., absent] = 0
+        train._start_effects(alone, sections, aims, targets)
+        parts = zip(sections, aims, targets, strict=True)
+        error = sum(squared_error(alone.from_counts(s.colors), aim) * t.measured for s, aim, t in parts)
+        for kept, candidate in zip(model.parameters(), alone.parameters(), strict=True):
+            kept[error < least] = candidate[error < least]
+        least = torch.minimum(error, least)
+
+
+def squared_error(predicted: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+    return ((predicted - aim) ** 2).mean(dim=0)
+
+
+def centred_error(predicted: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+    """What is the same all over a slide, as its staining is, costs nothing."""
+    return squared_error(predicted - predicted.mean(dim=0), aim)
+
+
+def one_minus_r(predicted: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+    """What is judged in the end: neither level nor spread of a slide's prediction costs anything."""
+    return 1 - cosine_similarity(predicted - predicted.mean(dim=0), aim, dim=0)
+
+
+def patients_alike(sections: Sequence[MeasuredSection]) -> np.ndarray:
+    patients = [section.patient for section in sections]
+    return np.array([1 / patients.count(patient) for patient in patients])
+
+
+class Linear(NeuralStain):
+    """No relu: whatever its matrix and effects, a weight for the mean OD of each channel and an intercept."""
+
+    def _unmixing(self, od):
+        affine, active = super()._unmixing(od)
+        return affine, torch.ones_like(active)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """`nsl.train.fit` with its choices open, made of the same parts; as it stands, fit with BASE.
+
+    Predictions are not brought to the units of the data, which r does not depend on.
+    """
+
+    patterns: int = BASE.patterns
+    steps: int = BASE.steps
+    learning_rate: float = train.LEARNING_RATE
+    model: type[NeuralStain] = NeuralStain
+    start: Callable[..., None] = lambda model, rng, *parts: train._start_effects(model, *parts)
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = squared_error
+    """Of each gene in one section."""
+    weights: Callable[[Sequence[MeasuredSection]], np.ndarray] = lambda sections: np.ones(len(sections))
+    fixed: tuple[str, ...] = ()
+    """Parameters that stay as they start."""
+    shared: tuple[str, ...] = ()
+    """Parameters that are the same for all genes."""
+    gain_sd: float = 0.0
+    """A section's OD is multiplied by the exponential of a normal number at every step."""
+
+    def __call__(self, training: Training, seed: int) -> Predictor:
+        sections, rng = training.sections, np.random.default_rng(seed)
+        targets = [train._target(section, training.genes) for section in sections]
+        aims = [
+            torch.from_numpy(shared_part(s, target.z.numpy(), self.patterns))
+            for s, target in zip(sections, targets, strict=True)
+        ]
+        # Start and loss both multiply by `measured`, so a section's weight may ride on it.
+        weights = self.weights(sections) / self.weights(sections).mean()
+        targets = [replace(t, measured=t.measured * weight) for t, weight in zip(targets, weights, strict=True)]
+        model = self.model(training.genes)
+        self.start(model, rng, sections, aims, targets)
+        free = [parameter for name, parameter in model.named_parameters() if name not in self.fixed]
+        optimiser = torch.optim.Adam(free, lr=self.learning_rate, eps=train.ADAM_EPSILON)
+        for _ in range(self.steps):
+            optimiser.zero_grad()
+            for section, aim, target in zip(sections, aims, targets, strict=True):
+                colors = section.colors
+                if self.gain_sd:
+                    colors = recolored(colors, np.exp(rng.normal(0, self.gain_sd)) * np.eye(3))
+                (self.loss(model.from_counts(colors), aim) * target.measured).sum().backward()
+            for gradient in (getattr(model, name).grad for name in self.shared):
+                gradient.copy_(gradient.sum(dim=0))
+            optimiser.step()
+        model.requires_grad_(False)
+        return lambda colors: model.from_counts(colors).numpy()
+
+
+def fitted(name: str, colors: Callable[[MeasuredSection], ColorCounts] | None = None, **changes: int) -> Variant:
+    """What `nsl.train.fit` does itself."""
+    return Variant(replace(train.neural_stain([BASE._replace(**changes)]), name=name), colors)
+
+
+def trained(name: str, random: bool = False, **changes) -> Variant:
+    return Variant(Method(name, lambda section: section.colors, Trainer(**changes), None, random))
+
+
+def fitted_to_smoothed(name: str) -> Variant:
+    method = train.neural_stain([BASE._replace(patterns=0)])
+
+    def fit(training: Training, seed: int) -> Predictor:
+        return method.fit(replace(training, sections=[smoothed(section) for section in training.sections]), seed)
+
+    return Variant(replace(method, name=name, fit=fit))
+
+
+def variants(genes: int) -> dict[str, list[Variant]]:
+    """Groups of rows; each differs from the base in what it names, and a number after a colon counts weights a gene."""
+    before = {"start": random_effects, "random": True}
+    without_offsets = {"fixed": ("offset",)}
+    return {
+        "Base": [fitted("least squares, 10 patterns, 50 steps at 0.02; 150 µm, 3 µm/px, 4 bits")],
+        "Start of the effects": [
+            *(trained(f"small random effects, {steps} steps", steps=steps, **before) for steps in (40, 150)),
+            # As training was altogether.
+            *(
+                trained(
+                    f"small random effects, {steps} steps, each gene as measured", steps=steps, patterns=0, **before
+                )
+                for steps in (40, 150)
+            ),
+            fitted("least squares alone, 0 steps", steps=0),
+        ],
+        "Targets": [
+            fitted("each gene as measured", patterns=0),
+            fitted("1 pattern", patterns=1),
+            fitted("3 patterns", patterns=3),
+            fitted_to_smoothed("each gene averaged over neighbouring spots"),
+        ],
+        "Steps and learning rate": [
+            *(fitted(f"{steps} steps", steps=steps) for steps in (25, 100, 200)),
+            *(trained(f"learning rate {rate}", learning_rate=rate) for rate in (0.005, 0.05)),
+        ],
+        "Loss": [
+            trained("1 − Pearson r", loss=one_minus_r),
+            trained("squared error of the prediction centred per section", loss=centred_error),
+            trained("patients weigh alike", weights=patients_alike),
+            trained("spots weigh alike", weights=lambda sections: np.array([len(s.colors) for s in sections])),
+        ],
+        "Slide normalisation": [
+            fitted("OD scaled to the same mean on every slide", equally_dark),
+            fitted("the slide's stain vectors turned to the published ones", published_stains),
+            trained(f"random OD gain per step and section, sd {GAIN_SD}", gain_sd=GAIN_SD, random=True),
+        ],
+        "Other readings": [
+            # Columns of a full matrix that are not read get no gradient: NeuralStain without offsets is that model.
+            trained(
+                "3×3 matrix, one stain read out, gain, bias: 9 + 2, 6 of them idle", start=one_stain, **without_offsets
+            ),
+            trained("3×3 matrix, two effects: 9 + 2, 3 of them idle, the intercept not counted", **without_offsets),
+            trained("no relu: 4 (mean OD of each channel, intercept)", model=Linear, **without_offsets),
+            trained(f"one matrix and offsets for all genes: 3 + 8/{genes}", shared=("deconvolution", "offset")),
+        ],
+        "Reading the image": [
+            *(fitted(f"window {um} µm", partial(remeasured, um=um)) for um in (75, 100, 200, 300)),
+            *(fitted(f"{mpp:g} µm/px", partial(remeasured, mpp=mpp)) for mpp in (1.5, 6, 12)),
+            *(fitted(f"{bits} bits a colour channel", partial(remeasured, bits=bits)) for bits in (3, 5, 6)),
+        ],
+        "Published stains, fixed": [
+            fitted("ridge on each gene as measured: 3", patterns=0, steps=0),
+            fitted("ridge on 10 patterns: 3 (least squares alone)", steps=0),
+        ],
+    }
+
+
+def judge(variant: Variant, sections: Sequence[MeasuredSection], genes: Sequence[str]) -> np.ndarray:
+    """(2, 3): sections left out within a patient, patients left out; median r, mean r, genes above USEFUL_R."""
+    if variant.colors:
+        sections = [replace(section, colors=variant.colors(hidden(section))) for section in sections]
+    patients = [section.patient for section in sections]
+    most = [section for section in sections if section.patient == max(patients, key=patients.count)]
+    settings = ((most, [section.name for section in most]), (sections, patients))
+
+    def found(seed: int) -> list[tuple[float, float, float]]:
+        runs = [leave_one_group_out(*setting, variant.method, genes, seed=seed) for setting in settings]
+        return [figures(run, genes) for run in runs]
+
+    return np.mean([found(seed) for seed in range(SEEDS if variant.method.random else 1)], axis=0)
+
+
+def figures(held_out: Sequence[HeldOut], genes: Sequence[str]) -> tuple[float, float, float]:
+    """Means over the groups; a group's r is the mean over its sections."""
+    groups: dict = {}
+    for part in held_out:
+        groups.setdefault(part.group, []).append(pearson_r(part.predicted, part.section.expression_of(genes)))
+    r = np.array([np.nanmean(parts, axis=0) for parts in groups.values()])
+    return np.nanmedian(r, axis=1).mean(), np.nanmean(r, axis=1).mean(), (r > USEFUL_R).sum(axis=1).mean()
+
+
+def require_same_as_fit(sections: Sequence[MeasuredSection], genes: Sequence[str]) -> None:
+    """A variant is one change away from the base only while the trainer here does what fit does."""
+    ours = Trainer(steps=5)(Training(list(sections), [s.colors for s in sections], list(genes)), 0)
+    theirs = train.fit(sections, genes, BASE._replace(steps=5))
+    r = np.min([pearson_r(ours(s.colors), theirs.from_counts(s.colors).numpy()) for s in sections])
+    if r < 0.9999:
+        raise SystemExit(f"the trainer of this benchmark no longer does what nsl.train.fit does (r {r:.4f})")
+
+
+def as_markdown(rows: Sequence[tuple[str, Variant, np.ndarray]]) -> str:
+    useful = f"genes r > {USEFUL_R}"
+    lines = [
+        f"| | section out: median r | mean r | {useful} | patient out: median r | mean r | {useful} |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for number, (group, variant, result) in enumerate(rows):
+        if number == 0 or group != rows[number - 1][0]:
+            lines.append(f"| **{group}** | | | | | | |")
+        name = variant.method.name + (f" (mean of {SEEDS} seeds)" if variant.method.random else "")
+        cells = [f"{median:.3f} | {mean:.3f} | {count:.1f}" for median, mean, count in result]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--genes", type=int, default=250)
+    parser.add_argument("--out", type=Path, help="write the table to this file too")
+    args = parser.parse_args()
+    start = time.perf_counter()
+
+    def tell(what: str) -> None:
+        print(f"{time.perf_counter() - start:6.0f} s  {what}", file=sys.stderr, flush=True)
+
+    # A variant a core: the tables are too small to share one out well.
+    torch.set_num_threads(1)
+    sections = [measure.measure_section(section) for section in read_manifest(args.manifest)]
+    genes = measure.highest_mean(sections, measure.detected_genes(sections), args.genes)
+    require_same_as_fit(sections, genes[:8])
+    tell(f"{len(sections)} sections measured, {len(genes)} genes")
+
+    rows = [(group, variant) for group, members in variants(len(genes)).items() for variant in members]
+
+    def found(row: tuple[str, Variant]) -> np.ndarray:
+        result = judge(row[1], sections, genes)
+        tell(f"{row[0]}: {row[1].method.name}")
+        return result
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The slowest, of many colours, stand near the end, and are begun first.
+        results = list(pool.map(found, reversed(rows)))[::-1]
+    table = as_markdown([(*row, result) for row, result in zip(rows, results, strict=True)])
+    print(table, end="")
+    if args.out:
+        args.out.write_text(table, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
