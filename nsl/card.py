@@ -15,7 +15,7 @@ def model_card(weights: Weights) -> str:
     """What the weights are, what they were trained on, how far each gene can be trusted, and their limits."""
     config, data, fit = weights.config, weights.config["training_data"], weights.config["fit"]
     return _CARD.format(
-        **(config | data | fit),
+        **{key: value for part in (config, data, fit) for key, value in part.items() if key != "evaluation"},
         genes_count=len(weights.genes),
         per_gene=weights.model.trainable_per_gene,
         section_names=", ".join(data["sections"]),

@@ -205,7 +205,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     figure = correlation_distributions(comparison.correlations)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        comparison.table.round(4).to_csv(folder / "evaluation.csv", index=False)
+        comparison.table.round(6).to_csv(folder / "evaluation.csv", index=False)
         comparison.correlations.round(4).to_csv(folder / "correlations.csv", index=False)
         (folder / "evaluation.md").write_text(as_markdown(comparison.table), encoding="utf-8")
         figure.write_html(folder / "evaluation.html")

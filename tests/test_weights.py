@@ -295,5 +295,17 @@ def test_model_card_says_research_use_only_and_how_it_was_trained(card):
     assert "Licence of the data" in text
 
 
+def test_model_card_shows_the_evaluation_where_there_was_one(tiny_weights, tmp_path):
+    weights = load_weights(tiny_weights)
+    assert "Beside other methods" not in (tiny_weights / "README.md").read_text()
+    weights.config["evaluation"] = [
+        {"method": "NSL-11", "median r": "0.182"},
+        {"method": "nuclei", "median r": "0.151"},
+    ]
+    save_weights(weights, tmp_path / "again")
+    assert "| NSL-11 | 0.182 |\n| nuclei | 0.151 |\n" in (tmp_path / "again/README.md").read_text()
+    assert load_weights(tmp_path / "again").config["evaluation"] == weights.config["evaluation"]
+
+
 def test_model_card_leaves_no_field_unfilled(card):
     assert not re.search(r"\{[a-z_]*\}", card)
