@@ -387,7 +387,8 @@ def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub
     if app.session_state["nsl.wish"].thread:
         _collected(app)
     assert not app.exception
-    assert "is not in use" in _sidebar(app)
+    assert "The weights above stay in use." in _sidebar(app)
+    assert source.split("@")[0] in _sidebar(app).replace("\\", "")
     assert "4,812 genes" in _sidebar(app)
     _click(app, "Use the demo slide")
     _finish(_click(app, "Run"))

@@ -57,7 +57,12 @@ def choose_gene(result: "anndata.AnnData") -> str:
 
 
 def _gene_label(gene: str, r: float, reliable: bool) -> str:
-    return f"{gene} · r {r:.2f}{'' if reliable else ' · unreliable'}"
+    return f"{gene} · r {_signed(r)}{'' if reliable else ' · unreliable'}"
+
+
+def _signed(r: float) -> str:
+    """Two decimals, with a minus sign as it is printed; an en dash where r is unknown."""
+    return f"{r:.2f}".replace("-", "−") if np.isfinite(r) else "–"
 
 
 def offer_unreliable(result: "anndata.AnnData") -> None:
@@ -76,9 +81,9 @@ def offer_unreliable(result: "anndata.AnnData") -> None:
 def show_reliability(result: "anndata.AnnData", gene: str) -> None:
     """How the gene was predicted where it was held out, in words."""
     row, info = result.var.loc[gene], result.uns["nsl"]
-    interval = f"95 % interval {row.r_low:.2f} to {row.r_high:.2f}"
+    interval = f"95 % interval {_signed(row.r_low)} to {_signed(row.r_high)}"
     figures = (
-        f"held-out r {row.r_heldout:.2f} ({interval}), replicated in {row.patients_replicated:.0f} of "
+        f"held-out r {_signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
         f"{info['heldout_groups']} {info['heldout_left_out']}s left out"
     )
     if not is_reliable(result.var.loc[[gene]]).all():
@@ -87,9 +92,9 @@ def show_reliability(result: "anndata.AnnData", gene: str) -> None:
             icon=":material/do_not_disturb_on:",
         )
     elif row.r_heldout < USEFUL_R:
-        st.info(f"**{gene} is weakly predicted**: {figures}.", icon=":material/signal_cellular_alt_1_bar:")
+        st.info(f"**{gene} is weakly predicted**: {figures}.", icon=":material/info:")
     else:
-        st.success(f"**{gene} held up**: {figures}.", icon=":material/signal_cellular_alt_2_bar:")
+        st.success(f"**{gene} held up**: {figures}.", icon=":material/check_circle:")
 
 
 def choose_style(result: "anndata.AnnData", gene: str) -> Style:

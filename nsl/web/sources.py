@@ -47,7 +47,9 @@ class Wish:
             weights = load_weights(self.source)
             self.weights = weights if weights.revision else replace(weights, source=self.label)
         except NslError as error:
-            self.error = str(error)
+            # An upload lies in a folder whose name the user never saw.
+            name = self.source.name if isinstance(self.source, Path) else self.label
+            self.error = str(error).replace(name, self.label)
 
 
 def begin() -> None:
@@ -96,7 +98,8 @@ def show() -> None:
         if wish.is_running:
             _watch()
         elif wish.error:
-            st.warning(f"{controls.escaped(wish.label)} is not in use: {controls.escaped(wish.error)}")
+            st.warning(controls.escaped(wish.error))
+            st.caption("The weights above stay in use.")
     with st.expander("Use other weights"):
         _offer()
 
