@@ -2,15 +2,19 @@
 
     python benchmarks/app.py [--repeat 5]
 
-Each run starts a server of its own. Needs chromium and playwright (requirements-dev.txt).
+Without weights named on a Hub, and with NSL_WEIGHTS naming some on a Hub that answers, refuses connections or never
+answers, in turns. Each run starts a server of its own with an empty cache of the Hub. Needs chromium and playwright
+(requirements-dev.txt).
 """
 
 import argparse
+import os
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +23,9 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.fake_hub import FakeHub  # noqa: E402
 
 
 def main() -> None:
@@ -28,15 +35,38 @@ def main() -> None:
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        runs = [first_paint(browser) for _ in range(args.repeat)]
+        with FakeHub() as answering, FakeHub() as hanging:
+            folder = ROOT / "weights/her2-breast"
+            answering.commit("org/her2", {path.name: path.read_bytes() for path in folder.iterdir()})
+            hanging.silent = True
+            hubs = {
+                "no Hub named": None,
+                "Hub answers": answering.url,
+                "Hub refuses": "http://127.0.0.1:1",
+                "Hub hangs": hanging.url,
+            }
+            runs: dict[str, list[tuple[float, float]]] = {name: [] for name in hubs}
+            for _ in range(args.repeat):
+                for name, hub in hubs.items():
+                    runs[name].append(first_paint(browser, hub))
         browser.close()
-    for name, seconds in zip(
-        ("server start to healthy", "healthy to first page"), zip(*runs, strict=True), strict=True
-    ):
-        print(f"{name:<24} median {statistics.median(seconds):.2f} s, largest {max(seconds):.2f} s")
+    reference = statistics.median(painted for _, painted in runs["Hub answers"])
+    for name, pairs in runs.items():
+        healthy, painted = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
+        print(
+            f"{name:<14} start to healthy {healthy:.2f} s, healthy to first page {painted:.2f} s "
+            f"(largest {max(p for _, p in pairs):.2f} s), {painted / reference:.2f} times that of a Hub that answers"
+        )
 
 
-def first_paint(browser: Browser) -> tuple[float, float]:
+def environment(hub: str | None, home: str) -> dict[str, str]:
+    """The server's environment, with weights named on the Hub at that address."""
+    named = {} if hub is None else {"NSL_WEIGHTS": "org/her2", "HF_ENDPOINT": hub}
+    kept = {name: value for name, value in os.environ.items() if name not in ("NSL_WEIGHTS", "HF_ENDPOINT", "HF_TOKEN")}
+    return kept | named | {"HF_HOME": home, "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+
+
+def first_paint(browser: Browser, hub: str | None) -> tuple[float, float]:
     """Seconds until a new server is healthy, and from then until the demo button can be seen."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,7 +74,9 @@ def first_paint(browser: Browser) -> tuple[float, float]:
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
     page = browser.new_page()
     started = time.perf_counter()
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    home = tempfile.TemporaryDirectory()
+    env = environment(hub, home.name)
+    server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not is_healthy(port):
             time.sleep(0.02)
@@ -56,6 +88,7 @@ def first_paint(browser: Browser) -> tuple[float, float]:
         page.close()
         server.terminate()
         server.wait()
+        home.cleanup()
 
 
 def is_healthy(port: int) -> bool:
