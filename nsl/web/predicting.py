@@ -7,7 +7,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.slide import checked_mpp
-from nsl.web import controls, session, sources
+from nsl.web import controls, limits, session, sources
 
 FILE_TYPES = ["jpg", "jpeg", "png", "tif", "tiff", "svs", "ndpi", "scn", "bif", "webp", "bmp"]
 # Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
@@ -29,11 +29,12 @@ class Settings:
 
 def choose_slide() -> None:
     """Upload or demo; errors leave the earlier slide in place."""
-    with st.container(border=True):
+    with st.container(border=True), controls.shown_errors():
         st.subheader("1 · Slide")
         upload = st.file_uploader(
             "H&E image or whole-slide file",
             type=FILE_TYPES,
+            max_upload_size=limits.read().max_upload_mb,
             help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF. It is deleted within minutes of closing the page.",
         )
         if upload is not None:
@@ -157,7 +158,10 @@ def show_result(slide: session.OpenSlide, chosen: Settings | None) -> None:
     """The running job, or what came out and the way on: maps and the CSV."""
     if session.is_running():
         with st.container(border=True):
-            controls.watch_job()
+            if session.get("job").ahead:
+                _watch_line()
+            else:
+                controls.watch_job()
         return
     finished = session.get("finished")
     if finished is None:
@@ -180,6 +184,15 @@ def show_result(slide: session.OpenSlide, chosen: Settings | None) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")
             controls.download_csv(result, slide)
+
+
+@st.fragment(run_every=0.5)
+def _watch_line() -> None:
+    """How many runs of others come first, until none does."""
+    ahead = session.get("job").ahead
+    if not ahead:
+        st.rerun()
+    st.progress(0.0, text=f"Waiting for {ahead:,} other run{'s' if ahead > 1 else ''} to end")
 
 
 def _image_width(image: np.ndarray) -> int:

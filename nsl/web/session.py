@@ -16,6 +16,7 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from nsl.errors import NslError
+from nsl.web import limits
 
 if TYPE_CHECKING:
     import anndata
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # A session whose page was closed keeps its slide this long: 4 looks, a minute apart.
 SWEEP_SECONDS, LOOKS_BEFORE_DELETION = 60, 4
+# Streamlit forgets a session that has been away this long: nobody can come back to its run.
+FORGOTTEN_SECONDS = 120
 DEMO_NAME = "Demo slide (synthetic)"
 
 
@@ -50,7 +53,10 @@ class OpenSlide:
 
 @dataclass
 class Job:
-    """A prediction in a thread of its own, which calls nothing of Streamlit; a fragment looks in on it."""
+    """A prediction in a thread of its own, which draws nothing; a fragment looks in on it.
+
+    It begins when its turn among the runs of all sessions has come.
+    """
 
     total: int = 0
     done: int = 0
@@ -60,9 +66,15 @@ class Job:
     seconds: float = 0.0
     thread: threading.Thread | None = None
     is_stopped: bool = False
+    turn: limits.Turn | None = None
+    session_id: str | None = None
+    away_since: float | None = None
 
     def start(self, work: Callable[[Callable[[int, int], None]], "anndata.AnnData"]) -> None:
         """Run `work`, giving it the function that takes tiles done and tiles in all."""
+        context = get_script_run_ctx(suppress_warning=True)
+        self.session_id = context.session_id if context else None
+        self.turn = limits.line().join()
         self.thread = threading.Thread(target=self._run, args=[work], daemon=True)
         self.thread.start()
 
@@ -70,9 +82,17 @@ class Job:
     def is_running(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
+    @property
+    def ahead(self) -> int:
+        """How many other runs must end before this one begins."""
+        return self.turn.ahead if self.turn else 0
+
     def _run(self, work: Callable) -> None:
         try:
-            self.result = work(self._progress)
+            with self.turn:
+                self.turn.wait(self._check)
+                self.started = time.perf_counter()
+                self.result = work(self._progress)
         except NslError as error:
             self.error = str(error)
         except MemoryError:
@@ -85,8 +105,18 @@ class Job:
 
     def _progress(self, done: int, total: int) -> None:
         self.done, self.total = done, total
+        self._check()
+
+    def _check(self) -> None:
+        """End the run where nobody waits for it any more."""
         if self.is_stopped:
             raise NslError("the run was stopped")
+        if self.session_id is None or _is_connected(self.session_id):
+            self.away_since = None
+        elif self.away_since is None:
+            self.away_since = time.monotonic()
+        elif time.monotonic() - self.away_since > FORGOTTEN_SECONDS:
+            raise NslError("the run was stopped because its page was closed; run again")
 
 
 def get(key: str) -> Any:
@@ -193,6 +223,7 @@ def _adopt(name: str, path: Path, *, synthetic: bool) -> None:
 
     try:
         with open_slide(path) as slide:
+            limits.check_size(path.name, slide.size)
             opened = OpenSlide(
                 name=name,
                 path=path,
@@ -239,11 +270,15 @@ def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
     while True:
         time.sleep(SWEEP_SECONDS)
         for session_id in list(folders):
-            is_here = runtime.exists() and runtime.get_instance().is_active_session(session_id)
-            looks[session_id] = 0 if is_here else looks.get(session_id, 0) + 1
+            looks[session_id] = 0 if _is_connected(session_id) else looks.get(session_id, 0) + 1
             if looks[session_id] >= LOOKS_BEFORE_DELETION:
                 folders.pop(session_id).cleanup()
                 del looks[session_id]
+
+
+def _is_connected(session_id: str) -> bool:
+    """Whether the session's page is open."""
+    return runtime.exists() and runtime.get_instance().is_active_session(session_id)
 
 
 def _suffix(name: str) -> str:

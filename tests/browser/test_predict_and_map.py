@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import settle
 
-UPLOAD = "[data-testid='stFileUploaderDropzoneInput']"
+UPLOAD = "[data-testid='stMain'] [data-testid='stFileUploaderDropzoneInput']"
 
 
 def _run(page: Page) -> int:

@@ -1,0 +1,116 @@
+"""What a server lets its visitors ask of it, set in the environment; nothing is limited unless it is set there."""
+
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from nsl.errors import NslError, SlideError
+
+# How often a run that waits looks whether it is still wanted.
+LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """None is no limit."""
+
+    max_pixels: int | None
+    """Level-0 pixels of a slide: NSL_MAX_PIXELS."""
+    max_upload_mb: int | None
+    """Of one file: NSL_MAX_UPLOAD_MB."""
+    max_concurrent_runs: int | None
+    """Of all sessions together: NSL_MAX_CONCURRENT_RUNS."""
+
+
+@functools.cache
+def read() -> Limits:
+    """The limits of this server, read once.
+
+    Raises
+    ------
+    NslError : a variable is set to something else than a whole number above 0.
+    """
+    return Limits(_number("NSL_MAX_PIXELS"), _number("NSL_MAX_UPLOAD_MB"), _number("NSL_MAX_CONCURRENT_RUNS"))
+
+
+def check_size(name: str, size: tuple[int, int]) -> None:
+    """SlideError where a slide of `size` (width, height) has more pixels than this server takes."""
+    most = read().max_pixels
+    if most is not None and math.prod(size) > most:
+        raise SlideError(
+            f"{name} has {size[0]:,} × {size[1]:,} px, {math.prod(size):,} in all, and this server takes at most "
+            f"{most:,}; crop it, export it at a coarser scale, or run NSL on your own computer"
+        )
+
+
+class Line:
+    """Runs in the order they were asked for, of which the first few go on at the same time."""
+
+    def __init__(self, places: int | None) -> None:
+        self._places = math.inf if places is None else places
+        self._turns: list[Turn] = []
+        self._moved = threading.Condition()
+
+    def join(self) -> "Turn":
+        """The last place of the line."""
+        turn = Turn(self)
+        with self._moved:
+            self._turns.append(turn)
+        return turn
+
+
+class Turn:
+    """One run's place in the line; leave it whatever becomes of the run."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    @property
+    def ahead(self) -> int:
+        """How many runs must end before this one begins."""
+        line = self._line
+        with line._moved:
+            return max(0, line._turns.index(self) + 1 - line._places) if self in line._turns else 0
+
+    def wait(self, check: Callable[[], None]) -> None:
+        """Return when it is this run's turn; what `check` raises meanwhile ends the waiting."""
+        with self._line._moved:
+            while self.ahead:
+                check()
+                self._line._moved.wait(LOOK_SECONDS)
+
+    def leave(self) -> None:
+        """Make room for the next; leaving twice does no harm."""
+        with self._line._moved:
+            if self in self._line._turns:
+                self._line._turns.remove(self)
+                self._line._moved.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.leave()
+
+
+@functools.cache
+def line() -> Line:
+    """The one line of this server."""
+    return Line(read().max_concurrent_runs)
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise NslError(f'{variable} must be a whole number above 0, got "{text}"; leave it unset for no limit')
+    return number

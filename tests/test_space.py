@@ -1,0 +1,238 @@
+"""The Dockerfile, what it copies, and docs/space.md, as far as they can be checked without Docker."""
+
+import http.server
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+
+from nsl.web import limits
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs/space.md").read_text(encoding="utf-8")
+PORT = 8501
+
+
+def _instructions() -> list[tuple[str, str]]:
+    """Keyword and arguments of each instruction, comments left out and continued lines joined."""
+    lines = [line for line in DOCKERFILE.splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+
+
+def _arguments(keyword: str) -> list[str]:
+    return [arguments for word, arguments in _instructions() if word == keyword]
+
+
+def _is_kept_out(path: PurePosixPath) -> bool:
+    """Whether .dockerignore names the path or a folder above it."""
+    names = [path.as_posix(), *(parent.as_posix() for parent in path.parents)]
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        pattern = line.strip().strip("/")
+        if not pattern or pattern.startswith("#"):
+            continue
+        assert not re.search(r"[!\[\]\\]", pattern), f"this test does not know the pattern {pattern}"
+        parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+        meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+        regex = "".join(meaning.get(part, re.escape(part)) for part in parts)
+        if any(re.fullmatch(regex, name) for name in names):
+            return True
+    return False
+
+
+def _copies() -> list[tuple[str, str]]:
+    """Source and target of everything copied; targets lie below the app's folder."""
+    pairs = []
+    for arguments in _arguments("COPY"):
+        *sources, target = [word for word in shlex.split(arguments) if not word.startswith("--")]
+        pairs += [(source, source if target == "./" else target) for source in sources]
+    return pairs
+
+
+def _image_files() -> dict[str, Path]:
+    """The image's files below the app's folder, by path, with where they are copied from."""
+    files = {}
+    for source, target in _copies():
+        whole = ROOT / source
+        for path in [whole] if whole.is_file() else [path for path in whole.rglob("*") if path.is_file()]:
+            if not _is_kept_out(PurePosixPath(path.relative_to(ROOT).as_posix())):
+                files[(PurePosixPath(target) / path.relative_to(whole).as_posix()).as_posix()] = path
+    return files
+
+
+# What is copied
+
+
+@pytest.mark.parametrize(("source", "target"), _copies())
+def test_what_is_copied_exists_and_is_not_kept_out(source, target):
+    assert (ROOT / source).exists()
+    assert not _is_kept_out(PurePosixPath(source))
+    assert any(name == target or name.startswith(f"{target}/") for name in _image_files())
+
+
+def test_the_image_gets_the_program_and_nothing_of_its_making():
+    files = _image_files()
+    modules = [path.relative_to(ROOT).as_posix() for top in ("nsl", "pages") for path in (ROOT / top).rglob("*.py")]
+    assert set(modules) < set(files)
+    assert {"app.py", "LICENSE", "requirements.txt", ".streamlit/config.toml"} < set(files)
+    assert {path.name for path in files.values() if "her2-breast" in path.parts} == {
+        *("config.json", "model.safetensors", "reliability.csv", "README.md"),
+    }
+    tops = {PurePosixPath(name).parts[0] for name in files}
+    assert not tops & {".git", "tests", "benchmarks", "out", "docs", "data", "shared"}
+    assert not [name for name in files if "__pycache__" in name or name.endswith((".pyc", ".nbi", "secrets.toml"))]
+
+
+@pytest.mark.parametrize(
+    ("path", "kept_out"),
+    [
+        ("tests/test_space.py", True),
+        ("nsl/__pycache__/pixels._respond-41.py311.nbi", True),
+        (".streamlit/secrets.toml", True),
+        (".streamlit/config.toml", False),
+        (".env.local", True),
+        ("weights/make_her2_breast.py", True),
+        ("weights/her2-breast/reliability.csv", False),
+        ("nsl/tests.py", False),
+        ("app.py", False),
+    ],
+)
+def test_patterns_mean_what_docker_takes_them_for(path, kept_out):
+    assert _is_kept_out(PurePosixPath(path)) == kept_out
+
+
+def test_the_app_starts_from_the_files_of_the_image_alone(tmp_path):
+    for name, path in _image_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / name)
+    code = (
+        "from streamlit.testing.v1 import AppTest\n"
+        "import nsl\n"
+        "app = AppTest.from_file('app.py', default_timeout=120).run()\n"
+        "print(nsl.__file__, [e.value for e in (*app.exception, *app.error)], [b.label for b in app.button])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout.split(maxsplit=1) == [f"{tmp_path}/nsl/__init__.py", "[] ['Use the demo slide']\n"]
+
+
+# How it starts
+
+
+def _run_command(tmp_path: Path, environment: dict[str, str]) -> list[str]:
+    """What the image's command would start, an argument a line of a stand-in for streamlit."""
+    stand_in = tmp_path / "streamlit"
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stand_in.chmod(0o755)
+    command = json.loads(_arguments("CMD")[0])
+    told = subprocess.run(
+        command, env={"PATH": f"{tmp_path}:/usr/bin:/bin", **environment}, capture_output=True, text=True, check=True
+    )
+    return told.stdout.splitlines()
+
+
+def test_the_command_passes_the_limit_of_uploads_to_the_server_where_there_is_one(tmp_path):
+    fixed = [
+        *("run", "app.py", "--server.address=0.0.0.0", f"--server.port={PORT}", "--server.headless=true"),
+        "--server.enableXsrfProtection=false",
+    ]
+    assert _run_command(tmp_path, {}) == fixed
+    assert _run_command(tmp_path, {"NSL_MAX_UPLOAD_MB": ""}) == fixed
+    assert _run_command(tmp_path, {"NSL_MAX_UPLOAD_MB": "500"}) == [*fixed, "--server.maxUploadSize=500"]
+    assert _run_command(tmp_path, {"NSL_MAX_UPLOAD_MB": "5 0; ls"}) == [*fixed, "--server.maxUploadSize=5 0; ls"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_fails_where_the_server_is_not_well(status, code, monkeypatch):
+    class Health(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status if self.path == "/_stcore/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    _, command = _arguments("HEALTHCHECK")[0].split("CMD ")
+    with http.server.HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        python, *rest = json.loads(command.replace(f":{PORT}/", f":{server.server_port}/"))
+        assert python == "python"
+        assert subprocess.run([sys.executable, *rest], capture_output=True).returncode == code
+        server.shutdown()
+
+
+def test_uploads_are_protected_everywhere_but_in_the_space():
+    places = ["app.py", "pyproject.toml", "README.md", "nsl", "pages", ".streamlit", ".ci", "benchmarks", "weights"]
+    paths = [path for place in places for path in [ROOT / place, *(ROOT / place).rglob("*")]]
+    texts = {path: path.read_bytes() for path in paths if path.is_file() and "__pycache__" not in path.parts}
+    assert len(texts) > 40
+    assert [path for path, text in texts.items() if b"xsrf" in text.lower()] == []
+    assert DOCKERFILE.count("enableXsrfProtection") == 1
+    assert "enableCORS" not in DOCKERFILE
+
+
+def test_the_limits_of_the_image_are_good_ones(monkeypatch):
+    values = dict(word.split("=") for arguments in _arguments("ENV") for word in shlex.split(arguments))
+    for variable in ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS"):
+        monkeypatch.setenv(variable, values[variable])
+        assert f"`{variable}` | {int(values[variable]):,} |" in DOCUMENT
+    limits.read.cache_clear()
+    try:
+        assert None not in vars(limits.read()).values()
+    finally:
+        limits.read.cache_clear()
+
+
+# What the documentation says
+
+
+def _front_matter() -> dict:
+    return yaml.safe_load(re.search(r"```yaml\n---\n(.*?)---\n```", DOCUMENT, re.DOTALL)[1])
+
+
+def test_dockerfile_and_front_matter_agree_on_the_port_and_the_user():
+    assert _front_matter()["app_port"] == PORT
+    assert _arguments("EXPOSE") == [str(PORT)]
+    assert f":{PORT}/_stcore/health" in DOCKERFILE
+    assert re.search(r"useradd .*--uid 1000 user\b", DOCKERFILE)
+    assert _arguments("USER") == ["1000"]
+    assert "user id 1000" in DOCUMENT
+
+
+def test_front_matter_is_what_the_hub_takes():
+    block = _front_matter()
+    colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert block["sdk"] == "docker"
+    assert {block["colorFrom"], block["colorTo"]} <= colors
+    assert len(block["short_description"]) <= 60
+    assert block["license"] == "mit"
+
+
+def test_the_upload_has_the_files_that_the_image_is_built_from():
+    told = re.search(r"git archive HEAD (.*?) \|", DOCUMENT, re.DOTALL)[1].split()
+    assert set(told) == {"Dockerfile", ".dockerignore", *(source for source, _ in _copies())}
+
+
+def test_every_variable_the_program_reads_is_explained():
+    sources = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "nsl").rglob("*.py"))
+    variables = set(re.findall(r"\bNSL_[A-Z_]+\b", sources))
+    assert "NSL_WEIGHTS" in variables
+    assert [variable for variable in variables if f"`{variable}`" not in DOCUMENT] == []
+
+
+def test_requirements_are_pinned_and_installed_as_pinned():
+    pins = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").split() if line]
+    for pin in pins:
+        name, separator, wanted = pin.partition("==")
+        assert separator, f"{pin} is not pinned"
+        # A build's own label, as in 2.13.0+cpu, satisfies the pin.
+        assert version(name).split("+")[0] == wanted
