@@ -12,4 +12,5 @@ sources.collect()
 session.collect_result()
 if controls.sidebar():
     page.run()
+    sources.start()
     session.warm_up()

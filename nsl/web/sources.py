@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nsl.weights import Weights
 
 
+# Loading keeps the processor busy while the page is still on its way to the browser.
+START_AFTER_S = 1.0
+
+
 @dataclass
 class Wish:
     """Weights asked for; a thread fetches and loads them, so that no page waits for a network."""
@@ -30,15 +34,16 @@ class Wish:
     error: str | None = None
     thread: threading.Thread | None = None
 
-    def start(self) -> "Wish":
-        """Fetch and load in a thread of its own."""
-        self.thread = threading.Thread(target=self._run, daemon=True)
+    def start(self) -> None:
+        """Fetch and load in a thread of its own, once the page is on the screen."""
+        self.thread = threading.Timer(START_AFTER_S, self._run)
+        self.thread.daemon = True
         self.thread.start()
-        return self
 
     @property
     def is_running(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
+        """Whether an answer is still to come."""
+        return self.error is None if self.thread is None else self.thread.is_alive()
 
     def _run(self) -> None:
         from nsl.weights import load_weights
@@ -53,11 +58,18 @@ class Wish:
 
 
 def begin() -> None:
-    """Once a session: ask for what NSL_WEIGHTS names."""
+    """Once a session: wish for what NSL_WEIGHTS names."""
     if session.get("weights_begun") is None:
         session.put("weights_begun", True)
         if default_source():
-            session.put("wish", Wish(default_source(), default_source()).start())
+            session.put("wish", Wish(default_source(), default_source()))
+
+
+def start() -> None:
+    """Called when the page has gone out: fetching what was wished for first would hold it up by a second."""
+    wish = session.get("wish")
+    if wish is not None and wish.thread is None and wish.error is None:
+        wish.start()
 
 
 def collect() -> None:
@@ -111,7 +123,8 @@ def _origin(weights: "Weights | None") -> str:
     return f"{source} at commit {weights.revision[:7]}" if weights.revision else source
 
 
-@st.fragment(run_every=0.5)
+# Looking sooner interrupts the very first page, and costs it a second.
+@st.fragment(run_every=2.0)
 def _watch() -> None:
     """Until the weights have come, or not; the page is usable meanwhile."""
     wish = session.get("wish")
@@ -133,7 +146,7 @@ def _offer() -> None:
         session.put("weights_zip_id", upload.file_id)
         with controls.shown_errors():
             folder = unpack(upload.getvalue(), session.folder() / upload.file_id)
-            session.put("wish", Wish(folder, upload.name).start())
+            session.put("wish", Wish(folder, upload.name))
             st.rerun()
     if session.get("weights") is not None and st.button("Back to the embedded weights"):
         session.put("weights", None)
@@ -150,7 +163,6 @@ def _wish_for_hub() -> None:
         # A folder of that name on the server is not for visitors to name.
         if not is_hub_source(source):
             raise HubError(f"{source} is not a name on the Hub; write org/name@revision")
-        wish.start()
     except HubError as error:
         wish.error = str(error)
     session.put("wish", wish)
