@@ -82,13 +82,13 @@ def test_a_gene_is_found_by_typing_and_the_wheel_zooms(page):
     gene.fill("COX6C")
     gene.press("Enter")
     page.wait_for_function(
-        "document.querySelector('.js-plotly-plot')._fullLayout.coloraxis.colorbar.title.text.startsWith('COX6C')"
+        "document.querySelector('.js-plotly-plot')?._fullLayout?.coloraxis?.colorbar.title.text.startsWith('COX6C')"
     )
     settle(page)
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, -400)
-    page.wait_for_function("document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range[0] > 0.05")
+    page.wait_for_function("document.querySelector('.js-plotly-plot')?._fullLayout?.xaxis.range[0] > 0.05")
     assert _drawn(page)["x"][1] < 2.95
 
 
