@@ -5,19 +5,16 @@ import io
 
 import anndata
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
-from plotly.subplots import make_subplots
 
+from nsl.figures.style import plain
 from nsl.tiles import TileGrid
 
 PALETTES = ("Viridis", "Cividis", "Magma", "Inferno", "Turbo")
 """Colour scales a user may choose: all but the last are even in lightness and legible to the colour-blind."""
 
 _GRID_RGB = (20, 110, 190)
-_MARGIN_PX = 8
-_OURS_COLOR, _OTHER_COLOR = "#7b3294", "#7f8c8d"
 # More lines than this would hide the slide, and take seconds to draw.
 _MAX_OUTLINES = 20_000
 
@@ -100,9 +97,8 @@ def expression_map(
     )
     figure = go.Figure(heat)
     _lay_slide_under(figure, result)
+    plain(figure, height_px)
     figure.update_layout(
-        height=height_px,
-        margin={"l": _MARGIN_PX, "r": _MARGIN_PX, "t": 4 * _MARGIN_PX, "b": _MARGIN_PX},
         coloraxis={
             "colorscale": palette,
             "cmin": limits[0],
@@ -154,33 +150,3 @@ def _data_uri(image: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def correlation_distributions(correlations: pd.DataFrame) -> go.Figure:
-    """Held-out r over genes, a box a method and a panel a setting.
-
-    correlations has columns setting, method, gene and pearson_r; groups left out are averaged gene by gene.
-    """
-    settings, methods = (list(dict.fromkeys(correlations[column])) for column in ("setting", "method"))
-    figure = make_subplots(
-        rows=len(settings), cols=1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=settings
-    )
-    mean = correlations.groupby(["setting", "method", "gene"], sort=False).pearson_r.mean()
-    for row, setting in enumerate(settings, start=1):
-        for method in reversed(methods):
-            r = mean.loc[setting, method]
-            figure.add_box(
-                x=r,
-                name=method,
-                boxpoints="outliers",
-                text=r.index,
-                hovertemplate="%{text}: r %{x:.2f}<extra>%{y}</extra>",
-                marker_color=_OURS_COLOR if method.startswith("NSL") else _OTHER_COLOR,
-                showlegend=False,
-                row=row,
-                col=1,
-            )
-        figure.add_vline(x=0, line_width=1, line_color="grey", row=row, col=1)
-    figure.update_xaxes(title_text="held-out Pearson r of a gene, mean over the groups left out", row=len(settings))
-    figure.update_layout(template="plotly_white", height=120 + 34 * len(methods) * len(settings), margin_l=230)
-    return figure
