@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, session, sources
+from nsl.web import controls, links, navigation, pace, session, sources
 
 st.set_page_config(page_title="NSL · expression maps from H&E", page_icon=controls.favicon(), layout="wide")
 
 page = navigation.navigate()
+links.remember()
 sources.begin()
 sources.collect()
-session.collect_result()
+session.collect_results()
 if controls.sidebar():
     page.run()
     sources.start()
-    session.warm_up()
+    pace.warm_up()

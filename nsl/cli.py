@@ -77,7 +77,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
     parser.add_argument("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
     parser.add_argument("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
-    parser.add_argument("--format", default="csv", metavar="csv,h5ad", help="what to write (default: csv)")
+    parser.add_argument("--format", default="csv", metavar="csv,h5ad,geojson,png", help="what to write (default: csv)")
     parser.add_argument("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=_predict)
@@ -135,7 +135,7 @@ def _add_info(commands) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     """Write one result a slide into DIR, named after the slide, with its provenance beside it."""
-    from nsl.export import FORMATS
+    from nsl.export import FORMATS, MAX_MAPS
     from nsl.weights import default_source, load_weights
 
     formats = args.format.split(",")
@@ -150,6 +150,9 @@ def _predict(args: argparse.Namespace) -> int:
     genes = None if args.genes is None else weights.require_genes(_names(args.genes))
     if genes == []:
         raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
+    chosen = len(weights.genes if genes is None else genes)
+    if "png" in formats and chosen > MAX_MAPS:
+        raise NslError(f"--format png draws a map a gene; name at most {MAX_MAPS} with --genes ({chosen:,} are chosen)")
     if args.out.is_dir():
         (args.out / "failures.csv").unlink(missing_ok=True)
     failures = []
@@ -192,9 +195,10 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
     for name in formats:
         options = {"header_comments": args.header_comments} if name == "csv" else {}
         FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
+    ending = "*.png" if formats[0] == "png" else formats[0]
     print(
         f"{path.name}: {result.n_obs:,} tiles of {result.uns['nsl']['tile_um']:g} µm, {result.n_vars:,} genes, "
-        f"{time.perf_counter() - start:.1f} s → {args.out / path.stem}.{formats[0]}"
+        f"{time.perf_counter() - start:.1f} s → {args.out / path.stem}.{ending}"
     )
 
 

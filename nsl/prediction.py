@@ -41,6 +41,7 @@ def predict(
     genes: Sequence[str] | None = None,
     min_tissue: float = MIN_TISSUE,
     progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
 
@@ -55,6 +56,8 @@ def predict(
     genes : which to predict; all if not given.
     min_tissue : least share of tissue a tile must have, 0 to 1.
     progress : called with tiles looked at and tiles in all; what it raises ends the run.
+    cancelled : asked as the run goes on, from the top of the slide down; once it says True, the tiles predicted so far
+        are the result, and its `uns["nsl"]["complete"]` is False.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def predict(
     Raises
     ------
     ScaleError : µm/px or a length is missing or impossible.
-    SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
+    SlideError : the slide is smaller than a tile, damaged, or shows no tissue; or the run was cancelled before it
+        came to any.
     WeightsError : a gene the weights do not hold.
     """
     genes = weights.genes if genes is None else weights.require_genes(genes)
@@ -85,9 +89,13 @@ def predict(
         )
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
-    bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, progress))
+    bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, progress, cancelled))
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
+    is_complete = len(keep) == len(grid)
+    grid = grid[slice(len(keep))]
+    if not keep.any() and not is_complete:
+        raise SlideError("the run was cancelled before it came to any tissue; run again")
     if not keep.any():
         raise SlideError(
             f"no tile is at least {min_tissue:.0%} tissue (the fullest has {tissue.max():.0%}); check that the image "
@@ -116,6 +124,7 @@ def predict(
         "stride_um": grid.stride_um,
         "analysis_mpp": mpp,
         "min_tissue": min_tissue,
+        "complete": is_complete,
         **_stain_report(bands, weights.config["stains"]),
         "version": __version__,
     }
@@ -138,6 +147,7 @@ def _predict_bands(
     mpp: float,
     min_tissue: float,
     progress: Callable[[int, int], None] | None,
+    cancelled: Callable[[], bool] | None,
 ) -> Iterator[_Band]:
     for tiles in _bands(grid, mpp):
         image, bounds = _read_tiles(slide, grid[tiles], mpp)
@@ -150,6 +160,8 @@ def _predict_bands(
         yield _Band(tissue, keep, expression[seen], stained_colors(image, white_point.rgb))
         if progress:
             progress(tiles.stop, len(grid))
+        if cancelled and cancelled():
+            return
 
 
 def _bands(grid: TileGrid, mpp: float) -> Iterator[slice]:

@@ -1,18 +1,28 @@
-"""Measured expression: spot tables as AnnData, and the manifest that lists many sections."""
+"""Measured expression: spot tables as AnnData, and the manifest that lists many sections.
 
+Counts are sparse wherever they are read: a Visium section of 5,000 spots × 30,000 genes is 600 MB dense and a fifth of
+that sparse. What is dense is the expression of chosen genes, from `expression_of`.
+"""
+
+import contextlib
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import anndata
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from nsl.errors import SpotsError
 
 MANIFEST_COLUMNS = ["section", "patient", "image", "mpp", "spots", "counts"]
 COUNTS_PER_SPOT = 10_000
 UNITS = "log1p of counts per 10,000"
+# Of a table of counts, read at once: 120 MB where it holds 30,000 genes.
+_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Section:
     mpp: float | None
     """µm/px of the image as stored; None where the image's own metadata is to be taken."""
     spots: Path
-    """Table with columns spot, x_px, y_px: spot centres in pixels of the image as stored."""
+    """Table of spot centres in pixels of the image as stored, see `read_spots`."""
     counts: Path
     """Table of raw counts: one row a spot, named in the first column, and one column a gene."""
 
@@ -39,7 +49,7 @@ def read_manifest(path: str | Path) -> list[Section]:
         that does not exist.
     """
     path = Path(path)
-    table = _read_table(path, dtype=str)
+    table = read_table(path, dtype=str)
     missing = [column for column in MANIFEST_COLUMNS if column not in table]
     if missing:
         raise SpotsError(
@@ -69,93 +79,233 @@ def _section(manifest: Path, row) -> Section:
     return Section(row.section, row.patient, files["image"], mpp, files["spots"], files["counts"])
 
 
+class Counts(NamedTuple):
+    """Raw counts as a file holds them."""
+
+    file: str
+    """Its name, for messages."""
+    values: sparse.csr_array
+    """(S, G) float32."""
+    spots: pd.Index
+    genes: pd.Index
+    gene_id: Sequence[str] | None = None
+    """(G,) Ensembl ids, where the file has them."""
+
+
+class Positions(NamedTuple):
+    """Spot centres as a file holds them."""
+
+    file: str
+    """Its name, for messages."""
+    table: pd.DataFrame
+    """Indexed by spot, with columns x_px, y_px."""
+
+
 def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
     """Raw counts with spot positions: the spots that both tables name, in the order of the counts.
 
     Parameters
     ----------
     counts : CSV or TSV, also gzipped; a row a spot, named in the first column, a column a gene.
-    spots : CSV or TSV with columns spot, x_px, y_px.
+    spots : CSV or TSV with columns spot, x_px, y_px; or x, y, pixel_x, pixel_y of the ST pipeline, whose spots are
+        named "12x34" in the counts; or barcode, pxl_col_in_fullres, pxl_row_in_fullres of Space Ranger. Spots that
+        are 0 in a column selected or in_tissue are left out.
 
     Returns
     -------
-    AnnData with X (spots, genes) float32 counts and obsm["spatial"] (spots, 2) x, y in pixels.
+    AnnData of S spots × G genes: X is a CSR array of float32 counts, obsm["spatial"] (S, 2) float64 x, y in pixels of
+    the full-resolution image, uns["notices"] a list of sentences on what was left out.
 
     Raises
     ------
     SpotsError : a table cannot be read, a spot or gene occurs twice, counts are negative or not whole
         numbers, a position is missing, or the tables share no spot.
     """
-    counts, spots = Path(counts), Path(spots)
-    table = _read_table(counts, index_col=0)
-    # pandas renames a gene that stands twice; the header as written shows it.
-    header = _read_table(counts, header=None, dtype=str, nrows=1).iloc[0, 1:]
-    if len(header) == table.shape[1]:
-        table.columns = pd.Index(header.astype(str))
-    positions = _read_table(spots)
-    for column in ("spot", "x_px", "y_px"):
-        if column not in positions:
-            raise SpotsError(f"{spots.name} lacks the column {column}; it needs spot, x_px and y_px")
-    positions = positions.set_index(positions.spot.astype(str))[["x_px", "y_px"]]
-    table.index = table.index.astype(str)
-    for name, labels in (
-        (f"{counts.name}: spot", table.index),
-        (f"{counts.name}: gene", table.columns),
-        (f"{spots.name}: spot", positions.index),
+    return placed(read_counts(Path(counts)), positions_of(Path(spots).name, read_table(Path(spots))))
+
+
+def read_counts(path: Path) -> Counts:
+    """A table of raw counts, read some rows at a time. SpotsError where it is not one."""
+    # pandas renames a gene that stands twice; the header as written shows it. R's lacks a name for the spots' column.
+    header = read_table(path, header=None, nrows=1, na_filter=False).iloc[0]
+    spots, parts, genes = [], [], []
+    with (
+        _as_table(path),
+        pd.read_csv(path, sep=_separator(path), index_col=0, chunksize=_ROWS_AT_ONCE, low_memory=False) as chunks,
+    ):
+        for chunk in chunks:
+            genes = header.iloc[max(len(header) - chunk.shape[1], 0) :].astype(str)
+            chunk = chunk.set_axis(genes, axis=1)
+            spots.extend(chunk.index.astype(str))
+            parts.append(sparse.csr_array(_numbers(path.name, chunk)))
+    if not spots:
+        raise SpotsError(f"{path.name} holds no counts; it needs one row a spot and one column a gene")
+    return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), pd.Index(genes))
+
+
+def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
+    try:
+        return table.to_numpy(np.float32)
+    except ValueError:
+        is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
+        gene = table.columns[is_text][0]
+        raise SpotsError(f"{name}: gene {gene} holds text; counts are whole numbers") from None
+
+
+class _Layout(NamedTuple):
+    """Columns of a table of positions, by which its origin is told."""
+
+    spot: tuple[str, ...]
+    x: str
+    y: str
+    keep: str
+    """0 for spots to leave out, where the column is there."""
+
+
+_LAYOUTS = (
+    _Layout(("spot",), "x_px", "y_px", "selected"),
+    _Layout(("x", "y"), "pixel_x", "pixel_y", "selected"),
+    _Layout(("barcode",), "pxl_col_in_fullres", "pxl_row_in_fullres", "in_tissue"),
+)
+
+
+def layout_of(columns: Sequence[str]) -> _Layout | None:
+    """How a table with these columns gives positions; None where it gives none."""
+    return next((one for one in _LAYOUTS if {*one.spot, one.x, one.y} <= set(columns)), None)
+
+
+def positions_of(name: str, table: pd.DataFrame) -> Positions:
+    """Positions from a table of the file `name`, laid out as `read_spots` says; SpotsError names what it lacks."""
+    layout = layout_of(table.columns)
+    if layout is None:
+        if table.shape[1] == 1:
+            raise SpotsError(f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV")
+        missing = next(column for column in ("spot", "x_px", "y_px") if column not in table)
+        raise SpotsError(
+            f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
+            "pipeline writes them"
+        )
+    if layout.keep in table:
+        table = table[pd.to_numeric(table[layout.keep], errors="coerce") != 0]
+    spot = table[layout.spot[0]].astype(str).str.cat([table[part].astype(str) for part in layout.spot[1:]], sep="x")
+    xy = table[[layout.x, layout.y]].apply(pd.to_numeric, errors="coerce")
+    return Positions(name, xy.set_axis(["x_px", "y_px"], axis=1).set_axis(pd.Index(spot), axis=0))
+
+
+def placed(
+    counts: Counts,
+    positions: Positions,
+    notices: Sequence[str] = (),
+    image_scales: Mapping[str, float] | None = None,
+) -> anndata.AnnData:
+    """Counts with positions, as every reader returns them: see `read_spots`.
+
+    notices : what the reader has to say of the file already.
+    image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
+
+    Raises
+    ------
+    SpotsError : as `read_spots` does.
+    """
+    for what, labels in (
+        (f"{counts.file}: spot", counts.spots),
+        (f"{counts.file}: gene", counts.genes),
+        (f"{positions.file}: spot", positions.table.index),
     ):
         if labels.has_duplicates:
-            raise SpotsError(f"{name} {labels[labels.duplicated()][0]} occurs twice; keep one of the two")
-    values = _checked_counts(counts.name, table)
-    if positions.empty:
-        raise SpotsError(f"{spots.name} lists no spot; it needs one line a spot")
-    shared = table.index.isin(positions.index)
+            raise SpotsError(f"{what} {labels[labels.duplicated()][0]} occurs twice; keep one of the two")
+    if 0 in counts.values.shape:
+        raise SpotsError(f"{counts.file} holds no counts; it needs one row a spot and one column a gene")
+    _require_counts(counts)
+    if positions.table.empty:
+        raise SpotsError(f"{positions.file} lists no spot; it needs one line a spot")
+    shared = counts.spots.isin(positions.table.index)
     if not shared.any():
-        raise SpotsError(
-            f"{counts.name} and {spots.name} share no spot; the first of each are {table.index[0]!r} and "
-            f"{positions.index[0]!r}"
-        )
-    xy = positions.loc[table.index[shared]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        raise SpotsError(_no_shared_spot(counts, positions))
+    spots = counts.spots[shared]
+    xy = positions.table.loc[spots].to_numpy(float)
     if not np.isfinite(xy).all():
-        where = table.index[shared][~np.isfinite(xy).all(axis=1)][0]
-        raise SpotsError(f"{spots.name}: spot {where} has no position in pixels; fill it in or drop the spot")
+        where = spots[~np.isfinite(xy).all(axis=1)][0]
+        raise SpotsError(f"{positions.file}: spot {where} has no position in pixels; fill it in or drop the spot")
+    if not shared.all():
+        notices = (
+            *notices,
+            f"{(~shared).sum():,} of {len(shared):,} spots of {counts.file} were left out: {positions.file} has no "
+            "position for them or marks them as not tissue.",
+        )
+    var = pd.DataFrame(index=counts.genes.astype(str))
+    if counts.gene_id is not None:
+        var["gene_id"] = np.asarray(counts.gene_id, object)
     return anndata.AnnData(
-        X=values[shared],
-        obs=pd.DataFrame(index=table.index[shared]),
-        var=pd.DataFrame(index=table.columns.astype(str)),
+        X=counts.values[shared],
+        obs=pd.DataFrame(index=spots),
+        var=var,
         obsm={"spatial": xy},
+        uns={"notices": list(notices), "image_scales": dict(image_scales or {})},
     )
 
 
-def log_normalised(counts: np.ndarray) -> np.ndarray:
-    """log1p of counts per 10,000 over all genes of the table: (spots, genes) float32. Empty spots stay 0."""
-    depth = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return np.log1p(counts * (COUNTS_PER_SPOT / depth)).astype(np.float32)
-
-
-def _checked_counts(name: str, table: pd.DataFrame) -> np.ndarray:
-    try:
-        values = table.to_numpy(np.float32)
-    except ValueError:
-        column = next(c for c in table if not pd.api.types.is_numeric_dtype(table[c]))
-        raise SpotsError(f"{name}: gene {column} holds text; counts are whole numbers") from None
-    if values.size == 0:
-        raise SpotsError(f"{name} holds no counts; it needs one row a spot and one column a gene")
-    bad = ~np.isfinite(values) | (values < 0) | (values != np.rint(values))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
+def _require_counts(counts: Counts) -> None:
+    at = first_not_a_count(counts.values)
+    if at is not None:
+        row, column = np.searchsorted(counts.values.indptr, at, side="right") - 1, counts.values.indices[at]
         raise SpotsError(
-            f"{name}: spot {table.index[row]}, gene {table.columns[column]} is {values[row, column]:g}; raw counts "
-            "are whole numbers from 0, give the table before normalisation"
+            f"{counts.file}: spot {counts.spots[row]}, gene {counts.genes[column]} is {counts.values.data[at]:g}; raw "
+            "counts are whole numbers from 0, give the table before normalisation"
         )
-    return values
 
 
-def _read_table(path: Path, **options) -> pd.DataFrame:
-    separator = "\t" if ".tsv" in path.suffixes or ".txt" in path.suffixes else ","
+def first_not_a_count(values: sparse.csr_array) -> int | None:
+    """Where in `values.data` the first entry is that is not a whole number from 0; None where all are."""
+    bad = ~np.isfinite(values.data) | (values.data < 0) | (values.data != np.rint(values.data))
+    return int(bad.argmax()) if bad.any() else None
+
+
+def _no_shared_spot(counts: Counts, positions: Positions) -> str:
+    said = f"{counts.file} and {positions.file} share no spot"
+    if counts.genes.isin(positions.table.index).any():
+        return f"{said}: spots stand in the columns of {counts.file}; transpose it, so that a row is a spot"
+    return f"{said}; the first of each are {counts.spots[0]!r} and {positions.table.index[0]!r}"
+
+
+def expression_of(measured: anndata.AnnData, genes: Sequence[str]) -> np.ndarray:
+    """(S, G) float32 log1p of counts per 10,000 of the genes, in the order given; SpotsError names one not measured."""
+    columns = measured.var_names.get_indexer(list(genes))
+    if (columns < 0).any():
+        raise SpotsError(f"the gene {genes[int((columns < 0).argmax())]} was not measured; check its spelling")
+    return log_normalised(measured.X, columns)
+
+
+def log_normalised(counts: np.ndarray | sparse.sparray, columns: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """log1p of counts per 10,000 over all genes of the table: (spots, genes) float32. Empty spots stay 0.
+
+    counts : (spots, genes), dense or sparse; the result is dense.
+    columns : genes wanted, all unless told; each spot's depth is over all genes whichever are wanted.
+    """
+    depth = np.maximum(np.asarray(counts.sum(axis=1)).reshape(-1, 1), 1)
+    wanted = counts[:, columns]
+    wanted = wanted.toarray() if sparse.issparse(wanted) else wanted
+    return np.log1p(wanted * (COUNTS_PER_SPOT / depth)).astype(np.float32)
+
+
+def read_table(path: Path, **options) -> pd.DataFrame:
+    """A CSV, or a TSV where its name says so, also gzipped. SpotsError says why it cannot be read."""
+    with _as_table(path):
+        return pd.read_csv(path, sep=_separator(path), **options)
+
+
+def _separator(path: Path) -> str:
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    return "\t" if suffixes & {".tsv", ".txt"} else ","
+
+
+@contextlib.contextmanager
+def _as_table(path: Path) -> Iterator[None]:
+    """Turns what goes wrong in reading a table into a SpotsError."""
     try:
-        return pd.read_csv(path, sep=separator, **options)
+        yield
     except FileNotFoundError:
         raise SpotsError(f"{path.name} does not exist; check its path") from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0] or type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SpotsError(f"{path.name} cannot be read as a table ({reason}); give a CSV or TSV") from None

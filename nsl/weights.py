@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsl.aliases import resolve
 from nsl.errors import HubError, WeightsError
 from nsl.hub import fetch, is_hub_source, parse_source
 
@@ -60,14 +61,12 @@ class Weights:
         return self.config["name"]
 
     def require_genes(self, genes: Sequence[str]) -> list[str]:
-        """The genes, once each, in the order given, however they are capitalised.
+        """The genes, once each, in the order given, however they are capitalised, and common names such as HER2 too.
 
         WeightsError names the first of those that these weights do not hold.
         """
         by_capitals = {gene.upper(): gene for gene in self.genes}
-        genes = list(
-            dict.fromkeys(gene if gene in by_capitals else by_capitals.get(gene.upper(), gene) for gene in genes)
-        )
+        genes = list(dict.fromkeys(resolve(gene, by_capitals) or gene for gene in genes))
         unknown = [gene for gene in genes if gene not in set(self.genes)]
         if unknown:
             near = difflib.get_close_matches(unknown[0].upper(), self.genes, n=3)
@@ -182,11 +181,7 @@ def _read_config(path: Path) -> dict:
         raise WeightsError(
             f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; update one of them"
         )
-    missing = [
-        key
-        for key in ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "training_data", "reliability")
-        if key not in config
-    ]
+    missing = [key for key in _CONFIG_KEYS if key not in config]
     if missing:
         raise WeightsError(f"{where} lacks {missing[0]}; copy the whole folder again or retrain")
     _check_values(where, config)

@@ -1,30 +1,30 @@
-"""Maps: one gene's predicted expression over the H&E."""
+"""Maps: one gene's predicted expression over the H&E, a tile's tissue, a region against the rest."""
 
 import streamlit as st
 
-from nsl.web import controls, mapping, navigation, session
+from nsl.web import controls, downloads, genes, mapping, navigation, needs, regions, tile_view
 
 navigation.enter()
 
 st.title("Expression maps")
 
-finished, slide = session.get("finished"), session.get("slide")
-if session.is_running():
-    controls.watch_job()
-if finished is None:
-    mapping.explain_empty(slide)
-    st.stop()
-
-result = finished.result
+slide = needs.predicted_slide()
 controls.synthetic_badge(slide)
-controls.stain_warning(result)
+controls.result_warnings(slide)
 with st.container(horizontal=True):
-    gene = mapping.choose_gene(result)
-    style = mapping.choose_style(result, gene)
-mapping.offer_unreliable(result)
-mapping.show_reliability(result, gene)
-mapping.show_map(result, gene, style)
-mapping.show_numbers(result, gene)
+    gene = genes.choose_one(slide.result)
+    style = mapping.choose_style(slide.result, gene)
+genes.offer_unreliable(slide.result)
+genes.show_reliability(slide.result, gene)
+
+wide, narrow = controls.side_by_side(wide_first=True)
+with wide:
+    mapping.show_map(slide, gene, style)
+    mapping.show_numbers(slide.result, gene)
+with narrow:
+    tile_view.show(slide, gene)
+    regions.show(slide)
 with st.container(horizontal=True):
-    controls.download_csv(result, slide)
-    mapping.download_gene(result, gene, slide)
+    downloads.tables(slide, gene=gene)
+    downloads.of_gene(slide, gene, style)
+mapping.offer_fine_map(slide, gene, style)

@@ -2,27 +2,24 @@
 
 import streamlit as st
 
-from nsl.web import navigation, predicting, session
+from nsl.web import controls, navigation, predicting, session
 
 navigation.enter()
 
 st.title("Predict gene expression from an H&E image")
-st.markdown(
-    "Bring a stained section, check its scale and tiles, and run. The image stays on the computer running this app."
-)
+st.markdown("Bring a stained section, check its scale and tiles, and run.")
 
-choose, look = st.columns([2, 3], gap="large")
+choose, look = controls.side_by_side()
 with choose:
     predicting.choose_slide()
-    slide = session.get("slide")
+    slide = session.slide()
     settings = predicting.settings(slide) if slide else None
-
-    if settings:
-        predicting.run(slide, settings)
-
 with look:
     if slide is None:
         predicting.explain()
     else:
         predicting.show_result(slide, settings)
-        predicting.show_preview(slide, settings)
+        tiles = predicting.show_preview(slide, settings)
+if settings:
+    with choose:
+        predicting.run(slide, settings, tiles)

@@ -198,3 +198,23 @@ def hub(tmp_path, monkeypatch):
     with FakeHub() as hub:
         yield hub
     close_session()
+
+
+@pytest.fixture
+def app(monkeypatch):
+    """The app on its first page, without a browser (`tests.app_driver`)."""
+    import streamlit as st
+    from streamlit.runtime.pages_manager import PagesManager
+
+    from tests import app_driver
+
+    # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    # The rehearsal would go on beside the tests that follow.
+    monkeypatch.setattr("nsl.web.pace._rehearse", lambda known: None)
+    yield app_driver.start()
+    st.cache_data.clear()
+    st.cache_resource.clear()

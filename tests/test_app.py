@@ -1,7 +1,6 @@
 """The pages in each of their states, driven without a browser."""
 
 import io
-import json
 import re
 import zipfile
 from functools import partial
@@ -9,57 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import streamlit as st
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.hub import fetch
+from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, slide, upload
 
-ROOT = Path(__file__).parents[1]
 MAPS = "pages/maps.py"
-
-
-@pytest.fixture
-def app(monkeypatch):
-    # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
-    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
-    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    # The rehearsal would go on beside the tests that follow.
-    monkeypatch.setattr("nsl.web.session._rehearse", lambda: None)
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
-    yield app
-    st.cache_data.clear()
-    st.cache_resource.clear()
-
-
-def _upload(app: AppTest, name: str, content: bytes) -> AppTest:
-    app.file_uploader[0].upload(name, content)
-    return app.run()
-
-
-def _click(app: AppTest, label: str) -> AppTest:
-    next(button for button in app.button if button.label == label).click()
-    return app.run()
-
-
-def _finish(app: AppTest) -> AppTest:
-    job = app.session_state["nsl.job"]
-    job.thread.join(timeout=60)
-    assert not job.is_running
-    return app.run()
-
-
-def _png(pixels: np.ndarray, folder: Path) -> bytes:
-    path = folder / "image.png"
-    Image.fromarray(pixels).save(path)
-    return path.read_bytes()
-
-
-def _metrics(app: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in app.metric}
 
 
 def test_first_page_offers_upload_and_demo_and_names_the_weights(app):
@@ -80,47 +36,49 @@ def test_maps_page_without_a_result_shows_the_way(app):
 
 
 def test_demo_slide_goes_from_click_to_map(app):
-    _click(app, "Use the demo slide")
+    click(app, "Use the demo slide")
     assert not app.exception
     assert any("tissue" in caption.value and "tiles" in caption.value for caption in app.caption)
     assert app.number_input[0].value == 1.0
-    _finish(_click(app, "Run"))
+    finish(click(app, "Run"))
     assert not app.exception
     assert not app.error
-    tiles = int(_metrics(app)["Tissue tiles"].replace(",", ""))
+    tiles = int(metrics(app)["Tissue tiles"].replace(",", ""))
     assert tiles > 500
-    assert [b.label for b in app.get("download_button")] == ["Download CSV", "CSV with provenance (zip)"]
+    assert [b.label for b in app.get("download_button")] == [
+        *("Download CSV", "CSV with provenance (zip)", "AnnData (h5ad)", "QuPath (GeoJSON)", "Everything (zip)"),
+    ]
 
     app.switch_page(MAPS).run()
     assert not app.exception
-    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    figure = chart(app)
     assert figure["data"][0]["type"] == "heatmap"
     assert "ERBB2" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
-    assert _metrics(app)["Tiles"] == f"{tiles:,}"
+    assert metrics(app)["Tiles"] == f"{tiles:,}"
 
 
 def test_another_gene_changes_the_map_and_not_the_slide(app):
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
-    finished = app.session_state["nsl.finished"]
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    finished = slide(app).finished
     app.switch_page(MAPS).run()
     app.selectbox(key="gene").select("COX6C")
     app.run()
-    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    figure = chart(app)
     assert "COX6C" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
-    assert app.session_state["nsl.finished"] is finished
+    assert slide(app).finished is finished
 
 
 def test_colour_range_goes_by_percentile_or_by_value(app):
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
     app.switch_page(MAPS).run()
 
     def limits() -> tuple[float, float]:
-        axis = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]["coloraxis"]
+        axis = chart(app)["layout"]["coloraxis"]
         return axis["cmin"], axis["cmax"]
 
-    values = app.session_state["nsl.finished"].result[:, "ERBB2"].X.ravel()
+    values = slide(app).finished.result[:, "ERBB2"].X.ravel()
     assert limits() == pytest.approx(tuple(np.percentile(values, [2, 98])), abs=1e-4)
     app.button_group[0].set_value("Value")
     app.run()
@@ -129,7 +87,7 @@ def test_colour_range_goes_by_percentile_or_by_value(app):
 
 
 def test_scale_is_asked_for_when_the_file_has_none_and_never_guessed(app, section, tmp_path):
-    _upload(app, "patient 12.png", _png(section.pixels, tmp_path))
+    upload(app, "patient 12.png", png_bytes(section.pixels))
     assert not app.exception
     assert app.number_input[0].value is None
     assert any("does not say its scale" in info.value for info in app.info)
@@ -140,7 +98,7 @@ def test_scale_is_asked_for_when_the_file_has_none_and_never_guessed(app, sectio
 
 @pytest.mark.parametrize(("scale", "says"), [(0.0, "positive number, got 0"), (500.0, "between 0.01 and 100, got 500")])
 def test_an_impossible_scale_is_refused_in_a_sentence(app, section, tmp_path, scale, says):
-    _upload(app, "a.png", _png(section.pixels, tmp_path))
+    upload(app, "a.png", png_bytes(section.pixels))
     app.number_input[0].set_value(scale).run()
     assert not app.exception
     assert says in app.error[0].value
@@ -156,29 +114,29 @@ BAD_FILES = {
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_bad_file_is_told_by_the_users_name_for_it_and_the_slide_before_stays(app, case):
     name, content, says = BAD_FILES[case]
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
-    _upload(app, name, content)
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    upload(app, name, content)
     assert not app.exception
     assert says in app.error[0].value
-    assert app.session_state["nsl.slide"].synthetic
-    assert "Tissue tiles" in _metrics(app)
+    assert slide(app).synthetic
+    assert "Tissue tiles" in metrics(app)
     assert says in app.run().error[0].value  # as long as the file is there
 
 
 def test_a_truncated_jpeg_is_told(app, section, tmp_path):
     path = tmp_path / "cut.jpg"
     Image.fromarray(section.pixels).save(path)
-    _upload(app, "cut.jpg", path.read_bytes()[:4000])
+    upload(app, "cut.jpg", path.read_bytes()[:4000])
     assert not app.exception
     assert "cut.jpg is damaged or incomplete" in app.error[0].value
 
 
 def test_a_slide_without_tissue_is_told_and_its_settings_stay(app, tmp_path):
     blank = np.full((500, 500, 3), (240, 238, 241), np.uint8)
-    _upload(app, "blank.png", _png(blank, tmp_path))
+    upload(app, "blank.png", png_bytes(blank))
     app.number_input[0].set_value(1.0).run()
-    _finish(_click(app, "Run"))
+    finish(click(app, "Run"))
     assert not app.exception
     assert any("no tile is at least 30% tissue" in error.value.lower() for error in app.error)
     assert app.number_input[0].value == 1.0
@@ -186,35 +144,54 @@ def test_a_slide_without_tissue_is_told_and_its_settings_stay(app, tmp_path):
 
 def test_an_image_smaller_than_a_tile_is_told(app, tmp_path):
     small = np.full((50, 60, 3), (200, 120, 160), np.uint8)
-    _upload(app, "small.png", _png(small, tmp_path))
+    upload(app, "small.png", png_bytes(small))
     app.number_input[0].set_value(1.0).run()
     assert not app.exception
     assert any("smaller than one tile of 150 µm" in error.value for error in app.error)
 
 
 def test_an_unknown_gene_is_told_with_its_neighbours_and_the_result_before_stays(app):
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
     app.radio[0].set_value("A list")
     app.run()
+    assert "The list of genes is empty" in app.error[0].value
     app.text_area[0].set_value("ERBB2, ERBB22").run()
-    _finish(_click(app, "Run"))
     assert not app.exception
     assert "no gene ERBB22; did you mean ERBB2" in app.error[0].value
-    assert _metrics(app)["Genes"] == "4,812"
+    assert "Run" not in [button.label for button in app.button]
+    assert metrics(app)["Genes"] == "4,812"
+
+
+def test_common_names_of_genes_are_understood_and_shown_as_symbols(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("A list")
+    app.run()
+    app.text_area[0].set_value("HER2, cox6c").run()
+    assert any("2 genes: ERBB2, COX6C" in caption.value for caption in app.caption)
+
+
+def test_only_the_reliable_genes_are_predicted_when_asked(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("Reliable only")
+    app.run()
+    finish(click(app, "Run"))
+    var = slide(app).result.var
+    assert 1000 < len(var) < 4812
+    assert ((var.r_heldout > 0) & (var.q_value < 0.05)).all()
 
 
 def test_a_list_of_genes_is_all_that_is_predicted(app):
-    _click(app, "Use the demo slide")
+    click(app, "Use the demo slide")
     app.radio[0].set_value("A list")
     app.run()
     app.text_area[0].set_value("COX6C CD24\nERBB2").run()
-    _finish(_click(app, "Run"))
-    assert _metrics(app)["Genes"] == "3"
+    finish(click(app, "Run"))
+    assert metrics(app)["Genes"] == "3"
 
 
 def test_settings_outlast_a_change_of_page(app):
-    _click(app, "Use the demo slide")
+    click(app, "Use the demo slide")
     app.slider(key="min_tissue").set_value(60)
     app.run()
     app.switch_page(MAPS).run()
@@ -229,46 +206,93 @@ def test_damaged_weights_are_told_on_the_page(app, monkeypatch, tmp_path):
     assert "There is no weights folder" in app.error[0].value
 
 
-def test_a_new_slide_stops_the_run_of_the_one_before(app, section, tmp_path):
-    _click(app, "Use the demo slide")
-    _click(app, "Run")
-    job = app.session_state["nsl.job"]
-    _upload(app, "next.png", _png(section.pixels, tmp_path))
-    assert job.is_stopped
-    assert app.session_state["nsl.job"] is None
-    assert app.session_state["nsl.finished"] is None
+def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, section):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    demo = slide(app)
+    upload(app, "patient 7.png", png_bytes(section.pixels))
+    assert slide(app).name == "patient 7.png"
+    assert slide(app).result is None
+    choice = app.sidebar.radio(key="slide_choice")
+    assert choice.options == ["Demo slide (synthetic) · 720 tiles predicted", "patient 7.png · not predicted yet"]
+    choice.set_value(demo.key).run()
+    assert slide(app) is demo
+    assert metrics(app)["Tissue tiles"] == "720"
+
+
+def test_a_slide_of_the_same_name_is_numbered(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", png_bytes(section.pixels[::-1]))
+    assert slide(app).name == "a.png (2)"
+
+
+def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    first = slide(app)
+    click(app, "Use the demo slide")
+    click(app, "Run")
+    demo = slide(app)
+    click(app, "Remove this slide")
+    assert demo.job.is_stopped
+    assert not demo.path.exists()
+    assert slide(app) is first
+    click(app, "Remove this slide")
+    assert slide(app) is None
+    assert not first.path.exists()
+
+
+def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
+    click(app, "Use the demo slide")
+    monkeypatch.setattr("nsl.web.jobs.Job.progress", _cancel_at_half)
+    finish(click(app, "Run"))
+    assert not app.exception
+    assert 0 < slide(app).result.n_obs < 720
+    assert any("The run was cancelled" in warning.value for warning in app.warning)
+    assert "cancelled" in " ".join(caption.value for caption in app.sidebar.caption)
+
+
+def _cancel_at_half(job, done, total, doing=""):
+    job.is_cancelled |= done > total / 2
+
+
+def test_a_session_holds_so_many_slides_and_says_so(app, section, monkeypatch):
+    monkeypatch.setattr("nsl.web.session.MAX_SLIDES", 1)
+    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "b.png", png_bytes(section.pixels))
+    assert "holds 1 slides, as many as it can; remove one first" in app.error[0].value
+    assert slide(app).name == "a.png"
 
 
 def test_notices_call_the_file_what_the_user_calls_it(app, section, tmp_path):
     rgba = np.dstack([section.pixels, np.full(section.pixels.shape[:2], 200, np.uint8)])
-    _upload(app, "with alpha.png", _png(rgba, tmp_path))
+    upload(app, "with alpha.png", png_bytes(rgba))
     assert any(info.value.startswith("with alpha.png has transparency") for info in app.info)
 
 
 def test_a_full_disk_is_told_and_stays_told(app, section, tmp_path, monkeypatch):
-    content = _png(section.pixels, tmp_path)
+    content = png_bytes(section.pixels)
 
     def full(self, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    _upload(app, "a.png", content)
+    upload(app, "a.png", content)
     assert not app.exception
     assert "cannot be stored (No space left on device)" in app.error[0].value
     assert "cannot be stored" in app.run().error[0].value
 
 
 def test_demo_after_a_bad_file_shows_no_error(app):
-    _upload(app, "notes.jpg", b"Dear colleague")
+    upload(app, "notes.jpg", b"Dear colleague")
     assert app.error
-    _click(app, "Use the demo slide")
+    click(app, "Use the demo slide")
     assert not app.error
 
 
 def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app):
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
-    info = app.session_state["nsl.finished"].result.uns["nsl"]
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    info = slide(app).finished.result.uns["nsl"]
     warned = any("outside what the weights were trained on" in warning.value for warning in app.warning)
     assert warned == (info["stain_distance"] > 1)
     info |= {"stain_distance": 3.0, "stain_angles_degrees": [2.0, 3 * info["training_spread_degrees"][1]]}
@@ -279,10 +303,10 @@ def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app):
 
 
 def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
     app.switch_page(MAPS).run()
-    var = app.session_state["nsl.finished"].result.var
+    var = slide(app).finished.result.var
     listed = app.selectbox(key="gene").options
     best = var.r_heldout.idxmax()
     assert listed[0] == f"{best} · r {var.r_heldout[best]:.2f}"
@@ -294,21 +318,21 @@ def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
 
 
 def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
-    from nsl.web import session
+    from nsl.web import storage
 
     class EndOfTest(Exception):
         pass
 
-    ticks = iter(range(session.LOOKS_BEFORE_DELETION + 1))
+    ticks = iter(range(storage.LOOKS_BEFORE_DELETION + 1))
 
     def tick(seconds):
         if next(ticks, None) is None:
             raise EndOfTest
 
-    monkeypatch.setattr("nsl.web.session.time.sleep", tick)
-    folder = session.tempfile.TemporaryDirectory()
+    monkeypatch.setattr("nsl.web.storage.time.sleep", tick)
+    folder = storage.tempfile.TemporaryDirectory()
     with pytest.raises(EndOfTest):
-        session._sweep({"a session that is no more": folder})
+        storage._sweep({"a session that is no more": folder})
     assert not Path(folder.name).exists()
 
 
@@ -338,10 +362,10 @@ def test_a_weights_zip_is_used_from_then_on(app, tiny_weights, below):
     _collected(app.run())
     assert "**tiny** · 3 genes" in _sidebar(app)
     assert "tiny.zip" in _sidebar(app)
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
-    assert list(app.session_state["nsl.finished"].result.var_names) == ["ERBB2", "CD24", "COX6C"]
-    _click(app, "Back to the embedded weights")
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    assert list(slide(app).finished.result.var_names) == ["ERBB2", "CD24", "COX6C"]
+    click(app, "Back to the embedded weights")
     assert "4,812 genes" in _sidebar(app)
 
 
@@ -390,9 +414,9 @@ def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub
     assert "The weights above stay in use." in _sidebar(app)
     assert source.split("@")[0] in _sidebar(app).replace("\\", "")
     assert "4,812 genes" in _sidebar(app)
-    _click(app, "Use the demo slide")
-    _finish(_click(app, "Run"))
-    assert app.session_state["nsl.finished"].result.n_vars == 4812
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    assert slide(app).finished.result.n_vars == 4812
 
 
 def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_path, monkeypatch, tiny_weights):
@@ -402,7 +426,7 @@ def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_pat
     monkeypatch.setenv("NSL_WEIGHTS", "org/tiny")
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.session._rehearse", lambda: None)
+    monkeypatch.setattr("nsl.web.pace._rehearse", lambda known: None)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert app.session_state["nsl.wish"].is_running
     assert len(app.file_uploader) >= 1

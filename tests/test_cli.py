@@ -127,6 +127,28 @@ def test_only_the_formats_asked_for_are_written(predict, section_png, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["section.h5ad"]
 
 
+def test_geojson_and_a_map_a_gene_are_written_beside_the_rest(predict, section_png, tmp_path):
+    options = ["--mpp", 1, "--genes", "ERBB2,CD24", "--format", "csv,geojson,png"]
+    assert predict(section_png, *options) == (0, [])
+    out = tmp_path / "out"
+    endings = ("csv", "genes.csv", "provenance.json", "geojson", "ERBB2.png", "CD24.png")
+    assert {path.name for path in out.iterdir()} == {f"section.{end}" for end in endings}
+    table = pd.read_csv(out / "section.csv")
+    drawn = json.loads((out / "section.geojson").read_text())["features"]
+    assert [feature["properties"]["name"] for feature in drawn] == table.tile.tolist()
+    measured = pd.DataFrame([feature["properties"]["measurements"] for feature in drawn])
+    np.testing.assert_allclose(measured[["ERBB2", "CD24"]], table[["ERBB2", "CD24"]], atol=1e-4)
+    with Image.open(out / "section.CD24.png") as picture:
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_too_many_maps_are_refused_before_anything_is_read(predict, tmp_path):
+    embedded = Path(__file__).parents[1] / "weights/her2-breast"
+    code, err = predict(tmp_path / "missing.png", "--weights", embedded, "--format", "csv,png")
+    assert_one_line_error(code, err, "--format png draws a map a gene; name at most 20 with --genes (4,812 are chosen)")
+    assert not (tmp_path / "out").exists()
+
+
 def test_header_comments_lead_the_csv_and_pandas_can_skip_them(predict, section_png, tmp_path):
     assert predict(section_png, "--mpp", 1, "--header-comments")[0] == 0
     path = tmp_path / "out/section.csv"
@@ -316,7 +338,7 @@ def test_bad_slide_is_one_line_and_writes_nothing(predict, section_png, tmp_path
         (["--mpp", "1", "--analysis-mpp", "0"], "analysis resolution must be a positive number of µm/px, got 0"),
         (["--mpp", "1", "--min-tissue", "1.5"], "least share of tissue must lie between 0 and 1, got 1.5"),
         (["--mpp", "1", "--min-tissue", "nan"], "least share of tissue must lie between 0 and 1, got nan"),
-        (["--mpp", "1", "--format", "xlsx"], "there is no format 'xlsx'; choose from csv, h5ad"),
+        (["--mpp", "1", "--format", "xlsx"], "there is no format 'xlsx'; choose from csv, h5ad, geojson, png"),
         (["--mpp", "1", "--format", ""], "there is no format ''"),
         (["--mpp", "1", "--weights", "/no/such/weights"], "there is no weights folder /no/such/weights"),
         (["--mpp", "1", "--colour"], "unrecognized arguments: --colour"),
@@ -350,7 +372,7 @@ def test_incomplete_commands_are_one_line(argv, capsys):
 
 
 @pytest.mark.parametrize("out", ["taken", "taken/below"])
-@pytest.mark.parametrize("form", ["csv", "h5ad"])
+@pytest.mark.parametrize("form", ["csv", "h5ad", "geojson", "png"])
 def test_an_output_folder_that_is_a_file_is_one_line(predict, section_png, tmp_path, out, form):
     (tmp_path / "taken").write_text("a file")
     code, err = predict(section_png, "--mpp", 1, "--out", tmp_path / out, "--format", form)

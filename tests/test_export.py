@@ -3,15 +3,37 @@
 import errno
 import io
 import json
+import uuid
+import zipfile
 from pathlib import Path
 
 import anndata
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from nsl.errors import NslError
-from nsl.export import csv_text, provenance, provenance_text, tile_table, write_csv, write_h5ad
+from nsl.export import (
+    caveats,
+    csv_files,
+    csv_text,
+    csv_zip,
+    everything_zip,
+    file_part,
+    geojson_text,
+    provenance,
+    provenance_text,
+    tile_table,
+    write_csv,
+    write_geojson,
+    write_h5ad,
+    write_png,
+)
+from nsl.prediction import predict
+from nsl.slide import open_slide
+from nsl.weights import load_weights
 
 
 @pytest.fixture
@@ -35,13 +57,23 @@ def result() -> anndata.AnnData:
     )
     table.uns["nsl"] = {
         "weights_id": "NaN-tolerant",
+        "slide_sha256": "5a17de",
+        "version": "0.1.0",
         "white_point": np.array([240.0, 236.0, 240.0]),
         "mpp": 0.5,
         "tile_um": 150.0,
+        "stride_um": 150.0,
         "slide_stain_vectors": np.full((2, 3), np.nan),
         "stain_distance": np.nan,
     }
     return table
+
+
+@pytest.fixture
+def predicted(section_png, tiny_weights) -> anndata.AnnData:
+    """The small section, predicted for three genes in tiles of 100 µm."""
+    with open_slide(section_png, mpp=1) as slide:
+        return predict(slide, load_weights(tiny_weights))
 
 
 class DiskFull(OSError):
@@ -101,6 +133,48 @@ def test_csv_reliability_and_provenance_lie_side_by_side_under_one_name(result, 
     assert list(pd.read_csv(tmp_path / "new/slide.ome.genes.csv").gene) == list(result.var_names)
 
 
+def table_of(tiles: int, genes: int, seed: int = 0) -> anndata.AnnData:
+    """A result with nothing but tiles in one row, and values of which some are tiny, whole, negative or missing."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(1, 2, (tiles, genes)).astype(np.float32)
+    values[0, :4] = 0.00012, 3, -0.00001, np.nan
+    column = np.arange(tiles)
+    obs = pd.DataFrame(
+        {"array_row": 0, "array_col": column, "x_um": column + 0.5, "y_um": 0.5}, index=column.astype(str)
+    )
+    obs["tissue_fraction"] = rng.uniform(0.3, 1, tiles).astype(np.float32)
+    result = anndata.AnnData(X=values, obs=obs, var=pd.DataFrame(index=[f"G{number}" for number in range(genes)]))
+    result.obsm["spatial"] = obs[["x_um", "y_um"]].to_numpy()
+    result.uns["nsl"] = {"slide_sha256": "0", "tile_um": 1.0, "stride_um": 1.0, "mpp": 1.0, "version": "0.1.0"}
+    return result
+
+
+def test_csv_reads_back_as_what_pandas_writes_of_the_table():
+    result = table_of(tiles=600, genes=7)
+    result.var_names = ["plain", 'with "quotes"', "a,b", "TCRβ", "e", " f", "g"]
+    ours = pd.read_csv(io.StringIO(csv_text(result)))
+    theirs = pd.read_csv(io.StringIO(tile_table(result).to_csv()))
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert len(ours) == 600
+
+
+def test_numbers_are_written_plainly(result):
+    result.X = np.array([[0.0001, 12345.5], [-0.00004, 3]], np.float32)
+    rows = [line.split(",")[-2:] for line in csv_text(result).splitlines()[1:]]
+    assert rows == [["0.0001", "12345.5"], ["0.0", "3.0"]]
+
+
+def test_the_zip_holds_what_is_written_side_by_side_and_the_same_bytes_each_time(result, tmp_path):
+    write_csv(result, tmp_path / "a.b.csv")
+    packed = csv_zip(result, "a.b")
+    assert packed == csv_zip(result, "a.b")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        read = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert read == {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert read == csv_files(result, "a.b")
+
+
 def test_gene_names_outside_ascii_survive(result, tmp_path):
     result.var_names = ["TCRβ", "µ,x"]
     write_csv(result, tmp_path / "a.csv")
@@ -109,7 +183,7 @@ def test_gene_names_outside_ascii_survive(result, tmp_path):
 
 @pytest.mark.parametrize("stop", [DiskFull, KeyboardInterrupt])
 @pytest.mark.parametrize("before", [None, "from an earlier run"])
-@pytest.mark.parametrize("write", [write_csv, write_h5ad])
+@pytest.mark.parametrize("write", [write_csv, write_h5ad, write_geojson])
 def test_an_interrupted_write_leaves_no_half_file_under_the_final_name(
     result, tmp_path, monkeypatch, write, before, stop
 ):
@@ -129,7 +203,7 @@ def test_an_interrupted_write_leaves_no_half_file_under_the_final_name(
     assert (path.read_text() if path.exists() else None) == before
 
 
-@pytest.mark.parametrize("write", [write_csv, write_h5ad])
+@pytest.mark.parametrize("write", [write_csv, write_h5ad, write_geojson])
 def test_a_full_disk_is_told_by_name_and_leaves_nothing_behind(result, tmp_path, monkeypatch, write):
     def full(*args, **options):
         raise DiskFull
@@ -148,3 +222,194 @@ def test_a_reason_that_is_no_errno_is_still_told(result, tmp_path, monkeypatch):
     monkeypatch.setattr(anndata.AnnData, "write_h5ad", fail)
     with pytest.raises(NslError, match="unable to lock file"):
         write_h5ad(result, tmp_path / "a.h5ad")
+
+
+@pytest.mark.parametrize("stop", [DiskFull, KeyboardInterrupt])
+def test_an_interrupted_picture_leaves_no_half_file_under_its_name(predicted, tmp_path, monkeypatch, stop):
+    def half(path, content):
+        path.open("wb").write(content[:100])
+        raise stop
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises((NslError, KeyboardInterrupt)):
+        write_png(predicted[:, ["ERBB2"]], tmp_path / "slide.png")
+    assert not list(tmp_path.glob("slide*.png"))
+
+
+# h5ad
+
+
+def test_h5ad_keeps_what_is_none_true_and_false(result, tmp_path):
+    result.uns["nsl"] |= {"weights_revision": None, "complete": False, "synthetic": True}
+    write_h5ad(result, tmp_path / "a.h5ad")
+    read = anndata.read_h5ad(tmp_path / "a.h5ad")
+    said = provenance(read)
+    assert (said["weights_revision"], said["complete"], said["synthetic"]) == (None, False, True)
+    assert said == provenance(result)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of squidpy's own dependencies
+def test_h5ad_opens_in_squidpy_as_it_is(predicted, tmp_path):
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import squidpy
+
+    write_h5ad(predicted, tmp_path / "a.h5ad")
+    squidpy.pl.spatial_scatter(anndata.read_h5ad(tmp_path / "a.h5ad"), color="ERBB2")
+    try:
+        axes = plt.gcf().axes[0]
+        [picture], [spots] = axes.images, axes.collections
+        assert axes.get_title() == "ERBB2"
+        assert picture.get_array().shape == (600, 700, 3)
+        drawn = pd.Series(np.asarray(spots.get_array()))
+        assert drawn.corr(pd.Series(predicted[:, "ERBB2"].X.ravel())) == pytest.approx(1)
+        middle = np.array([path.get_extents().get_points().mean(axis=0) for path in spots.get_paths()])
+        np.testing.assert_allclose(middle, predicted.obsm["spatial"], atol=1)
+    finally:
+        plt.close("all")
+
+
+# GeoJSON
+
+
+def features(text: str) -> list[dict]:
+    collection = json.loads(text, parse_constant=pytest.fail)
+    assert collection["type"] == "FeatureCollection"
+    return collection["features"]
+
+
+def test_tiles_are_closed_squares_around_their_centres_in_level_0_pixels(result):
+    drawn = features(geojson_text(result))
+    assert [feature["properties"]["name"] for feature in drawn] == ["r0c3", "r1c0"]
+    assert drawn[0]["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [[[900.0, 0.0], [1200.0, 0.0], [1200.0, 300.0], [900.0, 300.0], [900.0, 0.0]]],
+    }
+
+
+def test_tiles_are_objects_that_qupath_knows_with_numbers_by_name(result):
+    for feature, row in zip(features(geojson_text(result)), tile_table(result).to_dict("records"), strict=True):
+        assert feature.keys() == {"type", "id", "geometry", "properties"}
+        assert feature["type"] == "Feature"
+        assert feature["properties"]["objectType"] == "tile"
+        measured = feature["properties"]["measurements"]
+        assert list(measured) == ["tissue fraction", "ERBB2", "HLA-DRB1"]
+        assert measured["tissue fraction"] == pytest.approx(row["tissue_fraction"])
+        assert measured["ERBB2"] == pytest.approx(row["ERBB2"], abs=1e-6)
+
+
+def test_only_the_genes_asked_for_are_written_in_their_order(result):
+    [first, _] = features(geojson_text(result, ["HLA-DRB1"]))
+    assert first["properties"]["measurements"] == {"tissue fraction": 0.1235, "HLA-DRB1": 0.1}
+    [first, _] = features(geojson_text(result, ["HLA-DRB1", "ERBB2"]))
+    assert list(first["properties"]["measurements"])[1:] == ["HLA-DRB1", "ERBB2"]
+
+
+def test_a_gene_that_was_not_predicted_is_told(result):
+    with pytest.raises(NslError, match="CD24 is not among the 2 genes of this result"):
+        geojson_text(result, ["ERBB2", "CD24"])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_left_out(result, number):
+    result.X[0, 0] = number
+    first, second = features(geojson_text(result))
+    assert list(first["properties"]["measurements"]) == ["tissue fraction", "HLA-DRB1"]
+    assert "ERBB2" in second["properties"]["measurements"]
+
+
+def test_names_that_json_must_escape_survive(result):
+    result.var_names = ['a"b\\c', "TCRβ"]
+    [first, _] = features(geojson_text(result))
+    assert list(first["properties"]["measurements"])[1:] == ['a"b\\c', "TCRβ"]
+
+
+def test_ids_belong_to_slide_grid_and_tile(result):
+    def ids(**info) -> list[str]:
+        changed = result.copy()
+        changed.uns["nsl"] |= info
+        return [feature["id"] for feature in features(geojson_text(changed))]
+
+    assert ids() == ids(version="9.9")
+    assert all(str(uuid.UUID(name)) == name for name in ids())
+    told_apart = [*ids(), *ids(slide_sha256="other"), *ids(tile_um=100.0), *ids(stride_um=75.0)]
+    assert len(set(told_apart)) == 8
+
+
+def test_geojson_says_how_it_came_to_be(result):
+    result.uns["nsl"]["complete"] = False
+    assert json.loads(geojson_text(result))["provenance"] == provenance(result)
+
+
+def test_squares_lie_on_the_tissue_of_a_real_slide(data_folder, tiny_weights):
+    with open_slide(data_folder / "slides/cmu_small_region.svs") as slide:
+        result = predict(slide, load_weights(tiny_weights), min_tissue=0.6)
+        image, (width, height) = slide.read(0, 0, *slide.size, slide.mpp), slide.size
+    inside = np.zeros((height, width), bool)
+    for feature in features(geojson_text(result)):
+        (left, top), _, (right, bottom), *_ = feature["geometry"]["coordinates"][0]
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        inside[round(top) : round(bottom), round(left) : round(right)] = True
+    assert inside.any()
+    assert image[inside].mean() < image[~inside].mean() - 5
+
+
+# Everything
+
+
+def unzipped(packed: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_everything_opens_and_is_explained(predicted, tmp_path):
+    files = unzipped(everything_zip(predicted, "s1", figure_genes=["CD24"], extra={"pairs.csv": "a,b\n"}))
+    names = {f"s1.{end}" for end in ("csv", "genes.csv", "provenance.json", "h5ad", "geojson", "CD24.png")}
+    assert files.keys() == names | {"README.txt", "pairs.csv"}
+    readme = files["README.txt"].decode()
+    assert all(f"\n{name}\n" in readme for name in files if name != "README.txt")
+    assert "not a diagnostic device" in readme
+
+    assert len(pd.read_csv(io.BytesIO(files["s1.csv"]))) == predicted.n_obs
+    assert json.loads(files["s1.provenance.json"]) == provenance(predicted)
+    assert Image.open(io.BytesIO(files["s1.CD24.png"])).format == "PNG"
+    assert len(features(files["s1.geojson"].decode())) == predicted.n_obs
+    assert files["pairs.csv"] == b"a,b\n"
+    (tmp_path / "a.h5ad").write_bytes(files["s1.h5ad"])
+    np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "a.h5ad").X, predicted.X)
+
+
+def test_everything_is_the_same_bytes_each_time(predicted):
+    first, second = (everything_zip(predicted, "s1", figure_genes=["CD24"]) for _ in range(2))
+    assert first == second
+
+
+def test_of_many_genes_qupath_gets_the_most_reliable(predicted):
+    many = anndata.concat([predicted] * 40, axis="var", merge="same")
+    many.uns = predicted.uns
+    many.var_names = [f"G{number}" for number in range(120)]
+    many.var = pd.DataFrame(
+        {"r_heldout": np.arange(120) / 120, "q_value": np.arange(120) % 2, "r_low": 0.0, "r_high": 1.0},
+        index=many.var_names,
+    )
+    files = unzipped(everything_zip(many, "s1"))
+    [first, *_] = features(files["s1.geojson"].decode())
+    expected = [f"G{number}" for number in range(118, 18, -2)]
+    assert list(first["properties"]["measurements"]) == ["tissue fraction", *expected]
+    assert "the 50 reliable genes of highest held-out r" in files["README.txt"].decode()
+
+
+def test_a_cancelled_run_and_a_synthetic_slide_are_said_in_the_readme(predicted):
+    assert caveats(predicted) == []
+    predicted.uns["nsl"] |= {"complete": False, "synthetic": True}
+    readme = unzipped(everything_zip(predicted, "s1"))["README.txt"].decode()
+    assert "part of the slide: the run was cancelled" in readme
+    assert "synthetic" in readme
+
+
+def test_file_names_of_genes_hold_no_folder_and_tell_genes_apart():
+    names = [file_part(gene) for gene in ("HLA-DRB1", "FO538757.1", "TCRβ", "a/b", "a_b", "a\\b", "a:b", "a%2Fb")]
+    assert names[:3] == ["HLA-DRB1", "FO538757.1", "TCRβ"]
+    assert len(set(names)) == 8
+    assert not set("/\\: ") & set("".join(names))

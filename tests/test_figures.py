@@ -24,7 +24,7 @@ def figure(result):
 
 
 def test_each_tile_is_drawn_at_its_place_in_millimetres(result, figure):
-    (heat,) = figure.data
+    heat = figure.data[0]
     for name in result.obs_names[::7]:
         tile = result.obs.loc[name]
         x_mm, y_mm = heat.x0 + tile.array_col * heat.dx, heat.y0 + tile.array_row * heat.dy
@@ -35,6 +35,31 @@ def test_each_tile_is_drawn_at_its_place_in_millimetres(result, figure):
 def test_places_without_a_tile_stay_bare(result, figure):
     assert np.isfinite(figure.data[0].z).sum() == result.n_obs
     assert figure.data[0].hoverongaps is False
+
+
+def test_the_tissue_outline_follows_the_edge_of_the_tissue(result, section):
+    outline = expression_map(result, "CD24", limits=(0, 1)).data[1]
+    x_px, y_px = np.array(outline.x, float) * 500, np.array(outline.y, float) * 500  # 2 µm/px
+    known = np.isfinite(x_px)
+    density = section.stain.sum(axis=-1)[y_px[known].astype(int).clip(0, 599), x_px[known].astype(int).clip(0, 699)]
+    assert np.median(density) == pytest.approx(0.17, abs=0.1)  # a mean OD of 0.1
+    assert len(expression_map(result, "CD24", limits=(0, 1), outline=False).data) == 1
+
+
+def test_a_chosen_tile_is_framed_and_a_drawn_region_closed(result):
+    name = result.obs_names[10]
+    region = {"kind": "lasso", "x": [0.1, 0.5, 0.5], "y": [0.1, 0.1, 0.6]}
+    figure = expression_map(result, "CD24", limits=(0, 1), outline=False, tile=name, region=region)
+    drawn, frame = figure.data[1:]
+    assert (drawn.x[0], drawn.y[0]) == (drawn.x[-1], drawn.y[-1])
+    place, side_mm = result.obs.loc[name], result.uns["nsl"]["tile_um"] / 1000
+    assert max(frame.x) - min(frame.x) == pytest.approx(side_mm)
+    assert np.mean([min(frame.y), max(frame.y)]) == pytest.approx(place.y_um / 1000)
+
+
+def test_zoom_is_kept_over_genes_and_not_over_slides(result):
+    by_gene = [expression_map(result, gene, limits=(0, 1)).layout.uirevision for gene in ("CD24", "ERBB2")]
+    assert by_gene[0] == by_gene[1] == result.uns["nsl"]["slide_sha256"]
 
 
 def test_the_slide_lies_under_the_map_at_its_own_size(figure, section):

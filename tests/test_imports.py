@@ -11,12 +11,13 @@ ROOT = Path(__file__).parents[1]
 # Lowest first: a module imports from its own floor or a lower one.
 FLOORS = [
     {"errors"},
-    {"parallel", "average", "stains", "readers", "hub", "hub_cache"},
+    {"parallel", "average", "stains", "readers", "archive", "aliases", "hub", "hub_cache"},
     {"slide", "tiles", "histogram", "model", "pixels"},
     {"weights", "card", "spots"},
-    {"measure"},
+    {"measure", "measured", "learned"},
     {"prediction", "evaluate", "nuclei", "baselines", "deep", "train", "publish"},
-    {"export", "figures", "demo", "_tissue"},
+    {"agreement", "association", "checks", "look"},
+    {"export", "picture", "figures", "demo", "_tissue"},
     {"comparison"},
     {"cli", "web"},
     {"__main__"},

@@ -12,8 +12,9 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SlideError
-from nsl.web import limits, session
+from nsl.web import jobs, limits
 from nsl.web.limits import Limits, Line
+from tests.app_driver import slide
 
 ROOT = Path(__file__).parents[1]
 VARIABLES = ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS")
@@ -45,7 +46,7 @@ def app(environment, monkeypatch):
     """The app in a browser's stead; start it with .run() once the limits are set."""
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.session._rehearse", lambda: None)
+    monkeypatch.setattr("nsl.web.pace._rehearse", lambda known: None)
     st.cache_data.clear()
     st.cache_resource.clear()
     yield AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
@@ -59,22 +60,22 @@ class Work:
     def __init__(self) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
 
-    def __call__(self, progress):
+    def __call__(self, job):
         self.begun.set()
         deadline = time.monotonic() + 3 * SECONDS
         while not self.may_end.wait(0.01) and time.monotonic() < deadline:
-            progress(1, 2)
+            job.progress(1, 2)
         return "result"
 
 
-def _started(*, count: int) -> list[tuple[session.Job, Work]]:
-    runs = [(session.Job(), Work()) for _ in range(count)]
+def _started(*, count: int) -> list[tuple[jobs.Job, Work]]:
+    runs = [(jobs.Job(), Work()) for _ in range(count)]
     for job, work in runs:
         job.start(work)
     return runs
 
 
-def _end(*runs: tuple[session.Job, Work]) -> None:
+def _end(*runs: tuple[jobs.Job, Work]) -> None:
     for job, work in runs:
         work.may_end.set()
         job.thread.join(SECONDS)
@@ -132,8 +133,8 @@ def test_a_slide_too_large_is_told_by_the_users_name_for_it_and_the_slide_before
     app.run()
     assert not app.exception
     assert "patient7.png has 3,000 × 3,001 px" in app.error[0].value
-    assert app.session_state["nsl.slide"].synthetic
-    assert [path.name for path in app.session_state["nsl.slide"].path.parent.iterdir()] == ["demo.tif"]
+    assert slide(app).synthetic
+    assert [path.name for path in slide(app).path.parent.iterdir()] == ["demo.tif"]
 
 
 @pytest.mark.parametrize(("value", "shown"), [("500", 500), (None, st.get_option("server.maxUploadSize"))])
@@ -200,10 +201,10 @@ def test_runs_begin_in_the_order_they_were_asked_for(environment):
 def test_a_run_that_fails_gives_its_place_back(environment, error):
     environment("NSL_MAX_CONCURRENT_RUNS", "1")
 
-    def fail(progress):
+    def fail(job):
         raise error
 
-    first = session.Job()
+    first = jobs.Job()
     first.start(fail)
     second = _started(count=1)[0]
     assert second[1].begun.wait(SECONDS)
@@ -236,8 +237,8 @@ def test_a_run_stopped_while_it_waits_lets_those_behind_it_move_up(environment):
 @pytest.mark.parametrize("closed", [0, 1], ids=["running", "waiting"])
 def test_a_run_whose_page_was_closed_gives_its_place_back(environment, monkeypatch, closed):
     environment("NSL_MAX_CONCURRENT_RUNS", "1")
-    monkeypatch.setattr(session, "FORGOTTEN_SECONDS", 0.1)
-    monkeypatch.setattr(session, "_is_connected", lambda session_id: session_id != "closed")
+    monkeypatch.setattr(jobs, "FORGOTTEN_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "is_connected", lambda session_id: session_id != "closed")
     runs = _started(count=3)
     runs[closed][0].session_id = "closed"
     runs[closed][0].thread.join(SECONDS)
@@ -250,7 +251,7 @@ def test_a_run_whose_page_was_closed_gives_its_place_back(environment, monkeypat
 def test_a_page_that_is_away_for_a_moment_keeps_its_place(environment, monkeypatch):
     environment("NSL_MAX_CONCURRENT_RUNS", "1")
     looks = iter([True, False, False])
-    monkeypatch.setattr(session, "_is_connected", lambda session_id: next(looks, True))
+    monkeypatch.setattr(jobs, "is_connected", lambda session_id: next(looks, True))
     first, second = _started(count=2)
     first[0].session_id = None
     second[0].session_id = "on a train"
@@ -279,24 +280,38 @@ def test_the_page_says_how_many_runs_come_first_and_shows_the_result_when_its_tu
     app.run()
     assert _waiting(app) == ["Waiting for 1 other run to end"]
     _end(others[1])
-    app.session_state["nsl.job"].thread.join(60)
+    slide(app).job.thread.join(60)
     app.run()
     assert not app.exception
     assert _waiting(app) == []
     assert "Tissue tiles" in [metric.label for metric in app.metric]
 
 
-def test_a_new_slide_takes_the_waiting_run_out_of_the_line(app, environment):
+def test_a_removed_slide_takes_its_waiting_run_out_of_the_line(app, environment):
     environment("NSL_MAX_CONCURRENT_RUNS", "1")
     (other,) = _started(count=1)
     app.run()
     _click(app, "Use the demo slide")
     _click(app, "Run")
-    job = app.session_state["nsl.job"]
-    _click(app, "Use the demo slide")
+    job = slide(app).job
+    _click(app, "Remove this slide")
     job.thread.join(SECONDS)
     assert job.error == "the run was stopped"
     assert not app.error
+    _end(other)
+
+
+def test_a_run_cancelled_while_it_waits_gives_its_place_up_and_says_so(app, environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    (other,) = _started(count=1)
+    app.run()
+    _click(app, "Use the demo slide")
+    _click(app, "Run")
+    assert "waiting for its turn" in " ".join(caption.value for caption in app.sidebar.caption)
+    _click(app, "Cancel")
+    slide(app).job.thread.join(SECONDS)
+    app.run()
+    assert "The run was cancelled before it began" in app.error[0].value
     _end(other)
 
 

@@ -250,3 +250,22 @@ def _measured_epithelium(folder, section_name):
     expression = np.log1p(counts.div(counts.sum(axis=1), axis=0) * 10_000)[["EPCAM", "KRT8", "KRT18", "KRT19", "CDH1"]]
     score = ((expression - expression.mean()) / expression.std()).mean(axis=1)
     return spots.loc[counts.index, ["pixel_x", "pixel_y"]].to_numpy(), score.to_numpy()
+
+
+def test_a_cancelled_run_keeps_the_tiles_it_came_to(slide, weights, result):
+    seen = []
+
+    def progress(done, total):
+        seen.append(done)
+
+    part = predict(slide, weights, progress=progress, cancelled=lambda: len(seen) == 3)
+    assert 0 < part.n_obs < result.n_obs
+    assert not part.uns["nsl"]["complete"]
+    assert result.uns["nsl"]["complete"]
+    np.testing.assert_array_equal(part.X, result[part.obs_names].X)
+    assert part.obs.array_row.max() < result.obs.array_row.max()
+
+
+def test_a_run_cancelled_before_any_tissue_says_so(section_png, weights):
+    with open_slide(section_png, mpp=1.0) as slide, pytest.raises(SlideError, match="cancelled before it came to any"):
+        predict(slide, weights, min_tissue=1.0, tile_um=40, cancelled=lambda: True)

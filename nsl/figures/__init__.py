@@ -3,7 +3,30 @@
 Figures leave the colours of text and background to whoever shows them, light or dark.
 """
 
+from nsl.figures.correlations import (
+    agreement_overview,
+    agreement_scatter,
+    correlation_heatmap,
+    gene_scatter,
+    region_effects,
+)
 from nsl.figures.maps import PALETTES, expression_map, preview
 from nsl.figures.methods import correlation_distributions
+from nsl.figures.stains import angle_plot, concentration_figure, effects_bars, response_surface_figure, swatches
 
-__all__ = ["PALETTES", "correlation_distributions", "expression_map", "preview"]
+__all__ = [
+    "PALETTES",
+    "agreement_overview",
+    "agreement_scatter",
+    "angle_plot",
+    "concentration_figure",
+    "correlation_distributions",
+    "correlation_heatmap",
+    "effects_bars",
+    "expression_map",
+    "gene_scatter",
+    "preview",
+    "region_effects",
+    "response_surface_figure",
+    "swatches",
+]

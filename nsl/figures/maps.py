@@ -7,13 +7,19 @@ import anndata
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
+from skimage.filters import gaussian
+from skimage.measure import find_contours
 
-from nsl.figures.style import plain
+from nsl.figures.style import SELECTED_COLOR, UNIT, plain
+from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid
 
 PALETTES = ("Viridis", "Cividis", "Magma", "Inferno", "Turbo")
 """Colour scales a user may choose: all but the last are even in lightness and legible to the colour-blind."""
 
+_OUTLINE_COLOR = "#3a3a46"
+# The edge is found on a picture of so many pixels, smoothed; rings of fewer points are specks.
+_OUTLINE_PX, _OUTLINE_SMOOTH_PX, _OUTLINE_LEAST = 400, 3.0, 50
 _GRID_RGB = (20, 110, 190)
 # More lines than this would hide the slide, and take seconds to draw.
 _MAX_OUTLINES = 20_000
@@ -67,6 +73,9 @@ def expression_map(
     limits: tuple[float, float],
     palette: str = "Viridis",
     opacity: float = 0.7,
+    outline: bool = True,
+    tile: str | None = None,
+    region: dict | None = None,
     height_px: int = 720,
 ) -> go.Figure:
     """Map of one gene over the slide, in millimetres.
@@ -78,62 +87,82 @@ def expression_map(
     limits : values at the ends of the colour scale; beyond them the end colours are kept.
     palette : one of `PALETTES`.
     opacity : of the map over the slide, 0 to 1.
+    outline : whether the edge of the tissue is drawn.
+    tile : name of a tile to frame.
+    region : a box or lasso to draw: x and y in mm, a box by two corners.
     """
-    info = result.uns["nsl"]
-    values, tissue = _on_grid(result, result[:, gene].X.ravel()), _on_grid(result, result.obs["tissue_fraction"])
-    step_mm, first_mm = info["stride_um"] / 1000, info["tile_um"] / 2000
-    heat = go.Heatmap(
-        z=values,
-        x0=first_mm,
-        dx=step_mm,
-        y0=first_mm,
-        dy=step_mm,
-        customdata=tissue,
-        opacity=opacity,
-        coloraxis="coloraxis",
-        hoverongaps=False,
-        hovertemplate=f"<b>{gene}</b> %{{z:.2f}}<br>tissue %{{customdata:.0%}}<br>x %{{x:.2f}} mm, y %{{y:.2f}} mm"
-        "<extra></extra>",
-    )
-    figure = go.Figure(heat)
-    _lay_slide_under(figure, result)
+    figure = go.Figure(heat(result, result[:, gene].X.ravel(), gene, opacity=opacity, coloraxis="coloraxis"))
+    lay_slide_under(figure, result)
+    if outline:
+        figure.add_trace(tissue_outline(result))
+    if region:
+        figure.add_trace(_line(*_closed(region), SELECTED_COLOR, 2))
+    if tile:
+        figure.add_trace(_line(*_frame(result, tile), SELECTED_COLOR, 3))
     plain(figure, height_px)
     figure.update_layout(
-        coloraxis={
-            "colorscale": palette,
-            "cmin": limits[0],
-            "cmax": limits[1],
-            "colorbar": {
-                "title": {"text": f"{gene}, ln(1 + counts per 10,000)", "side": "top"},
-                "orientation": "h",
-                "y": -0.08,
-                "yanchor": "top",
-                "thickness": 14,
-                "len": 0.6,
-                "outlinewidth": 0,
-            },
-        },
+        uirevision=result.uns["nsl"]["slide_sha256"],
+        showlegend=False,
+        coloraxis=color_axis(f"{gene}, {UNIT}", limits, palette),
     )
     return figure
 
 
-def _on_grid(result: anndata.AnnData, values: np.ndarray) -> np.ndarray:
-    """Tiles as the picture (rows, columns) they form, NaN where there is no tile."""
+def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: float, coloraxis: str) -> go.Heatmap:
+    """Values (T,) of a result's tiles as a heat map in millimetres; hovering says the value and the tissue share."""
+    info = result.uns["nsl"]
+    step_mm = info["stride_um"] / 1000
+    # Tiles that overlap are drawn as wide as the step between them, around their centres.
+    first_mm = info["tile_um"] / 2000
+    return go.Heatmap(
+        z=on_grid(result, values),
+        x0=first_mm,
+        dx=step_mm,
+        y0=first_mm,
+        dy=step_mm,
+        customdata=on_grid(result, result.obs["tissue_fraction"]),
+        opacity=opacity,
+        coloraxis=coloraxis,
+        hoverongaps=False,
+        hovertemplate=f"<b>{name}</b> %{{z:.2f}}<br>tissue %{{customdata:.0%}}<br>x %{{x:.2f}} mm, y %{{y:.2f}} mm"
+        "<extra></extra>",
+    )
+
+
+def color_axis(title: str, limits: tuple[float, float], palette: str) -> dict:
+    """A colour scale under the map, its ends at `limits`."""
+    return {
+        "colorscale": palette,
+        "cmin": limits[0],
+        "cmax": limits[1],
+        "colorbar": {
+            "title": {"text": title, "side": "top"},
+            "orientation": "h",
+            "y": -0.08,
+            "yanchor": "top",
+            "thickness": 14,
+            "len": 0.6,
+            "outlinewidth": 0,
+        },
+    }
+
+
+def on_grid(result: anndata.AnnData, values: np.ndarray) -> np.ndarray:
+    """Values (T,) as the picture (rows, columns) that the tiles form, NaN where there is no tile."""
     row, column = result.obs["array_row"].to_numpy(), result.obs["array_col"].to_numpy()
     picture = np.full((row.max() + 1, column.max() + 1), np.nan, np.float32)
     picture[row, column] = values
     return picture
 
 
-def _lay_slide_under(figure: go.Figure, result: anndata.AnnData) -> None:
-    spatial = result.uns["spatial"]["slide"]
-    image = spatial["images"]["hires"]
-    mm_per_px = result.uns["nsl"]["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"] / 1000
+def lay_slide_under(figure: go.Figure, result: anndata.AnnData, *, x: str = "x", y: str = "y") -> None:
+    """The slide's picture under the traces of the axes x and y, which get its extent in millimetres."""
+    image, mm_per_px = _picture(result)
     height_mm, width_mm = (side * mm_per_px for side in image.shape[:2])
     figure.add_layout_image(
         source=_data_uri(image),
-        xref="x",
-        yref="y",
+        xref=x,
+        yref=y,
         x=0,
         y=0,
         sizex=width_mm,
@@ -142,8 +171,53 @@ def _lay_slide_under(figure: go.Figure, result: anndata.AnnData) -> None:
         layer="below",
     )
     axis = {"showgrid": False, "zeroline": False, "ticksuffix": " mm", "nticks": 6, "constrain": "domain"}
-    figure.update_xaxes(range=[0, width_mm], **axis)
-    figure.update_yaxes(range=[height_mm, 0], scaleanchor="x", **axis)
+    axis["automargin"] = True
+    figure.update_layout(
+        {
+            f"{x[0]}axis{x[1:]}": {"range": [0, width_mm], **axis},
+            f"{y[0]}axis{y[1:]}": {"range": [height_mm, 0], "scaleanchor": x, **axis},
+        }
+    )
+
+
+def tissue_outline(result: anndata.AnnData) -> go.Scatter:
+    """The edge of the tissue as one broken line, from the slide's picture."""
+    image, mm_per_px = _picture(result)
+    step = max(1, round(max(image.shape[:2]) / _OUTLINE_PX))
+    dark = optical_density(image[::step, ::step], result.uns["nsl"]["white_point"]).mean(axis=-1)
+    inside = np.pad(gaussian(dark > TISSUE_OD, _OUTLINE_SMOOTH_PX), 1)
+    edges = [edge for edge in find_contours(inside, 0.5) if len(edge) > _OUTLINE_LEAST]
+    gap = np.full((1, 2), np.nan)
+    line = np.concatenate([part for edge in edges for part in (edge - 1, gap)]) if edges else gap
+    y, x = ((line + 0.5) * step * mm_per_px).astype(np.float32).T
+    return _line(x, y, _OUTLINE_COLOR, 1.2)
+
+
+def _line(x: np.ndarray, y: np.ndarray, color: str, width_px: float) -> go.Scatter:
+    return go.Scatter(x=x, y=y, mode="lines", line={"color": color, "width": width_px}, hoverinfo="skip")
+
+
+def _frame(result: anndata.AnnData, tile: str) -> tuple[list[float], list[float]]:
+    """Corners of a tile in mm, closed."""
+    place, half = result.obs.loc[tile], result.uns["nsl"]["tile_um"] / 2
+    return _rectangle(*((place[axis] + side) / 1000 for side in (-half, half) for axis in ("x_um", "y_um")))
+
+
+def _closed(region: dict) -> tuple[list[float], list[float]]:
+    """The line around a drawn region, in mm."""
+    x, y = region["x"], region["y"]
+    return _rectangle(x[0], y[0], x[1], y[1]) if region["kind"] == "box" else ([*x, x[0]], [*y, y[0]])
+
+
+def _rectangle(x0: float, y0: float, x1: float, y1: float) -> tuple[list[float], list[float]]:
+    return [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0]
+
+
+def _picture(result: anndata.AnnData) -> tuple[np.ndarray, float]:
+    """The slide's picture (H, W, 3) uint8, and its mm/px."""
+    spatial = result.uns["spatial"]["slide"]
+    mm_per_px = result.uns["nsl"]["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"] / 1000
+    return spatial["images"]["hires"], mm_per_px
 
 
 def _data_uri(image: np.ndarray) -> str:

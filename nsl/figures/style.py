@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 
 MARGIN_PX = 8
+UNIT = "ln(1 + counts per 10,000)"
 HEMATOXYLIN_COLOR, EOSIN_COLOR = "#4a3f9c", "#d1457f"
 RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"

@@ -1,6 +1,6 @@
 """Pieces of the interface that pages share."""
 
-import time
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,38 +9,73 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import session
+from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
     import anndata
 
+NARROW_PX = 400
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
 def sidebar() -> bool:
-    """Weights in use, the slide at hand, what the app is not for; False where there are no weights to go on with."""
+    """Weights in use, the session's slides, what the app is not for; False where there are no weights to go on with."""
     from nsl.web import sources
 
     with shown_errors(), st.sidebar:
         sources.show()
-        st.caption("SLIDE")
-        slide = session.get("slide")
-        if slide is None:
-            st.caption("None yet")
-        else:
-            st.markdown(f"**{escaped(slide.name)}**")
-            finished = session.get("finished")
-            if session.is_running():
-                st.caption("Predicting")
-            else:
-                st.caption(f"{finished.result.n_obs:,} tiles predicted" if finished else "Not predicted yet")
+        _slides()
         st.divider()
         st.caption(RESEARCH_ONLY)
         return True
     return False
+
+
+def _slides() -> None:
+    """Which slide is looked at, what has become of it, and a way to let go of it."""
+    slides, slide = session.slides(), session.slide()
+    st.caption("SLIDES" if len(slides) > 1 else "SLIDE")
+    if slide is None:
+        st.caption("None yet")
+        return
+    if len(slides) > 1:
+        names = {one.key: f"{one.name} · {status(one)}" for one in slides}
+        # The choice follows the session: a new slide is looked at as it comes.
+        st.session_state["slide_choice"] = slide.key
+        st.radio(
+            "Slide",
+            list(names),
+            format_func=lambda key: escaped(names[key]),
+            key="slide_choice",
+            label_visibility="collapsed",
+            on_change=lambda: session.choose(st.session_state["slide_choice"]),
+        )
+    else:
+        st.markdown(f"**{escaped(slide.name)}**")
+        st.caption(status(slide))
+    st.button(
+        "Remove this slide",
+        on_click=session.remove,
+        args=[slide],
+        icon=":material/close:",
+        type="tertiary",
+        help="Its image and its result leave this computer's memory; download first what you want to keep.",
+    )
+
+
+def status(slide: session.OpenSlide) -> str:
+    """What has become of a slide, in a few words."""
+    if slide.is_running:
+        return "waiting for its turn" if slide.job.ahead else "predicting"
+    if slide.result is None:
+        return "not predicted yet"
+    tiles = f"{slide.result.n_obs:,} tiles predicted"
+    return tiles if slide.result.uns["nsl"]["complete"] else f"{tiles}, cancelled"
 
 
 def favicon() -> Image.Image:
@@ -61,22 +96,50 @@ def shown_errors() -> Iterator[None]:
 
 
 def show_error(message: str) -> None:
-    """One sentence, begun with a capital unless it begins with a file's name or a unit."""
-    if "." not in message.split(" ")[0] and message[:1].isascii():
+    """One sentence, begun with a capital unless it begins with the name of a file or a unit."""
+    begins_with_file = re.match(r"[^;,:(]*\.[a-zA-Z]\w{1,4}\b", message)
+    if message[:1].isascii() and not begins_with_file:
         message = message[:1].upper() + message[1:]
     st.error(escaped(message), icon=":material/error:")
 
 
-@st.fragment(run_every=0.3)
-def watch_job() -> None:
-    """Progress of the running job until it ends, then the page anew."""
-    job = session.get("job")
-    share = job.done / job.total if job.total else 0.0
-    seconds = time.perf_counter() - job.started
-    tiles = f"{job.done:,} of {job.total:,} tiles" if job.total else "Reading the slide"
-    st.progress(share, text=f"{tiles} · {seconds:.0f} s")
+@st.fragment(run_every=0.5)
+def watch_job(job: Job) -> None:
+    """Progress of a job with a way to cancel it, until it ends; then the page anew."""
     if not job.is_running:
         st.rerun()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if job.ahead:
+            st.progress(0.0, text=f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end")
+        else:
+            st.progress(job.done / job.total if job.total else 0.0, text=_pace(job))
+        if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {id(job)}"):
+            job.is_cancelled = True
+
+
+def _pace(job: Job) -> str:
+    if job.is_cancelled:
+        return "Cancelling; what is predicted so far is kept"
+    if not job.total:
+        return job.doing or "Reading the slide"
+    left = f" · about {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
+    if job.doing:
+        return f"{job.doing[:1].upper()}{job.doing[1:]}, {job.done:,} of {job.total:,}{left}"
+    return f"{job.done:,} of {job.total:,} tiles{left}"
+
+
+def duration(seconds: float) -> str:
+    """A time as it is said: 3 s, 2 min, 1.5 h."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def result_warnings(slide: session.OpenSlide) -> None:
+    """What to know of a result before it is read: stains outside training, a run cut short."""
+    stain_warning(slide.result)
+    if not slide.result.uns["nsl"]["complete"]:
+        st.warning("The run was cancelled: the tiles below the last one reached are missing.", icon=":material/cut:")
 
 
 def stain_warning(result: "anndata.AnnData") -> None:
@@ -94,29 +157,6 @@ def synthetic_badge(slide: session.OpenSlide) -> None:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
 
 
-def download_csv(result: "anndata.AnnData", slide: session.OpenSlide) -> None:
-    """The table alone, or zipped with how it came to be; made when clicked."""
-    from nsl import export
-
-    stem = file_stem(slide)
-    st.download_button(
-        "Download CSV",
-        lambda: export.csv_text(result),
-        file_name=f"{stem}.csv",
-        mime="text/csv",
-        on_click="ignore",
-        icon=":material/download:",
-    )
-    st.download_button(
-        "CSV with provenance (zip)",
-        lambda: export.csv_zip(result, stem),
-        file_name=f"{stem}.zip",
-        mime="application/zip",
-        on_click="ignore",
-        icon=":material/folder_zip:",
-    )
-
-
 def file_stem(slide: session.OpenSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(slide.name).stem)
@@ -125,3 +165,19 @@ def file_stem(slide: session.OpenSlide) -> str:
 def escaped(text: str) -> str:
     """A user's text as Markdown shows it letter by letter."""
     return "".join(f"\\{c}" if c in r"\`*_[]<$:~" else c for c in text)
+
+
+def file_size(size_bytes: int) -> str:
+    """As files are listed: 3 kB, 12 MB, 1.4 GB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.{1 if scale == 1e9 else 0}f} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def side_by_side(*, wide_first: bool = False) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two parts beside each other, one below the other where the page is narrow; in the order they are read."""
+    with st.container(horizontal=True, gap="medium"):
+        if wide_first:
+            return st.container(width="stretch"), st.container(width=NARROW_PX)
+        return st.container(width=NARROW_PX), st.container(width="stretch")

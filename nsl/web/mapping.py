@@ -1,4 +1,4 @@
-"""The parts of the Maps page: which gene, how it is coloured, the map."""
+"""The parts of the Maps page: how a gene is coloured, the map, its numbers, a finer map."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -6,16 +6,16 @@ import numpy as np
 import streamlit as st
 
 from nsl.figures import PALETTES, expression_map
-from nsl.web import controls, session
-from nsl.weights import USEFUL_R, is_reliable
+from nsl.look import FINE_STEPS_UM, fine_map
+from nsl.web import chart, controls, links, session
+from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
     import anndata
 
-# Shown first where the weights hold it: the gene that names the cancer they were trained on.
-FIRST_GENE = "ERBB2"
 # Controls stand in a row that wraps on narrow screens.
 CONTROL_PX = 185
+PERCENTILES = (2, 98)
 
 
 class Style(NamedTuple):
@@ -24,143 +24,63 @@ class Style(NamedTuple):
     opacity: float
     palette: str
     limits: tuple[float, float]
-
-
-def explain_empty(slide: session.OpenSlide | None) -> None:
-    """The page before there is a result."""
-    with st.container(border=True):
-        if session.is_running():
-            st.markdown("The map appears here when the prediction is done.")
-        else:
-            st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
-        st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
-
-
-def choose_gene(result: "anndata.AnnData") -> str:
-    """A searchable list of the predicted genes, the most reliable first; unreliable ones only if wished for."""
-    table = result.var.sort_values("r_heldout", ascending=False)
-    reliable = is_reliable(table)
-    hidden = not st.session_state.get("unreliable_genes", not reliable.any())
-    genes = list(table.index[reliable] if hidden and reliable.any() else table.index)
-    label = {gene: _gene_label(gene, table.r_heldout[gene], reliable[gene]) for gene in genes}
-    gene = st.selectbox(
-        "Gene",
-        genes,
-        index=genes.index(FIRST_GENE) if FIRST_GENE in genes else 0,
-        format_func=label.__getitem__,
-        key="gene",
-        persist_state="session",
-        help="Most reliable first, with held-out r. Type to search.",
-        width=CONTROL_PX + 60,
-    )
-    return gene
-
-
-def _gene_label(gene: str, r: float, reliable: bool) -> str:
-    return f"{gene} · r {_signed(r)}{'' if reliable else ' · unreliable'}"
-
-
-def _signed(r: float) -> str:
-    """Two decimals, with a minus sign as it is printed; an en dash where r is unknown."""
-    return f"{r:.2f}".replace("-", "−") if np.isfinite(r) else "–"
-
-
-def offer_unreliable(result: "anndata.AnnData") -> None:
-    """The switch for genes that did not hold up, and how many they are."""
-    unreliable = int((~is_reliable(result.var)).sum())
-    if unreliable:
-        st.toggle(
-            f"List {unreliable:,} unreliable genes too",
-            value=unreliable == result.n_vars,
-            key="unreliable_genes",
-            persist_state="session",
-            help="Their predictions did not agree with measurement, beyond chance, where they were held out.",
-        )
-
-
-def show_reliability(result: "anndata.AnnData", gene: str) -> None:
-    """How the gene was predicted where it was held out, in words."""
-    row, info = result.var.loc[gene], result.uns["nsl"]
-    interval = f"95 % interval {_signed(row.r_low)} to {_signed(row.r_high)}"
-    figures = (
-        f"held-out r {_signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
-        f"{info['heldout_groups']} {info['heldout_left_out']}s left out"
-    )
-    if not is_reliable(result.var.loc[[gene]]).all():
-        st.warning(
-            f"**{gene} is unreliable**: {figures}. Where it was measured, its map was no better than chance or worse.",
-            icon=":material/do_not_disturb_on:",
-        )
-    elif row.r_heldout < USEFUL_R:
-        st.info(f"**{gene} is weakly predicted**: {figures}.", icon=":material/info:")
-    else:
-        st.success(f"**{gene} held up**: {figures}.", icon=":material/check_circle:")
+    outline: bool
 
 
 def choose_style(result: "anndata.AnnData", gene: str) -> Style:
-    """Opacity, palette and the ends of the colour scale."""
+    """Opacity, palette, the ends of the colour scale, the tissue's edge."""
+    _follow_link(gene)
     opacity = st.slider(
         "Opacity of the map, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX
     )
     palette = st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
     by = st.segmented_control(
-        "Colour range by", ["Percentile", "Value"], default="Percentile", required=True, key="range_by"
+        "Colour range by",
+        ["Percentile", "Value"],
+        default="Percentile",
+        required=True,
+        key="range_by",
+        persist_state="session",
     )
     values = result[:, gene].X.ravel()
-    limits = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
-    return Style(opacity / 100, palette, limits)
+    limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
+    outline = st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width=CONTROL_PX)
+    links.write(gene=gene, palette=palette, range=range_text)
+    return Style(opacity / 100, palette, limits, outline)
 
 
-def show_map(result: "anndata.AnnData", gene: str, style: Style) -> None:
-    """The map, to zoom by wheel or frame."""
-    figure = expression_map(result, gene, limits=style.limits, palette=style.palette, opacity=style.opacity)
-    st.plotly_chart(
-        figure,
-        key="map",
-        config={"scrollZoom": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
-        alt=f"Predicted expression of {gene} over the slide, {result.n_obs} tiles",
+def _follow_link(gene: str) -> None:
+    palette, wished = links.asked("palette"), links.asked("range")
+    if palette in PALETTES:
+        st.session_state["palette"] = palette
+    if wished is None:
+        return
+    kind, _, ends = wished.partition(":")
+    try:
+        low, high = (float(end) for end in ends.split("to"))
+    except ValueError:
+        return
+    if kind == "percentile" and 0 <= low < high <= 100:
+        st.session_state["range_by"] = "Percentile"
+        st.session_state["percentiles"] = (int(low), int(high))
+    if kind == "value" and low < high:
+        st.session_state["range_by"] = "Value"
+        st.session_state[f"values of {gene}"] = (low, high)
+
+
+def _percentile_limits(values: np.ndarray) -> tuple[tuple[float, float], str]:
+    low, high = st.slider(
+        "Percentiles", 0, 100, PERCENTILES, key="percentiles", persist_state="session", width=CONTROL_PX
     )
+    return percentile_limits(values, low, high), f"percentile:{low}to{high}"
 
 
-def show_numbers(result: "anndata.AnnData", gene: str) -> None:
-    """Lowest, middle and highest value, and what the unit is."""
-    values = result[:, gene].X.ravel()
-    columns = st.columns(4)
-    columns[0].metric("Tiles", f"{len(values):,}")
-    for column, name, value in zip(
-        columns[1:],
-        ("Lowest", "Median", "Highest"),
-        (values.min(), np.median(values), values.max()),
-        strict=True,
-    ):
-        column.metric(name, f"{value:.2f}")
-    st.caption(
-        "Values are ln(1 + counts per 10,000). They are predicted from colour alone: read the pattern over the tissue, "
-        "not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
-    )
-
-
-def download_gene(result: "anndata.AnnData", gene: str, slide: session.OpenSlide) -> None:
-    """The table of this one gene: small where that of all genes is many megabytes."""
-    from nsl import export
-
-    st.download_button(
-        f"CSV of {gene} alone",
-        lambda: export.csv_text(result[:, [gene]]),
-        file_name=f"{controls.file_stem(slide)}_{gene}.csv",
-        mime="text/csv",
-        on_click="ignore",
-        icon=":material/download:",
-    )
-
-
-def _percentile_limits(values: np.ndarray) -> tuple[float, float]:
-    low, high = st.slider("Percentiles", 0, 100, (2, 98), key="percentiles", persist_state="session", width=CONTROL_PX)
-    return _apart(*np.percentile(values, [low, high]))
-
-
-def _value_limits(values: np.ndarray, gene: str) -> tuple[float, float]:
-    least, most = _apart(float(values.min()), float(values.max()))
+def _value_limits(values: np.ndarray, gene: str) -> tuple[tuple[float, float], str]:
+    least, most = apart(float(values.min()), float(values.max()))
+    key = f"values of {gene}"
+    if key in st.session_state:  # from a link, or of another slide
+        low, high = np.clip(st.session_state[key], least, most)
+        st.session_state[key] = (float(low), float(high)) if low < high else (least, most)
     low, high = st.slider(
         "Values",
         least,
@@ -168,12 +88,143 @@ def _value_limits(values: np.ndarray, gene: str) -> tuple[float, float]:
         (least, most),
         step=(most - least) / 100,
         format="%.2f",
-        key=f"values of {gene}",
+        key=key,
+        persist_state="session",
         width=CONTROL_PX,
     )
-    return _apart(low, high)
+    return apart(low, high), f"value:{low:.4g}to{high:.4g}"
 
 
-def _apart(low: float, high: float) -> tuple[float, float]:
+def percentile_limits(values: np.ndarray, low: float = PERCENTILES[0], high: float = PERCENTILES[1]) -> tuple:
+    """Ends of a colour scale at percentiles of the values."""
+    return apart(*np.percentile(values, [low, high]))
+
+
+def apart(low: float, high: float) -> tuple[float, float]:
     """Limits with some distance between them, also where a gene is the same everywhere."""
     return (float(low), float(high)) if high - low > 1e-6 else (float(low) - 0.5, float(low) + 0.5)
+
+
+def show_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
+    """The map: wheel zooms, a click looks at a tile, a box or lasso makes a region."""
+    result = slide.result
+    figure = expression_map(
+        result,
+        gene,
+        limits=style.limits,
+        palette=style.palette,
+        opacity=style.opacity,
+        outline=style.outline,
+        tile=slide.kept.get("tile"),
+        region=slide.kept.get("region"),
+    )
+    chart.show(
+        figure,
+        key=f"map of {slide.key}",
+        alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
+        f"{style.limits[0]:.2f} to {style.limits[1]:.2f} ln(1 + counts per 10,000)",
+        file_name=f"{controls.file_stem(slide)}_{gene}",
+        on_click=lambda: _keep_tile(slide),
+        on_area=lambda: _keep_region(slide),
+    )
+
+
+def _keep_tile(slide: session.OpenSlide) -> None:
+    from nsl.look import tile_at
+
+    clicked = st.session_state[f"map of {slide.key}"].get("clicked")
+    tile = tile_at(slide.result, clicked["x"], clicked["y"]) if clicked else None
+    if tile:
+        slide.kept["tile"] = tile
+
+
+def _keep_region(slide: session.OpenSlide) -> None:
+    area = st.session_state[f"map of {slide.key}"].get("area")
+    if area:
+        slide.kept["region"] = area
+
+
+def show_numbers(result: "anndata.AnnData", gene: str) -> None:
+    """Extent of the predicted values, and what they are."""
+    values = result[:, gene].X.ravel()
+    with st.container(horizontal=True):
+        st.metric("Tiles", f"{result.n_obs:,}", width=110)
+        for name, value in (("Lowest", values.min()), ("Median", np.median(values)), ("Highest", values.max())):
+            st.metric(name, f"{value:.2f}".replace("-", "−"), width=110)
+    st.caption(
+        "Values are ln(1 + counts per 10,000). They are predicted from colour alone: read the pattern over the tissue, "
+        "not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
+    )
+
+
+def offer_fine_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
+    """One gene on squares of 10 to 20 µm, made when asked for."""
+    with st.expander(f"A finer map of {gene}"):
+        st.caption(
+            "A tile's value is the mean over its pixels. This map shows where inside the tiles it comes from. Nothing "
+            "finer than a tile has been compared with measurement: it shows what the model sees, not where cells are."
+        )
+        step_um = st.segmented_control(
+            "Side of a square, µm",
+            FINE_STEPS_UM,
+            format_func=lambda um: f"{um:g}",
+            default=FINE_STEPS_UM[0],
+            required=True,
+            key="fine_step",
+            persist_state="session",
+        )
+        job: Job | None = slide.kept.get("fine_job")
+        if job is not None and job.is_running:
+            controls.watch_job(job)
+            return
+        if st.button("Draw it", icon=":material/grid_4x4:"):
+            slide.kept["fine_job"] = _start_fine(slide, gene, step_um)
+            st.rerun()
+        if job is not None and job.error:
+            controls.show_error(slide.told(job.error))
+        if job is not None and job.result is not None:
+            _show_fine(slide, job.result, style)
+
+
+def _start_fine(slide: session.OpenSlide, gene: str, step_um: float) -> Job:
+    info, weights = slide.result.uns["nsl"], slide.weights
+
+    def work(job: Job):
+        with slide.open() as opened:
+            return fine_map(
+                opened,
+                weights,
+                gene,
+                step_um,
+                min_tissue=info["min_tissue"],
+                analysis_mpp=info["analysis_mpp"],
+                progress=job.progress,
+                cancelled=lambda: job.is_cancelled,
+            )
+
+    job = Job()
+    job.start(work)
+    return job
+
+
+def _show_fine(slide: session.OpenSlide, fine: "anndata.AnnData", style: Style) -> None:
+    gene = fine.var_names[0]
+    figure = expression_map(
+        fine,
+        gene,
+        limits=percentile_limits(fine.X.ravel()),
+        palette=style.palette,
+        opacity=style.opacity,
+        outline=False,
+    )
+    side_um = fine.uns["nsl"]["tile_um"]
+    chart.show(
+        figure,
+        key=f"fine map of {slide.key}",
+        alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
+        file_name=f"{controls.file_stem(slide)}_{gene}_{side_um:g}um",
+    )
+    st.caption(
+        f"{gene} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd to the "
+        f"{PERCENTILES[1]}th percentile."
+    )

@@ -13,6 +13,11 @@ def navigate() -> Page:
         [
             st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True),
             st.Page("pages/maps.py", title="Maps", icon=":material/map:"),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+            st.Page("pages/stains.py", title="Stains", icon=":material/palette:"),
+            st.Page("pages/correlations.py", title="Correlations", icon=":material/grid_on:"),
+            st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
+            st.Page("pages/about.py", title="About", icon=":material/info:"),
         ]
     )
 

@@ -1,22 +1,20 @@
-"""What one user's session holds: the slide, the running job, the result.
+"""What one user's session holds: slides, of each its running job and its result, and which one is looked at.
 
 Everything lives under keys that no widget owns, so it outlasts a change of page.
 """
 
-import tempfile
-import threading
+import hashlib
+import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from nsl.errors import NslError
-from nsl.web import limits
+from nsl.errors import NslError, SlideError
+from nsl.web import limits, storage
+from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
     import anndata
@@ -25,98 +23,64 @@ if TYPE_CHECKING:
     from nsl.slide import Slide
     from nsl.weights import Weights
 
-# A session whose page was closed keeps its slide this long: 4 looks, a minute apart.
-SWEEP_SECONDS, LOOKS_BEFORE_DELETION = 60, 4
-# Streamlit forgets a session that has been away this long: nobody can come back to its run.
-FORGOTTEN_SECONDS = 120
 DEMO_NAME = "Demo slide (synthetic)"
+# Each keeps its picture and its result in memory.
+MAX_SLIDES = 12
 
 
 @dataclass
 class OpenSlide:
-    """The slide a session works on: its file in a folder of the session's own, and what was read of it."""
+    """A slide of the session: its file, what was read of it, and what was predicted."""
 
+    key: str
+    """Tells it from the session's other slides."""
     name: str
     """As the user knows it; never part of a path."""
     path: Path
+    """What `nsl.open_slide` opens."""
+    folder: Path | None
+    """A folder of the session's own that goes with the slide; None where the file is the server's."""
     synthetic: bool
     size: tuple[int, int]
+    levels: tuple[float, ...]
     format: str
     metadata_mpp: float | None
     notices: tuple[str, ...]
     thumbnail: "np.ndarray"
+    open_seconds: float
+    """What opening it and reading the thumbnail took."""
+    job: Job | None = None
+    """The last run."""
+    finished: Job | None = None
+    """The last run that came to a result."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What pages remember of it: the tile clicked, the region drawn."""
+
+    @property
+    def result(self) -> "anndata.AnnData | None":
+        """What was predicted."""
+        return self.finished.result if self.finished else None
+
+    @property
+    def weights(self) -> "Weights | None":
+        """Those that the result was predicted with, whichever are in use now."""
+        return self.finished.weights if self.finished else None
+
+    @property
+    def is_running(self) -> bool:
+        return self.job is not None and self.job.is_running
 
     def told(self, text: str) -> str:
         """A sentence about the file on disk, with the name the user knows."""
         return text.replace(self.path.name, self.name)
 
+    def open(self, mpp: float | None = None) -> "Slide":
+        """A handle of its own, for one job or one look, at the scale given or the one it was predicted at."""
+        from nsl.slide import open_slide
 
-@dataclass
-class Job:
-    """A prediction in a thread of its own, which draws nothing; a fragment looks in on it.
-
-    It begins when its turn among the runs of all sessions has come.
-    """
-
-    total: int = 0
-    done: int = 0
-    result: "anndata.AnnData | None" = None
-    error: str | None = None
-    started: float = field(default_factory=time.perf_counter)
-    seconds: float = 0.0
-    thread: threading.Thread | None = None
-    is_stopped: bool = False
-    turn: limits.Turn | None = None
-    session_id: str | None = None
-    away_since: float | None = None
-
-    def start(self, work: Callable[[Callable[[int, int], None]], "anndata.AnnData"]) -> None:
-        """Run `work`, giving it the function that takes tiles done and tiles in all."""
-        context = get_script_run_ctx(suppress_warning=True)
-        self.session_id = context.session_id if context else None
-        self.turn = limits.line().join()
-        self.thread = threading.Thread(target=self._run, args=[work], daemon=True)
-        self.thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
-
-    @property
-    def ahead(self) -> int:
-        """How many other runs must end before this one begins."""
-        return self.turn.ahead if self.turn else 0
-
-    def _run(self, work: Callable) -> None:
-        try:
-            with self.turn:
-                self.turn.wait(self._check)
-                self.started = time.perf_counter()
-                self.result = work(self._progress)
-        except NslError as error:
-            self.error = str(error)
-        except MemoryError:
-            self.error = "the slide needs more memory than this computer has; ask for larger tiles or fewer genes"
-        except Exception as error:
-            self.error = (
-                f"the run stopped on a fault of the program ({type(error).__name__}: {error}); please report it"
-            )
-        self.seconds = time.perf_counter() - self.started
-
-    def _progress(self, done: int, total: int) -> None:
-        self.done, self.total = done, total
-        self._check()
-
-    def _check(self) -> None:
-        """End the run where nobody waits for it any more."""
-        if self.is_stopped:
-            raise NslError("the run was stopped")
-        if self.session_id is None or _is_connected(self.session_id):
-            self.away_since = None
-        elif self.away_since is None:
-            self.away_since = time.monotonic()
-        elif time.monotonic() - self.away_since > FORGOTTEN_SECONDS:
-            raise NslError("the run was stopped because its page was closed; run again")
+        if mpp is None and self.result is not None:
+            mpp = float(self.result.uns["nsl"]["mpp"])
+        return open_slide(self.path, mpp)
 
 
 def get(key: str) -> Any:
@@ -129,21 +93,44 @@ def put(key: str, value: Any) -> None:
     st.session_state[f"nsl.{key}"] = value
 
 
-def is_running() -> bool:
-    """Whether a prediction is under way."""
-    job = get("job")
-    return job is not None and job.is_running
+def slides() -> list[OpenSlide]:
+    """The session's slides, the first brought first."""
+    return list((get("slides") or {}).values())
 
 
-def collect_result() -> None:
-    """Keep the job that ended well, on whichever page the user is by then; an earlier result stays till then."""
-    job = get("job")
-    if job is not None and not job.is_running and job.result is not None:
-        put("finished", job)
+def slide() -> OpenSlide | None:
+    """The slide that is looked at."""
+    return (get("slides") or {}).get(get("current"))
+
+
+def choose(key: str) -> None:
+    """Look at another of the slides."""
+    put("current", key)
+
+
+def remove(gone: OpenSlide) -> None:
+    """Let go of a slide, its result and its file; the one brought last takes its place."""
+    if gone.job:
+        gone.job.is_stopped = True
+    left = {slide.key: slide for slide in slides() if slide is not gone}
+    put("slides", left)
+    if get("current") == gone.key:
+        put("current", next(reversed(left), None))
+    if gone.folder:
+        shutil.rmtree(gone.folder, ignore_errors=True)
+
+
+def collect_results() -> None:
+    """Keep the jobs that ended well, on whichever page the user is by then; an earlier result stays till then."""
+    for slide in slides():
+        job = slide.job
+        if job is not None and job is not slide.finished and not job.is_running and job.result is not None:
+            slide.finished = job
+            slide.kept.clear()
 
 
 def take_upload(upload) -> bool:
-    """Spool an uploaded file once and open it; the earlier slide stays if the new one cannot be opened.
+    """Spool an uploaded file once and open it, beside the slides that are there.
 
     Returns whether the slide is a new one.
 
@@ -154,14 +141,9 @@ def take_upload(upload) -> bool:
     is_new = get("upload_id") != upload.file_id
     if is_new:
         put("upload_id", upload.file_id)
-        path = folder() / f"{upload.file_id}{_suffix(upload.name)}"
         put("upload_error", None)
         try:
-            path.write_bytes(upload.getbuffer())
-            _adopt(upload.name, path, synthetic=False)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            put("upload_error", NslError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk"))
+            _store(upload)
         except NslError as error:
             put("upload_error", error)
     if get("upload_error"):
@@ -170,115 +152,94 @@ def take_upload(upload) -> bool:
 
 
 def take_demo() -> None:
-    """Make the synthetic slide and open it."""
-    from nsl.demo import demo_slide
-
-    path = folder() / "demo.tif"
-    if not path.exists():
-        demo_slide().save(path)
+    """Make the synthetic slide and open it, or go back to it."""
     put("upload_error", None)
-    _adopt(DEMO_NAME, path, synthetic=True)
-
-
-@st.cache_resource(show_spinner="Loading the weights")
-def load_default_weights() -> "Weights":
-    """The embedded weights, shared by all sessions; they are never changed."""
-    from nsl.weights import load_weights
-
-    return load_weights()
-
-
-@st.cache_resource(show_spinner=False)
-def warm_up() -> None:
-    """Rehearse a run on a small slide, once a server and after the first page has gone out.
-
-    The first user then waits for no import and no compiler.
-    """
-    threading.Thread(target=_rehearse, daemon=True).start()
-
-
-def _rehearse() -> None:
+    demo = next((slide for slide in slides() if slide.synthetic), None)
+    if demo is not None:
+        choose(demo.key)
+        return
     from nsl.demo import demo_slide
-    from nsl.prediction import predict
-    from nsl.slide import open_slide
-    from nsl.weights import load_weights
 
-    weights = load_weights()
-    with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
-        path = Path(folder) / "rehearsal.tif"
-        demo_slide(side_px=600).save(path)
-        with open_slide(path) as slide:
-            predict(slide, weights, genes=weights.genes[:1])
+    _check_room()
+    folder = _own_folder("demo")
+    demo_slide().save(folder / "demo.tif")
+    _adopt("demo", DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
 
 
-def reopen(slide: OpenSlide, mpp: float) -> "Slide":
-    """A handle of its own on the session's slide, for one job."""
-    from nsl.slide import open_slide
+def take_server_file(path: Path, name: str) -> None:
+    """Open a slide that lies on the server, where it stays, or go back to it."""
+    put("upload_error", None)
+    key = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    if key in (get("slides") or {}):
+        choose(key)
+        return
+    _check_room()
+    _adopt(key, name, path, None, synthetic=False)
 
-    return open_slide(slide.path, mpp)
 
-
-def _adopt(name: str, path: Path, *, synthetic: bool) -> None:
-    from nsl.slide import open_slide
-
+def _store(upload) -> None:
+    _check_room()
+    folder = _own_folder(upload.file_id)
+    path = folder / f"slide{_suffix(upload.name)}"
     try:
-        with open_slide(path) as slide:
-            limits.check_size(path.name, slide.size)
-            opened = OpenSlide(
-                name=name,
-                path=path,
-                synthetic=synthetic,
-                size=slide.size,
-                format=slide.format,
-                metadata_mpp=slide.mpp,
-                notices=tuple(notice.replace(path.name, name) for notice in slide.notices),
-                thumbnail=slide.thumbnail(),
-            )
+        path.write_bytes(upload.getbuffer())
+        if path.suffix == ".zip":
+            from nsl.archive import unpack_slide
+
+            path = unpack_slide(path, folder / "unpacked")
+            (folder / "slide.zip").unlink()
+        _adopt(upload.file_id, upload.name, path, folder, synthetic=False)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
     except NslError as error:
-        path.unlink(missing_ok=True)
-        raise type(error)(str(error).replace(path.name, name)) from None
-    before = get("slide")
-    if before and before.path != path:
-        before.path.unlink(missing_ok=True)
-    if get("job"):
-        get("job").is_stopped = True
-    put("slide", opened)
-    put("job", None)
-    put("finished", None)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise type(error)(str(error).replace(path.name, upload.name)) from None
 
 
-def folder() -> Path:
-    """A folder of this session's own; it goes some minutes after the session, or with the server."""
-    session_id = get_script_run_ctx().session_id
-    folders = _folders()
-    if session_id not in folders:
-        folders[session_id] = tempfile.TemporaryDirectory(prefix="nsl-")
-    return Path(folders[session_id].name)
+def _check_room() -> None:
+    if len(slides()) >= MAX_SLIDES:
+        raise SlideError(f"this session holds {MAX_SLIDES} slides, as many as it can; remove one first")
 
 
-@st.cache_resource(show_spinner=False)
-def _folders() -> dict[str, tempfile.TemporaryDirectory]:
-    """Folder of every session; Streamlit tells nobody that a session ended, so a thread looks."""
-    folders: dict[str, tempfile.TemporaryDirectory] = {}
-    threading.Thread(target=_sweep, args=[folders], daemon=True).start()
-    return folders
+def _own_folder(name: str) -> Path:
+    folder = storage.folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
-    """Delete the folder of every session that was away at several looks in a row; a reload may bring it back."""
-    looks: dict[str, int] = {}
-    while True:
-        time.sleep(SWEEP_SECONDS)
-        for session_id in list(folders):
-            looks[session_id] = 0 if _is_connected(session_id) else looks.get(session_id, 0) + 1
-            if looks[session_id] >= LOOKS_BEFORE_DELETION:
-                folders.pop(session_id).cleanup()
-                del looks[session_id]
+def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
+    from nsl.slide import open_slide
+
+    start = time.perf_counter()
+    with open_slide(path) as slide:
+        limits.check_size(path.name, slide.size)
+        opened = OpenSlide(
+            key=key,
+            name=_distinct(name),
+            path=path,
+            folder=folder,
+            synthetic=synthetic,
+            size=slide.size,
+            levels=slide.levels,
+            format=slide.format,
+            metadata_mpp=slide.mpp,
+            notices=tuple(notice.replace(path.name, name) for notice in slide.notices),
+            thumbnail=slide.thumbnail(),
+            open_seconds=time.perf_counter() - start,
+        )
+    put("slides", (get("slides") or {}) | {key: opened})
+    choose(key)
 
 
-def _is_connected(session_id: str) -> bool:
-    """Whether the session's page is open."""
-    return runtime.exists() and runtime.get_instance().is_active_session(session_id)
+def _distinct(name: str) -> str:
+    """The name, numbered where another slide of the session has it too."""
+    taken = {slide.name for slide in slides()}
+    number = 2
+    distinct = name
+    while distinct in taken:
+        distinct, number = f"{name} ({number})", number + 1
+    return distinct
 
 
 def _suffix(name: str) -> str:

@@ -12,7 +12,7 @@ import streamlit as st
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.hub import is_hub_source, parse_source
 from nsl.hub_cache import MAX_BYTES
-from nsl.web import controls, session
+from nsl.web import controls, session, storage
 from nsl.weights import default_source, load_config
 
 if TYPE_CHECKING:
@@ -82,7 +82,15 @@ def collect() -> None:
 
 def in_use() -> "Weights":
     """Weights to predict with now."""
-    return session.get("weights") or session.load_default_weights()
+    return session.get("weights") or load_default_weights()
+
+
+@st.cache_resource(show_spinner="Loading the weights")
+def load_default_weights() -> "Weights":
+    """The embedded weights, shared by all sessions; they are never changed."""
+    from nsl.weights import load_weights
+
+    return load_weights()
 
 
 def config_in_use() -> dict:
@@ -145,7 +153,7 @@ def _offer() -> None:
     if upload is not None and session.get("weights_zip_id") != upload.file_id:
         session.put("weights_zip_id", upload.file_id)
         with controls.shown_errors():
-            folder = unpack(upload.getvalue(), session.folder() / upload.file_id)
+            folder = unpack(upload.getvalue(), storage.folder() / upload.file_id)
             session.put("wish", Wish(folder, upload.name))
             st.rerun()
     if session.get("weights") is not None and st.button("Back to the embedded weights"):

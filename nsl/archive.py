@@ -1,0 +1,295 @@
+"""Slides of several files, one zip each: 3DHISTECH MIRAX, DICOM, Hamamatsu VMS; or a zip around any single slide.
+
+Whoever made the zip is not trusted: nothing is written outside one new folder, nothing but plain files, no more than
+was allowed, and the files of a slide cannot name files elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import lzma
+import re
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from nsl.errors import SlideError
+
+MAX_BYTES = 20_000_000_000
+MAX_MEMBERS = 20_000
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+SLIDE_SUFFIXES = (*IMAGE_SUFFIXES, ".svs", ".ndpi", ".scn", ".bif", ".svslide", ".czi", ".mrxs", ".vms", ".dcm")
+"""How the files are named that are opened, as against those that only belong to a slide."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_CLUTTER = {"__macosx", ".ds_store", "thumbs.db", "desktop.ini"}
+_CHUNK = 2**20
+
+# The files that Slidedat.ini, VMS and VMU files name, and the largest such file that OpenSlide reads:
+# https://openslide.org/formats/mirax and https://openslide.org/formats/hamamatsu.
+_KEY_FILE_BYTES = 2**20
+_NAMED_FILE = re.compile(
+    rb"^\s*(?:INDEXFILE|FILE_\d+|ImageFile[^=\n]*|MapFile|MacroImage|OptimisationFile)\s*=(.*)$", re.MULTILINE
+)
+
+# DICOM part 10: tags and value representations of the explicit little-endian encoding, which slides are written in.
+_IMAGE_TYPE, _SERIES, _COLUMNS, _ROWS = 0x0008_0008, 0x0020_000E, 0x0048_0006, 0x0048_0007
+_SOP_CLASS, _WHOLE_SLIDE = 0x0002_0002, b"1.2.840.10008.5.1.4.1.1.77.1.6"
+_ITEM, _ENDS = 0xFFFE, (0xFFFE_E00D, 0xFFFE_E0DD)
+_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_UNDEFINED = 0xFFFF_FFFF
+_MAX_ELEMENTS = 100_000
+
+
+def unpack_slide(zip_path: Path, folder: Path, max_bytes: int = MAX_BYTES) -> Path:
+    """Unpack the one slide that a zip holds.
+
+    Parameters
+    ----------
+    zip_path
+        The zip: a `.mrxs` file with its folder, the DICOM files of one series, a VMS file with its images, or a
+        single slide or image. Images beside a scanner's slide are taken for its label and overview.
+    folder
+        Where a new folder is made for the files, made itself if need be; the new one is gone again after an error.
+    max_bytes
+        The most that the files may come to.
+
+    Returns
+    -------
+    The file that `nsl.open_slide` opens; of DICOM, one of the finest level.
+
+    Raises
+    ------
+    SlideError : it is no zip, is damaged, encrypted, empty, too large, holds links or names outside itself, no slide
+        or several, or the disk is full.
+    """
+    name = zip_path.name
+    with _told(name):
+        folder.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(prefix="slide-", dir=folder))
+    try:
+        with _told(name), zip_path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise SlideError(
+                    f"{name} is no ZIP archive or was cut short; zip the slide's files as ZIP, not RAR or 7z"
+                )
+            with zipfile.ZipFile(file) as archive:
+                members = _checked_members(name, archive, max_bytes, shutil.disk_usage(own).free)
+                files = _write(name, archive, members, own, max_bytes)
+        return _the_slide(name, own, files)
+    except BaseException:
+        shutil.rmtree(own, ignore_errors=True)
+        raise
+
+
+def dicom_slides(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Whole-slide DICOM files by the slide they belong to.
+
+    Returns all files of each slide by one of its finest level, which OpenSlide opens together with the others where
+    they lie in one folder. Files that are not of a DICOM whole-slide image are left out.
+    """
+    slides: dict[bytes, list[tuple[int, Path]]] = {}
+    for path in sorted(paths):
+        header = _dicom_header(path)
+        if header.get(_SOP_CLASS) == _WHOLE_SLIDE:
+            slides.setdefault(header.get(_SERIES, b""), []).append((_pixels(header), path))
+    return {max(found, key=lambda sized: sized[0])[1]: [path for _, path in found] for found in slides.values()}
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What can go wrong with a zip or a disk, in a sentence."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SlideError(f"{name} does not exist; check the name and the folder") from None
+    except FileExistsError as error:
+        twice = Path(error.filename).name
+        raise SlideError(f"{name} holds two files named {twice} in one folder; zip each file once") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise SlideError(f"{name} cannot be unpacked ({error.strerror}); make room on the disk") from error
+        raise SlideError(
+            f"{name} cannot be unpacked ({error.strerror or error}); zip the slide's files again"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError) as error:
+        raise SlideError(f"{name} is damaged or incomplete ({error}); copy or zip it again") from error
+
+
+def _checked_members(name: str, archive: zipfile.ZipFile, max_bytes: int, free: int) -> list[zipfile.ZipInfo]:
+    """The files to unpack, from the zip's table of contents."""
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise SlideError(f"{name} holds {len(members):,} files, and at most {MAX_MEMBERS:,} are taken; zip one slide")
+    members = [member for member in members if not member.is_dir() and not _is_clutter(member.filename)]
+    if not members:
+        raise SlideError(f"{name} is empty; zip the slide's files again")
+    for member in members:
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise SlideError(f"{name} holds a link or device, {member.filename}; zip the slide's files themselves")
+        if member.flag_bits & 1:
+            raise SlideError(f"{name} is protected by a password; zip the slide's files without one")
+        if member.compress_type not in _METHODS:
+            method = {9: "Deflate64, as Windows does above 2 GB"}.get(member.compress_type, f"{member.compress_type}")
+            raise SlideError(
+                f"{name} is compressed by method {method}, which is not read here; zip again without compression"
+            )
+    size = sum(member.file_size for member in members)
+    if size > max_bytes:
+        raise _too_large(name, f"would unpack to {_told_size(size)}", max_bytes)
+    if size > free:
+        raise SlideError(
+            f"{name} would unpack to {_told_size(size)}, and {_told_size(free)} are free; make room on the disk"
+        )
+    return members
+
+
+def _write(
+    name: str, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path, max_bytes: int
+) -> list[Path]:
+    """The members as files in `folder`, under their own names as far as those are safe."""
+    written, files = 0, []
+    for member in members:
+        path = folder.joinpath(*_safe_parts(name, member.filename))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member) as packed, path.open("xb") as file:
+            while chunk := packed.read(_CHUNK):
+                written += len(chunk)
+                # The table of contents may say less than there is.
+                if written > max_bytes:
+                    raise _too_large(name, "unpacks to more than it says", max_bytes)
+                file.write(chunk)
+        files.append(path)
+    return files
+
+
+def _too_large(name: str, found: str, max_bytes: int) -> SlideError:
+    return SlideError(f"{name} {found}, and at most {_told_size(max_bytes)} are taken; zip one slide alone")
+
+
+def _told_size(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def _is_clutter(name: str) -> bool:
+    """What macOS and Windows put beside a user's files."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[-1].startswith("._") or any(part.lower() in _CLUTTER for part in parts)
+
+
+def _safe_parts(name: str, member: str) -> list[str]:
+    """A member's folders and name, in which a slide's files find each other; never a way out of the folder."""
+    parts = member.replace("\\", "/").split("/")
+    if ".." in parts or not parts[0] or re.match("[A-Za-z]:", member):
+        raise SlideError(f"{name} names a file outside itself, {member}; zip the slide's folder, not single paths")
+    # What Windows does not allow in a name; on it, "a:b" would be a hidden part of file a.
+    return [re.sub(r'[<>:"|?*\x00-\x1f]', "_", part) for part in parts if part not in ("", ".")]
+
+
+def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
+    """The one slide among the files of a zip."""
+    import openslide
+
+    vendors = {path: openslide.OpenSlide.detect_format(path) for path in files}
+    dicom = dicom_slides(path for path, vendor in vendors.items() if vendor == "dicom")
+    slides = [path for path, vendor in vendors.items() if vendor not in (None, "dicom", "generic-tiff")]
+    slides += dicom
+    if not slides:
+        _check_complete(name, files)
+        slides = [path for path in files if path.suffix.lower() in SLIDE_SUFFIXES]
+    if not slides:
+        some = ", ".join(sorted(path.name for path in files)[:3])
+        more = ", …" if len(files) > 3 else ""
+        raise SlideError(f"{name} holds no slide, but {some}{more}; zip a slide's files or an image")
+    if len(slides) > 1:
+        names = sorted(path.relative_to(folder).as_posix() for path in slides)
+        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+        raise SlideError(f"{name} holds {len(names):,} slides ({', '.join(names[:5])}{more}); zip one of them")
+    slide = slides[0]
+    _check_named_files(name, slide)
+    _check_named_files(name, slide.with_suffix("") / "Slidedat.ini")
+    for number, path in enumerate(dicom.get(slide, [])):
+        # OpenSlide looks for the other levels beside the file only; some archives keep each in a folder of its own.
+        if path.parent != slide.parent:
+            path.rename(slide.parent / f"{number}-{path.name}")
+    return slide
+
+
+def _check_complete(name: str, files: list[Path]) -> None:
+    """SlideError where a part of a slide is there that OpenSlide did not take for one; images may belong to it."""
+    by_suffix = {path.suffix.lower(): path for path in files}
+    slidedat = next((path for path in files if path.name.lower() == "slidedat.ini"), None)
+    if mrxs := by_suffix.get(".mrxs"):
+        raise SlideError(
+            f"{name} holds {mrxs.name} without its data; zip it together with the folder {mrxs.stem} beside it"
+        )
+    if slidedat:
+        raise SlideError(
+            f"{name} holds the data of a MIRAX slide without its .mrxs file; zip that file together with the folder"
+        )
+    if vms := by_suffix.get(".vms"):
+        raise SlideError(f"{name} holds {vms.name}, which cannot be read; copy it again, with the images beside it")
+    if any(_is_dicom(path) for path in files):
+        raise SlideError(
+            f"{name} holds DICOM files that are no whole-slide image; export the slide as DICOM whole-slide microscopy"
+        )
+
+
+def _check_named_files(name: str, key_file: Path) -> None:
+    """SlideError where the file that lists a slide's files lists one outside its folder: OpenSlide would read it."""
+    if not key_file.is_file() or key_file.stat().st_size > _KEY_FILE_BYTES:
+        return
+    named = _NAMED_FILE.findall(key_file.read_bytes())
+    outside = next((value for value in named if b"/" in value or b"\\" in value), None)
+    if outside is not None:
+        value = outside.decode("utf-8", "replace").strip()
+        raise SlideError(f"{name} holds a slide that names a file outside its folder, {value}; export the slide again")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _pixels(header: dict[int, bytes]) -> int:
+    """Pixels of a level; 0 for a label, an overview or a thumbnail."""
+    is_level = header.get(_IMAGE_TYPE, b"").split(b"\\")[2:3] == [b"VOLUME"]
+    sides = [int.from_bytes(header.get(tag, b""), "little") for tag in (_COLUMNS, _ROWS)]
+    return sides[0] * sides[1] if is_level else 0
+
+
+def _dicom_header(path: Path) -> dict[int, bytes]:
+    """What a DICOM file says of its class, series and size, by tag; what is nested in it says so of other files."""
+    found: dict[int, bytes] = {}
+    depth = 0
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return found
+        for _ in range(_MAX_ELEMENTS):
+            if len(head := file.read(8)) < 8:
+                break
+            group, element, kind, length = struct.unpack("<HH2sH", head)
+            tag = group << 16 | element
+            if group == _ITEM:
+                length = int.from_bytes(head[4:], "little")
+            elif kind in _LONG:
+                length = int.from_bytes(file.read(4), "little")
+            if depth == 0 and tag > _ROWS:
+                break
+            if tag in _ENDS:
+                depth -= 1
+            elif length == _UNDEFINED:
+                depth += 1
+            elif depth == 0 and tag in (_SOP_CLASS, _IMAGE_TYPE, _SERIES, _COLUMNS, _ROWS) and length <= 1024:
+                found[tag] = file.read(length).strip(b" \0") if kind != b"UL" else file.read(length)
+            else:
+                file.seek(length, 1)
+    return found

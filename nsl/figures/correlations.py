@@ -1,0 +1,310 @@
+"""What goes with what, as Plotly figures: genes with genes, predicted with measured, a region with the rest."""
+
+from collections.abc import Sequence
+
+import anndata
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from nsl.association import GeneCorrelations
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, plain
+from nsl.weights import SIGNIFICANT
+
+# Blue through white to red, which the colour-blind tell apart (ColorBrewer).
+_DIVERGING = "RdBu_r"
+_UNIT = "ln(1 + counts per 10,000)"
+# More names than this cannot be read.
+_MAX_NAMES = 80
+# Rounding to fewer bits, on the way to the browser, may not make it 0.
+_LEAST_Q = 1e-12
+# More points than this are slow as SVG; more than the second hide each other, and would only cost time to send.
+_MAX_SVG_POINTS, _MAX_POINTS = 2_000, 20_000
+_TITLE_PX = 56
+
+
+def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None = None) -> go.Figure:
+    """Genes by genes, coloured by r from −1 to 1; hovering says the pair, r and q (1e-12 where it is less).
+
+    order is that of `nsl.association.cluster_order`; as the genes come if not given. Names are on the axes of 80
+    genes or fewer. A gene with itself, and one that is the same everywhere, is left bare.
+    """
+    order = np.arange(len(correlations.genes)) if order is None else np.asarray(order)
+    square = np.ix_(order, order)
+    r = correlations.r[square].astype(np.float32)
+    np.fill_diagonal(r, np.nan)
+    names = [correlations.genes[i] for i in order]
+    sign = {"pearson": "Pearson r", "spearman": "Spearman r"}[correlations.method]
+    figure = go.Figure(
+        go.Heatmap(
+            z=r,
+            x=names,
+            y=names,
+            customdata=np.maximum(correlations.q_value[square], _LEAST_Q).astype(np.float32),
+            coloraxis="coloraxis",
+            hoverongaps=False,
+            hovertemplate="<b>%{y}</b> and <b>%{x}</b><br>r %{z:.2f}, q %{customdata:.2g}<extra></extra>",
+        )
+    )
+    named = len(names) <= _MAX_NAMES
+    plain(figure, max(480, 160 + 11 * len(names)) if named else 720)
+    figure.update_layout(
+        coloraxis={
+            "colorscale": _DIVERGING,
+            "cmin": -1,
+            "cmax": 1,
+            "colorbar": {"title": {"text": sign}, "thickness": 14, "len": 0.6, "outlinewidth": 0},
+        }
+    )
+    axis = {
+        "type": "category",
+        "showticklabels": named,
+        "dtick": 1,
+        "tickfont": {"size": 9 if len(names) > 40 else 11},
+        "ticks": "",
+        "showgrid": False,
+        "zeroline": False,
+        "constrain": "domain",
+        "automargin": True,
+    }
+    figure.update_xaxes(tickangle=-90, **axis)
+    figure.update_yaxes(autorange="reversed", scaleanchor="x", **axis)
+    return figure
+
+
+def agreement_scatter(
+    predicted: np.ndarray | pd.Series,
+    measured: np.ndarray | pd.Series,
+    gene: str,
+    table_row: pd.Series,
+    *,
+    spots: Sequence[str] | None = None,
+) -> go.Figure:
+    """Measured against predicted expression of a gene, a point a spot, with the least-squares line.
+
+    Parameters
+    ----------
+    predicted, measured : (S,) of the same spots.
+    gene : its name.
+    table_row : the gene's row of `nsl.evaluate.gene_correlations`.
+    spots : names to hover with; the index of predicted if it is a series, else their number from 1.
+    """
+    if spots is None:
+        spots = (
+            predicted.index if isinstance(predicted, pd.Series) else [f"spot {i + 1}" for i in range(len(predicted))]
+        )
+    x, y = np.asarray(predicted, float), np.asarray(measured, float)
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y, names = x[known], y[known], np.asarray(spots, str)[known]
+    figure = go.Figure(
+        _points(len(x))(
+            x=x,
+            y=y,
+            mode="markers",
+            marker={"color": RELIABLE_COLOR, "size": 6, "opacity": 0.6},
+            text=names,
+            hovertemplate="<b>%{text}</b><br>predicted %{x:.2f}<br>measured %{y:.2f}<extra></extra>",
+        )
+    )
+    if len(x) > 1 and np.ptp(x) > 0:
+        ends = np.array([x.min(), x.max()])
+        slope = np.cov(x, y, bias=True)[0, 1] / x.var()
+        figure.add_scatter(
+            x=ends,
+            y=y.mean() + slope * (ends - x.mean()),
+            mode="lines",
+            line={"color": "grey", "width": 2.5},
+            hovertemplate=f"least-squares line, slope {_signed(slope)}<extra></extra>",
+        )
+    _headed(figure, gene, _agreement(table_row, len(x)), 460)
+    figure.update_layout(showlegend=False)
+    figure.update_xaxes(title_text=f"predicted {gene}, {_UNIT}", automargin=True)
+    figure.update_yaxes(title_text=f"measured {gene}, {_UNIT}", automargin=True)
+    return figure
+
+
+def _agreement(row: pd.Series, spots: int) -> str:
+    if not np.isfinite(row.pearson_r):
+        return f"r cannot be told: what was measured is the same at all {spots:,} spots, or missing"
+    return (
+        f"r {_signed(row.pearson_r)}, 95 % interval {_signed(row.r_low)} to {_signed(row.r_high)}, "
+        f"q {row.q_value:.2g}; the {spots:,} spots count for {row.effective_n:,.0f} independent ones"
+    )
+
+
+def agreement_overview(table: pd.DataFrame) -> go.Figure:
+    """r of predicted with measured expression over genes, the highest first, with the 95 % interval as a ribbon.
+
+    table is that of `nsl.evaluate.gene_correlations`; genes that cannot be told are left out. Genes of r above 0 with
+    q < 0.05 are filled circles, others open ones.
+    """
+    ranked = table[table.pearson_r.notna()].sort_values("pearson_r", ascending=False, kind="stable")
+    rank = np.arange(1, len(ranked) + 1)
+    found = ((ranked.pearson_r > 0) & (ranked.q_value < SIGNIFICANT)).to_numpy()
+    figure = go.Figure(
+        go.Scatter(
+            x=np.concatenate([rank, rank[::-1]]),
+            y=np.concatenate([ranked.r_low, ranked.r_high[::-1]]),
+            fill="toself",
+            fillcolor=UNRELIABLE_COLOR,
+            opacity=0.25,
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            name="95 % interval",
+        )
+    )
+    for group, name, color, symbol in (
+        (found, f"r above 0, q < {SIGNIFICANT:g}", RELIABLE_COLOR, "circle"),
+        (~found, "not told from chance, or below 0", UNRELIABLE_COLOR, "circle-open"),
+    ):
+        genes = ranked[group]
+        figure.add_trace(
+            _points(len(ranked))(
+                x=rank[group],
+                y=genes.pearson_r,
+                mode="markers",
+                marker={"color": color, "symbol": symbol, "size": 6},
+                text=genes.index,
+                customdata=genes[["r_low", "r_high", "q_value"]].to_numpy(float),
+                hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}, "
+                "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>q %{customdata[2]:.2g}<extra></extra>",
+                name=f"{name}: {len(genes):,} genes",
+            )
+        )
+    untold = len(table) - len(ranked)
+    median = f"median r {_signed(ranked.pearson_r.median())} over {len(ranked):,} genes" if len(ranked) else "no gene"
+    _headed(figure, "Predicted with measured", median + (f"; {untold:,} more cannot be told" if untold else ""), 420)
+    _legend_below(figure)
+    figure.update_xaxes(title_text="genes, the highest r first", automargin=True)
+    figure.update_yaxes(title_text="Pearson r", automargin=True)
+    figure.add_hline(y=0, line_width=1, line_color=UNRELIABLE_COLOR)
+    return figure
+
+
+def gene_scatter(result: anndata.AnnData, gene_a: str, gene_b: str, selected: np.ndarray | None = None) -> go.Figure:
+    """One predicted gene against another, a point a tile; its customdata is the tile's position in the result.
+
+    selected, (S,) bool, are tiles drawn as diamonds on top. Of more than 20,000 tiles as many are drawn, picked evenly
+    by chance; r is always that of all of them.
+    """
+    x, y = (result[:, gene].X.ravel() for gene in (gene_a, gene_b))
+    selected = np.zeros(len(x), bool) if selected is None else np.asarray(selected, bool)
+    drawn = _sample(len(x))
+    figure = go.Figure()
+    for group, name, marker in (
+        (~selected, "other tiles", {"color": RELIABLE_COLOR, "symbol": "circle", "size": 5, "opacity": 0.5}),
+        (selected, "selected tiles", {"color": SELECTED_COLOR, "symbol": "diamond", "size": 8}),
+    ):
+        tiles = np.flatnonzero(group & drawn)
+        figure.add_trace(
+            _points(drawn.sum())(
+                x=x[tiles],
+                y=y[tiles],
+                mode="markers",
+                marker=marker,
+                text=result.obs_names[tiles],
+                customdata=tiles,
+                hovertemplate=f"<b>%{{text}}</b><br>{gene_a} %{{x:.2f}}<br>{gene_b} %{{y:.2f}}<extra></extra>",
+                name=name,
+            )
+        )
+    said = [f"r {_r(x, y)} over {len(x):,} tiles"]
+    if selected.any():
+        said.append(f"r {_r(x[selected], y[selected])} over the {selected.sum():,} selected")
+    if not drawn.all():
+        said.append(f"{drawn.sum():,} tiles are drawn")
+    _headed(figure, f"{gene_a} and {gene_b}", "; ".join(said), 460)
+    if selected.any():
+        _legend_below(figure)
+    else:
+        figure.update_layout(showlegend=False)
+    figure.update_xaxes(title_text=f"{gene_a}, {_UNIT}", automargin=True)
+    figure.update_yaxes(title_text=f"{gene_b}, {_UNIT}", automargin=True)
+    return figure
+
+
+def _sample(number: int) -> np.ndarray:
+    """(number,) bool, at most 20,000 of them; the same ones every time, so that points stay where they are."""
+    drawn = np.ones(number, bool)
+    if number > _MAX_POINTS:
+        drawn[np.random.default_rng(0).choice(number, number - _MAX_POINTS, replace=False)] = False
+    return drawn
+
+
+def _r(x: np.ndarray, y: np.ndarray) -> str:
+    x, y = x.astype(float), y.astype(float)
+    return _signed(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else "cannot be told"
+
+
+def region_effects(table: pd.DataFrame, number: int = 20) -> go.Figure:
+    """The largest effects of a region, a dot a gene with its 95 % interval, the largest on top.
+
+    table is that of `nsl.association.compare_region`, or some of its rows. Genes with q < 0.05 are filled circles,
+    others open ones.
+    """
+    known = table[table.effect_size.notna()]
+    largest = known.loc[known.effect_size.abs().sort_values(ascending=False, kind="stable").index[:number]]
+    found = largest.q_value < SIGNIFICANT
+    figure = go.Figure()
+    for genes, name, color, symbol in (
+        (largest[found], f"q < {SIGNIFICANT:g}", RELIABLE_COLOR, "circle"),
+        (largest[~found], f"q ≥ {SIGNIFICANT:g}", UNRELIABLE_COLOR, "circle-open"),
+    ):
+        figure.add_scatter(
+            x=genes.effect_size,
+            y=genes.index,
+            mode="markers",
+            marker={"color": color, "symbol": symbol, "size": 9, "line": {"width": 2, "color": color}},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": genes.effect_high - genes.effect_size,
+                "arrayminus": genes.effect_size - genes.effect_low,
+                "thickness": 1.5,
+                "width": 4,
+            },
+            customdata=genes[
+                ["effect_low", "effect_high", "mean_inside", "mean_outside", "q_value", "r_heldout"]
+            ].to_numpy(float),
+            hovertemplate="<b>%{y}</b> differs by %{x:.2f} sd (%{customdata[0]:.2f} to %{customdata[1]:.2f})"
+            "<br>mean inside %{customdata[2]:.2f}, outside %{customdata[3]:.2f}"
+            "<br>q %{customdata[4]:.2g}, held-out r %{customdata[5]:.2f}<extra></extra>",
+            name=name,
+        )
+    plain(figure, 120 + 24 * len(largest))
+    _legend_below(figure)
+    figure.update_xaxes(title_text="difference inside − outside, standard deviations", zeroline=False, automargin=True)
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=list(largest.index),
+        autorange="reversed",
+        dtick=1,
+        automargin=True,
+    )
+    figure.add_vline(x=0, line_width=1, line_color=UNRELIABLE_COLOR)
+    return figure
+
+
+def _points(number: int) -> type[go.Scatter] | type[go.Scattergl]:
+    return go.Scatter if number <= _MAX_SVG_POINTS else go.Scattergl
+
+
+def _headed(figure: go.Figure, title: str, subtitle: str, height_px: int) -> None:
+    plain(figure, height_px)
+    figure.update_layout(
+        title={"text": title, "subtitle": {"text": subtitle}, "x": 0, "xref": "paper"},
+        margin_t=_TITLE_PX + MARGIN_PX,
+    )
+
+
+def _legend_below(figure: go.Figure) -> None:
+    figure.update_layout(
+        showlegend=True, legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    )
+
+
+def _signed(value: float) -> str:
+    # Adding 0 keeps what rounds to nothing from being told as −0.00.
+    return f"{round(value, 2) + 0:.2f}".replace("-", "−")

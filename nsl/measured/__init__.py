@@ -1,0 +1,58 @@
+"""Measured expression as instruments and toolkits write it: Space Ranger's folder or a zip of it, h5ad, tables.
+
+Every reader returns what `nsl.spots.read_spots` does.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import anndata
+
+from nsl.errors import SpotsError
+from nsl.measured.files import content, readable
+from nsl.measured.h5ad import read_h5ad
+from nsl.measured.visium import POSITIONS, read_files, read_visium
+from nsl.spots import layout_of, read_spots, read_table
+
+__all__ = ["read_h5ad", "read_measured", "read_visium"]
+
+
+def read_measured(paths: Sequence[Path]) -> anndata.AnnData:
+    """Measured expression from whatever a user gave: one zip, folder or .h5ad, or two files, in any order.
+
+    Two files are a table of raw counts and a table of positions, told by their columns, or Space Ranger's .h5 and its
+    tissue positions. Returns and raises what `nsl.spots.read_spots` does.
+    """
+    paths = [Path(path) for path in paths]
+    suffixes = [path.suffix.lower() for path in paths]
+    if len(paths) == 1 and (suffixes == [".zip"] or paths[0].is_dir()):
+        return read_visium(paths[0])
+    if suffixes == [".h5ad"]:
+        return read_h5ad(paths[0])
+    if len(paths) == 2 and sorted(suffix == ".h5" for suffix in suffixes) == [False, True]:
+        matrix, positions = sorted(paths, key=lambda path: path.suffix.lower() != ".h5")
+        with readable(f"{matrix.name} with {positions.name}"):
+            files = {matrix.name: partial(content, matrix), positions.name: partial(content, positions)}
+            return read_files(matrix.name, files, matrix.name, positions.name)
+    if len(paths) == 2 and not {".zip", ".h5ad", ".h5"} & set(suffixes):
+        return _two_tables(*paths)
+    given = ", ".join(path.name for path in paths) if paths else "nothing"
+    raise SpotsError(
+        f"measured expression cannot be read from {given}; give a zip of Space Ranger's outs folder, its "
+        f"filtered_feature_bc_matrix.h5 with its {POSITIONS[0]}, an .h5ad, or two tables (CSV or TSV): raw counts with "
+        "a row a spot, and spot positions"
+    )
+
+
+def _two_tables(first: Path, second: Path) -> anndata.AnnData:
+    has_positions = [layout_of(read_table(path, nrows=0).columns) is not None for path in (first, second)]
+    if has_positions == [True, False]:
+        return read_spots(second, first)
+    if has_positions == [False, True]:
+        return read_spots(first, second)
+    which = "both can" if all(has_positions) else "neither can"
+    raise SpotsError(
+        f"of {first.name} and {second.name} {which} be the table of positions, which has columns spot, x_px, y_px or "
+        "x, y, pixel_x, pixel_y; give one such table, and one of raw counts with a row a spot"
+    )

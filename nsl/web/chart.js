@@ -1,0 +1,51 @@
+// A Plotly chart that keeps its zoom when its figure changes, and tells which point was clicked or which area drawn.
+
+const load = (url) =>
+  (window.nslPlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = url;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => reject(new Error(`${url} did not load`));
+    document.head.append(script);
+  }));
+
+// Text and lines follow the app's theme; what a figure sets itself stays.
+function themed(layout, element) {
+  const style = getComputedStyle(element);
+  const text = style.getPropertyValue("--st-text-color").trim();
+  const line = style.getPropertyValue("--st-border-color").trim();
+  const back = style.getPropertyValue("--st-background-color").trim();
+  const font = { family: style.getPropertyValue("--st-font").trim(), size: 13, color: text, ...layout.font };
+  const out = { autosize: true, ...layout, font, modebar: { color: text, activecolor: text, bgcolor: back } };
+  out.hoverlabel = { bgcolor: back, bordercolor: line, font: { color: text }, ...layout.hoverlabel };
+  for (const name of Object.keys(out).filter((key) => /^[xy]axis\d*$/.test(key)))
+    out[name] = { linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line, ...out[name] };
+  return out;
+}
+
+const place = (event) => ({ x: event.points[0].x, y: event.points[0].y, axis: event.points[0].xaxis?._id ?? "x" });
+
+// A box or a lasso in the axes' own units; plotly names its ranges after the axes it was drawn in.
+function area(event) {
+  const drawn = event?.lassoPoints ?? event?.range;
+  if (!drawn) return null;
+  const [x, y] = [Object.keys(drawn).find((k) => k[0] === "x"), Object.keys(drawn).find((k) => k[0] === "y")];
+  return { kind: event.lassoPoints ? "lasso" : "box", x: Array.from(drawn[x]), y: Array.from(drawn[y]), axis: x };
+}
+
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+  const chart = parentElement.querySelector(".nsl-chart");
+  chart.setAttribute("aria-label", data.alt);
+  const figure = JSON.parse(data.figure);
+  const config = { responsive: true, displaylogo: false, ...data.config };
+  load(data.plotly)
+    .then((Plotly) => Plotly.react(chart, figure.data, themed(figure.layout, parentElement), config))
+    .then(() => {
+      for (const name of ["plotly_click", "plotly_selected", "plotly_deselect"]) chart.removeAllListeners(name);
+      chart.on("plotly_click", (event) => event.points?.length && setTriggerValue("clicked", place(event)));
+      chart.on("plotly_selected", (event) => event && setStateValue("area", area(event)));
+      chart.on("plotly_deselect", () => setStateValue("area", null));
+      chart.dataset.drawn = data.drawn;
+    })
+    .catch((error) => (chart.textContent = `The chart cannot be drawn (${error.message}); reload the page.`));
+}

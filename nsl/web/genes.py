@@ -1,0 +1,122 @@
+"""Choosing genes, each with how far it can be trusted."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.web import links
+from nsl.weights import USEFUL_R, is_reliable
+
+if TYPE_CHECKING:
+    import anndata
+
+# Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
+FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
+WIDTH_PX = 245
+
+
+def choose_one(result: "anndata.AnnData", *, key: str = "gene", label: str = "Gene") -> str:
+    """A searchable list of the predicted genes, the most reliable first; unreliable ones only if wished for."""
+    genes = listed(result)
+    _follow_link(result, key)
+    genes = [*genes, *_also(genes, [st.session_state.get(key)], result)]
+    first = [gene for gene in FIRST_GENES if gene in genes]
+    return st.selectbox(
+        label,
+        genes,
+        index=genes.index(first[0]) if first else 0,
+        format_func=labels(result.var).__getitem__,
+        key=key,
+        persist_state="session",
+        help="Most reliable first, with held-out r. Type to search.",
+        width=WIDTH_PX,
+    )
+
+
+def choose_some(
+    result: "anndata.AnnData", *, key: str, label: str, most: int, default: int = 2, help: str | None = None
+) -> list[str]:
+    """Some genes out of the same list; none is an empty list."""
+    genes = listed(result)
+    genes = [*genes, *_also(genes, st.session_state.get(key) or [], result)]
+    first = [gene for gene in FIRST_GENES if gene in genes]
+    return st.multiselect(
+        label,
+        genes,
+        default=[*first, *(gene for gene in genes if gene not in first)][:default],
+        format_func=labels(result.var).__getitem__,
+        key=key,
+        persist_state="session",
+        max_selections=most,
+        help=help or "Most reliable first, with held-out r. Type to search.",
+    )
+
+
+def listed(result: "anndata.AnnData") -> list[str]:
+    """Genes to choose from, the most reliable first."""
+    table = result.var.sort_values("r_heldout", ascending=False)
+    reliable = is_reliable(table)
+    is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)
+    return list(table.index[reliable] if is_hidden else table.index)
+
+
+def _also(genes: list[str], chosen: list[str | None], result: "anndata.AnnData") -> list[str]:
+    """Genes chosen before that the list would no longer show, so that a choice is never lost."""
+    return [gene for gene in chosen if gene in result.var_names and gene not in set(genes)]
+
+
+def _follow_link(result: "anndata.AnnData", key: str) -> None:
+    wished = links.asked("gene") if key == "gene" else None
+    if wished in result.var_names:
+        st.session_state[key] = wished
+    elif wished:
+        st.info(f"The link you opened shows {wished}, which was not predicted here.")
+    if st.session_state.get(key) not in result.var_names:
+        st.session_state.pop(key, None)
+
+
+def labels(table: pd.DataFrame) -> dict[str, str]:
+    """Each gene with its held-out r, and a word where it is unreliable."""
+    reliable = is_reliable(table)
+    return {
+        gene: f"{gene} · r {signed(r)}{'' if trusted else ' · unreliable'}"
+        for gene, r, trusted in zip(table.index, table.r_heldout, reliable, strict=True)
+    }
+
+
+def signed(number: float, decimals: int = 2) -> str:
+    """With a minus sign as it is printed; an en dash where it is unknown."""
+    return f"{number:.{decimals}f}".replace("-", "−") if np.isfinite(number) else "–"
+
+
+def offer_unreliable(result: "anndata.AnnData") -> None:
+    """The switch for genes that did not hold up, and how many they are."""
+    unreliable = int((~is_reliable(result.var)).sum())
+    if 0 < unreliable < result.n_vars:
+        st.toggle(
+            f"List {unreliable:,} unreliable genes too",
+            key="unreliable_genes",
+            persist_state="session",
+            help="Their predictions did not agree with measurement, beyond chance, where they were held out.",
+        )
+
+
+def show_reliability(result: "anndata.AnnData", gene: str) -> None:
+    """How the gene was predicted where it was held out, in words."""
+    row, info = result.var.loc[gene], result.uns["nsl"]
+    interval = f"95 % interval {signed(row.r_low)} to {signed(row.r_high)}"
+    figures = (
+        f"held-out r {signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
+        f"{info['heldout_groups']} {info['heldout_left_out']}s left out"
+    )
+    if not is_reliable(result.var.loc[[gene]]).all():
+        st.warning(
+            f"**{gene} is unreliable**: {figures}. Where it was measured, its map was no better than chance or worse.",
+            icon=":material/do_not_disturb_on:",
+        )
+    elif row.r_heldout < USEFUL_R:
+        st.info(f"**{gene} is weakly predicted**: {figures}.", icon=":material/info:")
+    else:
+        st.success(f"**{gene} held up**: {figures}.", icon=":material/check_circle:")

@@ -1,0 +1,112 @@
+"""Long work in threads of their own, which draw nothing; fragments of a page look in on them."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from nsl.errors import NslError
+from nsl.web import limits
+
+# Streamlit forgets a session that has been away this long: nobody can come back to its run.
+FORGOTTEN_SECONDS = 120
+# Of a run, before its pace says how long the rest takes.
+_LEAST_SECONDS = 1.0
+
+
+@dataclass
+class Job:
+    """A prediction or a training; it begins when its turn among the runs of all sessions has come."""
+
+    total: int = 0
+    done: int = 0
+    doing: str = ""
+    """What it is at, in words, where it has more than one stage."""
+    result: Any = None
+    weights: Any = None
+    """Those that a prediction was made with."""
+    error: str | None = None
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    thread: threading.Thread | None = None
+    is_cancelled: bool = False
+    """The user wants no more of it, but keeps what is there."""
+    is_stopped: bool = False
+    """Nobody wants anything of it."""
+    turn: limits.Turn | None = None
+    session_id: str | None = None
+    away_since: float | None = None
+
+    def start(self, work: Callable[["Job"], Any]) -> None:
+        """Run `work`, which tells this job its progress."""
+        context = get_script_run_ctx(suppress_warning=True)
+        self.session_id = context.session_id if context else None
+        self.turn = limits.line().join()
+        self.thread = threading.Thread(target=self._run, args=[work], daemon=True)
+        self.thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    @property
+    def ahead(self) -> int:
+        """How many other runs must end before this one begins."""
+        return self.turn.ahead if self.turn else 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By its pace so far; None before there is one."""
+        seconds = time.perf_counter() - self.started
+        if not self.done or not self.total or seconds < _LEAST_SECONDS:
+            return None
+        return seconds * (self.total - self.done) / self.done
+
+    def progress(self, done: int, total: int, doing: str = "") -> None:
+        """Told by the work; raises NslError where the run must end without a result."""
+        if doing != self.doing:
+            self.started = time.perf_counter()
+        self.done, self.total, self.doing = done, total, doing
+        self._check()
+
+    def _run(self, work: Callable[["Job"], Any]) -> None:
+        begun = time.perf_counter()
+        try:
+            with self.turn:
+                self.turn.wait(self._check_in_line)
+                begun = self.started = time.perf_counter()
+                self.result = work(self)
+        except NslError as error:
+            self.error = str(error)
+        except MemoryError:
+            self.error = "the slide needs more memory than this computer has; ask for larger tiles or fewer genes"
+        except Exception as error:
+            self.error = (
+                f"the run stopped on a fault of the program ({type(error).__name__}: {error}); please report it"
+            )
+        self.seconds = time.perf_counter() - begun
+
+    def _check_in_line(self) -> None:
+        if self.is_cancelled:
+            raise NslError("the run was cancelled before it began")
+        self._check()
+
+    def _check(self) -> None:
+        """End the run where nobody waits for it any more."""
+        if self.is_stopped:
+            raise NslError("the run was stopped")
+        if self.session_id is None or is_connected(self.session_id):
+            self.away_since = None
+        elif self.away_since is None:
+            self.away_since = time.monotonic()
+        elif time.monotonic() - self.away_since > FORGOTTEN_SECONDS:
+            raise NslError("the run was stopped because its page was closed; run again")
+
+
+def is_connected(session_id: str) -> bool:
+    """Whether the session's page is open."""
+    return runtime.exists() and runtime.get_instance().is_active_session(session_id)

@@ -1,0 +1,31 @@
+"""A view in the address: gene, colours and range, never a slide; opened anew it comes back with the next slide."""
+
+import streamlit as st
+
+from nsl.web import session
+
+NAMES = ("gene", "genes", "palette", "range")
+
+
+def remember() -> None:
+    """Keep what the address asks for until a page can show it: a change of page clears the address."""
+    asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
+    if asked and asked != session.get("link_written"):
+        session.put("asked", asked)
+
+
+def asked(name: str) -> str | None:
+    """What the link that was opened asks for; it is asked once."""
+    return (session.get("asked") or {}).pop(name, None)
+
+
+def is_waiting() -> bool:
+    """Whether a link was opened that no page has shown yet."""
+    return bool(session.get("asked"))
+
+
+def write(**view: str) -> None:
+    """Put what the page shows into the address."""
+    session.put("link_written", view)
+    if st.query_params.to_dict() != view:
+        st.query_params.from_dict(view)

@@ -1,0 +1,47 @@
+"""What a page needs before it can show anything, and the way there."""
+
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.web import controls, links, predicting, session
+
+
+def predicted_slide() -> session.OpenSlide:
+    """The slide that is looked at, with its result; where there is none the page says how to come by one and ends."""
+    slide = session.slide()
+    if slide is not None and slide.is_running:
+        controls.watch_job(slide.job)
+    if slide is None or slide.result is None:
+        _show_the_way(slide)
+        st.stop()
+    return slide
+
+
+def _show_the_way(slide: session.OpenSlide | None) -> None:
+    with st.container(border=True):
+        if slide is not None and slide.is_running:
+            st.markdown("What was predicted appears here when the run is done.")
+            return
+        if links.is_waiting():
+            st.markdown(
+                "The link you opened shows a map. Slides never travel in links: bring yours, or look at the demo slide."
+            )
+        st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
+            if st.button("Show it on the demo slide", icon=":material/science:"):
+                _predict_demo()
+    if slide is not None and slide.job is not None and slide.job.error:
+        controls.show_error(slide.told(slide.job.error))
+
+
+def _predict_demo() -> None:
+    try:
+        with st.spinner("Staining the demo slide"):
+            session.take_demo()
+            if session.slide().result is None:
+                predicting.start(session.slide(), predicting.usual_settings(session.slide()))
+    except NslError as error:
+        controls.show_error(str(error))
+        return
+    st.rerun()

@@ -1,0 +1,82 @@
+"""Ways to use the app in a test without a browser; the fixture `app` of conftest.py starts it."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from nsl.web.session import OpenSlide
+
+ROOT = Path(__file__).parents[1]
+
+
+def start() -> AppTest:
+    """The app on its first page."""
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+
+
+def upload(app: AppTest, name: str, content: bytes) -> AppTest:
+    """Bring a file as a slide."""
+    app.main.get("file_uploader")[0].upload(name, content)
+    return app.run()
+
+
+def click(app: AppTest, label: str) -> AppTest:
+    """Press the button of that label."""
+    next(button for button in app.button if button.label == label).click()
+    return app.run()
+
+
+def slide(app: AppTest) -> OpenSlide | None:
+    """The slide that the session looks at."""
+    state = app.session_state
+    return state["nsl.slides"].get(state["nsl.current"]) if "nsl.slides" in state else None
+
+
+def finish(app: AppTest) -> AppTest:
+    """Wait for the run of the slide looked at."""
+    job = slide(app).job
+    job.thread.join(timeout=60)
+    assert not job.is_running
+    return app.run()
+
+
+def predict_demo(app: AppTest) -> AppTest:
+    """The demo slide with its result."""
+    click(app, "Use the demo slide")
+    return finish(click(app, "Run"))
+
+
+def chart(app: AppTest, number: int = 0) -> dict:
+    """What a zoomable chart was given to draw: data and layout."""
+    return json.loads(_data(app, number)["figure"])
+
+
+def _data(app: AppTest, number: int) -> dict:
+    return json.loads(app.get("bidi_component")[number].proto.json)
+
+
+def charts(app: AppTest) -> int:
+    """How many zoomable charts the page shows."""
+    return len(app.get("bidi_component"))
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """An image file of (H, W, 3) uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    """Labels and values of the page's figures."""
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def said(app: AppTest) -> str:
+    """All running text of the page, of the sidebar too."""
+    kinds = (app.markdown, app.caption, app.info, app.warning, app.error, app.success)
+    return " ".join(element.value for kind in kinds for element in kind)
