@@ -25,8 +25,8 @@ LEAST_SPOTS = 4
 _STRIP_PIXELS = 4_000_000
 # Of progress on a small slide.
 _LEAST_STRIPS = 10
-# Correlated at once: bounds memory where thousands of spots have thousands of genes.
-_GENES_AT_ONCE = 500
+# Correlated at once: bounds memory, and lets progress move, where thousands of spots have thousands of genes.
+_GENES_AT_ONCE = 250
 
 
 def predict_spots(
@@ -111,9 +111,16 @@ def _strips(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[tuple[np.n
 
 
 def agreement(
-    predicted: np.ndarray, measured: anndata.AnnData, centers_px: np.ndarray, genes: Sequence[str]
+    predicted: np.ndarray,
+    measured: anndata.AnnData,
+    centers_px: np.ndarray,
+    genes: Sequence[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """How predicted and measured expression agree over the spots of a slide, gene by gene.
+
+    Takes time in proportion to genes times the square of the spots, and memory to the square of the spots.
 
     Parameters
     ----------
@@ -122,6 +129,7 @@ def agreement(
         10,000 of all genes measured.
     centers_px : (S, 2) positions of the spots, in any one unit of length.
     genes : names of the G columns; those that were measured are found by `nsl.checks.match_genes`.
+    progress : called with genes done and genes in all; what it raises ends the run.
 
     Returns
     -------
@@ -140,15 +148,15 @@ def agreement(
         )
     match = match_genes(measured, genes)
     column = pd.Index(genes).get_indexer(match.predicted)
-    spots = measured[known]
+    spots, predicted, centers_px = measured[known], predicted[known], np.asarray(centers_px)[known]
     parts = []
     for start in range(0, len(column), _GENES_AT_ONCE):
-        chunk = slice(start, start + _GENES_AT_ONCE)
+        chunk = slice(start, min(start + _GENES_AT_ONCE, len(column)))
         expression = expression_of(spots, match.measured[chunk])
-        part = gene_correlations(
-            predicted[known][:, column[chunk]], expression, np.asarray(centers_px)[known], match.predicted[chunk]
-        )
+        part = gene_correlations(predicted[:, column[chunk]], expression, centers_px, match.predicted[chunk])
         parts.append(part.assign(detected=(expression > 0).mean(axis=0)))
+        if progress:
+            progress(chunk.stop, len(column))
     table = pd.concat(parts)
     return table.assign(q_value=q_values(table.p_value.to_numpy()), n_spots=int(known.sum()))
 

@@ -16,10 +16,11 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nsl.errors import SlideError
+from nsl.readers.parts import dicom_slides, file_named_outside, is_dicom
 
 MAX_BYTES = 20_000_000_000
 MAX_MEMBERS = 20_000
@@ -31,21 +32,6 @@ SLIDE_SUFFIXES = (*IMAGE_SUFFIXES, ".svs", ".ndpi", ".scn", ".bif", ".svslide", 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _CLUTTER = {"__macosx", ".ds_store", "thumbs.db", "desktop.ini"}
 _CHUNK = 2**20
-
-# The files that Slidedat.ini, VMS and VMU files name, and the largest such file that OpenSlide reads:
-# https://openslide.org/formats/mirax and https://openslide.org/formats/hamamatsu.
-_KEY_FILE_BYTES = 2**20
-_NAMED_FILE = re.compile(
-    rb"^\s*(?:INDEXFILE|FILE_\d+|ImageFile[^=\n]*|MapFile|MacroImage|OptimisationFile)\s*=(.*)$", re.MULTILINE
-)
-
-# DICOM part 10: tags and value representations of the explicit little-endian encoding, which slides are written in.
-_IMAGE_TYPE, _SERIES, _COLUMNS, _ROWS = 0x0008_0008, 0x0020_000E, 0x0048_0006, 0x0048_0007
-_SOP_CLASS, _WHOLE_SLIDE = 0x0002_0002, b"1.2.840.10008.5.1.4.1.1.77.1.6"
-_ITEM, _ENDS = 0xFFFE, (0xFFFE_E00D, 0xFFFE_E0DD)
-_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-_UNDEFINED = 0xFFFF_FFFF
-_MAX_ELEMENTS = 100_000
 
 
 def unpack_slide(zip_path: Path, folder: Path, max_bytes: int = MAX_BYTES) -> Path:
@@ -87,20 +73,6 @@ def unpack_slide(zip_path: Path, folder: Path, max_bytes: int = MAX_BYTES) -> Pa
     except BaseException:
         shutil.rmtree(own, ignore_errors=True)
         raise
-
-
-def dicom_slides(paths: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Whole-slide DICOM files by the slide they belong to.
-
-    Returns all files of each slide by one of its finest level, which OpenSlide opens together with the others where
-    they lie in one folder. Files that are not of a DICOM whole-slide image are left out.
-    """
-    slides: dict[bytes, list[tuple[int, Path]]] = {}
-    for path in sorted(paths):
-        header = _dicom_header(path)
-        if header.get(_SOP_CLASS) == _WHOLE_SLIDE:
-            slides.setdefault(header.get(_SERIES, b""), []).append((_pixels(header), path))
-    return {max(found, key=lambda sized: sized[0])[1]: [path for _, path in found] for found in slides.values()}
 
 
 @contextlib.contextmanager
@@ -214,8 +186,10 @@ def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
         more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
         raise SlideError(f"{name} holds {len(names):,} slides ({', '.join(names[:5])}{more}); zip one of them")
     slide = slides[0]
-    _check_named_files(name, slide)
-    _check_named_files(name, slide.with_suffix("") / "Slidedat.ini")
+    if outside := file_named_outside(slide, vendors[slide]):
+        raise SlideError(
+            f"{name} holds a slide that names a file outside its folder, {outside}; export the slide again"
+        )
     for number, path in enumerate(dicom.get(slide, [])):
         # OpenSlide looks for the other levels beside the file only; some archives keep each in a folder of its own.
         if path.parent != slide.parent:
@@ -243,53 +217,6 @@ def _check_complete(name: str, files: list[Path]) -> None:
         )
 
 
-def _check_named_files(name: str, key_file: Path) -> None:
-    """SlideError where the file that lists a slide's files lists one outside its folder: OpenSlide would read it."""
-    if not key_file.is_file() or key_file.stat().st_size > _KEY_FILE_BYTES:
-        return
-    named = _NAMED_FILE.findall(key_file.read_bytes())
-    outside = next((value for value in named if b"/" in value or b"\\" in value), None)
-    if outside is not None:
-        value = outside.decode("utf-8", "replace").strip()
-        raise SlideError(f"{name} holds a slide that names a file outside its folder, {value}; export the slide again")
-
-
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _pixels(header: dict[int, bytes]) -> int:
-    """Pixels of a level; 0 for a label, an overview or a thumbnail."""
-    is_level = header.get(_IMAGE_TYPE, b"").split(b"\\")[2:3] == [b"VOLUME"]
-    sides = [int.from_bytes(header.get(tag, b""), "little") for tag in (_COLUMNS, _ROWS)]
-    return sides[0] * sides[1] if is_level else 0
-
-
-def _dicom_header(path: Path) -> dict[int, bytes]:
-    """What a DICOM file says of its class, series and size, by tag; what is nested in it says so of other files."""
-    found: dict[int, bytes] = {}
-    depth = 0
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return found
-        for _ in range(_MAX_ELEMENTS):
-            if len(head := file.read(8)) < 8:
-                break
-            group, element, kind, length = struct.unpack("<HH2sH", head)
-            tag = group << 16 | element
-            if group == _ITEM:
-                length = int.from_bytes(head[4:], "little")
-            elif kind in _LONG:
-                length = int.from_bytes(file.read(4), "little")
-            if depth == 0 and tag > _ROWS:
-                break
-            if tag in _ENDS:
-                depth -= 1
-            elif length == _UNDEFINED:
-                depth += 1
-            elif depth == 0 and tag in (_SOP_CLASS, _IMAGE_TYPE, _SERIES, _COLUMNS, _ROWS) and length <= 1024:
-                found[tag] = file.read(length).strip(b" \0") if kind != b"UL" else file.read(length)
-            else:
-                file.seek(length, 1)
-    return found
+        return is_dicom(file.read(132))

@@ -121,8 +121,8 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     as `properties.measurements` its share of tissue and the genes. A tile is what QuPath calls a detection that stands
     for a region and no structure (PathTileObject, a subclass of PathDetectionObject): it is listed, mapped in colour
     and exported with the detections, but not mistaken for a cell. A number that is not finite is left out, which QuPath
-    shows as missing. Ids are made of slide, grid and tile, so a second import of the same tiles is recognised. The
-    member `provenance`, which QuPath passes over, says how the numbers came to be.
+    shows as missing. Ids are made of slide, grid and tile: the same tile has the same id in every export. The member
+    `provenance`, which QuPath passes over, says how the numbers came to be.
 
     QuPath crops slides with empty surroundings (MIRAX, Leica SCN) to what was scanned; there the squares are off by the
     crop. Schema: QuPathTypeAdapters.java of QuPath, and
@@ -272,12 +272,14 @@ def write_png(result: anndata.AnnData, path: Path) -> None:
 
 
 def _map_png(result: anndata.AnnData, gene: str) -> bytes:
-    from nsl.picture import map_png, usual_limits  # Matplotlib and Plotly, which a table does without
+    from nsl.figures.maps import percentile_limits  # Plotly and Matplotlib, which a table does without
+    from nsl.picture import map_png
 
-    return map_png(result, gene, limits=usual_limits(result[:, gene].X))
+    return map_png(result, gene, limits=percentile_limits(result[:, gene].X))
 
 
 def h5ad_bytes(result: anndata.AnnData) -> bytes:
+    """What `write_h5ad` writes; the same result gives the same bytes."""
     with tempfile.TemporaryDirectory() as folder:  # anndata writes to paths alone
         path = Path(folder) / "result.h5ad"
         write_h5ad(result, path)

@@ -35,12 +35,6 @@ _LINE_HEIGHT, _CHARACTER_WIDTH, _BOLD = 1.4, 0.54, 1.25
 _BLACK, _GREY, _WARNING = "#000000", "#444444", "#a03000"
 
 
-def usual_limits(values: np.ndarray) -> tuple[float, float]:
-    """2nd and 98th percentile, or half a unit to either side where a gene is the same everywhere."""
-    low, high = (float(limit) for limit in np.percentile(values, [2, 98]))
-    return (low, high) if high - low > 1e-6 else (low - 0.5, low + 0.5)
-
-
 def map_png(
     result: "anndata.AnnData",
     gene: str,

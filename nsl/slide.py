@@ -92,12 +92,21 @@ class Slide:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hex digest of the file's bytes."""
+        """Hex digest of all the slide's files, of which it reads every byte once.
+
+        Of a slide in one file: the SHA-256 of its bytes. Of one in several (MIRAX, VMS, DICOM): the SHA-256 of a
+        sorted list with a line `<SHA-256 of a file>  <its name>` for each. The name is the one that the slide's own
+        files have for it; the file opened and the files of DICOM, which are told by their content, have none. So a
+        slide that is renamed keeps its digest, and so does DICOM opened by another of its files.
+        """
         try:
-            with self._path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            own, others = _file_sha256(self._path), self._reader.other_files()
+            if not others:
+                return own
+            lines = [f"{own}  \n", *(f"{_file_sha256(path)}  {name}\n" for name, path in others)]
         except OSError as error:
             raise SlideError(f"{self._path.name} can no longer be read ({error.strerror}); open it again") from error
+        return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
     def require_mpp(self) -> float:
         """µm per level-0 pixel, or ScaleError saying how to give it."""
@@ -204,6 +213,11 @@ def checked_mpp(mpp: float) -> float:
     if not low <= mpp <= high:
         raise ScaleError(f"µm/px must lie between {low:g} and {high:g}, got {mpp:g}; {remedy}")
     return float(mpp)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settle_scale(name: str, given: float | None, found: Scale | None) -> tuple[float | None, tuple[str, ...]]:

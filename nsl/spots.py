@@ -128,19 +128,19 @@ def read_counts(path: Path) -> Counts:
     """A table of raw counts, read some rows at a time. SpotsError where it is not one."""
     # pandas renames a gene that stands twice; the header as written shows it. R's lacks a name for the spots' column.
     header = read_table(path, header=None, nrows=1, na_filter=False).iloc[0]
-    spots, parts, genes = [], [], []
+    spots, parts, genes = [], [], pd.Index([])
     with (
         _as_table(path),
         pd.read_csv(path, sep=_separator(path), index_col=0, chunksize=_ROWS_AT_ONCE, low_memory=False) as chunks,
     ):
         for chunk in chunks:
-            genes = header.iloc[max(len(header) - chunk.shape[1], 0) :].astype(str)
+            genes = pd.Index(header.to_numpy()[max(len(header) - chunk.shape[1], 0) :]).astype(str)
             chunk = chunk.set_axis(genes, axis=1)
             spots.extend(chunk.index.astype(str))
             parts.append(sparse.csr_array(_numbers(path.name, chunk)))
     if not spots:
         raise SpotsError(f"{path.name} holds no counts; it needs one row a spot and one column a gene")
-    return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), pd.Index(genes))
+    return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), genes)
 
 
 def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:

@@ -1,16 +1,18 @@
 """From measured sections to weights: settings by nested validation, one fit of all genes, reliability."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nsl import __version__
 from nsl.errors import ScaleError, SpotsError
 from nsl.evaluate import (
+    HeldOut,
     Method,
     Predictor,
     Training,
@@ -46,8 +48,11 @@ RIDGE = 0.03
 GENES_AT_ONCE = 512
 # Settings are chosen on the genes of highest mean, which are measured best.
 CHOOSING_GENES = 250
+# Of a part held out: from fewer, nothing can be told of how well they are predicted.
+LEAST_SPOTS = 4
 
 Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much; what it raises ends the training."""
 
 
 class FitSettings(NamedTuple):
@@ -62,45 +67,79 @@ class FitSettings(NamedTuple):
 CANDIDATES = tuple(FitSettings(patterns, steps) for patterns in (10, 3, 0) for steps in (50, 25, 100))
 
 
-def neural_stain(candidates: Sequence[FitSettings] = CANDIDATES, chosen: list[FitSettings] | None = None) -> Method:
+def neural_stain(
+    candidates: Sequence[FitSettings] = CANDIDATES,
+    chosen: list[FitSettings] | None = None,
+    on_step: Callable[..., None] | None = None,
+) -> Method:
     """Neural Stain Learning as a method to evaluate; settings are chosen among the candidates by nested validation.
 
-    What each fit chose is appended to `chosen`, where one is given.
+    What each fit chose is appended to `chosen`, where one is given. `on_step` is called at every step of every fit.
     """
 
     def fit_chosen(training: Training, seed: int) -> Predictor:
-        settings = choose_settings(training.sections, training.genes, candidates)
+        settings = choose_settings(training.sections, training.genes, candidates, on_step)
         if chosen is not None:
             chosen.append(settings)
-        return _predictor(training, settings)
+        return _predictor(training, settings, on_step)
 
     return Method("NSL-11", lambda section: section.colors, fit_chosen, NeuralStain.trainable_per_gene)
 
 
-def _predictor(training: Training, settings: FitSettings) -> Predictor:
-    model = fit(training.sections, training.genes, settings)
+def _predictor(training: Training, settings: FitSettings, on_step: Callable[..., None] | None = None) -> Predictor:
+    model = fit(training.sections, training.genes, settings, progress=on_step)
     return lambda colors: model.from_counts(colors).numpy()
 
 
 def choose_settings(
-    sections: Sequence[MeasuredSection], genes: Sequence[str], candidates: Sequence[FitSettings] = CANDIDATES
+    sections: Sequence[MeasuredSection],
+    genes: Sequence[str],
+    candidates: Sequence[FitSettings] = CANDIDATES,
+    on_step: Callable[..., None] | None = None,
 ) -> FitSettings:
     """The candidate that predicts the patients (or the sections of the only patient) left out in turn best.
 
-    It is judged on those CHOOSING_GENES of the genes whose mean expression is highest.
+    It is judged on those CHOOSING_GENES of the genes whose mean expression is highest. `on_step` is called at every
+    step of every fit.
     """
     few = highest_mean(sections, genes, CHOOSING_GENES)
-    return choose(candidates, _predictor, Training(list(sections), [section.colors for section in sections], few))
+    training = Training(list(sections), [section.colors for section in sections], few)
+    return choose(candidates, lambda inside, settings: _predictor(inside, settings, on_step), training)
+
+
+def steps_to_choose(sections: Sequence[MeasuredSection], candidates: Sequence[FitSettings]) -> int:
+    """Steps of all the fits that `choose_settings` makes."""
+    groups = len(set(Training(list(sections), [], []).groups))
+    return groups * sum(settings.steps for settings in candidates) if groups > 1 and len(candidates) > 1 else 0
 
 
 def train(
     manifest: str | Path,
+    *,
+    tile_um: float = TILE_UM,
+    analysis_mpp: float = ANALYSIS_MPP,
+    progress: Progress | None = None,
+    **options,
+) -> Weights:
+    """Weights from every section of a manifest, see `nsl.spots.read_manifest`; options are those of `train_sections`.
+
+    Raises
+    ------
+    SpotsError, SlideError, ScaleError : a section cannot be used; nothing is trained.
+    """
+    sections = measure_all(manifest, tile_um, analysis_mpp, progress or _untold)
+    return train_sections(sections, tile_um=tile_um, analysis_mpp=analysis_mpp, progress=progress, **options)
+
+
+def train_sections(
+    sections: Sequence[MeasuredSection],
     *,
     name: str,
     tissue: str = "tissue that is not stated",
     source: str = "not stated",
     licence: str = "not stated",
     min_detected: float = 0.1,
+    most_genes: int | None = None,
     genes: Sequence[str] | None = None,
     tile_um: float = TILE_UM,
     analysis_mpp: float = ANALYSIS_MPP,
@@ -108,42 +147,50 @@ def train(
     command: str = "nsl.train.train",
     progress: Progress | None = None,
 ) -> Weights:
-    """Weights from every section of a manifest, with the reliability of every gene where it was held out.
+    """Weights from measured sections, with the reliability of every gene where it was held out.
 
     Patients are left out in turn; where there is one patient, sections; where there is one section, its quarters.
 
     Parameters
     ----------
-    manifest : CSV, see `nsl.spots.read_manifest`.
+    sections : of `nsl.measure.measure_section`.
     name, tissue, source, licence, command : recorded in the weights.
     min_detected : keep genes counted in at least this share of the spots of every patient.
+    most_genes : of these, keep so many whose mean expression is highest; all, if not given.
     genes : fit these instead.
+    tile_um, analysis_mpp : window and µm/px that the sections were measured with.
     candidates : settings to choose among.
-    progress : called with what is being done, how many parts of it are done, and of how many.
+    progress : see `Progress`; told at least once a step of a fit.
 
     Raises
     ------
-    SpotsError, SlideError, ScaleError : a section cannot be used; nothing is trained.
+    SpotsError : no section, no gene, no stain, or too few spots to hold some out.
     """
-    tell = progress or (lambda *_: None)
-    sections = measure_all(manifest, tile_um, analysis_mpp, tell)
-    rule = (
-        "as listed by the user"
-        if genes is not None
-        else f"detected in at least {min_detected:.0%} of spots in every patient"
-    )
-    genes = list(dict.fromkeys(genes)) if genes is not None else detected_genes(sections, min_detected)
+    tell = progress or _untold
+    rule = "as listed by the user"
+    if genes is None:
+        genes = detected_genes(sections, min_detected)
+        rule = f"detected in at least {min_detected:.0%} of spots in every patient"
+        if most_genes is not None and most_genes < len(genes):
+            genes = highest_mean(sections, genes, most_genes)
+            rule = f"the {most_genes:,} of highest mean expression among those {rule}"
+    genes = list(dict.fromkeys(genes))
     _require_measured(sections, genes)
+    stains = _reference_stains(sections)
     parts, left_out, groups = held_out_groups(sections)
-    tell("choosing settings", 0, 1)
-    settings = choose_settings(parts, genes, candidates)
-    what = f"leaving out each {left_out}"
+    _require_spots(parts)
+    settings = choose_settings(
+        parts, genes, candidates, _counted(tell, "choosing settings", steps_to_choose(parts, candidates))
+    )
     labels = list(dict.fromkeys(groups))
-    tell(what, 0, len(labels))
+    inside = [[part for part, group in zip(parts, groups, strict=True) if group != label] for label in labels]
+    batches = -(-len(genes) // GENES_AT_ONCE)
+    steps = sum(steps_to_choose(fold, candidates) + batches * settings.steps for fold in inside)
     fold_settings: list[FitSettings] = []
-    method = neural_stain(candidates, fold_settings)
-    held_out = leave_one_group_out(parts, groups, method, genes, progress=lambda done, total: tell(what, done, total))
-    model = fit(sections, genes, settings, progress=lambda done, total: tell("fitting all sections", done, total))
+    method = neural_stain(candidates, fold_settings, _counted(tell, f"leaving out each {left_out}", steps))
+    held_out = leave_one_group_out(parts, groups, method, genes)
+    table = _reliability(held_out, genes, lambda *done: tell("comparing with what was measured", *done))
+    model = fit(sections, genes, settings, progress=lambda *done: tell("fitting all sections", *done))
     config = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -159,7 +206,7 @@ def train(
             "spots": sum(len(section.colors) for section in sections),
             "genes_rule": rule,
         },
-        "stains": _reference_stains(sections),
+        "stains": stains,
         "fit": {
             **settings._asdict(),
             "learning_rate": LEARNING_RATE,
@@ -172,9 +219,45 @@ def train(
             "settings": {label: one._asdict() for label, one in zip(labels, fold_settings, strict=True)},
         },
     }
-    return Weights(
-        model, config, source="trained here", sha256="", reliability=reliability(group_correlations(held_out, genes))
-    )
+    return Weights(model, config, source="trained here", sha256="", reliability=table)
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """For those who did not ask for progress."""
+
+
+def _counted(tell: Progress, what: str, total: int) -> Callable[..., None]:
+    """To be called at every step of several fits, which it tells as one count."""
+    done = 0
+
+    def step(*_) -> None:
+        nonlocal done
+        # Where a fit chooses other settings than were reckoned with, it takes more steps or fewer.
+        done = min(done + 1, total)
+        tell(what, done, total)
+
+    if total:
+        tell(what, 0, total)
+    return step
+
+
+def _reliability(
+    held_out: Sequence[HeldOut], genes: Sequence[str], progress: Callable[[int, int], None]
+) -> pd.DataFrame:
+    """`nsl.evaluate.reliability` of all genes, some at a time: it takes several times the memory of their maps."""
+    labels = list(dict.fromkeys(part.group for part in held_out))
+    batches = [slice(i, i + GENES_AT_ONCE) for i in range(0, len(genes), GENES_AT_ONCE)]
+    tables = {}
+    for label in labels:
+        parts = [part for part in held_out if part.group == label]
+        of_batches = []
+        for batch in batches:
+            progress(len(tables) * len(batches) + len(of_batches), len(labels) * len(batches))
+            some = [replace(part, predicted=part.predicted[:, batch]) for part in parts]
+            of_batches.append(group_correlations(some, genes[batch])[label])
+        # The q-values of a batch are of that batch alone; `reliability` takes its own, over all genes.
+        tables[label] = pd.concat(of_batches)
+    return reliability(tables)
 
 
 def held_out_groups(sections: Sequence[MeasuredSection]) -> tuple[list[MeasuredSection], str, list[str]]:
@@ -212,6 +295,15 @@ def _require_measured(sections: Sequence[MeasuredSection], genes: Sequence[str])
     if unknown or not genes:
         raise SpotsError(
             f"no section measured the gene {unknown[0]}; check its spelling" if unknown else "no gene to fit was left"
+        )
+
+
+def _require_spots(parts: Sequence[MeasuredSection]) -> None:
+    smallest = min(parts, key=lambda part: len(part.colors))
+    if len(smallest.colors) < LEAST_SPOTS:
+        raise SpotsError(
+            f"{smallest.name} has {len(smallest.colors)} spots, and {LEAST_SPOTS} or more must be held out to tell how "
+            "well genes are predicted; bring a section with more spots"
         )
 
 

@@ -1,9 +1,18 @@
-"""Compare genes: Two to four genes side by side, or one gene across slides."""
+"""Compare genes: two to four side by side, one less another, two in one map; or one gene on two slides."""
 
 import streamlit as st
 
-from nsl.web import navigation
+from nsl.web import comparing, controls, navigation, needs
 
 navigation.enter()
 
 st.title("Compare genes")
+
+slide = needs.predicted_slide()
+mode = comparing.choose_mode()
+if mode == comparing.ACROSS:
+    comparing.compare_slides(slide)
+else:
+    controls.synthetic_badge(slide)
+    controls.result_warnings(slide)
+    comparing.compare_genes(slide, mode)

@@ -44,9 +44,12 @@ def finish(app: AppTest) -> AppTest:
     return app.run()
 
 
-def predict_demo(app: AppTest) -> AppTest:
-    """The demo slide with its result."""
+def predict_demo(app: AppTest, genes: str | None = "ERBB2 COX6C CD24 KRT19 CD74 IGKC COL1A1 GAPDH ACTB") -> AppTest:
+    """The demo slide with its result for some genes, or for all where `genes` is None."""
     click(app, "Use the demo slide")
+    if genes is not None:
+        app.radio(key="which_genes").set_value("A list").run()
+        app.text_area(key="gene_list").set_value(genes).run()
     return finish(click(app, "Run"))
 
 

@@ -242,6 +242,17 @@ def test_the_selected_gene_is_ringed_named_and_in_view(table):
         assert y < figure.layout.yaxis.range[1]
 
 
+def test_genes_that_did_not_turn_or_cannot_be_told_are_drawn_without_fuss(table):
+    still = table[:3].copy()
+    still[["h_angle_to_hed_degrees", "e_angle_to_hed_degrees"]] = 0.0
+    still.loc[still.index[1], ["h_angle_to_hed_degrees", "r_heldout"]] = np.nan
+    assert angle_plot(still, still.index[0]).layout.xaxis.range[1] == 1
+    unknown = angle_plot(still, still.index[1])
+    assert np.isfinite(unknown.layout.xaxis.range).all()
+    assert still.index[1] not in _texts(unknown)
+    assert "not known" in [text for trace in unknown.data[:2] for text in trace.text]
+
+
 def test_genes_outside_the_first_view_are_counted_in_words(table):
     figure = angle_plot(table)
     x, y = table.h_angle_to_hed_degrees, table.e_angle_to_hed_degrees

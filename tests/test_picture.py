@@ -15,7 +15,8 @@ from PIL import Image
 
 from nsl.errors import NslError
 from nsl.figures import PALETTES
-from nsl.picture import map_png, usual_limits
+from nsl.figures.maps import percentile_limits
+from nsl.picture import map_png
 from nsl.prediction import predict
 from nsl.slide import open_slide
 from nsl.weights import load_weights
@@ -79,7 +80,7 @@ def test_the_picture_prints_as_wide_as_asked(result, dpi, width_mm):
 @pytest.mark.parametrize("palette", PALETTES)
 def test_every_tile_has_the_colour_of_its_value_where_it_lies(on_glass, palette):
     values = on_glass[:, "ERBB2"].X.ravel()
-    low, high = usual_limits(values)
+    low, high = percentile_limits(values)
     drawn = pixels(map_png(on_glass, "ERBB2", limits=(low, high), palette=palette, opacity=1, dpi=DPI))[
         slide_box(on_glass)
     ]
@@ -91,7 +92,7 @@ def test_every_tile_has_the_colour_of_its_value_where_it_lies(on_glass, palette)
 
 
 def test_the_slide_shines_through_by_the_opacity(on_glass):
-    box, limits = slide_box(on_glass), usual_limits(on_glass[:, "ERBB2"].X)
+    box, limits = slide_box(on_glass), percentile_limits(on_glass[:, "ERBB2"].X)
     full, half = (
         at_centres(on_glass, pixels(map_png(on_glass, "ERBB2", limits=limits, opacity=opacity, dpi=DPI))[box])
         for opacity in (1, 0.5)
@@ -192,8 +193,8 @@ def test_a_tall_slide_stays_on_a_page(result):
 
 def test_limits_are_percentiles_and_rise_also_where_a_gene_is_the_same_everywhere():
     values = np.concatenate([np.linspace(0, 1, 101), [50.0]])
-    assert usual_limits(values) == pytest.approx((0.0202, 0.9898))
-    assert usual_limits(np.full(9, 2.5, np.float32)) == (2.0, 3.0)
+    assert percentile_limits(values) == pytest.approx((0.0202, 0.9898))
+    assert percentile_limits(np.full(9, 2.5, np.float32)) == (2.0, 3.0)
 
 
 def test_threads_draw_what_one_thread_draws(result):

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 from nsl import slide as slide_module
 from nsl.errors import ScaleError, SlideError
 from nsl.slide import open_slide
+from tests.test_archive import WHOLE_SLIDE, painted, write_dicom, write_mirax, write_vms
 
 APERIO = Path(__file__).parents[2] / "shared/data/slides/cmu_small_region.svs"
 EXIF_ORIENTATION = 274
@@ -565,6 +566,162 @@ def test_large_photos_open_without_a_warning_and_huge_ones_are_refused(tmp_path,
     (tmp_path / "huge.bmp").write_bytes(header)
     with pytest.raises(SlideError, match=r"huge\.bmp has 900 megapixels.*tiled, pyramidal TIFF"):
         open_slide(tmp_path / "huge.bmp")
+
+
+# Slides of several files
+
+
+@pytest.mark.parametrize("entry", ["ImageFile=", "MapFile=", "MacroImage=", "OptimisationFile="])
+@pytest.mark.parametrize("name", ["upload.jpg", "slide.svs", "s.vms"])
+def test_a_vms_slide_cannot_have_a_file_of_another_folder_read_whatever_it_is_called(tmp_path, entry, name):
+    write_vms(tmp_path / "other/x.vms", painted(256, 256), 0.46)
+    own = write_vms(tmp_path / "own/s.vms", painted(256, 256), 0.46).rename(tmp_path / "own" / name)
+    lines = [line for line in own.read_text().splitlines() if not line.startswith(entry)]
+    for outside in ("../other/x.jpg", str(tmp_path / "other/x.jpg"), "..\\other\\x.jpg"):
+        own.write_text("\n".join([*lines, f"{entry}{outside}"]))
+        with pytest.raises(SlideError) as caught:
+            open_slide(own)
+        assert str(caught.value) == f"{name} names a file outside its folder, {outside}; export the slide again"
+
+
+@pytest.mark.parametrize(("entry", "file"), [("FILE_0 = ", "Data0000.dat"), ("INDEXFILE = ", "Index.dat")])
+@pytest.mark.parametrize("name", ["s.mrxs", ".mrxs"])
+def test_a_mirax_slide_cannot_have_a_file_of_another_folder_read(tmp_path, entry, file, name):
+    write_mirax(tmp_path / "other/x.mrxs", painted(), 0.25)
+    own = write_mirax(tmp_path / "own/s.mrxs", painted(), 0.25)
+    slidedat = tmp_path / "own/s/Slidedat.ini"
+    if name == ".mrxs":  # its data lie in its own folder
+        for part in slidedat.parent.iterdir():
+            part.rename(tmp_path / "own" / part.name)
+        own, slidedat = own.rename(tmp_path / "own/.mrxs"), tmp_path / "own/Slidedat.ini"
+    with open_slide(own) as slide:
+        assert slide.format == "3DHISTECH MIRAX"
+    text = slidedat.read_text()
+    assert entry + file in text
+    for outside in (f"../../other/x/{file}", str(tmp_path / "other/x" / file)):
+        slidedat.write_text(text.replace(entry + file, entry + outside))
+        with pytest.raises(SlideError) as caught:
+            open_slide(own)
+        assert str(caught.value) == f"{name} names a file outside its folder, {outside}; export the slide again"
+
+
+def test_an_ome_tiff_cannot_have_a_file_of_another_folder_read(tmp_path):
+    (tmp_path / "other").mkdir()
+    tifffile.imwrite(tmp_path / "other/x.ome.tif", noise(150, 190), photometric="rgb")
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        'UUID="urn:uuid:1"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="190" '
+        'SizeY="150" SizeC="3" SizeZ="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="3"/>'
+        '<TiffData IFD="0" PlaneCount="1"><UUID FileName="other/x.ome.tif">urn:uuid:2</UUID></TiffData>'
+        "</Pixels></Image></OME>"
+    )
+    pixels = noise(60, 70, seed=1)
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, photometric="rgb", description=xml, metadata=None)
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert slide.size == (70, 60)
+        np.testing.assert_array_equal(slide.read(0, 0, 70, 60), pixels)
+
+
+@pytest.mark.parametrize("content", ["overview", "anything"])
+def test_a_mirax_file_without_its_data_is_not_taken_for_a_picture(tmp_path, content):
+    path = tmp_path / "a.mrxs"
+    save(path, noise(60, 60), format="JPEG") if content == "overview" else path.write_bytes(b"anything")
+    with pytest.raises(SlideError) as caught:
+        open_slide(path)
+    assert str(caught.value) == (
+        "a.mrxs is only part of its slide; zip it together with the folder of the same name beside it "
+        "(on the command line: put that folder beside it)"
+    )
+
+
+def test_a_mirax_slide_named_in_capitals_is_told_to_be_renamed(tmp_path):
+    write_mirax(tmp_path / "A.MRXS", painted(), 0.25)
+    with pytest.raises(SlideError, match=r"A\.MRXS is read only under a name that ends in \.mrxs, in small letters"):
+        open_slide(tmp_path / "A.MRXS")
+
+
+def test_dicom_that_is_no_slide_is_told_as_such(tmp_path):
+    path = write_dicom(tmp_path, painted(), 0.5)[0]
+    path.write_bytes(path.read_bytes().replace(WHOLE_SLIDE.encode(), b"1.2.840.10008.5.1.4.1.1.2\0\0\0\0\0"))
+    with pytest.raises(SlideError, match=r"IM0001\.dcm is DICOM, but not whole-slide microscopy; export the slide as"):
+        open_slide(path)
+
+
+def digest(path: Path) -> str:
+    with open_slide(path) as slide:
+        return slide.sha256
+
+
+def change_a_byte(path: Path) -> None:
+    """One bit of its middle, which is pixels or a table; the slide need not open any more."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+WRITERS = {
+    "MIRAX": lambda folder: write_mirax(folder / "s.mrxs", painted(), 0.25),
+    "VMS": lambda folder: write_vms(folder / "s.vms", painted(256, 256), 0.46),
+    "DICOM": lambda folder: write_dicom(folder, painted(), 0.5)[2],
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_file_of_a_slide_counts_towards_its_sha256_and_no_others(tmp_path, kind):
+    path = WRITERS[kind](tmp_path / "folder")
+    files = sorted(file for file in (tmp_path / "folder").rglob("*") if file.is_file())
+    assert len(files) >= 3
+    whole = digest(path)
+    for file in files:
+        content = file.read_bytes()
+        with open_slide(path) as slide:  # before the change, as a damaged one may not open
+            change_a_byte(file)
+            assert slide.sha256 != whole, file.name
+        file.write_bytes(content)
+    for folder in {file.parent for file in files}:
+        (folder / "Thumbs.db").write_bytes(b"of the system")
+    if kind == "DICOM":
+        write_dicom(tmp_path / "other series", painted(), 0.5)[0].rename(tmp_path / "folder/other.dcm")
+    assert digest(path) == whole
+
+
+def test_a_slide_of_several_files_keeps_its_sha256_when_it_is_renamed(tmp_path):
+    mirax, vms = WRITERS["MIRAX"](tmp_path / "mirax"), WRITERS["VMS"](tmp_path / "vms")
+    before = digest(mirax), digest(vms)
+    (tmp_path / "mirax/s").rename(tmp_path / "mirax/renamed")
+    after = digest(mirax.rename(tmp_path / "mirax/renamed.mrxs")), digest(vms.rename(tmp_path / "vms/renamed.vms"))
+    assert after == before
+
+
+def test_two_mirax_slides_whose_data_files_are_swapped_differ(tmp_path):
+    path = WRITERS["MIRAX"](tmp_path)
+    before, data, index = digest(path), tmp_path / "s/Data0000.dat", tmp_path / "s/Index.dat"
+    with open_slide(path) as slide:
+        contents = data.read_bytes(), index.read_bytes()
+        index.write_bytes(contents[0])
+        data.write_bytes(contents[1])
+        assert slide.sha256 != before
+
+
+def test_dicom_has_one_sha256_by_whichever_file_it_is_opened_and_however_they_are_called(tmp_path):
+    files = write_dicom(tmp_path / "a", painted(), 0.5)
+    (whole,) = {digest(path) for path in files}
+    for number, path in enumerate(reversed(files)):
+        path.rename(tmp_path / "a" / f"{number}")
+    assert digest(tmp_path / "a/1") == whole
+
+
+def test_one_dicom_file_alone_has_the_sha256_of_its_bytes(tmp_path):
+    path = write_dicom(tmp_path / "a", painted(), 0.5)[2].rename(tmp_path / "alone.dcm")
+    assert digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_sha256_of_several_files_is_made_as_it_says(tmp_path):
+    path = WRITERS["MIRAX"](tmp_path)
+    data = tmp_path / "s"
+    told = [("", path), *((name, data / name) for name in ("Data0000.dat", "Index.dat", "Slidedat.ini"))]
+    lines = sorted(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" for name, file in told)
+    assert digest(path) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # The handle

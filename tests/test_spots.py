@@ -3,11 +3,14 @@
 import gzip
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
+from scipy import sparse
 
+from nsl import spots
 from nsl.errors import SpotsError
-from nsl.spots import log_normalised, read_manifest, read_spots
+from nsl.spots import expression_of, log_normalised, read_manifest, read_spots
 
 COUNTS = "spot,A,B,C\ns1,1,0,3\ns2,0,2,5\ns3,4,4,0\n"
 SPOTS = "spot,x_px,y_px\ns1,10,20\ns2,30.5,40\ns3,50,60\n"
@@ -54,7 +57,7 @@ def test_counts_and_positions_are_joined_by_spot_in_the_order_of_the_counts(tabl
     measured = read_spots(table("counts.csv", COUNTS), spots)
     assert measured.obs_names.tolist() == ["s1", "s3"]
     assert measured.var_names.tolist() == ["A", "B", "C"]
-    np.testing.assert_array_equal(measured.X, [[1, 0, 3], [4, 4, 0]])
+    np.testing.assert_array_equal(measured.X.toarray(), [[1, 0, 3], [4, 4, 0]])
     np.testing.assert_array_equal(measured.obsm["spatial"], [[10, 20], [50, 60]])
 
 
@@ -76,7 +79,96 @@ def test_tab_separated_and_gzipped_tables_read_like_plain_ones(table, tmp_path, 
     path = tmp_path / name
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     measured = read_spots(path, table("spots.csv", SPOTS))
-    np.testing.assert_array_equal(measured.X, [[1, 0, 3], [0, 2, 5], [4, 4, 0]])
+    np.testing.assert_array_equal(measured.X.toarray(), [[1, 0, 3], [0, 2, 5], [4, 4, 0]])
+
+
+def test_counts_come_sparse_and_small(table):
+    measured = read_spots(table("counts.csv", COUNTS), table("spots.csv", SPOTS))
+    assert isinstance(measured.X, sparse.csr_array)
+    assert measured.X.dtype == np.float32
+    assert measured.X.nnz == 6
+
+
+def test_a_long_table_of_counts_is_read_in_parts(table, monkeypatch):
+    monkeypatch.setattr(spots, "_ROWS_AT_ONCE", 2)
+    measured = read_spots(table("counts.csv", COUNTS), table("spots.csv", SPOTS))
+    assert measured.obs_names.tolist() == ["s1", "s2", "s3"]
+    np.testing.assert_array_equal(measured.X.toarray(), [[1, 0, 3], [0, 2, 5], [4, 4, 0]])
+
+
+def test_a_header_without_a_name_for_the_spots_reads_as_r_writes_it(table):
+    measured = read_spots(table("counts.csv", COUNTS.removeprefix("spot,")), table("spots.csv", SPOTS))
+    assert measured.var_names.tolist() == ["A", "B", "C"]
+    np.testing.assert_array_equal(measured.X.toarray(), [[1, 0, 3], [0, 2, 5], [4, 4, 0]])
+
+
+def test_measured_spots_survive_h5ad(table, tmp_path):
+    measured = read_spots(table("counts.csv", COUNTS), table("spots.csv", SPOTS))
+    measured.write_h5ad(tmp_path / "measured.h5ad")
+    back = anndata.read_h5ad(tmp_path / "measured.h5ad")
+    np.testing.assert_array_equal(back.X.toarray(), measured.X.toarray())
+    assert back.var_names.tolist() == ["A", "B", "C"]
+
+
+# Positions as others write them
+
+ST_SPOTS = (
+    "x\ty\tnew_x\tnew_y\tpixel_x\tpixel_y\tselected\n"
+    "10\t11\t9.9\t11.1\t100.5\t200\t1\n12\t11\t12.1\t11\t120\t201\t0\n10\t13\t10\t13\t101\t240\t1\n"
+)
+ST_COUNTS = "\tA\tB\n10x13\t1\t0\n12x11\t5\t5\n10x11\t0\t2\n"
+
+
+def test_spot_files_of_the_st_pipeline_read_as_they_are(table):
+    measured = read_spots(table("counts.tsv", ST_COUNTS), table("selection.tsv", ST_SPOTS))
+    assert measured.obs_names.tolist() == ["10x13", "10x11"]
+    np.testing.assert_array_equal(measured.obsm["spatial"], [[101, 240], [100.5, 200]])
+
+
+def test_spots_left_out_are_counted_in_a_notice(table):
+    measured = read_spots(table("counts.tsv", ST_COUNTS), table("selection.tsv", ST_SPOTS))
+    [notice] = measured.uns["notices"]
+    assert notice.startswith("1 of 3 spots of counts.tsv were left out: selection.tsv has no position")
+    complete = read_spots(table("counts.tsv", ST_COUNTS), table("all.tsv", ST_SPOTS.replace("\t0\n", "\t1\n")))
+    assert complete.n_obs == 3
+    assert complete.uns["notices"] == []
+
+
+def test_a_selection_that_keeps_no_spot_is_refused(table):
+    nothing = table("selection.tsv", ST_SPOTS.replace("\t1\n", "\t0\n"))
+    assert "selection.tsv lists no spot" in refusal(read_spots, table("counts.tsv", ST_COUNTS), nothing)
+
+
+def test_one_array_position_twice_is_refused(table):
+    twice = table("selection.tsv", ST_SPOTS + "10\t11\t10\t11\t7\t7\t1\n")
+    said = refusal(read_spots, table("counts.tsv", ST_COUNTS), twice)
+    assert "selection.tsv: spot 10x11 occurs twice" in said
+
+
+def test_tissue_positions_of_space_ranger_serve_a_table_of_counts(table):
+    positions = table(
+        "tissue_positions.csv",
+        "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres\n"
+        "s1,1,0,0,20,10\ns2,0,0,2,40,30\ns3,1,1,1,60,50\n",
+    )
+    measured = read_spots(table("counts.csv", COUNTS), positions)
+    assert measured.obs_names.tolist() == ["s1", "s3"]
+    np.testing.assert_array_equal(measured.obsm["spatial"], [[10, 20], [50, 60]])
+
+
+def test_counts_with_spots_in_columns_are_told_to_be_transposed(table):
+    counts = table("counts.csv", "gene,s1,s2\nA,1,0\nB,0,2\n")
+    said = refusal(read_spots, counts, table("spots.csv", SPOTS))
+    assert "spots stand in the columns of counts.csv; transpose it" in said
+
+
+def test_a_table_of_one_column_is_told_how_to_separate_columns(table):
+    semicolons = table("spots.csv", SPOTS.replace(",", ";"))
+    said = refusal(read_spots, table("counts.csv", COUNTS), semicolons)
+    assert said.startswith("spots.csv has a single column; put commas")
+
+
+# Counts and positions that cannot be used
 
 
 @pytest.mark.parametrize(
@@ -176,6 +268,21 @@ def test_log_normalised_does_not_depend_on_depth():
     np.testing.assert_allclose(log_normalised(counts * 100), log_normalised(counts), rtol=1e-6)
 
 
+def test_log_normalised_is_the_same_sparse_and_for_chosen_genes():
+    counts = np.array([[1, 0, 3], [0, 2, 5], [0, 0, 0]], np.float32)
+    whole = log_normalised(counts)
+    np.testing.assert_array_equal(log_normalised(sparse.csr_array(counts)), whole)
+    np.testing.assert_array_equal(log_normalised(sparse.csr_array(counts), np.array([2, 0])), whole[:, [2, 0]])
+
+
+def test_expression_of_chosen_genes_counts_all_genes_as_depth(table):
+    measured = read_spots(table("counts.csv", "spot,A,B\ns1,1,3\ns2,0,5\n"), table("spots.csv", SPOTS))
+    # 3 of 4 is 7,500 per 10,000.
+    np.testing.assert_allclose(expression_of(measured, ["B"]), [[8.922792], [9.210440]], atol=1e-5)
+    with pytest.raises(SpotsError, match="gene D was not measured"):
+        expression_of(measured, ["A", "D"])
+
+
 # Manifest
 
 
@@ -233,17 +340,13 @@ def test_missing_manifest_is_refused_by_name(tmp_path):
     assert refusal(read_manifest, tmp_path / "no.csv") == "no.csv does not exist; check its path"
 
 
-def test_real_section_reads_as_published(data_folder, table):
-    selection = (data_folder / "her2st/spots/B4_selection.tsv").read_text().splitlines()
-    column = {name: i for i, name in enumerate(selection[0].split("\t"))}
-    lines = [
-        f"{row[column['x']]}x{row[column['y']]},{row[column['pixel_x']]},{row[column['pixel_y']]}"
-        for row in (line.split("\t") for line in selection[1:])
-    ]
-    spots = table("spots.csv", "\n".join(["spot,x_px,y_px", *lines]))
-    measured = read_spots(data_folder / "her2st/counts/B4.tsv.gz", spots)
-    assert 0 < measured.n_obs <= len(lines)
+def test_real_sections_read_as_published(data_folder):
+    folder = data_folder / "her2st"
+    measured = read_spots(folder / "counts/B4.tsv.gz", folder / "spots/B4_selection.tsv")
+    assert measured.shape == (283, 15289)
     assert np.median(measured.X.sum(axis=1)) == 648
+    # The line of spot 9x13 in the published file.
+    np.testing.assert_array_equal(measured["9x13"].obsm["spatial"], [[2307.86, 3500.48]])
 
 
 def test_a_spot_table_of_nothing_but_its_header_is_told(tmp_path):

@@ -8,12 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nsl.association import GeneCorrelations
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, plain
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, plain
 from nsl.weights import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
 _DIVERGING = "RdBu_r"
-_UNIT = "ln(1 + counts per 10,000)"
 # More names than this cannot be read.
 _MAX_NAMES = 80
 # Rounding to fewer bits, on the way to the browser, may not make it 0.
@@ -118,8 +117,8 @@ def agreement_scatter(
         )
     _headed(figure, gene, _agreement(table_row, len(x)), 460)
     figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text=f"predicted {gene}, {_UNIT}", automargin=True)
-    figure.update_yaxes(title_text=f"measured {gene}, {_UNIT}", automargin=True)
+    figure.update_xaxes(title_text=f"predicted {gene}, {UNIT}", automargin=True)
+    figure.update_yaxes(title_text=f"measured {gene}, {UNIT}", automargin=True)
     return figure
 
 
@@ -219,8 +218,8 @@ def gene_scatter(result: anndata.AnnData, gene_a: str, gene_b: str, selected: np
         _legend_below(figure)
     else:
         figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text=f"{gene_a}, {_UNIT}", automargin=True)
-    figure.update_yaxes(title_text=f"{gene_b}, {_UNIT}", automargin=True)
+    figure.update_xaxes(title_text=f"{gene_a}, {UNIT}", automargin=True)
+    figure.update_yaxes(title_text=f"{gene_b}, {UNIT}", automargin=True)
     return figure
 
 

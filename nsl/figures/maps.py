@@ -17,12 +17,25 @@ from nsl.tiles import TileGrid
 PALETTES = ("Viridis", "Cividis", "Magma", "Inferno", "Turbo")
 """Colour scales a user may choose: all but the last are even in lightness and legible to the colour-blind."""
 
+PERCENTILES = (2, 98)
+"""Of the values, at the ends of a colour scale unless the user moves them."""
+
 _OUTLINE_COLOR = "#3a3a46"
 # The edge is found on a picture of so many pixels, smoothed; rings of fewer points are specks.
 _OUTLINE_PX, _OUTLINE_SMOOTH_PX, _OUTLINE_LEAST = 400, 3.0, 50
 _GRID_RGB = (20, 110, 190)
 # More lines than this would hide the slide, and take seconds to draw.
 _MAX_OUTLINES = 20_000
+
+
+def percentile_limits(values: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
+    """Ends of a colour scale at percentiles of the values, apart also where all are the same."""
+    return apart(*np.percentile(values, percentiles))
+
+
+def apart(low: float, high: float) -> tuple[float, float]:
+    """The limits, or half a unit to either side where there is no distance between them."""
+    return (float(low), float(high)) if high - low > 1e-6 else (float(low) - 0.5, float(low) + 0.5)
 
 
 def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width_px: int) -> np.ndarray:
@@ -155,12 +168,17 @@ def on_grid(result: anndata.AnnData, values: np.ndarray) -> np.ndarray:
     return picture
 
 
-def lay_slide_under(figure: go.Figure, result: anndata.AnnData, *, x: str = "x", y: str = "y") -> None:
-    """The slide's picture under the traces of the axes x and y, which get its extent in millimetres."""
+def lay_slide_under(
+    figure: go.Figure, result: anndata.AnnData, *, x: str = "x", y: str = "y", longest_px: int | None = None
+) -> None:
+    """The slide's picture under the traces of the axes x and y, which get its extent in millimetres.
+
+    longest_px : the picture's longer side where it is to be smaller than it is kept.
+    """
     image, mm_per_px = _picture(result)
     height_mm, width_mm = (side * mm_per_px for side in image.shape[:2])
     figure.add_layout_image(
-        source=_data_uri(image),
+        source=_data_uri(image, longest_px),
         xref=x,
         yref=y,
         x=0,
@@ -220,7 +238,9 @@ def _picture(result: anndata.AnnData) -> tuple[np.ndarray, float]:
     return spatial["images"]["hires"], mm_per_px
 
 
-def _data_uri(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=88)
+def _data_uri(image: np.ndarray, longest_px: int | None) -> str:
+    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    if longest_px:
+        picture.thumbnail((longest_px, longest_px))
+    picture.save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

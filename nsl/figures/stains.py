@@ -15,6 +15,7 @@ from nsl.figures.style import (
     HEMATOXYLIN_COLOR,
     RELIABLE_COLOR,
     SELECTED_COLOR,
+    UNIT,
     UNRELIABLE_COLOR,
     plain,
 )
@@ -24,7 +25,6 @@ from nsl.stains import PAPER_WHITE
 # Darkest amount shown of a stain: about what the darkest nuclei and red cells absorb.
 SWATCH_OD = 2.0
 _RAMP_STEPS = 129
-_UNITS = "ln(1 + counts per 10,000)"
 _STAIN_COLORS = (HEMATOXYLIN_COLOR, EOSIN_COLOR)
 # Held-out r from blue to yellow, even in lightness to the colour-blind as Cividis is, from where it shows on black.
 _R_SCALE = ["#46618f", "#727c92", "#a2a08c", "#cfbb68", "#f2d13c"]
@@ -68,7 +68,7 @@ def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
     reach = 1.25 * max(genes[["h_effect_per_od", "e_effect_per_od"]].abs().to_numpy(float).max(), 0.01)
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(
-        title_text=f"change in expression per OD of the stain, {_UNITS}",
+        title_text=f"change in expression per OD of the stain, {UNIT}",
         range=[-reach, reach],
         zeroline=True,
         zerolinecolor=UNRELIABLE_COLOR,
@@ -174,7 +174,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     figure.update_yaxes(matches="y", **axis)
     figure.update_yaxes(title_text="eosin, OD", scaleanchor="x", col=1)
     figure.update_layout(
-        coloraxis={"colorscale": "Viridis", "colorbar": _bar(_UNITS, 1.01)},
+        coloraxis={"colorscale": "Viridis", "colorbar": _bar(UNIT, 1.01)},
         uirevision="response surface",
         legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
     )
@@ -201,7 +201,6 @@ def _density_outline(amounts: np.ndarray, max_od: float) -> go.Contour:
         y=middle[seen],
         contours={"start": low, "end": high, "size": high - low, "coloring": "none", "showlabels": True},
         contours_labelformat=".0%",
-        contours_labelfont={"color": SELECTED_COLOR, "size": 12},
         line={"color": SELECTED_COLOR, "width": 2},
         showscale=False,
         showlegend=False,
@@ -235,7 +234,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
             mode="markers",
             marker={"symbol": "circle" if reliable else "circle-open", "size": 7 if reliable else 5} | color,
             customdata=part.index.to_numpy(object),
-            text=[_minus(f"{r:.2f}") for r in part["r_heldout"]],
+            text=["not known" if np.isnan(r) else _minus(f"{r:.2f}") for r in part["r_heldout"]],
             hovertemplate=hover,
             name=f"{'reliable' if reliable else 'not reliable'} ({len(part):,})",
             legendgroup=str(reliable),
@@ -259,7 +258,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
         hovermode="closest",
     )
     _view_usual(figure, table[[x, y]].to_numpy(), None if selected is None else table.loc[selected, [x, y]])
-    if selected is not None:
+    if selected is not None and table.loc[selected, [x, y]].notna().all():
         _ring(figure, table.loc[selected, x], table.loc[selected, y], selected)
     figure.update_xaxes(title_text="hematoxylin-like, angle to published hematoxylin")
     figure.update_yaxes(title_text="eosin-like, angle to published eosin")
@@ -268,9 +267,10 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
 
 def _view_usual(figure: go.Figure, angles: np.ndarray, selected: pd.Series | None) -> None:
     """First view of the angles (N, 2): nearly all of them and the selected; how many lie beyond is written."""
-    reach = np.nanquantile(angles, _USUAL_ANGLE_QUANTILE, axis=0) * 1.1
+    # Weights whose stains did not turn at all leave nothing to scale by: a degree, then.
+    reach = np.maximum(np.nanquantile(angles, _USUAL_ANGLE_QUANTILE, axis=0) * 1.1, 1.0)
     if selected is not None:
-        reach = np.maximum(reach, selected.to_numpy(float) * 1.1)
+        reach = np.fmax(reach, selected.to_numpy(float) * 1.1)
     axis = {"ticksuffix": "°", "zeroline": False, "automargin": True}
     figure.update_xaxes(range=[-0.02 * reach[0], reach[0]], **axis)
     figure.update_yaxes(range=[-0.02 * reach[1], reach[1]], **axis)

@@ -57,13 +57,13 @@ def only(name: str, files: Iterable[str], *endings: str) -> str | None:
 
 def content(path: Path) -> bytes:
     """A file's bytes; SpotsError where there are more than MAX_BYTES."""
-    _require_bytes(path.name, path.stat().st_size)
+    require_bytes(path.name, path.stat().st_size)
     return path.read_bytes()
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     # zipfile reads no more than the size a member states.
-    _require_bytes(member.filename, member.file_size)
+    require_bytes(member.filename, member.file_size)
     return archive.read(member)
 
 
@@ -73,20 +73,21 @@ def unpacked(name: str, packed: bytes) -> bytes:
         return packed
     with gzip.open(io.BytesIO(packed)) as file:
         whole = file.read(MAX_BYTES + 1)
-    _require_bytes(name, len(whole))
+    require_bytes(name, len(whole))
     return whole
 
 
 def require_size(name: str, stored: h5py.Group | h5py.Dataset) -> None:
     """SpotsError where an array, or those of a group together, would be more than MAX_BYTES."""
     if isinstance(stored, h5py.Dataset):
-        return _require_bytes(name, stored.nbytes)
+        return require_bytes(name, stored.nbytes)
     sizes = []
     stored.visititems(lambda _, part: sizes.append(part.nbytes if isinstance(part, h5py.Dataset) else 0))
-    return _require_bytes(name, sum(sizes))
+    return require_bytes(name, sum(sizes))
 
 
-def _require_bytes(name: str, size: int) -> None:
+def require_bytes(name: str, size: int) -> None:
+    """SpotsError where what `name` holds takes more than MAX_BYTES."""
     if size > MAX_BYTES:
         raise SpotsError(
             f"{name} is larger than {MAX_BYTES / 1024**3:g} GB unpacked, the most that is read; save counts as a "

@@ -7,11 +7,11 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
+from anndata.io import read_elem, sparse_dataset
 from scipy import sparse
 
 from nsl.errors import SpotsError
-from nsl.measured.files import are_ensembl, by_symbol, image_scales, readable, require_size
+from nsl.measured.files import are_ensembl, by_symbol, image_scales, readable, require_bytes, require_size
 from nsl.spots import Positions, first_not_a_count, placed
 
 # scanpy, cellxgene and annotation packages call them so.
@@ -82,6 +82,9 @@ def _raw_counts(name: str, file: h5py.File) -> tuple[sparse.csr_array, h5py.Grou
     for key, label, var in _PLACES:
         if key in file:
             require_size(f"{name}: {label}", file[key])
+            if isinstance(file[key], h5py.Group):
+                # Turned from columns to rows, it takes memory by its shape, which a file can state as it likes.
+                require_bytes(f"{name}: {label}", 8 * sum(sparse_dataset(file[key]).shape))
             found = _whole_numbers(file[key])
             if sparse.issparse(found):
                 return found, file[var]

@@ -14,12 +14,24 @@ from scipy import io as matrix_market
 from scipy import sparse
 
 from nsl.errors import SpotsError
-from nsl.measured.files import Files, by_symbol, files_in, image_scales, only, readable, require_size, unpacked
+from nsl.measured.files import (
+    Files,
+    by_symbol,
+    files_in,
+    image_scales,
+    only,
+    readable,
+    require_bytes,
+    require_size,
+    unpacked,
+)
 from nsl.spots import Positions, placed, positions_of
 
 POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv")
 # Space Ranger before 2.0 writes no header.
 _POSITION_COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
+# Of a sparse matrix in memory: row, column and value, or the start of a row; what a file states may be false.
+_ENTRY_BYTES = 16
 
 
 def read_visium(path: str | Path) -> anndata.AnnData:
@@ -98,7 +110,10 @@ def _mtx_features(name: str, files: Files, matrix: str) -> _Features:
         text = io.BytesIO(unpacked(found[0], files[found[0]]()))
         tables.append(pd.read_csv(text, sep="\t", header=None, dtype=str, na_filter=False, quoting=3))
     features, barcodes = tables
-    values = matrix_market.mmread(io.BytesIO(unpacked(matrix, files[matrix]())), spmatrix=False)
+    text = unpacked(matrix, files[matrix]())
+    rows, columns, entries, *_ = matrix_market.mminfo(io.BytesIO(text))
+    require_bytes(matrix, _ENTRY_BYTES * (rows + columns + entries))
+    values = matrix_market.mmread(io.BytesIO(text), spmatrix=False)
     kind = features[2] if 2 in features else pd.Series("Gene Expression", features.index)
     columns = (column.to_numpy(object) for column in (barcodes[0], features[0], features[1], kind))
     return _Features(sparse.csr_array(values.T, dtype=np.float32), *columns)

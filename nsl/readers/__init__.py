@@ -9,6 +9,7 @@ import numpy as np
 
 from nsl.errors import SlideError
 from nsl.readers.base import Level, Reader, Scale, any_error_told
+from nsl.readers.parts import is_dicom
 from nsl.readers.pillow import PillowReader
 from nsl.readers.scanner import OpenSlideReader
 from nsl.readers.tiff import TiffReader
@@ -28,12 +29,18 @@ def open_reader(path: Path) -> Reader:
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor not in (None, "generic-tiff"):
         return OpenSlideReader(path, vendor)
+    if vendor is None:
+        _refuse_part(path)
     if head.startswith(TIFF_MAGIC):
         reader = _open_tiff(path, tiled=vendor is not None)
         if reader is not None:
             return reader
     if head.startswith(IMAGE_MAGIC) or head[8:12] == b"WEBP":
         return PillowReader(path, head)
+    if is_dicom(head):
+        raise SlideError(
+            f"{path.name} is DICOM, but not whole-slide microscopy; export the slide as DICOM whole-slide microscopy"
+        )
     raise SlideError(
         f"{path.name} looks like {_looks_like(head)}, not an image; open a JPEG, PNG, BMP, WebP, TIFF, "
         "OME-TIFF or a scanner's slide file (SVS, NDPI, SCN, MRXS, BIF, …)"
@@ -56,6 +63,18 @@ def _head(path: Path) -> bytes:
     return head
 
 
+def _refuse_part(path: Path) -> None:
+    """SlideError for a MIRAX file without its data: it is itself a picture, which must not be taken for the slide."""
+    if not path.name.lower().endswith(".mrxs"):
+        return
+    if (path.with_suffix("") / "Slidedat.ini").is_file():
+        raise SlideError(f"{path.name} is read only under a name that ends in .mrxs, in small letters; rename it")
+    raise SlideError(
+        f"{path.name} is only part of its slide; zip it together with the folder of the same name beside it "
+        "(on the command line: put that folder beside it)"
+    )
+
+
 def _looks_like(head: bytes) -> str:
     for magic, kind in OTHER_MAGIC.items():
         if head.startswith(magic):
@@ -72,7 +91,8 @@ def _open_tiff(path: Path, tiled: bool) -> Reader | None:
     import tifffile
 
     try:
-        tiff = tifffile.TiffFile(path)
+        # Otherwise tifffile reads further files that the TIFF, or an index beside it, names, wherever they are.
+        tiff = tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False)
     except Exception:  # its parser lets anything through; Pillow has the last word
         return None
     with contextlib.ExitStack() as stack, any_error_told(path.name):

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ class Reader(ABC):
     @abstractmethod
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """uint8 (height, width, 3) of a box in this level's own pixels, which must lie inside it."""
+
+    def other_files(self) -> list[tuple[str, Path]]:
+        """What the slide has besides the file opened, as `nsl.readers.parts.other_files`; most have nothing."""
+        return []
 
     @abstractmethod
     def close(self) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nsl.errors import SlideError
 from nsl.readers.base import Level, Reader, damaged, on_white, positive_scale, resolution_scale
+from nsl.readers.parts import file_named_outside, other_files
 
 VENDORS = {
     "aperio": "Aperio SVS",
@@ -32,7 +34,9 @@ class OpenSlideReader(Reader):
     def __init__(self, path: Path, vendor: str) -> None:
         import openslide
 
-        self._path = path
+        self._path, self._vendor = path, vendor
+        if outside := file_named_outside(path, vendor):
+            raise SlideError(f"{path.name} names a file outside its folder, {outside}; export the slide again")
         self._errors = (openslide.OpenSlideError, OSError)
         with self._told():
             self._slide = openslide.OpenSlide(path)
@@ -64,6 +68,9 @@ class OpenSlideReader(Reader):
         with self._told():
             region = self._slide.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
         return np.asarray(on_white(region))
+
+    def other_files(self) -> list[tuple[str, Path]]:
+        return other_files(self._path, self._vendor)
 
     def close(self) -> None:
         self._slide.close()

@@ -65,16 +65,20 @@ def tables(
 
 def of_gene(slide: session.OpenSlide, gene: str, style: Style) -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
-    from nsl import export, picture
+    from nsl import export
 
     result, stem = slide.result, f"{controls.file_stem(slide)}_{export.file_part(gene)}"
     csv(f"CSV of {gene} alone", lambda: export.csv_text(result[:, [gene]]), f"{stem}.csv")
     button(
         "Map to print (PNG)",
-        lambda: picture.map_png(
-            result, gene, limits=style.limits, palette=style.palette, opacity=max(style.opacity, 0.05)
-        ),
+        lambda: _to_print(slide, gene, style),
         f"{stem}.png",
         "image/png",
         icon="image",
     )
+
+
+def _to_print(slide: session.OpenSlide, gene: str, style: Style) -> bytes:
+    from nsl.picture import map_png  # Matplotlib, which takes half a second to import
+
+    return map_png(slide.result, gene, limits=style.limits, palette=style.palette, opacity=style.opacity)

@@ -1,5 +1,6 @@
 """Choosing genes, each with how far it can be trusted."""
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +13,18 @@ from nsl.weights import USEFUL_R, is_reliable
 if TYPE_CHECKING:
     import anndata
 
+    from nsl.weights import Weights
+
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
 WIDTH_PX = 245
+
+
+def of_weights(weights: "Weights") -> SimpleNamespace:
+    """All genes of weights, as a result holds those that were predicted: the functions here take either."""
+    table, info = weights.reliability, weights.config["reliability"]
+    uns = {"nsl": {"heldout_left_out": info["left_out"], "heldout_groups": info["groups"]}}
+    return SimpleNamespace(var=table, var_names=table.index, n_vars=len(table), uns=uns)
 
 
 def choose_one(result: "anndata.AnnData", *, key: str = "gene", label: str = "Gene") -> str:

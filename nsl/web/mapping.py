@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import streamlit as st
 
-from nsl.figures import PALETTES, expression_map
+from nsl.figures.maps import PALETTES, PERCENTILES, apart, expression_map, percentile_limits
 from nsl.look import FINE_STEPS_UM, fine_map
 from nsl.web import chart, controls, links, session
 from nsl.web.jobs import Job
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # Controls stand in a row that wraps on narrow screens.
 CONTROL_PX = 185
-PERCENTILES = (2, 98)
 
 
 class Style(NamedTuple):
@@ -72,7 +71,7 @@ def _percentile_limits(values: np.ndarray) -> tuple[tuple[float, float], str]:
     low, high = st.slider(
         "Percentiles", 0, 100, PERCENTILES, key="percentiles", persist_state="session", width=CONTROL_PX
     )
-    return percentile_limits(values, low, high), f"percentile:{low}to{high}"
+    return percentile_limits(values, (low, high)), f"percentile:{low}to{high}"
 
 
 def _value_limits(values: np.ndarray, gene: str) -> tuple[tuple[float, float], str]:
@@ -93,16 +92,6 @@ def _value_limits(values: np.ndarray, gene: str) -> tuple[tuple[float, float], s
         width=CONTROL_PX,
     )
     return apart(low, high), f"value:{low:.4g}to{high:.4g}"
-
-
-def percentile_limits(values: np.ndarray, low: float = PERCENTILES[0], high: float = PERCENTILES[1]) -> tuple:
-    """Ends of a colour scale at percentiles of the values."""
-    return apart(*np.percentile(values, [low, high]))
-
-
-def apart(low: float, high: float) -> tuple[float, float]:
-    """Limits with some distance between them, also where a gene is the same everywhere."""
-    return (float(low), float(high)) if high - low > 1e-6 else (float(low) - 0.5, float(low) + 0.5)
 
 
 def show_map(slide: session.OpenSlide, gene: str, style: Style) -> None:

@@ -3,8 +3,10 @@
 Everything lives under keys that no widget owns, so it outlasts a change of page.
 """
 
+import functools
 import hashlib
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,12 +160,21 @@ def take_demo() -> None:
     if demo is not None:
         choose(demo.key)
         return
-    from nsl.demo import demo_slide
-
     _check_room()
     folder = _own_folder("demo")
-    demo_slide().save(folder / "demo.tif")
+    (folder / "demo.tif").write_bytes(_demo_file())
     _adopt("demo", DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
+
+
+@functools.cache
+def _demo_file() -> bytes:
+    """The demo slide as a TIFF, made once a server."""
+    from nsl.demo import demo_slide
+
+    with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
+        path = Path(folder) / "demo.tif"
+        demo_slide().save(path)
+        return path.read_bytes()
 
 
 def take_server_file(path: Path, name: str) -> None:

@@ -1,0 +1,51 @@
+"""How well the genes of weights held up, as a Plotly figure."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from nsl.figures.style import RELIABLE_COLOR, UNRELIABLE_COLOR, plain
+from nsl.weights import USEFUL_R, is_reliable
+
+_BIN = 0.02
+
+
+def reliability_histogram(table: pd.DataFrame) -> go.Figure:
+    """How many genes reached which held-out r, reliable ones plain and the others hatched.
+
+    table is `Weights.reliability`; genes without an r are left out. A dashed line marks `USEFUL_R`.
+    """
+    known = table[table.r_heldout.notna()]
+    reliable = is_reliable(known)
+    first, last = np.floor(known.r_heldout.min() / _BIN), np.floor(known.r_heldout.max() / _BIN) + 1
+    edges = np.arange(first, last + 1) * _BIN if len(known) else np.array([0, _BIN])
+    figure = go.Figure()
+    for name, r, color, hatching in (
+        ("reliable", known.r_heldout[reliable], RELIABLE_COLOR, ""),
+        ("not reliable", known.r_heldout[~reliable], UNRELIABLE_COLOR, "/"),
+    ):
+        count, _ = np.histogram(r, edges)
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=count,
+            width=_BIN,
+            name=name,
+            customdata=np.stack([edges[:-1], edges[1:]], axis=1),
+            marker={"color": color, "line_width": 0, "pattern": {"shape": hatching, "size": 6, "solidity": 0.35}},
+            hovertemplate=f"%{{y:,}} {name} genes with r<br>%{{customdata[0]:.2f}} to %{{customdata[1]:.2f}}"
+            "<extra></extra>",
+        )
+    figure.add_vline(
+        x=USEFUL_R,
+        line={"dash": "dash", "width": 1, "color": "grey"},
+        annotation={"text": f"r {USEFUL_R}", "yanchor": "bottom", "y": 1, "showarrow": False},
+    )
+    plain(figure, 300)
+    figure.update_layout(
+        barmode="stack",
+        bargap=0,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
+    )
+    figure.update_xaxes(title_text="held-out Pearson r of a gene", zeroline=True)
+    figure.update_yaxes(title_text="genes")
+    return figure

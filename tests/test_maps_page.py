@@ -1,0 +1,199 @@
+"""The Maps page: its states, a clicked tile, a drawn region, a finer map, and links to a view."""
+
+import numpy as np
+import pytest
+
+from tests.app_driver import chart, charts, click, finish, metrics, png_bytes, predict_demo, said, slide, upload
+
+MAPS = "pages/maps.py"
+
+
+@pytest.fixture
+def maps(app):
+    """The page with the demo slide predicted."""
+    predict_demo(app)
+    return app.switch_page(MAPS).run()
+
+
+def test_without_a_slide_the_page_offers_the_demo_and_comes_back_with_its_map(app):
+    app.switch_page(MAPS).run()
+    assert "There is no slide yet" in said(app)
+    click(app, "Show it on the demo slide")
+    assert slide(app).is_running
+    assert "appears here when the run is done" in said(app)
+    finish(app)
+    assert charts(app) == 1
+    assert slide(app).synthetic
+
+
+def test_with_a_slide_not_predicted_the_page_shows_the_way(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    app.switch_page(MAPS).run()
+    assert "There is no prediction yet" in said(app)
+    assert charts(app) == 0
+
+
+def test_why_a_run_failed_is_told_here_too(app):
+    click(app, "Use the demo slide")
+    app.slider(key="min_tissue").set_value(100)
+    app.number_input(key="tile_um").set_value(900.0).run()
+    finish(click(app, "Run"))
+    app.switch_page(MAPS).run()
+    assert "No tile is at least 100% tissue" in app.error[0].value
+
+
+def test_a_clicked_tile_shows_its_tissue_values_and_stains(maps):
+    tile = slide(maps).result.obs_names[300]
+    assert "Click a tile" in said(maps)
+    slide(maps).kept["tile"] = tile
+    maps.run()
+    assert not maps.exception
+    assert f"Tile {tile}: 150 µm wide at 1 µm/px" in said(maps)
+    table = next(element.value for element in maps.dataframe if "Percentile" in element.value)
+    result = slide(maps).result
+    assert table.Gene.iloc[0] == "ERBB2"
+    assert table.Value.iloc[0] == pytest.approx(result[tile, "ERBB2"].X.item())
+    assert {"Hematoxylin-like", "Eosin-like"} <= metrics(maps).keys()
+    assert len(chart(maps)["data"]) == 3  # map, outline, frame
+
+
+def test_a_tile_whose_slide_has_gone_is_told_and_the_map_stays(maps):
+    slide(maps).kept["tile"] = slide(maps).result.obs_names[0]
+    slide(maps).path.unlink()
+    maps.run()
+    assert not maps.exception
+    assert "does not exist" in maps.error[0].value
+    assert charts(maps) == 1
+
+
+def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
+    slide(maps).kept["region"] = {"kind": "box", "x": [0.5, 1.5], "y": [2.6, 1.4], "axis": "x"}
+    maps.run()
+    assert not maps.exception
+    assert "reliable genes, the largest effect first" in said(maps)
+    assert "drawn by looking at the map" in said(maps)
+    table = next(element.value for element in maps.dataframe if "effect_size" in element.value)
+    result = slide(maps).result
+    place = result.obs[["x_um", "y_um"]] / 1000
+    inside = (place.x_um.between(0.5, 1.5) & place.y_um.between(1.4, 2.6)).to_numpy()
+    gene = table.gene.iloc[0]
+    assert table.mean_inside.iloc[0] == pytest.approx(result[inside, gene].X.mean(), rel=1e-4)
+    assert table.effect_size.abs().is_monotonic_decreasing
+    assert (result.var.r_heldout[table.gene] > 0).all()
+    assert "Download the comparison (CSV)" in [button.label for button in maps.get("download_button")]
+    click(maps, "Clear the region")
+    assert "region" not in slide(maps).kept
+    assert "Choose the box or the lasso" in said(maps)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        {"kind": "box", "x": [9, 10], "y": [9, 10], "axis": "x"},
+        {"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"},
+        {"kind": "box", "x": [-1, 10], "y": [-1, 10], "axis": "x"},
+    ],
+    ids=["nothing in it", "two corners", "everything in it"],
+)
+def test_a_region_that_cannot_be_compared_is_told_in_a_sentence(maps, region):
+    slide(maps).kept["region"] = region
+    maps.run()
+    assert not maps.exception
+    assert len(maps.error) == 1
+    assert charts(maps) == 1
+
+
+def test_a_finer_map_is_drawn_when_asked_for(maps):
+    click(maps, "Draw it")
+    job = slide(maps).kept["fine_job"]
+    job.thread.join(60)
+    maps.run()
+    assert not maps.exception
+    assert charts(maps) == 2
+    fine = chart(maps, 1)["data"][0]
+    assert fine["dx"] == pytest.approx(0.02)
+    assert "squares of 20 µm" in said(maps)
+
+
+def test_another_gene_keeps_the_tile_the_region_and_the_zoom(maps):
+    tile = slide(maps).result.obs_names[300]
+    slide(maps).kept["tile"] = tile
+    before = chart(maps.run())["layout"]["uirevision"]
+    maps.selectbox(key="gene").select("COX6C").run()
+    assert slide(maps).kept["tile"] == tile
+    assert chart(maps)["layout"]["uirevision"] == before
+
+
+def test_a_new_run_forgets_what_was_chosen_on_the_old_map(maps):
+    slide(maps).kept["tile"] = slide(maps).result.obs_names[300]
+    maps.switch_page("pages/predict.py").run()
+    finish(click(maps, "Run"))
+    assert slide(maps).kept == {}
+
+
+def test_the_palette_and_the_opacity_reach_the_map_and_outlast_a_change_of_page(maps):
+    maps.selectbox(key="palette").select("Magma")
+    maps.slider(key="opacity").set_value(40).run()
+    maps.switch_page("pages/predict.py").run()
+    maps.switch_page(MAPS).run()
+    drawn = chart(maps)
+    assert drawn["data"][0]["opacity"] == pytest.approx(0.4)
+    assert maps.selectbox(key="palette").value == "Magma"
+
+
+# Links
+
+
+def _open_link(app, **asked):
+    for name, value in asked.items():
+        app.query_params[name] = value
+    app.switch_page(MAPS)
+    return app.run()
+
+
+def test_the_address_says_what_is_shown_and_never_the_slide(maps):
+    maps.selectbox(key="gene").select("COX6C").run()
+    assert dict(maps.query_params) == {
+        "gene": "COX6C",
+        "palette": "Viridis",
+        "range": "percentile:2to98",
+    }
+
+
+def test_a_link_shows_its_view_once_there_is_a_slide(app):
+    _open_link(app, gene="CD24", palette="Cividis", range="percentile:10to90")
+    assert "The link you opened shows a map" in said(app)
+    click(app, "Show it on the demo slide")
+    finish(app)
+    assert app.selectbox(key="gene").value == "CD24"
+    assert app.selectbox(key="palette").value == "Cividis"
+    assert app.slider(key="percentiles").value == (10, 90)
+    axis = chart(app)["layout"]["coloraxis"]
+    values = slide(app).result[:, "CD24"].X.ravel()
+    assert (axis["cmin"], axis["cmax"]) == pytest.approx(tuple(np.percentile(values, [10, 90])), abs=1e-4)
+
+
+def test_a_link_to_values_restores_them(app):
+    _open_link(app, gene="CD24", range="value:1.0to1.1")
+    click(app, "Show it on the demo slide")
+    finish(app)
+    axis = chart(app)["layout"]["coloraxis"]
+    assert (axis["cmin"], axis["cmax"]) == pytest.approx((1.0, 1.1), abs=0.02)
+
+
+def test_a_link_to_an_unreliable_gene_shows_it_marked(app):
+    _open_link(app, gene="GAPDH")
+    click(app, "Show it on the demo slide")
+    finish(app)
+    assert app.selectbox(key="gene").value == "GAPDH"
+    assert "GAPDH is unreliable" in said(app)
+
+
+@pytest.mark.parametrize("bad", ["percentile:90to10", "value:atob", "nonsense", "percentile:-5to400", "value:nantonan"])
+def test_a_link_that_makes_no_sense_does_no_harm(app, bad):
+    _open_link(app, gene="<script>", palette="Rainbow", range=bad)
+    click(app, "Show it on the demo slide")
+    finish(app)
+    assert not app.exception
+    assert "which was not predicted here" in said(app)
+    assert app.slider(key="percentiles").value == (2, 98)
