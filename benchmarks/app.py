@@ -1,10 +1,13 @@
-"""How soon the app can be used: from the server answering to the first page on the screen.
+"""How soon the app can be used, and how soon it shows another gene.
 
-    python benchmarks/app.py [--repeat 5]
+    python benchmarks/app.py [--repeat 5] [--only paint|gene]
 
-Without weights named on a Hub, and with NSL_WEIGHTS naming some on a Hub that answers, refuses connections or never
-answers, in turns. Each run starts a server of its own with an empty cache of the Hub. Needs chromium and playwright
-(requirements-dev.txt).
+First paint: from the server answering to the first page on the screen; without weights named on a Hub, and with
+NSL_WEIGHTS naming some on a Hub that answers, refuses connections or never answers, in turns. Each run starts a server
+of its own with an empty cache of the Hub. Needs chromium and playwright (requirements-dev.txt).
+
+Another gene: what the server works, from the choice to the last element sent, on a map of 5,000 tiles of all genes,
+with nothing chosen on the map, and with a tile and a region on the page.
 """
 
 import argparse
@@ -22,6 +25,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+GENES = ("COX6C", "CD24", "ERBB2", "EPCAM", "TMSB4X")
+REGION = {"kind": "box", "x": [0.8, 1.6], "y": [1.0, 2.0], "axis": "x"}
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -31,7 +36,16 @@ from tests.fake_hub import FakeHub  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", choices=["paint", "gene"])
     args = parser.parse_args()
+    if args.only != "gene":
+        print_first_paint(args.repeat)
+    if args.only != "paint":
+        print_gene_change(args.repeat)
+
+
+def print_first_paint(repeat: int) -> None:
+    """Medians over `repeat` runs of each kind, in turns."""
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -46,7 +60,7 @@ def main() -> None:
                 "Hub hangs": hanging.url,
             }
             runs: dict[str, list[tuple[float, float]]] = {name: [] for name in hubs}
-            for _ in range(args.repeat):
+            for _ in range(repeat):
                 for name, hub in hubs.items():
                     runs[name].append(first_paint(browser, hub))
         browser.close()
@@ -57,6 +71,52 @@ def main() -> None:
             f"{name:<14} start to healthy {healthy:.2f} s, healthy to first page {painted:.2f} s "
             f"(largest {max(p for _, p in pairs):.2f} s), {painted / reference:.2f} times that of a Hub that answers"
         )
+
+
+def print_gene_change(repeat: int) -> None:
+    """Medians over 5 × `repeat` changes, after one of each gene."""
+    from tests import app_driver
+
+    prepare_app_test()
+    app = app_driver.click(app_driver.start(), "Use the demo slide")
+    app.number_input(key="tile_um").set_value(110.0)
+    app.selectbox(key="step").select("A quarter of a tile").run()
+    app_driver.finish(app_driver.click(app, "Run"))
+    slide = app_driver.slide(app)
+    app.switch_page("pages/maps.py").run()
+    what = f"{slide.result.n_obs:,} tiles, {slide.result.n_vars:,} genes"
+    print(f"{what}: predicted in {slide.finished.seconds:.1f} s")
+    for chosen in ({}, {"tile": slide.result.obs_names[2000], "region": REGION}):
+        slide.kept.update(chosen)
+        app.run()
+        seconds = [change_gene(app, gene) for _ in range(repeat + 1) for gene in GENES][len(GENES) :]
+        median = statistics.median(seconds)
+        print(
+            f"another gene, {' and '.join(chosen) or 'nothing'} chosen: {median:.3f} s of the server "
+            f"(largest {max(seconds):.3f} s), the prediction takes {slide.finished.seconds / median:.0f} times that"
+        )
+
+
+def prepare_app_test() -> None:
+    """As the fixture `app` of the tests."""
+    import streamlit.testing.v1.app_test
+    from streamlit.runtime.pages_manager import PagesManager
+
+    from nsl.web import pace
+
+    PagesManager.uses_pages_directory = False
+    streamlit.testing.v1.app_test.PagesManager = type("_OwnFlag", (PagesManager,), {})
+    pace._rehearse = lambda known: None
+
+
+def change_gene(app, gene: str) -> float:
+    """Seconds of the whole run of the page that a change of gene asks for."""
+    app.selectbox(key="gene").select(gene)
+    start = time.perf_counter()
+    app.run()
+    seconds = time.perf_counter() - start
+    assert not app.exception
+    return seconds
 
 
 def environment(hub: str | None, home: str) -> dict[str, str]:

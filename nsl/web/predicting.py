@@ -65,7 +65,8 @@ def choose_slide() -> None:
                 controls.show_error(str(error))
                 if session.slide():
                     st.caption("The slide you had stays open.")
-        _offer_server_folder()
+        with controls.shown_errors():
+            _offer_server_folder()
         demo()
 
 
