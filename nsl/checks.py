@@ -12,6 +12,7 @@ from nsl.errors import SpotsError
 from nsl.measure import ANALYSIS_MPP, PATTERN_MIN_DETECTED, TILE_UM, read_windows
 from nsl.measured.files import ENSEMBL_ID, are_ensembl
 from nsl.prediction import MIN_TISSUE
+from nsl.slide import open_slide
 from nsl.spots import Section, read_spots
 from nsl.tiles import tissue_fraction
 
@@ -234,6 +235,11 @@ def section_report(section: Section, window_um: float = TILE_UM, analysis_mpp: f
     SpotsError, SlideError, ScaleError : the section cannot be used; see `nsl.measure.measure_section`.
     """
     measured = read_spots(section.counts, section.spots)
+    with open_slide(section.image, section.mpp) as slide:
+        try:
+            check_on_slide(measured, slide.size)
+        except SpotsError as error:
+            raise SpotsError(f"section {section.name}: {error}") from None
     windows = read_windows(section, measured.obsm["spatial"], window_um, analysis_mpp)
     tissue = tissue_fraction(windows.image, windows.bounds, windows.white_point)
     counted = measured.X > 0

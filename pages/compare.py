@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nsl.web import comparing, controls, navigation, needs
+from nsl.web import across, comparing, controls, navigation, needs
 
 navigation.enter()
 
@@ -11,7 +11,7 @@ st.title("Compare genes")
 slide = needs.predicted_slide()
 mode = comparing.choose_mode()
 if mode == comparing.ACROSS:
-    comparing.compare_slides(slide)
+    across.show(slide)
 else:
     controls.synthetic_badge(slide)
     controls.result_warnings(slide)

@@ -1,9 +1,28 @@
-"""Correlations: Which genes go together, and how predictions agree with measurement."""
+"""Correlations: which genes go together, and how predictions agree with measurement."""
 
 import streamlit as st
 
-from nsl.web import navigation
+from nsl.web import controls, correlating, measuring, navigation, needs
+
+WITH_EACH_OTHER, AGAINST_MEASUREMENT = "Genes with each other", "Against measurement"
 
 navigation.enter()
 
 st.title("Correlations")
+
+slide = needs.predicted_slide()
+controls.synthetic_badge(slide)
+controls.result_warnings(slide)
+what = st.segmented_control(
+    "What is correlated",
+    [WITH_EACH_OTHER, AGAINST_MEASUREMENT],
+    default=WITH_EACH_OTHER,
+    required=True,
+    key="correlated_with",
+    persist_state="session",
+    label_visibility="collapsed",
+)
+if what == WITH_EACH_OTHER:
+    correlating.show(slide)
+else:
+    measuring.show(slide)

@@ -1,9 +1,23 @@
-"""Train on your own sections: Weights from your own measured sections."""
+"""Train: the user's own measured sections, what is wrong with them, a fit, and how far to trust it."""
 
 import streamlit as st
 
-from nsl.web import navigation
+from nsl.web import controls, navigation, paired, trained, training
 
 navigation.enter()
 
 st.title("Train on your own sections")
+st.markdown("Bring sections whose spots were measured, look at the checks, and fit weights to them.")
+
+choose, look = controls.side_by_side()
+with choose:
+    training.add_section()
+    sections = paired.sections()
+    plan = training.settings(sections)
+    trained.run(plan)
+with look:
+    trained.show()
+    if sections:
+        training.show_sections(sections)
+    else:
+        training.explain()

@@ -143,7 +143,7 @@ def test_positions_without_a_header_read_as_older_versions_write_them(zipped):
 
 def test_what_was_left_out_is_said(zipped):
     one, other = read_visium(zipped(outs())).uns["notices"]
-    assert one.startswith("In visium.zip 1 symbols stand for more than one gene, such as TBCE")
+    assert one.startswith("Genes of visium.zip left out because another of the same symbol has more counts: 1 (such as")
     assert other.startswith("1 of 4 spots of visium.zip were left out")
 
 

@@ -28,8 +28,8 @@ _COLUMNS = 2
 # As many pixels a millimetre of tissue as the picture of a single map has on the screen.
 _PICTURE_PX = 900
 # A panel this wide is what two have on a laptop; its height follows the slide's shape within these.
-_PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX, _MOST_IN_ROWS_PX = 480, 240, 560, 440
-_TITLE_LINE_PX, _BAR_PX, _AXIS_PX, _FOOT_PX, _LEFT_PX = 19, 36, 34, 62, 52
+_PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX, _MOST_IN_ROWS_PX = 440, 240, 560, 410
+_HEAD_PX, _TITLE_LINE_PX, _BAR_PX, _AXIS_PX, _LEFT_PX = 30, 19, 36, 34, 52
 _KEY_PX, _KEY_FOOT_PX, _KEY_STEPS = 110, 48, 24
 _MAX_NAME = 30
 
@@ -55,7 +55,7 @@ def side_by_side(
     selected : (T,) bool, tiles to draw a line around.
     """
     panels = [(result, gene, panel_title(result, gene)) for gene in genes]
-    figure = _panels(panels, limits, palette=palette, opacity=opacity, outline=outline, linked=True)
+    figure = _panels(panels, limits, palette=palette, opacity=opacity, outline=outline, unit=UNIT, linked=True)
     if selected is not None and selected.any():
         line = around_tiles(result, selected)
         for number in range(len(genes)):
@@ -87,11 +87,12 @@ def across_slides(
         (result, gene, f"<b>{html.escape(_shortened(name))}</b> · {result.n_obs:,} tiles")
         for result, name in zip(results, names, strict=True)
     ]
-    figure = _panels(panels, [limits], palette=palette, opacity=opacity, outline=outline, linked=False)
+    figure = _panels(
+        panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=f"{html.escape(gene)}, {UNIT}"
+    )
     for number, result in enumerate(results):
         for axis in _axes(number):
             figure.layout[f"{axis[0]}axis{axis[1:]}"].uirevision = result.uns["nsl"]["slide_sha256"]
-    figure.layout.coloraxis.colorbar.title.text = f"{gene}, {UNIT}"
     return figure
 
 
@@ -127,7 +128,8 @@ def difference_map(
     reach = float(np.percentile(np.abs(values), _REACH_PERCENTILE)) or 0.5
     figure = go.Figure(_heat_of_two(result, values, gene_a, gene_b, f"difference %{{z:.2f}} {unit}", opacity))
     figure.data[0].coloraxis = "coloraxis"
-    title = f"◂ {gene_b} higher · {by if unit == 'sd' else 'log2 of the ' + by} · {gene_a} higher ▸"
+    a, b = html.escape(gene_a), html.escape(gene_b)
+    title = f"← {b} higher · {by if unit == 'sd' else 'log2 of the ' + by} · {a} higher →"
     _finish_single(figure, result, outline, selected, height_px)
     figure.update_layout(coloraxis=color_axis(title, (-reach, reach), _DIVERGING))
     return figure
@@ -233,24 +235,34 @@ def panel_title(result: anndata.AnnData, gene: str) -> str:
 class _Sheet:
     """Where panels, their titles and colour bars lie: from the top down by pixels, from left to right by shares.
 
-    Title and bar stand above a panel, and the panel keeps to the top of its place: on a narrow page, where it is less
-    high, they stay together.
+    What names a panel stands above it, and the panel keeps to the top of its place: on a narrow page, where it is less
+    high, they stay together. At the very top is room for the unit, and for the chart's tools beside it.
     """
 
     panels: int
     panel_px: int
     title_px: int
-    bar_px: int
+    shared: bool
+    """Whether one bar at the top is for all panels; else each has its own."""
     gap: float
     """Between columns, as a share of the width."""
 
     @property
+    def head_px(self) -> int:
+        return _HEAD_PX + self.shared * _BAR_PX
+
+    @property
+    def above_px(self) -> int:
+        """Title and bar of a panel."""
+        return self.title_px + (not self.shared) * _BAR_PX
+
+    @property
     def row_px(self) -> int:
-        return self.title_px + self.bar_px + self.panel_px + _AXIS_PX
+        return self.above_px + self.panel_px + _AXIS_PX
 
     @property
     def height_px(self) -> int:
-        return -(-self.panels // _COLUMNS) * self.row_px + _FOOT_PX
+        return self.head_px + -(-self.panels // _COLUMNS) * self.row_px
 
     def column(self, number: int) -> tuple[float, float]:
         width = (1 - self.gap * (_COLUMNS - 1)) / _COLUMNS
@@ -259,10 +271,10 @@ class _Sheet:
 
     def height(self, number: int, down_px: float) -> float:
         """Share of the height, from the bottom, of what lies so far down in the row of a panel."""
-        return 1 - (number // _COLUMNS * self.row_px + down_px) / self.height_px
+        return 1 - (self.head_px + number // _COLUMNS * self.row_px + down_px) / self.height_px
 
 
-def _panels(panels, limits, *, palette: str, opacity: float, outline: bool, linked: bool) -> go.Figure:
+def _panels(panels, limits, *, palette, opacity, outline, unit: str, linked: bool = False) -> go.Figure:
     """A map for each result, gene and title; they zoom together where they are linked."""
     if len(limits) not in (1, len(panels)):
         raise ValueError(f"{len(limits)} pairs of limits for {len(panels)} maps")
@@ -271,8 +283,8 @@ def _panels(panels, limits, *, palette: str, opacity: float, outline: bool, link
         panels=len(panels),
         panel_px=_panel_px([result for result, _, _ in panels], rows=-(-len(panels) // _COLUMNS)),
         title_px=_TITLE_LINE_PX * max(title.count("<br>") + 1 for _, _, title in panels) + 4,
-        bar_px=0 if shared else _BAR_PX,
-        gap=0.04 if linked else 0.12,
+        shared=shared,
+        gap=0.07 if linked else 0.12,
     )
     figure = go.Figure()
     edge = tissue_outline(panels[0][0]) if outline and linked else None
@@ -287,13 +299,11 @@ def _panels(panels, limits, *, palette: str, opacity: float, outline: bool, link
         lay_slide_under(figure, result, x=x, y=y, longest_px=_PICTURE_PX)
         _place(figure, sheet, number, title, linked=linked)
         if not shared:
-            figure.layout[color] = _own_scale(sheet, number, limits[number], palette)
+            top = sheet.height(number, sheet.title_px)
+            figure.layout[color] = _scale(limits[number], palette, sheet.column(number), top)
     if shared:
-        figure.layout.coloraxis = _shared_scale(sheet, limits[0], palette)
-    else:
-        figure.add_annotation(
-            text=f"{UNIT}; each gene has its own scale", x=0, y=0, xanchor="left", yanchor="bottom", **_ON_PAPER
-        )
+        figure.layout.coloraxis = _scale(limits[0], palette, sheet.column(0), 1 - _HEAD_PX / sheet.height_px)
+    figure.add_annotation(text=unit, x=0, y=1, xanchor="left", yanchor="top", **_ON_PAPER)
     plain(figure, sheet.height_px + 2 * MARGIN_PX)
     # Nothing may push the panels from their places.
     margin = {"l": _LEFT_PX, "r": 3 * MARGIN_PX, "t": MARGIN_PX, "b": MARGIN_PX, "autoexpand": False}
@@ -319,15 +329,14 @@ def _place(figure: go.Figure, sheet: _Sheet, number: int, title: str, *, linked:
     """Put a panel's axes and its title where they belong on the sheet."""
     x, y = (f"{axis[0]}axis{axis[1:]}" for axis in _axes(number))
     left, right = sheet.column(number)
-    top = sheet.title_px + sheet.bar_px
-    bottom_to_top = [sheet.height(number, top + sheet.panel_px), sheet.height(number, top)]
+    bottom_to_top = [sheet.height(number, sheet.above_px + down_px) for down_px in (sheet.panel_px, 0)]
     usual = {"nticks": 4, "tickangle": 0, "automargin": False}
     figure.layout[x].update(domain=[left, right], anchor=_axes(number)[1], constraintoward="left", **usual)
     figure.layout[y].update(domain=bottom_to_top, anchor=_axes(number)[0], constraintoward="top", **usual)
     if linked and number:
         figure.layout[x].matches, figure.layout[y].matches = "x", "y"
-        # Its shape follows from that of the first, whose ranges it has.
-        figure.layout[y].scaleanchor = None
+        # It has its ranges from the first: of its own, they would end a zoom when a panel is added.
+        figure.layout[x].range = figure.layout[y].range = figure.layout[y].scaleanchor = None
     if linked:
         figure.layout[y].showticklabels = number % _COLUMNS == 0
     figure.add_annotation(
@@ -335,20 +344,11 @@ def _place(figure: go.Figure, sheet: _Sheet, number: int, title: str, *, linked:
     )
 
 
-def _own_scale(sheet: _Sheet, number: int, limits: tuple[float, float], palette: str) -> dict:
-    left, right = sheet.column(number)
-    bar = {"x": left, "len": right - left, "y": sheet.height(number, sheet.title_px), "yanchor": "top"}
-    return _scale(limits, palette, bar)
-
-
-def _shared_scale(sheet: _Sheet, limits: tuple[float, float], palette: str) -> dict:
-    bar = {"x": 0, "len": sheet.column(0)[1], "y": 0, "yanchor": "bottom", "title": {"text": UNIT, "side": "top"}}
-    return _scale(limits, palette, bar)
-
-
-def _scale(limits: tuple[float, float], palette: str, bar: dict) -> dict:
-    bar |= {"orientation": "h", "xanchor": "left", "xpad": 0, "ypad": 0, "thickness": 11, "outlinewidth": 0}
-    bar |= {"nticks": 5, "tickfont": {"size": 11}}
+def _scale(limits: tuple[float, float], palette: str, column: tuple[float, float], top: float) -> dict:
+    """A colour scale whose bar is as wide as a column of panels."""
+    bar = {"x": column[0], "len": column[1] - column[0], "xanchor": "left", "y": top, "yanchor": "top"}
+    bar |= {"orientation": "h", "xpad": 0, "ypad": 0, "thickness": 11, "outlinewidth": 0, "nticks": 5}
+    bar["tickfont"] = {"size": 11}
     return {"colorscale": palette, "cmin": limits[0], "cmax": limits[1], "colorbar": bar}
 
 

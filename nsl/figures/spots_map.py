@@ -14,9 +14,11 @@ from nsl.figures.style import MARGIN_PX, UNIT, plain
 # More points than this are slow as SVG.
 _MAX_SVG_POINTS = 2_000
 # A panel this wide is what two have on a laptop; its height follows the shape of the array within these.
-_PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 400, 240, 520
+_PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 440, 240, 520
 _LEAST_SPOT_PX, _MOST_SPOT_PX = 3.0, 22.0
 _TITLE_PX, _BAR_PX, _AXIS_PX, _LEFT_PX = 22, 40, 30, 56
+# Above all: whoever shows the figure may put buttons there.
+_HEAD_PX = 34
 _GAP = 0.06
 _PICTURE_PX = 900
 _DECIMALS = 3
@@ -84,9 +86,9 @@ def spots_map(
     # Its shape follows from that of the first, whose ranges it has.
     figure.layout.xaxis2.matches, figure.layout.yaxis2.matches, figure.layout.yaxis2.scaleanchor = "x", "y", None
     figure.layout.yaxis2.showticklabels = False
-    plain(figure, height_px + 2 * MARGIN_PX)
+    plain(figure, _HEAD_PX + height_px + MARGIN_PX)
     # Nothing may push the panels from their places.
-    margin = {"l": _LEFT_PX, "r": 2 * MARGIN_PX, "t": MARGIN_PX, "b": MARGIN_PX, "autoexpand": False}
+    margin = {"l": _LEFT_PX, "r": 2 * MARGIN_PX, "t": _HEAD_PX, "b": MARGIN_PX, "autoexpand": False}
     figure.update_layout(margin=margin, showlegend=False, uirevision=result.uns["nsl"]["slide_sha256"])
     return figure
 
@@ -111,7 +113,7 @@ def _window(centers_mm: np.ndarray, spot_mm: float) -> tuple[list[float], list[f
     """Ranges of x and y, the second downwards, that hold all spots with their neighbourhood."""
     if not len(centers_mm):
         return [0.0, 1.0], [1.0, 0.0]
-    low, high = centers_mm.min(axis=0) - spot_mm, centers_mm.max(axis=0) + spot_mm
+    low, high = centers_mm.min(axis=0) - 1.5 * spot_mm, centers_mm.max(axis=0) + 1.5 * spot_mm
     return [float(low[0]), float(high[0])], [float(high[1]), float(low[1])]
 
 

@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from nsl.figures.style import (
     EOSIN_COLOR,
     HEMATOXYLIN_COLOR,
+    MARGIN_PX,
     RELIABLE_COLOR,
     SELECTED_COLOR,
     UNIT,
@@ -36,9 +37,9 @@ _USUAL_ANGLE_QUANTILE = 0.999
 # Side of a region's picture on the screen; a larger one is averaged down before it is sent.
 _MAX_SIDE_PX = 640
 # Of each of three panels on a page as wide as a laptop's; and how much taller than wide one may be.
-_PANEL_WIDTH_PX, _MAX_TALLNESS = 330, 1.6
-# Room for an axis between a panel and its colour bar.
-_BELOW_PANEL_PX = 58
+_PANEL_WIDTH_PX, _MAX_TALLNESS = 290, 1.6
+# Room for an axis below a panel, and for a colour bar with its title.
+_BELOW_PANEL_PX, _BAR_PX = 58, 60
 
 
 def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
@@ -68,7 +69,7 @@ def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
     reach = 1.25 * max(genes[["h_effect_per_od", "e_effect_per_od"]].abs().to_numpy(float).max(), 0.01)
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(
-        title_text=f"change in expression per OD of the stain, {UNIT}",
+        title_text=f"change per OD, {UNIT}",
         range=[-reach, reach],
         zeroline=True,
         zerolinecolor=UNRELIABLE_COLOR,
@@ -139,7 +140,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     amounts = surface.amounts_od
     step = amounts[1] - amounts[0]
     figure = make_subplots(
-        cols=2, horizontal_spacing=0.1, subplot_titles=["colour of the mixture", f"predicted {surface.gene}"]
+        cols=2, horizontal_spacing=0.12, subplot_titles=["colour mixed", f"{surface.gene}, predicted"]
     )
     figure.add_image(
         source=_png(surface.colors),
@@ -168,15 +169,18 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
         for col in (1, 2):
             figure.add_trace(outline, row=1, col=col)
         figure.update_traces(selector={"type": "contour"}, col=1, showlegend=True)
-    plain(figure, 460)
+    plain(figure, 460 + _BAR_PX)
     axis = {"range": [0, amounts[-1]], "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
     figure.update_xaxes(title_text="hematoxylin, OD", matches="x", **axis)
-    figure.update_yaxes(matches="y", **axis)
+    figure.update_yaxes(matches="y", constraintoward="top", **axis)
     figure.update_yaxes(title_text="eosin, OD", scaleanchor="x", col=1)
+    left, right = figure.layout.xaxis2.domain
+    figure.update_annotations(yshift=_BAR_PX)
     figure.update_layout(
-        coloraxis={"colorscale": "Viridis", "colorbar": _bar(UNIT, 1.01)},
+        margin_t=figure.layout.margin.t + _BAR_PX,
+        coloraxis={"colorscale": "Viridis", "colorbar": _bar(UNIT, left) | _lying_above(right - left)},
         uirevision="response surface",
-        legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )
     return figure
 
@@ -278,13 +282,14 @@ def _view_usual(figure: go.Figure, angles: np.ndarray, selected: pd.Series | Non
     if beyond:
         genes = "1 gene lies" if beyond == 1 else f"{beyond:,} genes lie"
         figure.add_annotation(
-            text=f"{genes} beyond, up to {np.nanmax(angles):.0f}°; double-click to see all",
+            text=f"{genes} beyond, up to {np.nanmax(angles):.0f}°;<br>double-click to see all",
             x=1,
             y=1,
             xref="paper",
             yref="paper",
             xanchor="right",
-            yanchor="bottom",
+            yanchor="top",
+            align="right",
             showarrow=False,
         )
 
@@ -331,7 +336,8 @@ def concentration_figure(
     factor = max(1, -(-max(rgb.shape[:2]) // _MAX_SIDE_PX))
     step = factor * mpp
     place = {"x0": step / 2, "dx": step, "y0": step / 2, "dy": step}
-    figure = make_subplots(cols=3, horizontal_spacing=0.04, subplot_titles=["H&E", *STAINS])
+    figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *STAINS])
+    figure.update_annotations(yshift=_BAR_PX)
     picture = np.rint(_averaged(rgb, factor)).astype(np.uint8)
     figure.add_image(source=_png(picture), hoverinfo="skip", row=1, col=1, **place)
     for s, stain in enumerate(STAINS):
@@ -347,14 +353,13 @@ def concentration_figure(
             **place,
         )
         left, right = figure.layout[f"xaxis{s + 2}"].domain
-        bar = _bar("learned stain concentration", left)
-        bar |= {"orientation": "h", "xanchor": "left", "xpad": 0, "len": right - left}
-        bar |= {"y": -_BELOW_PANEL_PX / panel_px, "yanchor": "top"}
+        bar = _bar("learned stain concentration", left) | _lying_above(right - left)
         scale = _stain_scale(vectors[s], white_point, _STAIN_COLORS[s])
         figure.layout[axis] = {"colorscale": scale, "cmin": 0, "cmax": _upper_end(values), "colorbar": bar}
-    plain(figure, 170 + round(panel_px))
+    plain(figure, 4 * MARGIN_PX + _BAR_PX + round(panel_px) + _BELOW_PANEL_PX)
+    figure.update_layout(margin_t=figure.layout.margin.t + _BAR_PX, margin_b=_BELOW_PANEL_PX)
     axis = {"showgrid": False, "zeroline": False, "nticks": 5, "constrain": "domain", "automargin": True}
-    figure.update_xaxes(title_text="µm", range=[0, width_um], matches="x", **axis)
+    figure.update_xaxes(title={"text": "µm", "standoff": 4}, range=[0, width_um], matches="x", **axis)
     figure.update_yaxes(range=[height_um, 0], matches="y", constraintoward="top", **axis)
     figure.update_yaxes(title_text="µm", scaleanchor="x", col=1)
     for col in (2, 3):
@@ -391,6 +396,11 @@ def _averaged(values: np.ndarray, factor: int) -> np.ndarray:
 
 def _bar(title: str, x: float | None) -> dict:
     return {"title": {"text": title, "side": "top"}, "thickness": 14, "outlinewidth": 0, "x": x}
+
+
+def _lying_above(length: float) -> dict:
+    """Where a colour bar of a panel lies that takes up such a share of the figure's width."""
+    return {"orientation": "h", "xanchor": "left", "xpad": 0, "len": length, "y": 1, "yanchor": "bottom"}
 
 
 def _triplet(vector: np.ndarray) -> str:

@@ -127,10 +127,9 @@ def by_symbol(
     keep = np.sort(most_first[~symbols[most_first].duplicated()])
     notices = []
     if len(keep) < len(symbols):
-        twice = symbols[symbols.duplicated()].unique()
         notices.append(
-            f"In {name} {len(twice):,} symbols stand for more than one gene, such as {twice[0]}; of each, the gene of "
-            "most counts was kept."
+            f"Genes of {name} left out because another of the same symbol has more counts: "
+            f"{len(symbols) - len(keep):,} (such as {symbols[symbols.duplicated()][0]})."
         )
         values = values[:, keep]
     gene_id = None if gene_id is None else gene_id[keep]

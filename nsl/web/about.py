@@ -98,8 +98,8 @@ def show_reliability(weights: "Weights") -> None:
     st.markdown(
         f"Each of {protocol['groups']} {left_out}s was left out in turn, and its genes were predicted by weights that "
         "had not seen it. A gene's **held-out r** is the correlation of prediction and measurement over the spots left "
-        f"out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 beyond chance (false discovery rate "
-        f"under {SIGNIFICANT:.0%}); papers on this task call a gene predicted from r {USEFUL_R} on."
+        "out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 beyond chance (false discovery rate "
+        f"under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene predicted from r {USEFUL_R} on."
     )
     figures = {
         "Genes": f"{len(table):,}",
@@ -215,24 +215,24 @@ def show_evaluation(weights: "Weights") -> None:
     table = evaluation(weights.config)
     if table is None:
         st.caption(
-            "These weights bring no comparison with other methods. `python -m nsl evaluate` makes one from the sections "
-            "they were learned on."
+            "These weights bring no comparison with other methods. `python -m nsl evaluate` makes one from measured "
+            "sections such as those they were learned on."
         )
         return
     st.markdown(
         "Every method predicted the same spots left out, for the genes of highest mean expression. Medians and counts "
         "are means over what was left out in turn."
     )
-    for sentence in standing(table):
-        st.markdown(f"- {sentence}")
+    st.markdown("\n".join(f"- {sentence}" for sentence in standing(table)))
     settings = _settings(table)
-    for tab, setting in zip(st.tabs([f"{name.capitalize()} left out" for name in settings]), settings, strict=True):
+    tabs = st.tabs([controls.escaped(f"{name[:1].upper()}{name[1:]} left out") for name in settings])
+    for tab, setting in zip(tabs, settings, strict=True):
         rows = table[table[_LEFT_OUT] == setting].drop(columns=_LEFT_OUT).map(controls.escaped).set_index(_METHOD)
         rows.index = [f"**{name}**" if name == _OURS else name for name in rows.index]
         tab.table(rows, border="horizontal")
     st.caption(
-        "Weights per gene are a gene's own numbers; trees and networks share theirs. “On patterns” gives another method "
-        "the targets that NSL may choose: the strongest patterns of a section's expression."
+        "Weights per gene are a gene's own numbers; trees and networks share theirs. “On patterns” gives another "
+        "method the targets that NSL may choose: the strongest patterns of a section's expression."
     )
 
 
@@ -260,11 +260,11 @@ def standing(table: pd.DataFrame) -> list[str]:
         ranks, others = r.rank(ascending=False, method="min"), r.drop(_OURS)
         best, rank = others.idxmax(), int(ranks[_OURS])
         clause = (
-            f"with {setting} left out, {_OURS} comes {_ordinal(rank)} of {len(r)} methods: median r {r[_OURS]:.3f}, "
-            f"{'against' if rank == 1 else 'behind'} {others[best]:.3f} of {best}"
+            f"with {setting} left out, {_OURS} comes {_ordinal(rank)} of {len(r)} methods, with a median r of "
+            f"{r[_OURS]:.3f}; the {'next' if rank == 1 else 'best'}, {best}, has {others[best]:.3f}"
         )
         clauses.setdefault(setting.split(" of ")[0], []).append(controls.escaped(clause))
-    return [f"{told[:1].upper()}{told[1:]}." for told in ("; ".join(parts) for parts in clauses.values())]
+    return [f"{told[:1].upper()}{told[1:]}." for told in (", and ".join(parts) for parts in clauses.values())]
 
 
 def hardest(table: pd.DataFrame) -> tuple[str, str, float] | None:

@@ -66,11 +66,10 @@ _DATA = """@article{andersson2021spatial,
 def show_purpose() -> None:
     """What this is and for whom, and the way through the page."""
     st.markdown(
-        "NSL predicts where in a routine H&E section each of some thousand genes is expressed, from colour alone and on "
-        "an ordinary computer. It is made for pathologists who want to see what a stained section may tell, for "
-        "researchers in spatial biology who take the result on as AnnData, QuPath objects or a table, and for whoever "
-        "wants to read the model: 11 numbers a gene. "
-        f"**{controls.RESEARCH_ONLY}** This is NSL {nsl.__version__}."
+        "NSL predicts where in a routine H&E section a gene is expressed, from colour alone and on an ordinary "
+        "computer. It is made for pathologists who want to see what a stained section may tell, for researchers in "
+        "spatial biology who take the result on as AnnData, QuPath objects or a table, and for whoever wants to read "
+        f"the model: 11 numbers a gene. **{controls.RESEARCH_ONLY}** This is NSL {nsl.__version__}."
     )
     st.markdown(" · ".join(f"[{label}](#{anchor})" for anchor, label in _PARTS.items()))
 
@@ -82,8 +81,9 @@ def show_method() -> None:
     st.subheader("The method", anchor="method")
     st.markdown(
         "A pixel's colour is read as three optical densities: how strongly red, green and blue light are absorbed, "
-        "against the slide's own glass $I_0$. Two stains weigh them, and what is below 0 counts as 0. A tile's "
-        "expression is what is left of the two after taking the mean over its pixels:"
+        "against the slide's own glass $I_0$. Each of two stains, H-like and E-like, weighs the three; what comes out "
+        "below 0 counts as 0. A tile's expression is an intercept plus, for each stain, its effect times its mean over "
+        "the tile's pixels, which the bar stands for:"
     )
     st.latex(r"\mathrm{od}_c = -\ln \frac{I_c + 1}{I_{0,c} + 1} \qquad c = \text{red, green, blue}")
     st.latex(
@@ -101,9 +101,9 @@ def show_method() -> None:
     )
     st.markdown(
         "**Relation to the paper.** The method is Neural Stain Learning (Dawood, Branson, Rajpoot and Minhas 2021, "
-        "arXiv:2108.10446). We had its abstract only: it gives “11 trainable weight parameters” and a “problem-specific "
-        "stain deconvolution matrix”, not the layers. The form above is our reading of it, and how the weights are "
-        "trained is ours as well."
+        "arXiv:2108.10446). We had its abstract only: it gives “11 trainable weight parameters” and a "
+        "“problem-specific stain deconvolution matrix”, not the layers. The form above is our reading of it, and how "
+        "the weights are trained is ours as well."
     )
 
 
@@ -124,8 +124,9 @@ def limits(weights: "Weights") -> list[str]:
         f"**Other tissue.** These weights learned from {data['patients']} "
         f"patient{'s' if data['patients'] != 1 else ''}: {controls.escaped(sources.tissue(config))}. What they say of "
         "other tissue, of other laboratories or of other scanners is untested.",
-        f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. A slide "
-        "farther away has colours that the weights never saw; the app warns before its map, and draws it all the same.",
+        f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. A "
+        "slide farther away has colours that the weights never saw; the app warns before its map, and draws it all the "
+        "same.",
         "**Not the single tile.** Held-out r is over all spots of a section. A pattern over many tiles can be right "
         "while the value of one tile is far off.",
         f"**Nothing smaller than {config['tile_um']:g} µm.** The model learned from windows of that size. A finer map "
@@ -152,18 +153,20 @@ def show_privacy() -> None:
         "- **Your slide is processed by the computer that runs this app, and sent nowhere else.** If you started the "
         "app yourself, that is your own computer. If you opened it at somebody else's address, such as a public Space, "
         "it is theirs, and the slide is sent to it: bring no images there that you may not share.\n"
-        "- **An upload is kept in memory and in a temporary folder of your session.** Within minutes of closing the "
-        "page it is deleted; *Remove this slide* deletes the folder's copy at once. If the computer fails or the "
-        "program is killed, the folder is left to the system's own clearing of temporary files. Slides in a folder of "
-        "the server stay where they are. Results lie in memory and go with the session.\n"
+        "- **Each open page has a session of its own.** Others who open the app at the same address see nothing of "
+        "your slides.\n"
+        "- **An upload is kept in memory and in a temporary folder of the session.** Within minutes of closing the "
+        "page both are gone; *Remove this slide* deletes the folder's copy at once. Where the program is killed or the "
+        "computer fails, the folder is left until the system clears its temporary files. Slides in a folder of the "
+        "server stay where they are. Results lie in memory and go with the session.\n"
         "- **Nothing about a slide travels in links.** A link to a view holds the gene, the colours and the range.\n"
-        "- **What you download is yours to guard.** Results name a slide by its checksum, not by its file name; the "
-        "names of downloaded files do begin with it, and AnnData, the map to print and the zip of everything hold a "
+        "- **What you download is yours to guard.** Results name a slide by its checksum, not by its file name; but "
+        "the names of downloaded files begin with it, and AnnData, the map to print and the zip of everything hold a "
         "picture of the slide.\n"
-        "- **What does go out:** only when you ask for weights from the Hugging Face Hub, or the server is set up with "
-        "such weights, the Hub is sent their name, with this computer's address, the versions of the program and, "
-        "where the server holds one, its access token. The weights that come with the program need no request. There "
-        "are no usage statistics."
+        "- **What does go out:** only if you ask for weights from the Hugging Face Hub, or the server is set up with "
+        "such weights. Then the Hub is sent their name, the address of the computer that runs the app, the versions of "
+        "the program and of what it rests on, and, where one is set up, an access token. The weights that come with "
+        "the program need no request. No usage statistics are gathered."
     )
 
 

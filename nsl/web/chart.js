@@ -33,18 +33,39 @@ function area(event) {
   return { kind: event.lassoPoints ? "lasso" : "box", x: Array.from(drawn[x]), y: Array.from(drawn[y]), axis: x };
 }
 
+// Made once: Plotly starts over, zoom and all, where it is handed another configuration.
+const configs = new Map();
+function config(Plotly, selectable) {
+  if (!configs.has(selectable)) {
+    const name = "savePng", title = "Download as PNG";
+    const click = (chart) => Plotly.downloadImage(chart, { format: "png", scale: 3, filename: chart.dataset.fileName });
+    const buttons = [["zoom2d", "pan2d"], selectable ? ["select2d", "lasso2d"] : [], ["zoomIn2d", "zoomOut2d"],
+      ["resetScale2d", { name, title, icon: Plotly.Icons.camera, click }]];
+    configs.set(selectable, { responsive: true, scrollZoom: true, displaylogo: false, displayModeBar: true,
+      modeBarButtons: buttons });
+  }
+  return configs.get(selectable);
+}
+
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   const chart = parentElement.querySelector(".nsl-chart");
   chart.setAttribute("aria-label", data.alt);
   const figure = JSON.parse(data.figure);
-  const config = { responsive: true, displaylogo: false, ...data.config };
+  chart.dataset.fileName = data.fileName;
   load(data.plotly)
-    .then((Plotly) => Plotly.react(chart, figure.data, themed(figure.layout, parentElement), config))
+    .then((Plotly) => {
+      const layout = themed(figure.layout, parentElement);
+      return Plotly.react(chart, figure.data, layout, config(Plotly, data.selectable));
+    })
     .then(() => {
-      for (const name of ["plotly_click", "plotly_selected", "plotly_deselect"]) chart.removeAllListeners(name);
+      for (const name of ["plotly_click", "plotly_selected"]) chart.removeAllListeners(name);
       chart.on("plotly_click", (event) => event.points?.length && setTriggerValue("clicked", place(event)));
-      chart.on("plotly_selected", (event) => event && setStateValue("area", area(event)));
-      chart.on("plotly_deselect", () => setStateValue("area", null));
+      chart.on("plotly_selected", (event) => {
+        const drawn = area(event);
+        if (!drawn) return;
+        setStateValue("area", drawn);
+        window.Plotly.relayout(chart, { selections: [] }); // the page draws what it makes of the area
+      });
       chart.dataset.drawn = data.drawn;
     })
     .catch((error) => (chart.textContent = `The chart cannot be drawn (${error.message}); reload the page.`));

@@ -15,7 +15,6 @@ import plotly.graph_objects as go
 import streamlit as st
 import streamlit.components.v1
 
-_AREAS, _OTHERS = ("select2d", "lasso2d"), ("resetScale2d", "toImage")
 _SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
 
 
@@ -51,17 +50,6 @@ def show(
     on_click, on_area : called before the page runs again; `st.session_state[key]` then has `clicked` (x, y and the x
         axis's name) or `area` (kind "box" or "lasso", x, y, axis), in the axes' units.
     """
-    config: dict[str, Any] = {
-        "scrollZoom": True,
-        "toImageButtonOptions": {"format": "png", "scale": 3, "filename": file_name},
-        "displayModeBar": True,
-        "modeBarButtons": [
-            ["zoom2d", "pan2d"],
-            list(_AREAS) if on_area else [],
-            ["zoomIn2d", "zoomOut2d"],
-            list(_OTHERS),
-        ],
-    }
     text = figure.to_json()
     return _mount(
         key=key,
@@ -69,7 +57,8 @@ def show(
             "figure": text,
             "plotly": _plotly_url(),
             "alt": alt,
-            "config": config,
+            "fileName": file_name,
+            "selectable": on_area is not None,
             "drawn": hashlib.sha256(text.encode()).hexdigest()[:12],
         },
         height=figure.layout.height or "content",

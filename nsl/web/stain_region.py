@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SHOWN_PX, _MEASURED_PX = 640, 2048
 _WIDTHS_UM = (300.0, 600.0, 1200.0)
 _LEAST_UM = 10.0
+_INNER_TISSUE = 0.98
 _OVERVIEW_PX = 400
 
 
@@ -121,7 +122,9 @@ def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
     bounds = pixel_bounds(result.obsm["spatial"], info["tile_um"], info["mpp"], picture_mpp)
     x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(picture.shape[1::-1], 2)).T
     within = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-    return result.obs_names[within.argmax()]
+    # The tissue's edge is where it folds, and folds are dark.
+    inner = result.obs["tissue_fraction"].to_numpy() >= min(_INNER_TISSUE, result.obs["tissue_fraction"].max())
+    return result.obs_names[np.where(inner, within, -np.inf).argmax()]
 
 
 def _around(slide: session.OpenSlide, tile: str, width_um: float) -> Region:
@@ -211,6 +214,8 @@ def _show_images(view: View, gene: str, tissue: Patch) -> None:
     figure = concentration_figure(
         tissue.rgb, concentrations, tissue.mpp, vectors=vectors_of(view.table.loc[gene]), white_point=view.white_point
     )
+    # As much as there is room for above a panel on a narrow page.
+    figure.update_coloraxes(colorbar_title_text="concentration")
     chart.show(
         below_buttons(figure),
         key=f"concentrations of {slide.key}",

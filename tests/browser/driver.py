@@ -1,0 +1,108 @@
+"""What a user does on every page: bring a slide, run, go elsewhere, take a file home."""
+
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+UPLOAD = "[data-testid='stMain'] [data-testid='stFileUploaderDropzoneInput']"
+DRAWN = ".nsl-chart .js-plotly-plot, .nsl-chart.js-plotly-plot"
+# Results of these wait for no more than one run.
+RUN_MS = 90_000
+
+
+def settle(page: Page) -> None:
+    """Wait until the script has run and its pictures have arrived: left earlier, a page's pictures are not served."""
+    page.wait_for_selector("[data-testid='stApp'][data-test-connection-state='CONNECTED']")
+    page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']")
+    page.wait_for_function("Array.from(document.images).every((image) => image.complete)")
+
+
+def take_demo(page: Page) -> None:
+    """Open the demo slide on the Predict page."""
+    page.get_by_role("button", name="Use the demo slide").click()
+    expect(page.get_by_text("Synthetic: made by this program").first).to_be_visible()
+    settle(page)
+
+
+def take_file(page: Page, path: Path, mpp: float | None = None) -> None:
+    """Upload a slide on the Predict page, and give its scale where the file does not."""
+    page.set_input_files(UPLOAD, path)
+    expect(page.get_by_text("2 · Settings")).to_be_visible()
+    if mpp is not None:
+        scale = page.get_by_role("spinbutton", name="Scale, µm per pixel")
+        scale.fill(str(mpp))
+        scale.press("Enter")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
+    settle(page)
+
+
+def run(page: Page) -> int:
+    """Press Run, wait for the result, and return the number of tiles it says."""
+    page.get_by_role("button", name="Run", exact=True).click()
+    metric = page.get_by_test_id("stMetric").filter(has_text="Tissue tiles")
+    expect(metric).to_be_visible(timeout=RUN_MS)
+    settle(page)
+    return int(metric.get_by_test_id("stMetricValue").inner_text().replace(",", ""))
+
+
+def go_to(page: Page, name: str) -> None:
+    """Another page, by the navigation."""
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+    settle(page)
+
+
+def download(page: Page, button: Locator, folder: Path) -> Path:
+    """Press a download button and keep its file under the name it suggests."""
+    with page.expect_download() as waiting:
+        button.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def button(page: Page, name: str) -> Locator:
+    """A button by its whole label."""
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def choose(page: Page, label: str, value: str) -> None:
+    """Type into a list of choices and take the first that is left."""
+    box = page.get_by_role("combobox", name=label)
+    box.click()
+    box.fill(value)
+    box.press("Enter")
+    settle(page)
+
+
+def see_charts(page: Page, number: int = 1) -> None:
+    """Wait until so many zoomable charts are drawn."""
+    page.wait_for_function(
+        f"document.querySelectorAll('.nsl-chart').length >= {number} && "
+        "Array.from(document.querySelectorAll('.nsl-chart')).every((chart) => chart.dataset.drawn && chart._fullLayout)"
+    )
+    settle(page)
+
+
+def on_map(page: Page, x: float, y: float, *, chart: int = 0) -> tuple[float, float]:
+    """Where a point of a chart's first axes, in their units, is on the screen; the chart is scrolled into view."""
+    page.locator(".nsl-chart").nth(chart).scroll_into_view_if_needed()
+    left, top = page.evaluate(
+        """([number, x, y]) => {
+            const chart = document.querySelectorAll('.nsl-chart')[number];
+            const box = chart.getBoundingClientRect(), { xaxis, yaxis } = chart._fullLayout;
+            return [box.left + xaxis._offset + xaxis.d2p(x), box.top + yaxis._offset + yaxis.d2p(y)];
+        }""",
+        [chart, x, y],
+    )
+    return left, top
+
+
+def drag(page: Page, mode: str, points: list[tuple[float, float]], *, chart: int = 0) -> None:
+    """Draw over a chart with one of its modes ("Box Select", "Lasso Select"), through points on the screen."""
+    page.locator(".nsl-chart").nth(chart).locator(f"[data-title='{mode}']").click()
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=6)
+    page.mouse.up()
+    settle(page)

@@ -1,0 +1,186 @@
+"""Maps in Chromium: zoom, tiles, regions, finer maps, links, and every file to take home."""
+
+import json
+import zipfile
+
+import anndata
+import matplotlib
+import pandas as pd
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.driver import (
+    button,
+    choose,
+    download,
+    drag,
+    go_to,
+    on_map,
+    run,
+    see_charts,
+    settle,
+    take_demo,
+    take_file,
+)
+
+
+@pytest.fixture(params=["demo", "svs"])
+def maps(request, page) -> tuple[Page, int]:
+    """The Maps page of a predicted slide, and its number of tiles."""
+    if request.param == "demo":
+        take_demo(page)
+    else:
+        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
+    tiles = run(page)
+    go_to(page, "Maps")
+    see_charts(page)
+    return page, tiles
+
+
+def _drawn(page: Page) -> dict:
+    return page.evaluate(
+        """() => {
+            const chart = document.querySelector('.nsl-chart'), heat = chart._fullData[0];
+            const finite = heat.z.reduce((n, row) => n + Array.from(row).filter(Number.isFinite).length, 0);
+            const layout = chart._fullLayout;
+            return { type: heat.type, tiles: finite, title: layout.coloraxis.colorbar.title.text,
+                     images: layout.images.length, x: layout.xaxis.range, alt: chart.getAttribute('aria-label') };
+        }"""
+    )
+
+
+def _middle_tile(page: Page) -> tuple[float, float]:
+    """Centre of a tile near the middle of the map, in mm."""
+    x, y = page.evaluate(
+        """() => {
+            const heat = document.querySelector('.nsl-chart')._fullData[0], places = [];
+            heat.z.forEach((row, j) => Array.from(row).forEach((value, i) => Number.isFinite(value) &&
+                places.push([heat.x0 + i * heat.dx, heat.y0 + j * heat.dy])));
+            return places[Math.floor(places.length / 2)];
+        }"""
+    )
+    return x, y
+
+
+def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(maps):
+    page, tiles = maps
+    drawn = _drawn(page)
+    assert (drawn["type"], drawn["tiles"], drawn["images"]) == ("heatmap", tiles, 1)
+    assert drawn["title"] == "ERBB2, ln(1 + counts per 10,000)"
+    assert f"expression of ERBB2 over the slide, {tiles:,} tiles" in drawn["alt"]
+
+
+def test_zoom_is_kept_when_the_gene_changes(maps):
+    page, _ = maps
+    before = _drawn(page)["x"]
+    page.mouse.move(*on_map(page, *_middle_tile(page)))
+    page.mouse.wheel(0, -500)
+    page.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.xaxis.range[0] > {before[0] + 0.05}")
+    zoomed = _drawn(page)["x"]
+    choose(page, "Gene", "COX6C")
+    page.wait_for_function(
+        "document.querySelector('.nsl-chart')._fullLayout.coloraxis.colorbar.title.text.startsWith('COX6C')"
+    )
+    assert _drawn(page)["x"] == pytest.approx(zoomed)
+
+
+def test_a_click_on_a_tile_shows_its_tissue_and_values(maps):
+    page, _ = maps
+    page.mouse.click(*on_map(page, *_middle_tile(page)))
+    tissue = page.get_by_test_id("stImage").get_by_role("img")
+    expect(tissue).to_be_visible()
+    settle(page)
+    assert "H&E of tile r" in tissue.get_attribute("alt")
+    assert tissue.evaluate("image => image.naturalWidth") >= 150
+    expect(page.get_by_text("150 µm wide at")).to_be_visible()
+    expect(page.get_by_test_id("stMetric").filter(has_text="Hematoxylin-like")).to_be_visible()
+
+
+@pytest.mark.parametrize("mode", ["Box Select", "Lasso Select"])
+def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path, mode):
+    page, tiles = maps
+    x, y = _middle_tile(page)
+    corners = [(x - 0.2, y - 0.2), (x + 0.2, y - 0.2), (x + 0.2, y + 0.2), (x - 0.2, y + 0.2)]
+    on_screen = [on_map(page, *corner) for corner in corners]
+    drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
+    expect(page.get_by_text("tiles inside")).to_be_visible()
+    table = pd.read_csv(download(page, button(page, "Download the comparison (CSV)"), tmp_path), index_col="gene")
+    assert len(table) == 4812
+    assert {"mean_inside", "mean_outside", "effect_size", "q_value"} <= set(table.columns)
+    inside = int(page.get_by_text("tiles inside").inner_text().split()[0].replace(",", ""))
+    assert 3 <= inside < tiles
+    button(page, "Clear the region").click()
+    expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
+
+
+def test_a_finer_map_is_drawn_on_demand(maps):
+    page, _ = maps
+    page.get_by_text("A finer map of ERBB2").click()
+    button(page, "Draw it").click()
+    expect(page.get_by_text("squares of 20 µm; colours")).to_be_visible()
+    see_charts(page, 2)
+    fine = page.evaluate("document.querySelectorAll('.nsl-chart')[1]._fullData[0].dx")
+    assert fine == pytest.approx(0.02)
+
+
+def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
+    import squidpy
+
+    matplotlib.use("Agg")
+    page, tiles = maps
+    csv = download(page, button(page, "CSV of ERBB2 alone"), tmp_path)
+    assert list(pd.read_csv(csv).columns[-2:]) == ["tissue_fraction", "ERBB2"]
+    with Image.open(download(page, button(page, "Map to print (PNG)"), tmp_path)) as picture:
+        assert picture.info["dpi"][0] == pytest.approx(300, abs=1)
+        assert picture.width / 300 * 25.4 == pytest.approx(180, abs=1)
+    page.get_by_text("Other formats").click()
+    result = anndata.read_h5ad(download(page, button(page, "AnnData (h5ad)"), tmp_path))
+    assert result.shape == (tiles, 4812)
+    squidpy.pl.spatial_scatter(result, color="ERBB2")
+    matplotlib.pyplot.close("all")
+    told = json.loads(download(page, button(page, "QuPath (GeoJSON)"), tmp_path).read_text())
+    assert len(told["features"]) == tiles
+    feature = told["features"][0]
+    assert feature["geometry"]["type"] == "Polygon"
+    assert feature["properties"]["objectType"] == "tile"
+    assert len(feature["properties"]["measurements"]) == 51
+    with zipfile.ZipFile(download(page, button(page, "Everything (zip)"), tmp_path)) as archive:
+        endings = sorted(name.split(".", 1)[1] for name in archive.namelist())
+        assert endings == ["ERBB2.png", "csv", "genes.csv", "geojson", "h5ad", "provenance.json", "txt"]
+        assert archive.testzip() is None
+
+
+def test_an_unreliable_gene_is_found_only_after_the_switch_and_is_marked(page):
+    take_demo(page)
+    run(page)
+    go_to(page, "Maps")
+    see_charts(page)
+    box = page.get_by_role("combobox", name="Gene")
+    box.click()
+    box.fill("GAPDH")
+    expect(page.get_by_role("option", name="GAPDH ·")).to_have_count(0)
+    box.press("Escape")
+    page.get_by_text("unreliable genes too").click()
+    settle(page)
+    choose(page, "Gene", "GAPDH ·")
+    expect(page.get_by_text("GAPDH is unreliable")).to_be_visible()
+
+
+def test_a_link_opens_the_view_on_the_demo_slide(visit):
+    page = visit("/maps?gene=CD24&palette=Cividis&range=percentile%3A10to90")
+    expect(page.get_by_text("The link you opened shows a map")).to_be_visible()
+    button(page, "Show it on the demo slide").click()
+    expect(page.locator(".nsl-chart")).to_be_visible(timeout=90_000)
+    see_charts(page)
+    assert _drawn(page)["title"].startswith("CD24")
+    assert "gene=CD24" in page.url
+    assert "palette=Cividis" in page.url
+    assert "10to90" in page.url
+
+
+def test_a_page_opened_by_its_own_address_is_inside_the_app(visit):
+    page = visit("/maps")
+    expect(page.get_by_role("heading", name="Expression maps")).to_be_visible()
+    expect(page.get_by_text("her2-breast")).to_be_visible()
+    expect(page.get_by_role("link", name="Go to Predict")).to_be_visible()
