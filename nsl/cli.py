@@ -1,4 +1,4 @@
-"""The command line: predict, train, publish, info.
+"""The command line: predict, train, evaluate, publish, info.
 
 Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 the input is wrong.
 """

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import NslError, SpotsError
-from nsl.evaluate import HeldOut, Method, group_correlations, hidden, leave_one_group_out, reliability
+from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
 from nsl.figures import correlation_distributions
 from nsl.measure import MeasuredSection
-from nsl.weights import SIGNIFICANT, USEFUL_R
+from nsl.weights import SIGNIFICANT, USEFUL_R, is_reliable
 
 OURS = "NSL-11"
 CEILING = "colour histogram"
@@ -71,48 +71,48 @@ def compare(
     SpotsError : there is nothing to leave out.
     """
     settings = {name: chosen for protocol in protocols for name, chosen in _settings(sections, protocol).items()}
-    table, correlations = [], []
+    rows: dict[str, list[dict]] = {setting: [] for setting in settings}
+    correlations = []
     for done, method in enumerate(methods):
         if progress:
             progress(method.name, done, len(methods))
         features, seconds = _timed_features(method, sections)
         for setting, (index, groups) in settings.items():
-            runs = [
-                leave_one_group_out(
-                    [sections[i] for i in index],
-                    groups,
-                    method,
-                    genes,
-                    seed=seed,
-                    features=[features[i] for i in index],
-                )
-                for seed in range(seeds if method.random else 1)
-            ]
-            reading = sum(seconds[i] for i in index)
+            part = Training([sections[i] for i in index], [features[i] for i in index], list(genes))
+            runs = _runs(part, groups, method, seeds)
             found = [group_correlations(run, genes) for run in runs]
-            figures = [_figures(run, groups, reading) for run, groups in zip(runs, found, strict=True)]
-            row = {"setting": setting, "method": method.name, PER_GENE: method.weights_per_gene}
-            table.append(row | {name: np.mean([figure[name] for figure in figures]) for name in figures[0]})
-            correlations += [
-                pd.DataFrame(
-                    {
-                        "setting": setting,
-                        "method": method.name,
-                        "group": group,
-                        "gene": list(genes),
-                        "pearson_r": np.mean([run[group].pearson_r for run in found], axis=0),
-                    }
-                )
-                for group in found[0]
-            ]
+            reading = sum(seconds[i] for i in index)
+            figures = [_figures(run, tables, reading) for run, tables in zip(runs, found, strict=True)]
+            mean = {name: np.mean([figure[name] for figure in figures]) for name in figures[0]}
+            rows[setting].append({"setting": setting, "method": method.name, PER_GENE: method.weights_per_gene} | mean)
+            correlations += _correlation_tables(setting, method, found)
+    table = pd.DataFrame([row for setting in settings for row in rows[setting]])
     order = ["setting", "method", *COLUMNS]
-    ranked = pd.DataFrame(table)[order].astype({PER_GENE: float})
-    return Comparison(
-        ranked.sort_values(
-            "setting", key=lambda name: name.map(list(settings).index), kind="stable", ignore_index=True
-        ),
-        pd.concat(correlations, ignore_index=True),
-    )
+    return Comparison(table[order].astype({PER_GENE: float}), pd.concat(correlations, ignore_index=True))
+
+
+def _runs(part: Training, groups: Sequence[str], method: Method, seeds: int) -> list[list[HeldOut]]:
+    """Every group held out, once a seed where the method draws random numbers."""
+    return [
+        leave_one_group_out(part.sections, groups, method, part.genes, seed=seed, features=part.features)
+        for seed in range(seeds if method.random else 1)
+    ]
+
+
+def _correlation_tables(setting: str, method: Method, found: Sequence[dict[Any, pd.DataFrame]]) -> list[pd.DataFrame]:
+    """A table a group, with the mean r over the seeds of each gene."""
+    return [
+        pd.DataFrame(
+            {
+                "setting": setting,
+                "method": method.name,
+                "group": group,
+                "gene": list(table.index),
+                "pearson_r": np.mean([run[group].pearson_r for run in found], axis=0),
+            }
+        )
+        for group, table in found[0].items()
+    ]
 
 
 def _settings(sections: Sequence[MeasuredSection], protocol: str) -> dict[str, tuple[list[int], list[str]]]:
@@ -150,7 +150,7 @@ def _figures(run: Sequence[HeldOut], groups: dict[Any, pd.DataFrame], reading_se
         MEDIAN: np.nanmedian(r, axis=1).mean(),
         MEAN: np.nanmean(r, axis=1).mean(),
         USEFUL: (r > USEFUL_R).sum(axis=1).mean(),
-        FOUND: ((overall.q_value < SIGNIFICANT) & (overall.r_heldout > 0)).sum(),
+        FOUND: is_reliable(overall).sum(),
         FIT: np.mean(list(fits.values())),
         SPEED: spots / (reading_seconds + sum(part.predict_seconds for part in run)),
     }
