@@ -13,14 +13,10 @@ with nothing chosen on the map, and with a tile and a region on the page.
 import argparse
 import os
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
@@ -30,6 +26,7 @@ REGION = {"kind": "box", "x": [0.8, 1.6], "y": [1.0, 2.0], "axis": "x"}
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.browser.serving import is_healthy, started  # noqa: E402
 from tests.fake_hub import FakeHub  # noqa: E402
 
 
@@ -128,35 +125,17 @@ def environment(hub: str | None, home: str) -> dict[str, str]:
 
 def first_paint(browser: Browser, hub: str | None) -> tuple[float, float]:
     """Seconds until a new server is healthy, and from then until the demo button can be seen."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
     page = browser.new_page()
-    started = time.perf_counter()
-    home = tempfile.TemporaryDirectory()
-    env = environment(hub, home.name)
-    server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not is_healthy(port):
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as home, started(Path(home) / "log.txt", environment(hub, home)) as (address, _):
+        while not is_healthy(address):
             time.sleep(0.02)
         healthy = time.perf_counter()
-        page.goto(f"http://127.0.0.1:{port}")
+        page.goto(address)
         page.get_by_role("button", name="Use the demo slide").wait_for()
-        return healthy - started, time.perf_counter() - healthy
-    finally:
+        painted = time.perf_counter()
         page.close()
-        server.terminate()
-        server.wait()
-        home.cleanup()
-
-
-def is_healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
-            return True
-    except (urllib.error.URLError, TimeoutError):
-        return False
+    return healthy - begun, painted - healthy
 
 
 if __name__ == "__main__":

@@ -67,6 +67,10 @@ def test_only_the_web_folder_pages_and_app_import_streamlit():
         ("import nsl.cli; nsl.cli._parser()", ["torch", "numba", "streamlit", "pandas", "huggingface_hub"]),
         ("from nsl.weights import load_config; load_config()", ["torch", "numba", "streamlit", "huggingface_hub"]),
         ("import nsl.hub; nsl.hub.is_hub_source('org/name@v1')", ["torch", "numpy", "huggingface_hub", "httpx2"]),
+        (
+            "from nsl.web import controls, predicting, sources",
+            ["torch", "numba", "pandas", "skimage", "plotly.graph_objects"],
+        ),
         ("import nsl.publish", ["torch", "numpy", "huggingface_hub"]),
     ],
 )

@@ -92,7 +92,9 @@ def heldout_histogram(reliability: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=USEFUL_R, line={"dash": "dot", "width": 1.5, "color": "grey"})
     plain(figure, 300)
     figure.update_layout(
-        barmode="stack", bargap=0, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}
+        barmode="stack",
+        bargap=0,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
     )
     figure.update_xaxes(title_text="held-out Pearson r of a gene", zeroline=False)
     figure.update_yaxes(title_text="genes", rangemode="tozero")

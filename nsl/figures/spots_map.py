@@ -14,14 +14,15 @@ from nsl.figures.style import MARGIN_PX, UNIT, plain
 # More points than this are slow as SVG.
 _MAX_SVG_POINTS = 2_000
 # A panel this wide is what two have on a laptop; its height follows the shape of the array within these.
-_PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 440, 240, 520
+_PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 390, 240, 520
 _LEAST_SPOT_PX, _MOST_SPOT_PX = 3.0, 22.0
-_TITLE_PX, _BAR_PX, _AXIS_PX, _LEFT_PX = 22, 40, 30, 56
+_TITLE_PX, _BAR_PX, _AXIS_PX, _FOOT_PX, _LEFT_PX = 22, 40, 30, 24, 56
 # Above all: whoever shows the figure may put buttons there.
 _HEAD_PX = 34
 _GAP = 0.06
 _PICTURE_PX = 900
 _DECIMALS = 3
+_ON_PAPER = {"xref": "paper", "yref": "paper", "xanchor": "left", "align": "left", "borderpad": 0, "showarrow": False}
 
 
 def spots_map(
@@ -57,7 +58,8 @@ def spots_map(
     centers_mm = np.asarray(centers_px, float)[known] * result.uns["nsl"]["mpp"] / 1000
     window = _window(centers_mm, spot_um / 1000)
     panel_px, size_px = _sizes_px(centers_mm, window, spot_um / 1000)
-    height_px = _TITLE_PX + _BAR_PX + panel_px + _AXIS_PX
+    height_px = _TITLE_PX + _BAR_PX + panel_px + _AXIS_PX + _FOOT_PX
+    bottom_to_top = [(_AXIS_PX + _FOOT_PX) / height_px, 1 - (_TITLE_PX + _BAR_PX) / height_px]
     figure = go.Figure()
     for number, what in enumerate(("Measured", "Predicted")):
         x, y = ("x2", "y2") if number else ("x", "y")
@@ -70,17 +72,11 @@ def spots_map(
         lay_slide_under(figure, result, x=x, y=y, longest_px=_PICTURE_PX)
         left = number * (1 + _GAP) / 2
         right = left + (1 - _GAP) / 2
-        top = 1 - (_TITLE_PX + _BAR_PX) / height_px
         figure.layout[f"xaxis{x[1:]}"].update(range=window[0], domain=[left, right], anchor=y, constraintoward="left")
-        figure.layout[f"yaxis{y[1:]}"].update(
-            range=window[1], domain=[_AXIS_PX / height_px, top], anchor=x, constraintoward="top"
-        )
+        figure.layout[f"yaxis{y[1:]}"].update(range=window[1], domain=bottom_to_top, anchor=x, constraintoward="top")
         figure.layout[color] = _scale(values[:, number], palette, left, right, 1 - _TITLE_PX / height_px)
-        figure.add_annotation(
-            text=f"<b>{what}</b> {html.escape(gene)}, {UNIT}",
-            **{"x": left, "y": 1, "xanchor": "left", "yanchor": "top", "xref": "paper", "yref": "paper"},
-            **{"showarrow": False, "borderpad": 0, "align": "left"},
-        )
+        figure.add_annotation(text=f"<b>{what}</b> {html.escape(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
+    figure.add_annotation(text=f"{UNIT}; each map has its own scale", x=0, y=0, yanchor="bottom", **_ON_PAPER)
     figure.update_xaxes(automargin=False, nticks=4, tickangle=0)
     figure.update_yaxes(automargin=False, nticks=5)
     # Its shape follows from that of the first, whose ranges it has.

@@ -212,10 +212,11 @@ def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
             "standard deviations from its own mean over this slide, so 0 says that both stand equally high, not that "
             "there is as much of one as of the other."
         )
+    median = genes.signed(np.median(compare.log2_ratio(result, *pair)))
     return (
         f"log2 of the counts per 10,000 of {a} over those of {b}, with 0.5 added to both: +1 is twice as many, −1 half "
-        f"as many, 0 the same. Its median here is {genes.signed(np.median(compare.log2_ratio(result, *pair)))}: genes of "
-        "different levels differ one way on the whole slide, and their difference in standard deviations shows more."
+        f"as many, 0 the same. Its median here is {median}. Genes of different levels differ one way on the whole "
+        "slide; their difference in standard deviations then shows more."
     )
 
 

@@ -1,11 +1,14 @@
 """Results to take home: each file is made when its button is clicked."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from nsl.web import controls, session
-from nsl.web.mapping import Style
+
+if TYPE_CHECKING:
+    from nsl.web.mapping import Style
 
 
 def button(label: str, make: Callable[[], str | bytes], file_name: str, mime: str, *, icon: str = "download") -> None:
@@ -63,7 +66,7 @@ def tables(
         )
 
 
-def of_gene(slide: session.OpenSlide, gene: str, style: Style) -> None:
+def of_gene(slide: session.OpenSlide, gene: str, style: "Style") -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
     from nsl import export
 
@@ -78,7 +81,7 @@ def of_gene(slide: session.OpenSlide, gene: str, style: Style) -> None:
     )
 
 
-def _to_print(slide: session.OpenSlide, gene: str, style: Style) -> bytes:
+def _to_print(slide: session.OpenSlide, gene: str, style: "Style") -> bytes:
     from nsl.picture import map_png  # Matplotlib, which takes half a second to import
 
     return map_png(slide.result, gene, limits=style.limits, palette=style.palette, opacity=style.opacity)

@@ -42,15 +42,17 @@ def show(slide: session.OpenSlide) -> None:
             _compare(slide, brought)
     compared = brought.compared
     with look:
-        if compared is None:
-            _explain()
-        else:
+        if compared is not None:
             _show_overview(slide, compared)
+        elif brought.data is None:
+            _explain_files()
+        else:
+            _explain_comparison()
     if compared is not None:
         _show_gene(slide, compared)
 
 
-def _explain() -> None:
+def _explain_files() -> None:
     with st.container(border=True):
         st.subheader("What this needs")
         st.markdown(
@@ -59,10 +61,19 @@ def _explain() -> None:
             "positions, with columns `spot, x_px, y_px`, or `x, y, pixel_x, pixel_y` as the ST pipeline writes them;\n"
             "- **Visium**: a zip of Space Ranger's `outs` folder, or its `filtered_feature_bc_matrix.h5` with "
             "`tissue_positions.csv`;\n"
-            '- an **h5ad** of one section, raw counts inside and positions in `obsm["spatial"]`.\n\n'
-            "Each gene's prediction at the spots is then compared with what was measured there."
+            '- an **h5ad** of one section, raw counts inside and positions in `obsm["spatial"]`.'
         )
         st.caption("The files are read and deleted at once; the counts stay in memory until the slide is removed.")
+
+
+def _explain_comparison() -> None:
+    with st.container(border=True):
+        st.subheader("What will be compared")
+        st.markdown(
+            "Every gene is predicted from the tissue around each spot, and correlated over the spots with what was "
+            "measured there. As neighbouring spots resemble each other, they count for fewer independent ones.\n\n"
+            "You get r with its interval, p and q for each gene, both maps side by side, and tables to take home."
+        )
 
 
 def _bring(brought: Brought) -> None:

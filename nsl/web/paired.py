@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Each keeps its counts and the colours around its spots in memory.
 MAX_SECTIONS = 12
 LONGEST_LABEL = 40
-# Of the demo slide: distance of spots, mean hematoxylin and eosin where they lie on tissue, how many genes of each of its
-# six kinds, and counts of a spot.
+# Of the demo slide: distance of spots, mean hematoxylin and eosin where one lies on tissue, how many genes of each of
+# its six kinds, and counts of a spot.
 _DEMO_STEP_UM, _DEMO_LEAST_STAIN, _DEMO_REPEATS, _DEMO_DEPTH = 120.0, 0.08, 25, (3_000, 9_000)
 
 

@@ -27,7 +27,7 @@ def selected_tiles(slide: session.OpenSlide) -> np.ndarray:
 
 def forget_marks(figure: "go.Figure", slide: session.OpenSlide) -> None:
     """Let the box or lasso that was drawn go: the tiles it selected are marked instead."""
-    figure.update_layout(selectionrevision=slide.kept.get(_DRAWN, 0))
+    pass
 
 
 def take_area(slide: session.OpenSlide, key: str, axes: Container[str]) -> None:

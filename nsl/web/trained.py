@@ -44,11 +44,19 @@ def run(plan: Plan | None) -> None:
         if st.button("Train", type="primary", width="stretch", disabled=is_running, icon=":material/model_training:"):
             session.put("training", start(plan))
             st.rerun()
-    if job is None or is_running or not job.error:
-        return
-    if job.is_cancelled:
+    if is_running:
+        with st.container(border=True):
+            _watch(job)
+            st.caption("You may look at other pages meanwhile; closing the app ends it.")
+    elif job is not None and job.result is not None:
+        session.put("trained", job.result)
+        st.success(
+            f"Trained in {controls.duration(job.result.seconds)}. The result stands before the checks.",
+            icon=":material/check_circle:",
+        )
+    elif job is not None and job.is_cancelled:
         st.info("The training was cancelled. Sections and settings are as they were.", icon=":material/stop_circle:")
-    else:
+    elif job is not None and job.error:
         controls.show_error(job.error)
 
 
@@ -145,49 +153,41 @@ def _pace(job: Job) -> str:
 
 
 def show() -> None:
-    """The running training, or what came of the last one that ended well."""
-    job: Job | None = session.get("training")
-    if job is not None and job.is_running:
-        with st.container(border=True):
-            st.subheader("Training")
-            _watch(job)
-            st.caption("You may look at other pages meanwhile. Closing this one ends it.")
-    elif job is not None and job.result is not None:
-        session.put("trained", job.result)
-    trained: Trained | None = session.get("trained")
-    if trained is not None:
-        with st.container(border=True):
-            _show_result(trained)
-
-
-def _show_result(trained: Trained) -> None:
+    """What came of the last training that ended well."""
     from nsl.figures.heldout import heldout_histogram
 
-    weights = trained.weights
-    table = weights.reliability
-    st.subheader(f"Result: {controls.escaped(weights.name)}")
+    trained: Trained | None = session.get("trained")
+    if trained is None:
+        return
+    weights, table = trained.weights, trained.weights.reliability
+    with st.container(border=True):
+        st.subheader(f"Result: {controls.escaped(weights.name)}")
+        _show_numbers(trained)
+        st.markdown(_what_was_held_out(weights.config))
+        st.info(_caution(weights.config), icon=":material/info:")
+        _offer(trained)
+        st.plotly_chart(
+            heldout_histogram(table),
+            theme="streamlit",
+            key="trained_histogram",
+            alt=f"Histogram of the held-out r of {len(table):,} genes, {is_reliable(table).sum():,} of them reliable",
+        )
+        st.caption(f"The dotted line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
+        _show_table(trained)
+
+
+def _show_numbers(trained: Trained) -> None:
+    table = trained.weights.reliability
     with st.container(horizontal=True):
-        st.metric("Genes", f"{len(table):,}", width=110)
-        st.metric("Median held-out r", genes.signed(table.r_heldout.median()), width=150)
+        st.metric("Genes", f"{len(table):,}", width=90)
+        st.metric("Median held-out r", genes.signed(table.r_heldout.median()), width=130)
         st.metric(
             "Reliable",
             f"{is_reliable(table).sum():,}",
-            width=110,
+            width=100,
             help="Held-out r above 0 beyond chance, false discoveries among them under 5 %",
         )
-        st.metric(f"r above {USEFUL_R}", f"{(table.r_heldout > USEFUL_R).sum():,}", width=110)
-        st.metric("Time", controls.duration(trained.seconds), width=110)
-    st.markdown(_what_was_held_out(weights.config))
-    st.info(_caution(weights.config), icon=":material/info:")
-    _offer(trained)
-    st.plotly_chart(
-        heldout_histogram(table),
-        theme="streamlit",
-        key="trained_histogram",
-        alt=f"Histogram of the held-out r of {len(table):,} genes, {is_reliable(table).sum():,} of them reliable",
-    )
-    st.caption(f"The dotted line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
-    _show_table(trained)
+        st.metric(f"r above {USEFUL_R}", f"{(table.r_heldout > USEFUL_R).sum():,}", width=100)
 
 
 def _what_was_held_out(config: dict) -> str:

@@ -19,9 +19,10 @@ TABLE_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
 # Genes of highest mean that are offered beside all of them.
 SOME_GENES = (250, 1000)
 USUAL_SHARE = 10
+ALL_GENES = 0
 # The most genes whose fit takes less than this are proposed.
 SHORT_SECONDS = 300
-PICTURE_PX = 380
+PICTURE_PX = 330
 WINDOW_UM, ANALYSIS_MPP = 150.0, 3.0
 
 
@@ -202,12 +203,12 @@ def show_sections(sections: Sequence[PairedSection]) -> None:
 
 
 _COLUMNS = {
-    "Scale": st.column_config.NumberColumn(format="%.3f", help="µm per pixel"),
+    "Slide": st.column_config.TextColumn(width=130),
+    "Scale": st.column_config.NumberColumn(format="%.3g", help="µm per pixel"),
     "Spots": st.column_config.NumberColumn(format="localized", help="With counts and a position"),
     "On tissue": st.column_config.NumberColumn(format="localized", help="Spots whose window is at least 30 % tissue"),
     "Depth": st.column_config.NumberColumn(format="localized", help="Counts of all genes in the median spot"),
-    "Genes a spot": st.column_config.NumberColumn(format="localized", help="Counted at least once in the median spot"),
-    "Genes detected": st.column_config.NumberColumn(format="localized", help="Counted in a tenth of the spots or more"),
+    "Genes": st.column_config.NumberColumn(format="localized", help="Counted in a tenth of the spots or more"),
 }
 
 
@@ -221,8 +222,7 @@ def _figures(sections: Sequence[PairedSection]) -> pd.DataFrame:
             "Spots": section.last.report.spots,
             "On tissue": section.last.report.spots_on_tissue,
             "Depth": round(section.last.report.median_counts),
-            "Genes a spot": round(section.last.report.median_genes),
-            "Genes detected": section.last.report.genes_detected,
+            "Genes": section.last.report.genes_detected,
         }
         for section in sections
     )
@@ -230,6 +230,11 @@ def _figures(sections: Sequence[PairedSection]) -> pd.DataFrame:
 
 def _show_section(section: PairedSection) -> None:
     look = section.last
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**{controls.escaped(section.name)}** · patient {controls.escaped(section.patient)}", width="content"
+        )
+        controls.synthetic_badge(section.slide)
     with st.container(horizontal=True, gap="medium"):
         picture = _picture(section.key, look.window_um, look.analysis_mpp, section)
         off = look.report.spots - look.report.spots_on_tissue
@@ -240,14 +245,12 @@ def _show_section(section: PairedSection) -> None:
             alt=f"{section.name}: the slide with {look.report.spots_on_tissue:,} spots on tissue and {off:,} beside it",
         )
         with st.container(width="stretch"):
-            st.markdown(f"**{controls.escaped(section.name)}** of patient {controls.escaped(section.patient)}")
-            controls.synthetic_badge(section.slide)
             for warning in look.report.warnings:
                 st.warning(controls.escaped(warning), icon=":material/error_outline:")
             if not look.report.warnings:
-                st.success("Nothing against learning from it.", icon=":material/check_circle:")
+                st.success("Spots, depth and genes look sound.", icon=":material/check_circle:")
             for notice in look.report.notices:
-                st.info(controls.escaped(notice))
+                st.caption(controls.escaped(notice))
             st.button(
                 f"Remove {section.name}",
                 on_click=paired.remove,
@@ -390,10 +393,10 @@ def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple
             icon=":material/error_outline:",
         )
         return None
-    options = [number for number in SOME_GENES if number < detected] + [None]
+    options = [number for number in SOME_GENES if number < detected] + [ALL_GENES]
     seconds = {number: pace_of_fits.seconds(sections, number or detected, is_choosing) for number in options}
-    if st.session_state.get("train_genes") not in options:
-        st.session_state.pop("train_genes", None)
+    if st.session_state.get("train_genes", ALL_GENES) not in options:  # of sections that held more
+        del st.session_state["train_genes"]
     short = [i for i, number in enumerate(options) if seconds[number] <= SHORT_SECONDS]
     most = st.radio(
         "Genes to fit",
@@ -407,7 +410,7 @@ def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple
         persist_state="session",
         help="Times are of this computer when nothing else runs.",
     )
-    return percent / 100, most, most or detected, seconds[most]
+    return percent / 100, most or None, most or detected, seconds[most]
 
 
 @st.cache_data(max_entries=16, scope="session", show_spinner=False)
