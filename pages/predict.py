@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, predicting, session
+from nsl.web import bringing, controls, navigation, predicting, session
 
 navigation.enter()
 
@@ -11,12 +11,14 @@ st.markdown("Bring a stained section, check its scale and tiles, and run.")
 
 choose, look = controls.side_by_side()
 with choose:
-    predicting.choose_slide()
+    bringing.choose_slide()
     slide = session.slide()
+    if slide:
+        bringing.show_facts(slide)
     settings = predicting.settings(slide) if slide else None
 with look:
     if slide is None:
-        predicting.explain()
+        bringing.explain()
     else:
         predicting.show_result(slide, settings)
         tiles = predicting.show_preview(slide, settings)

@@ -69,7 +69,7 @@ def test_only_the_web_folder_pages_and_app_import_streamlit():
         ("import nsl.hub; nsl.hub.is_hub_source('org/name@v1')", ["torch", "numpy", "huggingface_hub", "httpx2"]),
         (
             "from nsl.web import controls, predicting, sources",
-            ["torch", "numba", "pandas", "skimage", "plotly.graph_objects"],
+            ["torch", "numba", "pandas", "skimage"],
         ),
         ("import nsl.publish", ["torch", "numpy", "huggingface_hub"]),
     ],

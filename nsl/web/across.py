@@ -5,7 +5,8 @@ import pandas as pd
 import streamlit as st
 
 from nsl.figures import compare
-from nsl.web import chart, comparing, controls, downloads, genes, links, mapping, selecting, session
+from nsl.figures.maps import percentile_limits
+from nsl.web import chart, comparing, controls, downloads, genes, links, selecting, session
 from nsl.weights import is_reliable
 
 
@@ -98,7 +99,7 @@ def _show_maps(both: tuple[session.OpenSlide, session.OpenSlide], gene: str, loo
         results,
         names,
         gene,
-        limits=mapping.percentile_limits(np.concatenate([result[:, gene].X.ravel() for result in results])),
+        limits=percentile_limits(np.concatenate([result[:, gene].X.ravel() for result in results])),
         palette=look.palette,
         opacity=look.opacity,
         outline=look.outline,

@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.figures import PALETTES, compare
+from nsl.figures.maps import percentile_limits
 from nsl.web import chart, controls, downloads, genes, links, mapping, selecting, session
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _show_side_by_side(slide: session.OpenSlide, chosen: list[str], look: Look) 
     figure = compare.side_by_side(
         slide.result,
         chosen,
-        limits=[mapping.percentile_limits(group) for group in groups],
+        limits=[percentile_limits(group) for group in groups],
         palette=look.palette,
         opacity=look.opacity,
         outline=look.outline,
@@ -237,7 +238,7 @@ def _show_blend(slide: session.OpenSlide, pair: tuple[str, str], look: Look) -> 
         slide.result,
         a,
         b,
-        limits=[mapping.percentile_limits(slide.result[:, gene].X.ravel()) for gene in pair],
+        limits=[percentile_limits(slide.result[:, gene].X.ravel()) for gene in pair],
         opacity=look.opacity,
         outline=look.outline,
         selected=selecting.selected_tiles(slide),

@@ -26,8 +26,8 @@ def selected_tiles(slide: session.OpenSlide) -> np.ndarray:
 
 
 def forget_marks(figure: "go.Figure", slide: session.OpenSlide) -> None:
-    """Let the box or lasso that was drawn go: the tiles it selected are marked instead."""
-    pass
+    """Let go what the chart itself marked in the last box or lasso: it knows points by their place in a trace."""
+    figure.update_layout(selectionrevision=slide.kept.get(_DRAWN, 0))
 
 
 def take_area(slide: session.OpenSlide, key: str, axes: Container[str]) -> None:

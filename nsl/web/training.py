@@ -116,6 +116,8 @@ def add_section() -> None:
             key=f"mpp of {slide.key}",
             persist_state="session",
         )
+        if mpp is None:
+            st.info("This slide's file does not say its scale. Give it to go on.")
         uploads = st.file_uploader(
             "Measured data of this section",
             type=TABLE_TYPES,
@@ -138,8 +140,6 @@ def add_section() -> None:
                 help="1 where positions are in pixels of this very image. Where they are of a larger original, its "
                 "scale: tissue_hires_scalef for Visium's hires image.",
             )
-        if mpp is None:
-            st.info("This slide's file does not say its scale. Give it to go on.")
         is_ready = bool(uploads) and mpp is not None
         if st.button("Add the section", icon=":material/add:", disabled=not is_ready, width="stretch"):
             with controls.shown_errors(), st.spinner("Reading the section"):
