@@ -199,7 +199,7 @@ def _show_difference(slide: session.OpenSlide, pair: tuple[str, str], look: Look
         _say_reliability(slide, pair)
         downloads.csv(
             "CSV of the difference",
-            lambda: _difference_csv(slide.result, pair, by),
+            lambda: difference_csv(slide.result, pair, by),
             f"{selecting.file_stem(slide, pair)}_difference.csv",
         )
 
@@ -221,7 +221,7 @@ def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
     )
 
 
-def _difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
+def difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
     from nsl import export
 
     table = export.tile_table(result[:, list(pair)])

@@ -64,7 +64,7 @@ def show_scatter(slide: session.OpenSlide, pair: tuple[str, str]) -> None:
         key=key,
         alt=f"{pair[1]} against {pair[0]} over {slide.result.n_obs:,} tiles",
         file_name=f"{file_stem(slide, pair)}_scatter",
-        on_area=lambda: _keep_points(slide, pair, key),
+        on_area=lambda: take_points(slide, pair, key),
     )
     st.caption(
         "Both genes are read off the same colours: that they go together says that their weights answer to the same "
@@ -72,7 +72,8 @@ def show_scatter(slide: session.OpenSlide, pair: tuple[str, str]) -> None:
     )
 
 
-def _keep_points(slide: session.OpenSlide, pair: tuple[str, str], key: str) -> None:
+def take_points(slide: session.OpenSlide, pair: tuple[str, str], key: str) -> None:
+    """Select the tiles in a box or lasso drawn in the scatter of this key."""
     area = st.session_state[key].get("area")
     if area:
         slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1

@@ -4,12 +4,10 @@ import os
 import shutil
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.driver import settle
 from tests.browser.serving import served
-
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

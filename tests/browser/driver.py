@@ -4,6 +4,8 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
+expect.set_options(timeout=60_000)
+
 UPLOAD = "[data-testid='stMain'] [data-testid='stFileUploaderDropzoneInput']"
 DRAWN = ".nsl-chart .js-plotly-plot, .nsl-chart.js-plotly-plot"
 # Results of these wait for no more than one run.
