@@ -15,7 +15,7 @@ from nsl.figures.style import MARGIN_PX, UNIT, plain
 _MAX_SVG_POINTS = 2_000
 # A panel this wide is what two have on a laptop; its height follows the shape of the array within these.
 _PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 390, 240, 520
-_LEAST_SPOT_PX, _MOST_SPOT_PX = 3.0, 22.0
+_LEAST_SPOT_PX = 3.0
 _TITLE_PX, _BAR_PX, _AXIS_PX, _FOOT_PX, _LEFT_PX = 22, 40, 30, 24, 56
 # Above all: whoever shows the figure may put buttons there.
 _HEAD_PX = 34
@@ -121,7 +121,7 @@ def _sizes_px(centers_mm: np.ndarray, window: tuple[list[float], list[float]], s
         # Of a spot to its nearest other.
         spot_mm = min(spot_mm, float(np.median(KDTree(centers_mm).query(centers_mm, k=2)[0][:, 1])))
     px_per_mm = min(_PANEL_WIDTH_PX / width_mm, panel_px / height_mm)
-    return panel_px, float(np.clip(spot_mm * px_per_mm, _LEAST_SPOT_PX, _MOST_SPOT_PX))
+    return panel_px, max(spot_mm * px_per_mm, _LEAST_SPOT_PX)
 
 
 def _scale(values: np.ndarray, palette: str, left: float, right: float, top: float) -> dict:

@@ -100,9 +100,11 @@ def _most_reliable(result: "anndata.AnnData") -> list[str]:
     """As many as the slider says, out of those that held up where there are any."""
     table = result.var.sort_values("r_heldout", ascending=False)
     reliable = is_reliable(table)
-    ranked = list(table.index[reliable] if reliable.sum() > 1 else table.index)
+    held_up = reliable.sum() > 1
+    ranked = list(table.index[reliable] if held_up else table.index)
     most = min(MOST, len(ranked))
     if most <= FEWEST:
+        st.caption(f"All {most:,} reliable genes of {len(table):,}" if held_up else f"All {most:,}", width="content")
         return ranked
     key = "correlated_number"
     if key in st.session_state:  # of a result with more genes

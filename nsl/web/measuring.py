@@ -124,7 +124,7 @@ def _compare(slide: session.OpenSlide, brought: Brought) -> None:
     with st.container(border=True):
         st.subheader("2 · Do they fit this slide?")
         scale = st.number_input(
-            "Multiply the positions by",
+            "Multiply positions by",
             value=1.0,
             min_value=0.0,
             step=0.01,

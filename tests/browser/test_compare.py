@@ -1,0 +1,106 @@
+"""Compare in Chromium: one zoom for all maps, selections seen in maps and scatter, every mode, two slides."""
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.driver import button, download, drag, go_to, on_map, run, see_charts, settle, take_demo, take_file
+
+
+@pytest.fixture(params=["demo", "svs"])
+def compare(request, page) -> Page:
+    """The Compare page of a predicted slide."""
+    if request.param == "demo":
+        take_demo(page)
+    else:
+        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
+    run(page)
+    go_to(page, "Compare")
+    see_charts(page, 2)
+    return page
+
+
+def _ranges(page: Page) -> list[list[float]]:
+    return page.evaluate(
+        """() => {
+            const layout = document.querySelector('.nsl-chart')._fullLayout;
+            return [layout.xaxis.range, layout.xaxis2.range];
+        }"""
+    )
+
+
+def test_all_maps_are_zoomed_together_and_stay_so_when_a_gene_is_added(compare):
+    middle = sum(_ranges(compare)[0]) / 2
+    compare.mouse.move(*on_map(compare, middle, middle))
+    compare.mouse.wheel(0, -500)
+    compare.wait_for_function("document.querySelector('.nsl-chart')._fullLayout.xaxis.range[0] > 0.04")
+    compare.wait_for_timeout(500)
+    first, second = _ranges(compare)
+    assert first == pytest.approx(second)
+    genes = compare.get_by_role("combobox", name="Genes, two to four")
+    genes.click()
+    genes.fill("CD24")
+    genes.press("Enter")
+    compare.wait_for_function("document.querySelector('.nsl-chart')._fullLayout.xaxis3 !== undefined")
+    settle(compare)
+    assert _ranges(compare)[0] == pytest.approx(first)
+
+
+def test_tiles_selected_on_a_map_are_marked_in_the_scatter_and_downloaded(compare, tmp_path):
+    middle = sum(_ranges(compare)[0]) / 2
+    corners = [on_map(compare, middle - 0.2, middle - 0.2), on_map(compare, middle + 0.2, middle + 0.2)]
+    drag(compare, "Box Select", corners)
+    told = compare.get_by_text("tiles are selected")
+    expect(told).to_be_visible()
+    number = int(told.inner_text().split()[0].replace(",", ""))
+    table = pd.read_csv(download(compare, button(compare, "CSV of the selection"), tmp_path))
+    assert len(table) == number
+    assert list(table.columns[-2:]) == ["ERBB2", "COX6C"]
+    marked = compare.evaluate(
+        "Array.from(document.querySelectorAll('.nsl-chart')[1]._fullData, (trace) => trace.x?.length ?? 0)"
+    )
+    assert number in marked
+    button(compare, "Clear the selection").click()
+    expect(told).to_have_count(0)
+
+
+def test_tiles_selected_in_the_scatter_are_outlined_on_the_maps(compare):
+    box = compare.locator(".nsl-chart").nth(1).locator(".nsewdrag").first
+    box.scroll_into_view_if_needed()
+    place = box.bounding_box()
+    corners = [
+        (place["x"] + place["width"] * share, place["y"] + place["height"] * (1 - share)) for share in (0.55, 0.98)
+    ]
+    before = compare.evaluate("document.querySelector('.nsl-chart')._fullData.length")
+    drag(compare, "Box Select", corners, chart=1)
+    expect(compare.get_by_text("tiles are selected")).to_be_visible()
+    compare.wait_for_function(f"document.querySelector('.nsl-chart')._fullData.length > {before}")
+
+
+@pytest.mark.parametrize("mode", ["Difference", "Blend"])
+def test_two_genes_are_drawn_as_one_map(compare, mode):
+    compare.get_by_role("radio", name=mode).click()
+    settle(compare)
+    see_charts(compare, 2)
+    kind = compare.evaluate("document.querySelector('.nsl-chart')._fullData[0].type")
+    assert kind == ("heatmap" if mode == "Difference" else "image")
+
+
+def test_one_gene_is_compared_across_two_slides(page, data_folder, tmp_path):
+    take_demo(page)
+    run(page)
+    take_file(page, data_folder / "slides/cmu_small_region.svs")
+    run(page)
+    go_to(page, "Compare")
+    page.get_by_role("radio", name="Across slides").click()
+    settle(page)
+    see_charts(page)
+    table = pd.read_csv(download(page, button(page, "CSV of ERBB2 on both"), tmp_path))
+    assert table.slide.nunique() == 2
+    assert len(table) == sum(
+        int(n)
+        for n in page.evaluate(
+            """() => Array.from(document.querySelector('.nsl-chart')._fullData.filter((t) => t.type === 'heatmap'),
+                (heat) => heat.z.reduce((n, row) => n + Array.from(row).filter(Number.isFinite).length, 0))"""
+        )
+    )
