@@ -347,7 +347,7 @@ def test_data_that_cannot_be_compared_are_told_which_and_what_to_do(against, cou
     counts, spots = WRONG[wrong](counts, spots)
     _bring(against, ("counts.csv", counts), ("spots.csv", spots))
     assert not against.exception
-    assert told in against.error[0].value.replace("−", "-")
+    assert told in against.error[0].value.replace("\\", "")
     assert "Compare" not in _labels(against)
 
 
@@ -368,7 +368,7 @@ def test_positions_of_a_larger_image_are_scaled(against, counts, spots):
         ("noise.zip", b"PK\x03\x04" + bytes(100)),
         ("empty.zip", b""),
         ("../../evil.h5ad", b"nothing"),
-        ("no ending", b"a,b\n1,2\n"),
+        ("noise.txt", bytes(range(256))),
     ],
 )
 def test_hostile_files_are_refused_by_the_users_name_for_them_and_leave_nothing_behind(against, name, content):
@@ -393,7 +393,7 @@ def test_faults_of_the_readers_become_a_sentence(against, counts, monkeypatch, f
     def fail(paths):
         raise fault
 
-    monkeypatch.setattr(measurements, "read_measured", fail)
+    monkeypatch.setattr("nsl.web.uploads.read_measured", fail)
     _bring(against, ("a[1].csv", counts), ("b.csv", counts))
     assert not against.exception
     assert told.replace("\\", "") in against.error[0].value.replace("\\", "")
@@ -425,13 +425,22 @@ def test_readers_get_no_name_of_a_users_making(tmp_path, monkeypatch):
         seen.extend(paths)
         raise SpotsError(f"{paths[0].name} and {paths[1].name} are odd")
 
-    monkeypatch.setattr(measurements, "read_measured", note)
+    monkeypatch.setattr("nsl.web.uploads.read_measured", note)
     names = ["measured-2.tsv", "/etc/pass wd;rm.TSV.GZ"]
     files = [SimpleNamespace(name=name, getbuffer=lambda: b"x") for name in names]
     with pytest.raises(SpotsError, match=r"measured-2\.tsv and /etc/pass wd;rm\.TSV\.GZ are odd"):
         measurements.read_uploads(files, tmp_path)
     assert [path.name for path in seen] == ["measured-1.tsv", "measured-2.tsv.gz"]
     assert all(path.is_relative_to(tmp_path) and not path.exists() for path in seen)
+
+
+def test_a_full_disk_is_told(tmp_path):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SpotsError, match=r"my\.h5ad cannot be stored \(No space left on device\); make room"):
+        measurements.read_uploads([SimpleNamespace(name="my.h5ad", getbuffer=full)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Against measurement: the comparison
@@ -572,7 +581,22 @@ def test_measured_data_belong_to_their_slide_and_go_with_it(compared, section):
     compared.run()
     assert len(_table(compared, "pearson_r")) == 3
     click(compared, "Remove this slide")
+    compared.run()
     assert first not in compared.session_state["nsl.measured"]
+
+
+def test_a_slide_that_comes_back_has_nothing_measured(app, section):
+    predict_demo(app)
+    _turn_to(app.switch_page(PAGE).run(), "Against measurement")
+    result = slide(app).result
+    _bring(app, ("counts.csv", _counts(result)), ("spots.csv", _positions(result)))
+    assert _brought(app).data is not None
+    click(app, "Remove this slide")
+    app.switch_page("pages/predict.py").run()
+    predict_demo(app)
+    app.switch_page(PAGE).run()
+    assert _brought(app).data is None
+    assert "counts and spot positions" in said(app)
 
 
 def test_real_counts_of_a_section_it_learned_from_agree_as_they_did_in_training(app, data_folder):

@@ -96,8 +96,8 @@ def show_reliability(weights: "Weights") -> None:
     table, protocol = weights.reliability, weights.config["reliability"]
     reliable, left_out = is_reliable(table), controls.escaped(protocol["left_out"])
     st.markdown(
-        f"Each of {protocol['groups']} {left_out}s was left out in turn, and its genes were predicted by weights that "
-        "had not seen it. A gene's **held-out r** is the correlation of prediction and measurement over the spots left "
+        f"Each of {protocol['groups']} {genes.plural(left_out)} was left out in turn, and its genes were predicted by "
+        "weights that had not seen it. A gene's **held-out r** is the correlation of prediction and measurement over the spots left "
         "out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 beyond chance (false discovery rate "
         f"under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene predicted from r {USEFUL_R} on."
     )
@@ -162,7 +162,7 @@ def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
 
 def _columns(protocol: dict) -> dict:
     number = st.column_config.NumberColumn
-    of = f"of {protocol['groups']} {protocol['left_out']}s left out"
+    of = f"of {protocol['groups']} {genes.plural(protocol['left_out'])} left out"
     return {
         "gene": st.column_config.TextColumn("Gene", pinned=True),
         "reliable": st.column_config.TextColumn("Held up"),

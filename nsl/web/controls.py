@@ -119,7 +119,7 @@ def watch_job(job: Job) -> None:
 
 def _pace(job: Job) -> str:
     if job.is_cancelled:
-        return "Cancelling; what is predicted so far is kept"
+        return "Cancelling"
     if not job.total:
         return job.doing or "Reading the slide"
     left = f" · about {duration(job.seconds_left)} left" if job.seconds_left is not None else ""

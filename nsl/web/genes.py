@@ -113,13 +113,19 @@ def offer_unreliable(result: "anndata.AnnData") -> None:
         )
 
 
+def plural(what: str) -> str:
+    """Of what was left out: patients, quarters of the section."""
+    first, *rest = what.split(" ")
+    return " ".join([f"{first}s", *rest])
+
+
 def show_reliability(result: "anndata.AnnData", gene: str) -> None:
     """How the gene was predicted where it was held out, in words."""
     row, info = result.var.loc[gene], result.uns["nsl"]
     interval = f"95 % interval {signed(row.r_low)} to {signed(row.r_high)}"
     figures = (
         f"held-out r {signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
-        f"{info['heldout_groups']} {info['heldout_left_out']}s left out"
+        f"{info['heldout_groups']} {plural(info['heldout_left_out'])} left out"
     )
     if not is_reliable(result.var.loc[[gene]]).all():
         st.warning(

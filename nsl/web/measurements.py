@@ -1,7 +1,5 @@
 """Measured expression that a user brought for a slide: read, held for the session, compared; draws nothing."""
 
-import re
-import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +12,11 @@ import pandas as pd
 
 from nsl.agreement import agreement, predict_spots
 from nsl.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
-from nsl.errors import NslError, SpotsError
-from nsl.measured import read_measured
+from nsl.errors import NslError
 from nsl.spots import expression_of
 from nsl.web import session
 from nsl.web.jobs import Job
+from nsl.web.uploads import read_uploads
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 FILE_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
 # Files that stand for a section by themselves.
 _WHOLE = (".zip", ".h5ad")
-# Of an uploaded name nothing else becomes part of a path: readers go by it.
-_ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
 
 
 class Terms(NamedTuple):
@@ -132,10 +128,10 @@ class Brought:
 
 def brought_for(slide: session.OpenSlide) -> Brought:
     """What this session holds for a slide. It outlasts a new result, which `slide.kept` does not, but not the slide."""
-    held = {key: one for key, one in (session.get("measured") or {}).items() if one.owner() is not None}
-    if slide.key not in held or held[slide.key].owner() is not slide:
-        # A slide brought again has the key it had before.
-        held[slide.key] = Brought(weakref.ref(slide))
+    # By the slide itself: one that is brought again has the key it had before.
+    here = {id(one) for one in session.slides()}
+    held = {key: one for key, one in (session.get("measured") or {}).items() if id(one.owner()) in here}
+    held.setdefault(slide.key, Brought(weakref.ref(slide)))
     session.put("measured", held)
     return held[slide.key]
 
@@ -173,47 +169,6 @@ def take(brought: Brought, files: Sequence["UploadedFile"], folder: Path) -> boo
     let_go(brought)
     brought.data, brought.label = data, " and ".join(file.name for file in files)
     return True
-
-
-def read_uploads(files: Sequence["UploadedFile"], folder: Path) -> anndata.AnnData:
-    """What `nsl.measured.read_measured` reads of uploaded files, told of by the names the user gave them.
-
-    The files stay on disk, in `folder`, no longer than that takes.
-
-    Raises
-    ------
-    SpotsError : they cannot be read or stored; see `nsl.spots.read_spots`.
-    """
-    names: dict[str, str] = {}
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            for number, file in enumerate(files, start=1):
-                ending = _ENDING.search(file.name.lower())
-                name = f"measured-{number}{ending[0] if ending else ''}"
-                names[name] = file.name
-                (Path(own) / name).write_bytes(file.getbuffer())
-            data = read_measured([Path(own) / name for name in names])
-    except NslError as error:
-        raise SpotsError(_told(str(error), names)) from None
-    except MemoryError:
-        raise SpotsError(
-            f"{' and '.join(names.values())} need more memory than this computer has; save counts as a sparse matrix, "
-            "one section a file"
-        ) from None
-    # What a stranger's file may set off in the libraries that read it has no end.
-    except Exception as error:
-        reason = _told(str(error).partition("\n")[0] or type(error).__name__, names)
-        raise SpotsError(
-            f"{' and '.join(names.values())} cannot be read ({reason}); check that it is what its name says"
-        ) from error
-    data.uns["notices"] = [_told(notice, names) for notice in data.uns["notices"]]
-    return data
-
-
-def _told(text: str, names: dict[str, str]) -> str:
-    """With the users' names for the files."""
-    on_disk = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(on_disk, lambda found: names[found[0]], text)
 
 
 def terms_of(slide: session.OpenSlide, scale: float) -> Terms:

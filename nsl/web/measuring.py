@@ -6,6 +6,7 @@ import streamlit as st
 
 from nsl.agreement import agreement_csv, agreement_summary
 from nsl.checks import LEAST_ON_TISSUE
+from nsl.errors import SpotsError
 from nsl.export import file_part, h5ad_bytes
 from nsl.figures import PALETTES, agreement_overview, agreement_scatter
 from nsl.figures.spots_map import spots_map
@@ -137,7 +138,7 @@ def _compare(slide: session.OpenSlide, brought: Brought) -> None:
         try:
             with st.spinner("Checking"):
                 ready = measurements.check(slide, brought, scale)
-        except measurements.SpotsError as error:
+        except SpotsError as error:
             controls.show_error(str(error))
             if brought.compared:
                 st.caption("What was compared before stays.")

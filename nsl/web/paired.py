@@ -1,9 +1,7 @@
 """The session's measured sections to train on: a slide each, with its spots, and what was found on looking at them."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,43 +150,6 @@ def _label(what: str, text: str) -> str:
 
 def _same_spots(one: "anndata.AnnData", other: "anndata.AnnData") -> bool:
     return one.n_obs == other.n_obs and np.array_equal(one.obsm["spatial"], other.obsm["spatial"])
-
-
-def read_uploads(uploads: Sequence) -> "anndata.AnnData":
-    """Measured expression from uploaded files, which are on disk only while they are read.
-
-    Raises
-    ------
-    SpotsError : see `nsl.measured.read_measured`; files are called what the user calls them.
-    """
-    from nsl.measured import read_measured
-
-    with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
-        # Readers go by the endings; the rest of an uploaded name is never part of a path.
-        paths = [Path(folder) / f"upload{i}{_endings(upload.name)}" for i, upload in enumerate(uploads)]
-
-        def told(text: str) -> str:
-            for path, upload in zip(paths, uploads, strict=True):
-                text = text.replace(path.name, upload.name)
-            return text
-
-        try:
-            for path, upload in zip(paths, uploads, strict=True):
-                path.write_bytes(upload.getbuffer())
-            measured = read_measured(paths)
-        except SpotsError as error:
-            raise SpotsError(told(str(error))) from None
-        except OSError as error:
-            raise SpotsError(f"the files cannot be stored ({error.strerror}); make room on the disk") from None
-    measured.uns["notices"] = [told(notice) for notice in measured.uns["notices"]]
-    return measured
-
-
-def _endings(name: str) -> str:
-    """.csv, .tsv.gz, .h5ad: what tells readers the kind of file; nothing where it is no plain one."""
-    endings = [ending.lower() for ending in Path(name).suffixes[-2:]]
-    kept = endings if endings[-1:] == [".gz"] else endings[-1:]
-    return "".join(kept) if all(ending[1:].isalnum() and len(ending) <= 6 for ending in kept) else ""
 
 
 def _look(section: PairedSection, window_um: float, analysis_mpp: float) -> Look:

@@ -114,6 +114,7 @@ def remove(gone: OpenSlide) -> None:
     """Let go of a slide, its result and its file; the one brought last takes its place."""
     if gone.job:
         gone.job.is_stopped = True
+    (get("measured") or {}).pop(gone.key, None)
     left = {slide.key: slide for slide in slides() if slide is not gone}
     put("slides", left)
     if get("current") == gone.key:

@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, limits, pace_of_fits, paired, session
+from nsl.web import controls, limits, pace_of_fits, paired, session, storage
 from nsl.web.paired import PairedSection
+from nsl.web.uploads import read_uploads
 
 if TYPE_CHECKING:
     from nsl.train import FitSettings
@@ -143,7 +144,7 @@ def add_section() -> None:
         is_ready = bool(uploads) and mpp is not None
         if st.button("Add the section", icon=":material/add:", disabled=not is_ready, width="stretch"):
             with controls.shown_errors(), st.spinner("Reading the section"):
-                _add(slide, mpp, paired.read_uploads(uploads), name, patient, positions_scale)
+                _add(slide, mpp, read_uploads(uploads, storage.folder()), name, patient, positions_scale)
                 st.rerun()
 
 

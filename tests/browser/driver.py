@@ -69,7 +69,7 @@ def button(page: Page, name: str) -> Locator:
 
 def choose(page: Page, label: str, value: str) -> None:
     """Type into a list of choices and take the first that is left."""
-    box = page.get_by_role("combobox", name=label)
+    box = page.get_by_role("combobox", name=label, exact=True)
     box.click()
     box.fill(value)
     box.press("Enter")

@@ -44,9 +44,10 @@ def test_the_concentrations_of_a_region_are_drawn_from_its_pixels(stains):
 
 
 def test_a_click_on_a_gene_in_the_plot_of_all_chooses_it(stains):
-    plot = stains.get_by_test_id("stPlotlyChart").filter(has=stains.locator(".gl-canvas")).last
+    see_charts(stains, 3)
+    plot = stains.locator(".nsl-chart").last
     plot.scroll_into_view_if_needed()
-    place, gene = plot.locator(".js-plotly-plot").evaluate(
+    place, gene = plot.evaluate(
         """(chart) => {
             const box = chart.getBoundingClientRect(), { xaxis, yaxis } = chart._fullLayout;
             const trace = chart._fullData.reduce((a, b) => (b.x?.length ?? 0) > (a.x?.length ?? 0) ? b : a);
@@ -80,7 +81,7 @@ def test_about_says_what_the_weights_are_and_gives_the_reliability_of_all_genes(
         expect(page.get_by_role("heading", name=heading).first).to_be_attached()
     expect(page.get_by_text("arXiv").first).to_be_attached()
     expect(page.locator(".katex").first).to_be_attached()
-    path = download(page, page.get_by_role("button", name="CSV").first, tmp_path)
+    path = download(page, button(page, "Download all genes (CSV)"), tmp_path)
     table = pd.read_csv(path, index_col=0)
     assert len(table) == 4812
     assert {"r_heldout", "q_value"} <= set(table.columns)
