@@ -97,9 +97,10 @@ def show_reliability(weights: "Weights") -> None:
     reliable, left_out = is_reliable(table), controls.escaped(protocol["left_out"])
     st.markdown(
         f"Each of {protocol['groups']} {genes.plural(left_out)} was left out in turn, and its genes were predicted by "
-        "weights that had not seen it. A gene's **held-out r** is the correlation of prediction and measurement over the spots left "
-        "out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 beyond chance (false discovery rate "
-        f"under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene predicted from r {USEFUL_R} on."
+        "weights that had not seen it. A gene's **held-out r** is the correlation of prediction and measurement over "
+        "the spots left out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 beyond chance (false "
+        f"discovery rate under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene predicted from r {USEFUL_R} "
+        "on."
     )
     figures = {
         "Genes": f"{len(table):,}",

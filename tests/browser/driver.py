@@ -29,7 +29,7 @@ def take_demo(page: Page) -> None:
 def take_file(page: Page, path: Path, mpp: float | None = None) -> None:
     """Upload a slide on the Predict page, and give its scale where the file does not."""
     page.set_input_files(UPLOAD, path)
-    expect(page.get_by_text("2 · Settings")).to_be_visible()
+    expect(page.get_by_test_id("stSidebar").get_by_text(path.name).first).to_be_visible()
     if mpp is not None:
         scale = page.get_by_role("spinbutton", name="Scale, µm per pixel")
         scale.fill(str(mpp))
