@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.slide import checked_mpp
 from nsl.web import controls, folder, limits, session, sources
 
 FILE_TYPES = [
@@ -94,3 +95,29 @@ def show_facts(slide: session.OpenSlide) -> None:
     st.caption(f"{controls.escaped(slide.name)} · {slide.format} · {width:,} × {height:,} px · {levels} · {scale}")
     for notice in slide.notices:
         st.info(notice)
+
+
+def scale(slide: session.OpenSlide) -> float | None:
+    """µm per pixel, from the file or the user; never guessed."""
+    mpp = st.number_input(
+        "Scale, µm per pixel",
+        value=slide.metadata_mpp,
+        min_value=0.0,
+        step=0.01,
+        format="%.3f",
+        placeholder="0.25 for a 40× scan, 0.5 for 20×",
+        help="Read from the file where it says so; otherwise ask whoever made the image.",
+        key=f"mpp of {slide.key}",
+        persist_state="session",
+    )
+    if mpp is None:
+        st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
+        return None
+    try:
+        checked_mpp(mpp)
+    except NslError as error:
+        controls.show_error(str(error))
+        return None
+    width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
+    st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
+    return mpp

@@ -112,7 +112,7 @@ def watch_job(job: Job) -> None:
         if job.ahead:
             st.progress(0.0, text=f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end")
         else:
-            st.progress(job.done / job.total if job.total else 0.0, text=_pace(job))
+            st.progress(min(job.done / job.total, 1.0) if job.total else 0.0, text=_pace(job))
         if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {id(job)}"):
             job.is_cancelled = True
 
@@ -121,7 +121,7 @@ def _pace(job: Job) -> str:
     if job.is_cancelled:
         return "Cancelling"
     if not job.total:
-        return job.doing or "Reading the slide"
+        return "Beginning"
     left = f" · about {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
     if job.doing:
         return f"{job.doing[:1].upper()}{job.doing[1:]}, {job.done:,} of {job.total:,}{left}"

@@ -7,8 +7,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.slide import checked_mpp
-from nsl.web import controls, downloads, pace, session, sources
+from nsl.web import bringing, controls, downloads, pace, session, sources
 from nsl.web.jobs import Job
 from nsl.weights import is_reliable
 
@@ -46,7 +45,7 @@ def settings(slide: session.OpenSlide) -> Settings | None:
     """The choices for a run; None while they cannot be run."""
     with st.container(border=True):
         st.subheader("2 · Settings")
-        mpp = _scale(slide)
+        mpp = bringing.scale(slide)
         if mpp is None:
             return None
         config = sources.config_in_use()
@@ -82,32 +81,6 @@ def settings(slide: session.OpenSlide) -> Settings | None:
             controls.show_error(str(error))
             return None
     return Settings(mpp, tile_um, tile_um * STEPS[step], analysis_mpp, min_tissue / 100, genes)
-
-
-def _scale(slide: session.OpenSlide) -> float | None:
-    """µm per pixel, from the file or the user; never guessed."""
-    mpp = st.number_input(
-        "Scale, µm per pixel",
-        value=slide.metadata_mpp,
-        min_value=0.0,
-        step=0.01,
-        format="%.3f",
-        placeholder="0.25 for a 40× scan, 0.5 for 20×",
-        help="Read from the file where it says so; otherwise ask whoever made the image.",
-        key=f"mpp of {slide.key}",
-        persist_state="session",
-    )
-    if mpp is None:
-        st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
-        return None
-    try:
-        checked_mpp(mpp)
-    except NslError as error:
-        controls.show_error(str(error))
-        return None
-    width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
-    st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
-    return mpp
 
 
 def _choose_genes() -> list[str] | None:

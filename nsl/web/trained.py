@@ -46,7 +46,7 @@ def run(plan: Plan | None) -> None:
             st.rerun()
     if is_running:
         with st.container(border=True):
-            _watch(job)
+            controls.watch_job(job)
             st.caption("You may look at other pages meanwhile; closing the app ends it.")
     elif job is not None and job.result is not None:
         session.put("trained", job.result)
@@ -128,28 +128,6 @@ def _kept(fitted: "Weights", seconds: float) -> Trained:
 def _file_name(name: str) -> str:
     """The weights' name as a folder may be named."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name).strip("_") or "weights"
-
-
-@st.fragment(run_every=0.5)
-def _watch(job: Job) -> None:
-    """What the training is at, with a way to cancel it, until it ends; then the page anew."""
-    if not job.is_running:
-        st.rerun()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.progress(0.0 if job.ahead or not job.total else min(job.done / job.total, 1.0), text=_pace(job))
-        if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {id(job)}"):
-            job.is_cancelled = True
-
-
-def _pace(job: Job) -> str:
-    if job.is_cancelled:
-        return "Cancelling"
-    if job.ahead:
-        return f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end"
-    if not job.doing:
-        return "Beginning"
-    left = f" · about {controls.duration(job.seconds_left)} left of this part" if job.seconds_left is not None else ""
-    return f"{job.doing[:1].upper()}{job.doing[1:]}{left}"
 
 
 def show() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, limits, pace_of_fits, paired, session, storage
+from nsl.web import bringing, controls, limits, pace_of_fits, paired, session, storage
 from nsl.web.paired import PairedSection
 from nsl.web.uploads import read_uploads
 
@@ -106,19 +106,7 @@ def add_section() -> None:
                 help="Slides of this session; bring others on the Predict page.",
             )
         ]
-        mpp = st.number_input(
-            "Scale, µm per pixel",
-            value=slide.metadata_mpp,
-            min_value=0.0,
-            step=0.01,
-            format="%.3f",
-            placeholder="0.25 for a 40× scan, 0.5 for 20×",
-            help="Read from the file where it says so, or as given on the Predict page.",
-            key=f"mpp of {slide.key}",
-            persist_state="session",
-        )
-        if mpp is None:
-            st.info("This slide's file does not say its scale. Give it to go on.")
+        mpp = bringing.scale(slide)
         uploads = st.file_uploader(
             "Measured data of this section",
             type=TABLE_TYPES,
