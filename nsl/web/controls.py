@@ -113,7 +113,7 @@ def watch_job(job: Job) -> None:
             st.progress(0.0, text=f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end")
         else:
             st.progress(min(job.done / job.total, 1.0) if job.total else 0.0, text=_pace(job))
-        if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {id(job)}"):
+        if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {job.key}"):
             job.is_cancelled = True
 
 

@@ -55,7 +55,7 @@ def show(slide: session.OpenSlide) -> None:
         if not chosen:
             st.info("Paste the names of two genes or more to see how they go together.")
             return
-        found = _correlated(slide.key, id(slide.finished), tuple(chosen), method, slide.result)
+        found = _correlated(slide.run, tuple(chosen), method, slide.result)
         st.markdown(patterns_in_words(found))
         st.caption(
             "Correlation of predictions is not correlation of expression: two genes go together here where their "
@@ -135,7 +135,7 @@ def _listed(slide: session.OpenSlide) -> list[str]:
 
 
 @st.cache_data(max_entries=2, scope="session", show_spinner="Correlating the genes")
-def _correlated(slide_key: str, run: int, chosen: tuple[str, ...], method: str, _result) -> Found:
+def _correlated(run: str, chosen: tuple[str, ...], method: str, _result) -> Found:
     correlations = gene_correlations_over_tiles(_result, chosen, method)
     return Found(correlations, cluster_order(correlations.r), independent_patterns(_result[:, list(chosen)].X))
 

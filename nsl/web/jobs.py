@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -22,6 +23,8 @@ _LEAST_SECONDS = 1.0
 class Job:
     """A prediction or a training; it begins when its turn among the runs of all sessions has come."""
 
+    key: str = field(default_factory=lambda: uuid4().hex)
+    """Tells it from every other."""
     total: int = 0
     done: int = 0
     doing: str = ""

@@ -37,7 +37,7 @@ def show(slide: session.OpenSlide) -> None:
         )
         with controls.shown_errors():
             inside = tiles_inside(slide, region)
-            table = _compared(slide.key, id(slide.finished), json.dumps(region), slide.result, inside)
+            table = _compared(slide.run, json.dumps(region), slide.result, inside)
             _show_table(slide, table, inside)
 
 
@@ -50,7 +50,7 @@ def tiles_inside(slide: session.OpenSlide, region: dict) -> np.ndarray:
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner="Comparing the region with the rest")
-def _compared(slide_key: str, run: int, region: str, _result, _inside: np.ndarray) -> pd.DataFrame:
+def _compared(run: str, region: str, _result, _inside: np.ndarray) -> pd.DataFrame:
     return compare_region(_result, _inside)
 
 

@@ -64,6 +64,11 @@ class OpenSlide:
         return self.finished.result if self.finished else None
 
     @property
+    def run(self) -> str | None:
+        """Tells the result from every other of the session: what is remembered of one is of no use for another."""
+        return self.finished.key if self.finished else None
+
+    @property
     def weights(self) -> "Weights | None":
         """Those that the result was predicted with, whichever are in use now."""
         return self.finished.weights if self.finished else None

@@ -45,7 +45,7 @@ def show(view: View, gene: str) -> None:
     try:
         with choose:
             region = _choose(view, gene)
-            tissue = _read(view.slide.key, region, float(view.slide.result.uns["nsl"]["analysis_mpp"]), view.slide)
+            tissue = _read(view.slide.run, region, float(view.slide.result.uns["nsl"]["analysis_mpp"]), view.slide)
             _show_sum(view, gene, tissue)
         with look:
             _show_overview(view.slide, gene, region)
@@ -152,7 +152,7 @@ def _within(slide: session.OpenSlide, region: Region) -> Region:
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner="Reading the region")
-def _read(slide_key: str, region: Region, analysis_mpp: float, _slide: session.OpenSlide) -> Patch:
+def _read(run: str, region: Region, analysis_mpp: float, _slide: session.OpenSlide) -> Patch:
     longest_um = max(region.right - region.left, region.bottom - region.top)
     with _slide.open() as opened:
         mpp = opened.require_mpp()

@@ -18,7 +18,7 @@ def show(slide: session.OpenSlide, gene: str) -> None:
             st.caption("Click a tile on the map to see its tissue and its values.")
             return
         try:
-            tissue = _patch(slide.key, slide.result.uns["nsl"]["stride_um"], tile, slide)
+            tissue = _patch(slide.run, tile, slide)
         except NslError as error:
             controls.show_error(slide.told(str(error)))
             return
@@ -29,7 +29,7 @@ def show(slide: session.OpenSlide, gene: str) -> None:
 
 
 @st.cache_data(max_entries=16, scope="session", show_spinner="Reading the tile")
-def _patch(slide_key: str, stride_um: float, tile: str, _slide: session.OpenSlide) -> Patch:
+def _patch(run: str, tile: str, _slide: session.OpenSlide) -> Patch:
     with _slide.open() as opened:
         return patch(opened, _slide.result, tile)
 
