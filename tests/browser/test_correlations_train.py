@@ -1,6 +1,7 @@
 """Correlations and Train in Chromium, with measured data made for the demo slide and with a real section."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -153,3 +154,23 @@ def test_weights_are_trained_on_an_own_section_used_and_taken_home(page, tmp_pat
     go_to(page, "Maps")
     see_charts(page)
     expect(page.get_by_text("of 4 quarters of the section left out")).to_be_visible()
+
+
+def test_an_own_section_is_uploaded_checked_and_trained_on(page, data_folder, tmp_path):
+    take_file(page, data_folder / "slides/cmu_small_region.svs")
+    go_to(page, "Train")
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(250, 2000, 250), np.arange(250, 2750, 250)))
+    spots = pd.DataFrame({"spot": [f"{i}" for i in range(len(x))], "x_px": x, "y_px": y})
+    page.set_input_files(UPLOAD, _write_measured(tmp_path, spots=spots))
+    expect(button(page, "Add the section")).to_be_enabled()
+    button(page, "Add the section").click()
+    expect(page.get_by_alt_text(re.compile("spots on tissue"))).to_be_visible()
+    expect(button(page, "Train")).to_be_enabled()
+    settle(page)
+    button(page, "Train").click()
+    expect(button(page, "Use these weights")).to_be_visible(timeout=240_000)
+    settle(page)
+    table = pd.read_csv(download(page, button(page, "Download the table (CSV)"), tmp_path), index_col="gene")
+    assert sorted(table.index) == sorted(GENES)
+    go_to(page, "About")
+    expect(page.get_by_role("heading", name="How far to trust a gene").first).to_be_visible()
