@@ -6,12 +6,15 @@ from nsl.web import controls, links, navigation, pace, session, sources
 
 st.set_page_config(page_title="NSL · expression maps from H&E", page_icon=controls.favicon(), layout="wide")
 
+controls.compact()
 page = navigation.navigate()
 links.remember()
 sources.begin()
 sources.collect()
 session.collect_results()
 if controls.sidebar():
-    page.run()
-    sources.start()
-    pace.warm_up()
+    try:
+        page.run()
+    finally:  # a page that has nothing to show yet ends early
+        sources.start()
+        pace.warm_up()

@@ -143,8 +143,8 @@ def agreement(
     known = np.isfinite(predicted).all(axis=1)
     if known.sum() < LEAST_SPOTS:
         raise SpotsError(
-            f"{known.sum()} of {len(known)} spots have a prediction, and a correlation needs {LEAST_SPOTS}; check the "
-            "positions"
+            f"{known.sum()} of {len(known)} spots have a prediction, and a correlation needs {LEAST_SPOTS}; "
+            + ("measure more spots" if known.all() else "check the positions")
         )
     match = match_genes(measured, genes)
     column = pd.Index(genes).get_indexer(match.predicted)

@@ -84,6 +84,17 @@ def _bare(name: str) -> str:
 _SYMBOLS = {_bare(alias): symbol for alias, symbol in ALIASES.items()}
 
 
+_NAMES: dict[str, str] = {}
+for _alias, _symbol in ALIASES.items():
+    if _bare(_alias) != _symbol:
+        _NAMES.setdefault(_symbol, _alias)
+
+
+def common_name(symbol: str) -> str | None:
+    """What pathologists call the gene of an HGNC symbol, where that is another name: HER2 for ERBB2."""
+    return _NAMES.get(symbol)
+
+
 def canonical(symbol: str) -> str:
     """The HGNC symbol of a common name such as "HER-2" or "cyclin d1"; any other name as it is."""
     return _SYMBOLS.get(_bare(symbol), symbol.strip())

@@ -1,6 +1,6 @@
 """What is looked at before measured expression is used: positions, tissue, gene names, and what a fit needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,12 +9,9 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from nsl.errors import SpotsError
-from nsl.measure import ANALYSIS_MPP, PATTERN_MIN_DETECTED, TILE_UM, read_windows
+from nsl.measure import PATTERN_MIN_DETECTED
 from nsl.measured.files import ENSEMBL_ID, are_ensembl
-from nsl.prediction import MIN_TISSUE
-from nsl.slide import open_slide
-from nsl.spots import Section, read_spots
-from nsl.tiles import tissue_fraction
+from nsl.numerals import minus
 
 # Of the predicted genes: a table of fewer is a small panel, or names them in another way.
 _FEW_GENES = 0.2
@@ -66,6 +63,9 @@ def _remedy(centers_px: np.ndarray, size: np.ndarray, image_scales: dict[str, fl
         return f"they fit if the slide is the {name} image of this section: scale the positions by {known[name]:.4g}"
     if _inside(centers_px[:, ::-1], size).all():
         return "they fit with x and y exchanged, so check which column is which"
+    low, high = centers_px.min(axis=0), centers_px.max(axis=0)
+    if (low > high / 2).any() and (high - low < size).all():
+        return "they fit but for where they are counted from: give them from the top left corner of this very image"
     return (
         "if they are of a larger original of this image, scale them by its width over the original's, "
         f"which is {most:.3g} or less"
@@ -78,36 +78,70 @@ def _inside(centers_px: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _extent(centers_px: np.ndarray) -> str:
     (left, top), (right, bottom) = centers_px.min(axis=0), centers_px.max(axis=0)
-    return f"from x {left:,.0f} to {right:,.0f} and y {top:,.0f} to {bottom:,.0f} px".replace("-", "−")
+    return minus(f"from x {left:,.0f} to {right:,.0f} and y {top:,.0f} to {bottom:,.0f} px")
 
 
-def check_on_tissue(centers_px: np.ndarray, result: anndata.AnnData) -> str | None:
+def check_on_tissue(
+    centers_px: np.ndarray, result: anndata.AnnData, image_scales: Mapping[str, float] | None = None
+) -> str | None:
     """What to say where spots lie off the tissue of a prediction; None where nearly all lie on it.
 
-    centers_px is (S, 2) in level-0 pixels of the slide that `result` of `nsl.prediction.predict` is of.
+    Parameters
+    ----------
+    centers_px : (S, 2) x, y in level-0 pixels of the slide.
+    result : of `nsl.prediction.predict`, of the same slide.
+    image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
 
     Raises
     ------
     SpotsError : no spot lies on a predicted tile.
     """
-    info, tiles = result.uns["nsl"], result.obsm["spatial"]
-    reach = max(info["tile_um"], info["stride_um"]) / info["mpp"] / 2
-    distance = KDTree(tiles).query(centers_px, p=np.inf)[0]
-    on_tissue = int((distance <= reach).sum())
-    if not on_tissue:
-        remedy = "give positions in pixels of this very image"
-        if centers_px.max() < tiles.max() / 4:
-            remedy += ", not array positions, µm or pixels of a smaller image"
-        raise SpotsError(
-            f"none of the {len(centers_px):,} spots lies on the slide's predicted tissue: positions reach "
-            f"{_extent(centers_px)}, tissue {_extent(tiles)}; {remedy}"
-        )
-    if on_tissue >= LEAST_ON_TISSUE * len(centers_px):
+    info, tiles, number = result.uns["nsl"], result.obsm["spatial"], len(centers_px)
+    reach, tree = max(info["tile_um"], info["stride_um"]) / info["mpp"] / 2, KDTree(tiles)
+
+    def on_tissue(centers: np.ndarray) -> int:
+        return int((tree.query(centers, p=np.inf)[0] <= reach).sum())
+
+    found = on_tissue(centers_px)
+    if found >= LEAST_ON_TISSUE * number:
         return None
-    return (
-        f"Only {on_tissue:,} of {len(centers_px):,} spots lie on predicted tissue; the positions may be shifted, or of "
-        "another image."
+    ways = _other_ways(np.asarray(centers_px, float), result, image_scales or {})
+    fit, remedy = max(((on_tissue(centers), way) for way, centers in ways.items()), key=lambda way: way[0])
+    remedy = remedy if fit >= LEAST_ON_TISSUE * number else None
+    if found:
+        told = remedy or "the positions may be shifted, or of another image"
+        return f"Only {found:,} of {number:,} spots lie on predicted tissue; {told}."
+    raise SpotsError(
+        f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
+        f"tissue {_extent(tiles)}; {remedy or _remedy_off_tissue(centers_px, tiles)}"
     )
+
+
+def _other_ways(
+    centers_px: np.ndarray, result: anndata.AnnData, image_scales: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+    """Where the spots lie if their positions were meant in another way, by what to do then."""
+    spatial, mpp = result.uns["spatial"]["slide"], result.uns["nsl"]["mpp"]
+    shape, scale = spatial["images"]["hires"].shape, spatial["scalefactors"]["tissue_hires_scalef"]
+    height, width = shape[0] / scale, shape[1] / scale
+    ways = {
+        "they fit with x and y exchanged, so check which column is which": centers_px[:, ::-1],
+        "they fit with x counted from the right, so mirror x": centers_px * [-1, 1] + [width, 0],
+        "they fit with y counted from the bottom, so mirror y": centers_px * [1, -1] + [0, height],
+        "they fit turned by half, so mirror x and y": [width, height] - centers_px,
+        f"they fit as µm, so multiply the positions by {1 / mpp:.4g}": centers_px / mpp,
+    }
+    for name, of_full in image_scales.items():
+        remedy = f"they fit as pixels of the {name} image, so multiply the positions by {1 / of_full:.4g}"
+        ways[remedy] = centers_px / of_full
+    return ways
+
+
+def _remedy_off_tissue(centers_px: np.ndarray, tiles: np.ndarray) -> str:
+    remedy = "give positions in pixels of this very image"
+    if centers_px.max() < tiles.max() / 4:
+        remedy += ", not array positions, µm or pixels of a smaller image"
+    return remedy
 
 
 class GeneMatch(NamedTuple):
@@ -190,7 +224,7 @@ class SectionReport:
     spots: int
     """Spots with counts and a position."""
     spots_on_tissue: int
-    """Those whose window is tissue to at least MIN_TISSUE."""
+    """Those whose window is tissue to at least `nsl.prediction.MIN_TISSUE`."""
     median_counts: float
     """Per spot, of all genes (UMI)."""
     median_genes: float
@@ -227,26 +261,20 @@ class SectionReport:
         return said
 
 
-def section_report(section: Section, window_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP) -> SectionReport:
-    """Look at a section before a fit, with the windows and the resolution that the fit will use.
+def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
+    """Look at a section's counts before a fit.
 
-    Raises
-    ------
-    SpotsError, SlideError, ScaleError : the section cannot be used; see `nsl.measure.measure_section`.
+    Parameters
+    ----------
+    name : of the section.
+    measured : from `nsl.measured.read_measured` or `nsl.spots.read_spots`.
+    spots_on_tissue : how many of its windows are tissue to at least `nsl.prediction.MIN_TISSUE`.
     """
-    measured = read_spots(section.counts, section.spots)
-    with open_slide(section.image, section.mpp) as slide:
-        try:
-            check_on_slide(measured, slide.size)
-        except SpotsError as error:
-            raise SpotsError(f"section {section.name}: {error}") from None
-    windows = read_windows(section, measured.obsm["spatial"], window_um, analysis_mpp)
-    tissue = tissue_fraction(windows.image, windows.bounds, windows.white_point)
     counted = measured.X > 0
     return SectionReport(
-        name=section.name,
+        name=name,
         spots=measured.n_obs,
-        spots_on_tissue=int((tissue >= MIN_TISSUE).sum()),
+        spots_on_tissue=spots_on_tissue,
         median_counts=float(np.median(measured.X.sum(axis=1))),
         median_genes=float(np.median(counted.sum(axis=1))),
         genes_detected=int((counted.mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),

@@ -273,6 +273,10 @@ def _info(args: argparse.Namespace) -> int:
     with _open(args.slide, args.mpp) as slide:
         width, height = slide.size
         print(f"format   {slide.format}")
+        if slide.scanner:
+            print(f"scanner  {slide.scanner}")
+        if slide.objective_power:
+            print(f"scanned  at {slide.objective_power:g}×")
         print(f"size     {width:,} × {height:,} px")
         if slide.mpp:
             print(f"scale    {slide.mpp:.4g} µm/px")

@@ -111,7 +111,7 @@ def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = Fal
 
 def csv_zip(result: anndata.AnnData, stem: str) -> bytes:
     """`csv_files` as one zip; the same result gives the same bytes."""
-    return _zipped(csv_files(result, stem))
+    return zipped(csv_files(result, stem))
 
 
 def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) -> str:
@@ -166,7 +166,8 @@ def everything_zip(
     stem: str,
     *,
     figure_genes: Sequence[str] = (),
-    extra: Mapping[str, bytes | str] | None = None,
+    qupath_genes: Sequence[str] | None = None,
+    extra: Mapping[str, tuple[str, bytes | str]] | None = None,
 ) -> bytes:
     """All a result can be written as, in one zip, with a README.txt that says what each file is.
 
@@ -177,32 +178,36 @@ def everything_zip(
     result : of `nsl.predict`.
     stem : what the files' names start with.
     figure_genes : genes whose maps are drawn, from their 2nd to their 98th percentile.
-    extra : further files, by their names in the zip.
+    qupath_genes : those in the GeoJSON; of `genes_for_qupath` if not given.
+    extra : further files: by their names in the zip, what they are and what they hold.
     """
-    genes = genes_for_qupath(result)
+    genes = genes_for_qupath(result) if qupath_genes is None else list(qupath_genes)
     files: dict[str, bytes | str] = {
         **csv_files(result, stem),
         f"{stem}.h5ad": h5ad_bytes(result),
         f"{stem}.geojson": geojson_text(result, genes),
         **{f"{stem}.{file_part(gene)}.png": _map_png(result, gene) for gene in figure_genes},
     }
-    about = _readme(result, stem, genes, figure_genes, extra or {})
-    return _zipped({"README.txt": about, **files, **(extra or {})})
+    extra = extra or {}
+    about = _readme(result, stem, genes, figure_genes, {name: what for name, (what, _) in extra.items()})
+    return zipped({"README.txt": about, **files, **{name: content for name, (_, content) in extra.items()}})
 
 
-def genes_for_qupath(result: anndata.AnnData) -> list[str]:
-    """Every gene of a short list, and of a long one the reliable genes of highest held-out r."""
+def genes_for_qupath(result: anndata.AnnData, first: Sequence[str] = ()) -> list[str]:
+    """Every gene of a short list, and of a long one those of `first`, then the reliable ones of highest held-out r."""
     if result.n_vars <= GEOJSON_GENES:
         return list(result.var_names)
-    reliable = result.var[is_reliable(result.var)]
-    return list(reliable.sort_values("r_heldout", ascending=False, kind="stable").index[:GEOJSON_GENES])
+    reliable = result.var[is_reliable(result.var)].sort_values("r_heldout", ascending=False, kind="stable")
+    return list(dict.fromkeys([*first, *reliable.index]))[:GEOJSON_GENES]
 
 
 def _readme(
-    result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping
+    result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
 ) -> str:
     info = result.uns["nsl"]
-    measured = f"the {len(genes)} reliable genes of highest held-out r" if genes else "no gene, as none is reliable"
+    measured = (
+        f"{len(genes)} genes, the reliable ones of highest held-out r" if genes else "no gene, as none is reliable"
+    )
     measured = "every gene" if len(genes) == result.n_vars else measured
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
@@ -215,7 +220,7 @@ def _readme(
     }
     for gene in figure_genes:
         lines[f"{stem}.{file_part(gene)}.png"] = f"the map of {gene}, to print"
-    lines |= dict.fromkeys(extra, "added from the page this was downloaded from")
+    lines |= extra
     said = [
         f"Gene expression predicted from the colour of H&E by NSL {info['version']}.",
         "For research use only; not a diagnostic device.",
@@ -225,7 +230,8 @@ def _readme(
     return "\n".join([*said, "", *(f"{name}\n    {what}" for name, what in lines.items())]) + "\n"
 
 
-def _zipped(files: Mapping[str, bytes | str]) -> bytes:
+def zipped(files: Mapping[str, bytes | str]) -> bytes:
+    """Files by name as one zip; the same files give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():

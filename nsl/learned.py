@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 STAINS = ("hematoxylin-like", "eosin-like")
 """The two learned stains, in the model's order; the columns of a table begin with `h_` and `e_`."""
 CHANNELS = ("red", "green", "blue")
-ANGLE_COLUMNS = ("h_angle_to_hed_degrees", "e_angle_to_hed_degrees", "r_heldout", "q_value", "reliable")
 # QuPath copies the name unescaped into the JSON, within a Groovy string, that it logs and reads back.
 _TYPOGRAPHIC = str.maketrans({"'": "’", '"': "”", "\\": "⧵"})
 
@@ -87,14 +86,16 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     return table
 
 
-def angles(weights: Weights) -> pd.DataFrame:
-    """How far each gene's two stain vectors turned from Ruifrok and Johnston's, and how it was predicted held out."""
-    return vector_table(weights)[list(ANGLE_COLUMNS)]
-
-
 def vectors_of(row: pd.Series) -> np.ndarray:
     """The learned stain vectors (2, 3) in a row of `vector_table`."""
     return row[[f"{stain}_od_{channel}" for stain in "he" for channel in "rgb"]].to_numpy(float).reshape(2, 3)
+
+
+def onset_in_words(od: float) -> str:
+    """From how much stain on it counts: an `onset_od` of `vector_table`."""
+    if not np.isfinite(od):
+        return "from an unknown OD on"
+    return f"from {od:.2f} OD on" if od > 0 else "from clear glass on"
 
 
 def vectors_csv(table: pd.DataFrame) -> str:
@@ -174,15 +175,6 @@ def concentration_images(model: NeuralStain, gene: str, rgb: np.ndarray, white_p
     np.maximum(concentration, 0, out=concentration)
     concentration[(rgb[..., 0] | rgb[..., 1] | rgb[..., 2]) == 0] = np.nan
     return concentration
-
-
-def response_image(model: NeuralStain, gene: str, rgb: np.ndarray, white_point: np.ndarray) -> np.ndarray:
-    """What every pixel says of a gene's expression, (H, W) float32: their mean over a tile is its prediction.
-
-    The arguments and errors are those of `concentration_images`.
-    """
-    _, _, effect, intercept = _weights_of(model, gene)
-    return concentration_images(model, gene, rgb, white_point) @ effect + intercept
 
 
 def tile_concentrations(model: NeuralStain, gene: str, rgb: np.ndarray, white_point: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The map of one gene as a picture to print: H&E, map, scale bar, colour bar, and what the map is worth."""
+"""Maps as pictures to print: H&E, map, scale bar, colour bar, and what the map is worth."""
 
 import io
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -18,7 +18,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from nsl.errors import NslError
 from nsl.export import caveats
-from nsl.figures.maps import PALETTES, UNIT, on_grid
+from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
+from nsl.figures.maps import PALETTES, on_grid
+from nsl.figures.style import UNIT
+from nsl.numerals import signed
 from nsl.weights import is_reliable
 
 if TYPE_CHECKING:
@@ -64,11 +67,56 @@ def map_png(
     NslError : the result has no such gene, there is no such palette, the limits are not two rising numbers, or the
         opacity or the width is out of range.
     """
-    _check(result, gene, limits, palette, opacity, width_mm)
+    if palette not in PALETTES:
+        raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
+    _check(result, [gene], limits, opacity, width_mm)
+    # As Matplotlib spells Plotly's names.
+    drawing = _Drawing(result[:, gene].X.ravel(), limits, colormaps[palette.lower()], opacity, UNIT)
+    return _printed(result, drawing, gene, [gene], dpi, width_mm)
+
+
+def difference_png(
+    result: "anndata.AnnData",
+    gene_a: str,
+    gene_b: str,
+    *,
+    by: str = DIFFERENCES[0],
+    opacity: float = 0.7,
+    dpi: int = 300,
+    width_mm: float = 180,
+) -> bytes:
+    """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
+
+    Raises
+    ------
+    NslError : of `map_png`, and where a gene is the same everywhere.
+    """
+    _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
+    values, limits, unit = difference_of(result, gene_a, gene_b, by)
+    unit = by if unit == "sd" else f"log2 of the {by}"
+    drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, unit)
+    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What lies over the slide."""
+
+    values: np.ndarray  # (T,)
+    limits: tuple[float, float]
+    colors: Colormap
+    opacity: float
+    unit: str
+
+
+def _printed(
+    result: "anndata.AnnData", drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
+) -> bytes:
     info = result.uns["nsl"]
     inner_mm = width_mm - 2 * _MARGIN_MM
-    title = _wrapped(gene, _TITLE_PT * _BOLD, inner_mm)
-    header = _wrapped(_reliability(result, gene), _TEXT_PT, inner_mm)
+    title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
+    told = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
+    header = _wrapped("; ".join(told), _TEXT_PT, inner_mm)
     footer = _wrapped(_footer(result), _SMALL_PT, inner_mm)
     slide_um = _slide_size_um(result)
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
@@ -80,23 +128,22 @@ def map_png(
     sheet = _Sheet.of_size(width_mm, footer_top + _height_mm(_SMALL_PT, len(footer)) + _MARGIN_MM, dpi)
 
     sheet.text(_MARGIN_MM, _MARGIN_MM, title, _TITLE_PT, weight="bold")
-    color = _BLACK if is_reliable(result.var.loc[[gene]]).all() else _WARNING
+    color = _BLACK if is_reliable(result.var.loc[genes]).all() else _WARNING
     sheet.text(_MARGIN_MM, header_top, header, _TEXT_PT, color=color)
-    values = result[:, gene].X.ravel()
     axes = sheet.axes(_MARGIN_MM, slide_top, *slide_mm)
-    _draw_map(axes, result, values, limits=limits, palette=palette, opacity=opacity)
+    _draw_map(axes, result, drawing)
     _draw_scale_bar(sheet, legend_top, slide_mm[0] / slide_um[0], longest_mm=slide_mm[0] / 4)
-    seen = _colors_seen(palette, opacity)
-    _draw_color_bar(sheet, legend_top, values, limits=limits, colors=seen, width_mm=inner_mm / 2)
+    _draw_color_bar(sheet, legend_top, drawing, width_mm=inner_mm / 2)
     sheet.text(_MARGIN_MM, footer_top, footer, _SMALL_PT, color=_GREY)
-    return sheet.png({"Title": f"{gene}, predicted from colour", "Software": f"NSL {info['version']}"})
+    return sheet.png({"Title": f"{name}, predicted from colour", "Software": f"NSL {info['version']}"})
 
 
-def _check(result, gene, limits, palette, opacity, width_mm) -> None:
-    if gene not in result.var_names:
-        raise NslError(f"{gene} is not among the {result.n_vars:,} genes of this result; choose one that was predicted")
-    if palette not in PALETTES:
-        raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
+def _check(result, genes, limits, opacity, width_mm) -> None:
+    for gene in genes:
+        if gene not in result.var_names:
+            raise NslError(
+                f"{gene} is not among the {result.n_vars:,} genes of this result; choose one that was predicted"
+            )
     if not (np.isfinite(limits).all() and limits[0] < limits[1]):
         raise NslError(f"a colour scale cannot run from {limits[0]:g} to {limits[1]:g}; give two rising numbers")
     if not 0 <= opacity <= 1:
@@ -145,20 +192,20 @@ class _Sheet:
         return buffer.getvalue()
 
 
-def _draw_map(axes: "Axes", result, values: np.ndarray, *, limits, palette: str, opacity: float) -> None:
+def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
     info, (width, height) = result.uns["nsl"], _slide_size_um(result)
     axes.set_axis_off()
     axes.imshow(result.uns["spatial"]["slide"]["images"]["hires"], extent=(0, width, height, 0), aspect="auto")
-    grid = on_grid(result, values)
+    grid = on_grid(result, drawing.values)
     step, first = info["stride_um"], (info["tile_um"] - info["stride_um"]) / 2
     right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
     axes.imshow(
         grid,
         extent=(first, right, bottom, first),
-        cmap=palette.lower(),  # as Matplotlib spells Plotly's names
-        vmin=limits[0],
-        vmax=limits[1],
-        alpha=opacity,
+        cmap=drawing.colors,
+        vmin=drawing.limits[0],
+        vmax=drawing.limits[1],
+        alpha=drawing.opacity,
         interpolation="nearest",
         aspect="auto",
     )
@@ -187,18 +234,19 @@ def _round_length(longest_um: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= longest_um)
 
 
-def _colors_seen(palette: str, opacity: float) -> ListedColormap:
-    """A palette as it looks at an opacity over white."""
-    return ListedColormap(1 - opacity * (1 - colormaps[palette.lower()](np.linspace(0, 1, 256))[:, :3]))
+def _colors_seen(drawing: _Drawing) -> ListedColormap:
+    """Its colours as they look at its opacity over white."""
+    return ListedColormap(1 - drawing.opacity * (1 - drawing.colors(np.linspace(0, 1, 256))[:, :3]))
 
 
-def _draw_color_bar(sheet: _Sheet, top_mm: float, values, *, limits, colors: ListedColormap, width_mm: float) -> None:
+def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm: float) -> None:
+    values, limits = drawing.values, drawing.limits
     beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     extend = beyond[bool(values.min() < limits[0]), bool(values.max() > limits[1])]
     left = sheet.width_mm - _MARGIN_MM - width_mm
-    sheet.text(sheet.width_mm - _MARGIN_MM, top_mm, [UNIT], _TEXT_PT, ha="right")
+    sheet.text(sheet.width_mm - _MARGIN_MM, top_mm, [drawing.unit], _TEXT_PT, ha="right")
     axes = sheet.axes(left, top_mm + _height_mm(_TEXT_PT, 1), width_mm, _BAR_MM)
-    scale = ScalarMappable(Normalize(*limits), colors)
+    scale = ScalarMappable(Normalize(*limits), _colors_seen(drawing))
     bar = sheet.figure.colorbar(scale, cax=axes, orientation="horizontal", extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=_SMALL_PT, length=2, width=0.5, pad=1.5, color=_BLACK, labelcolor=_BLACK)
@@ -209,12 +257,8 @@ def _reliability(result, gene: str) -> str:
     mark = "" if is_reliable(result.var.loc[[gene]]).all() else " · unreliable"
     if not np.isfinite(row.r_heldout):
         return f"held-out r unknown{mark}"
-    interval = f", 95 % interval {_signed(row.r_low)} to {_signed(row.r_high)}" if np.isfinite(row.r_low) else ""
-    return f"held-out r {_signed(row.r_heldout)}{interval}{mark}"
-
-
-def _signed(number: float) -> str:
-    return f"{number:.2f}".replace("-", "−")
+    interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""
+    return f"held-out r {signed(row.r_heldout)}{interval}{mark}"
 
 
 def _footer(result) -> str:

@@ -14,7 +14,7 @@ from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
 from nsl.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
-from nsl.tiles import TileGrid, pixel_bounds, tile_grid, tissue_fraction
+from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
 from nsl.weights import Weights
 
 MIN_TISSUE = 0.3
@@ -24,8 +24,10 @@ THUMBNAIL_PX = 1280
 _BAND_PIXELS = 4_000_000
 # Of progress on a small slide; each costs another reading of the rows that neighbours share.
 _LEAST_STEPS = 10
-# Of a result, before it is known how many tiles are tissue: 4 GB.
-_MAX_VALUES = 1_000_000_000
+# Responses of genes to pixels between two looks at whether the run is still wanted: about half a second.
+_BATCH_RESPONSES = 1.5e9
+MAX_VALUES = 1_000_000_000
+"""Of a result, tissue tiles × genes: 4 GB."""
 
 VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "q_value", "patients_replicated")
 """What a result carries of each gene's reliability."""
@@ -55,7 +57,8 @@ def predict(
         as it is.
     genes : which to predict; all if not given.
     min_tissue : least share of tissue a tile must have, 0 to 1.
-    progress : called with tiles looked at and tiles in all; what it raises ends the run.
+    progress : called with tissue tiles done and tissue tiles in all, by the slide's overview; what it raises ends the
+        run.
     cancelled : asked as the run goes on, from the top of the slide down; once it says True, the tiles predicted so far
         are the result, and its `uns["nsl"]["complete"]` is False.
 
@@ -82,14 +85,12 @@ def predict(
             f"a tile of {tile_um:g} µm is less than two pixels wide at {mpp:g} µm/px; ask for larger tiles or a finer "
             "analysis resolution"
         )
-    if len(grid) * len(genes) > _MAX_VALUES:
-        raise SlideError(
-            f"{len(grid):,} tiles of {len(genes):,} genes are more than memory may hold; ask for fewer genes or a "
-            "longer step between tiles"
-        )
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
-    bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, progress, cancelled))
+    expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
+    check_memory(int(expected[-1]), len(genes))
+    watch = _Watch(expected, progress, cancelled)
+    bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, watch))
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
     is_complete = len(keep) == len(grid)
@@ -107,7 +108,7 @@ def predict(
         var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
         obsm={"spatial": grid[keep].centers_px},
     )
-    result.uns["spatial"] = {"slide": _squidpy_image(slide, thumbnail, tile_um)}
+    result.uns["spatial"] = {"slide": _squidpy_image(slide, thumbnail, min(grid.tile_um, grid.stride_um))}
     result.uns["nsl"] = {
         "weights_id": weights.name,
         "weights_source": weights.source,
@@ -131,6 +132,39 @@ def predict(
     return result
 
 
+def check_memory(tiles: int, genes: int) -> None:
+    """SlideError where a result of tissue tiles × genes would be more than memory may hold."""
+    if tiles * genes > MAX_VALUES:
+        raise SlideError(
+            f"{tiles:,} tiles of {genes:,} genes are more than memory may hold; ask for fewer genes or a longer step "
+            "between tiles"
+        )
+
+
+def _tissue_tiles_before(
+    slide: Slide, grid: TileGrid, thumbnail: np.ndarray, white_point: WhitePoint, min_tissue: float
+) -> np.ndarray:
+    """(T + 1,) how many of the tiles before each one hold tissue, as far as the thumbnail shows."""
+    tissue = overview_tissue(grid, thumbnail, slide.size[0], slide.mpp, white_point.rgb)
+    return np.concatenate([[0], np.cumsum(tissue >= min_tissue)])
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Who is told how far a run is, and asked whether it shall go on."""
+
+    expected: np.ndarray
+    """Of `_tissue_tiles_before`."""
+    progress: Callable[[int, int], None] | None
+    cancelled: Callable[[], bool] | None
+
+    def is_over(self, tiles: int) -> bool:
+        """Tell that so many tiles of the grid were looked at; whether the run is to end there."""
+        if self.progress:
+            self.progress(int(self.expected[tiles]), max(int(self.expected[-1]), 1))
+        return bool(self.cancelled and self.cancelled())
+
+
 @dataclass(frozen=True)
 class _Band:
     tissue: np.ndarray  # (tiles looked at,)
@@ -146,22 +180,33 @@ def _predict_bands(
     white_point: WhitePoint,
     mpp: float,
     min_tissue: float,
-    progress: Callable[[int, int], None] | None,
-    cancelled: Callable[[], bool] | None,
+    watch: _Watch,
 ) -> Iterator[_Band]:
+    responses_per_tile = (grid.tile_um / mpp) ** 2 * len(model.genes)
+    at_once = max(int(_BATCH_RESPONSES / responses_per_tile), 1)
     for tiles in _bands(grid, mpp):
         image, bounds = _read_tiles(slide, grid[tiles], mpp)
         tissue = tissue_fraction(image, bounds, white_point.rgb)
         keep = tissue >= min_tissue
-        expression = predict_pixels(model, image, bounds[keep], white_point.rgb)
-        # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
-        seen = np.isfinite(expression).all(axis=1)
-        keep[keep] = seen
-        yield _Band(tissue, keep, expression[seen], stained_colors(image, white_point.rgb))
-        if progress:
-            progress(tiles.stop, len(grid))
-        if cancelled and cancelled():
+        kept = np.flatnonzero(keep)
+        expression, end, is_over = [np.empty((0, len(model.genes)), np.float32)], len(bounds), False
+        for start in range(0, len(kept), at_once):
+            batch = kept[start : start + at_once]
+            expression.append(predict_pixels(model, image, bounds[batch], white_point.rgb))
+            looked_at = batch[-1] + 1 if batch[-1] < kept[-1] else len(bounds)
+            if watch.is_over(tiles.start + looked_at):
+                end, is_over = looked_at, True
+                break
+        yield _band(tissue[:end], keep[:end], np.concatenate(expression), stained_colors(image, white_point.rgb))
+        if is_over or (not len(kept) and watch.is_over(tiles.stop)):
             return
+
+
+def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray, stained: np.ndarray) -> _Band:
+    # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
+    seen = np.isfinite(expression).all(axis=1)
+    keep[keep] = seen
+    return _Band(tissue, keep, expression[seen], stained)
 
 
 def _bands(grid: TileGrid, mpp: float) -> Iterator[slice]:
@@ -207,13 +252,16 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _squidpy_image(slide: Slide, thumbnail: np.ndarray, tile_um: float) -> dict:
-    """The entry of uns["spatial"] that scanpy and squidpy draw from; they look for the key "hires"."""
+def _squidpy_image(slide: Slide, thumbnail: np.ndarray, spot_um: float) -> dict:
+    """The entry of uns["spatial"] that scanpy and squidpy draw from; they look for the key "hires".
+
+    spot_um : how wide they draw a tile, which hides no other if tiles lie no closer.
+    """
     return {
         "images": {"hires": thumbnail},
         "scalefactors": {
             "tissue_hires_scalef": thumbnail.shape[1] / slide.size[0],
-            "spot_diameter_fullres": tile_um / slide.mpp,
+            "spot_diameter_fullres": spot_um / slide.mpp,
         },
     }
 
@@ -244,7 +292,7 @@ def stain_warning(result: anndata.AnnData) -> str | None:
     if np.isnan(info["stain_distance"]):
         return "Too little of this slide is stained to compare its stains with those of the training slides."
     outside = [
-        f"{stain} lies {angle:.0f}° from the training mean, where training slides reached {spread:.0f}°"
+        f"{stain} is {angle:.1f}° from the training mean, where training slides reached {spread:.1f}°"
         for stain, angle, spread in zip(
             ("hematoxylin", "eosin"), info["stain_angles_degrees"], info["training_spread_degrees"], strict=True
         )
@@ -252,4 +300,4 @@ def stain_warning(result: anndata.AnnData) -> str | None:
     ]
     if not outside:
         return None
-    return f"The stains of this slide are outside what the weights were trained on: its {'; its '.join(outside)}."
+    return f"The stains of this slide lie outside training: its {'; its '.join(outside)}."

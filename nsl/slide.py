@@ -79,6 +79,10 @@ class Slide:
     """How much coarser than level 0 each resolution is that the file offers, first 1.0."""
     format: str
     """What a person would call the file, such as "Aperio SVS" or "JPEG"."""
+    scanner: str | None
+    """Make and model of the scanner, as far as the file says."""
+    objective_power: float | None
+    """Magnification that the scan is said to be of, such as 20; µm/px are never derived from it."""
     notices: tuple[str, ...]
     """What the user should know of how the file was taken, a sentence each."""
 
@@ -88,6 +92,7 @@ class Slide:
         self.size = (reader.levels[0].width, reader.levels[0].height)
         self.levels = tuple(level.downsample for level in reader.levels)
         self.format = reader.format
+        self.scanner, self.objective_power = reader.scanner, reader.objective_power
         self.notices = (*reader.altered, *notices)
 
     @functools.cached_property
@@ -206,7 +211,7 @@ class Slide:
 
 def checked_mpp(mpp: float) -> float:
     """The µm/px as a float, or ScaleError where no microscope image can have it."""
-    remedy = "pass 0.25 for a 40× scan or 0.5 for 20×"
+    remedy = "give 0.25 for a 40× scan or 0.5 for 20×"
     if not (math.isfinite(mpp) and mpp > 0):
         raise ScaleError(f"µm/px must be a positive number, got {mpp:g}; {remedy}")
     low, high = MPP_LIMITS

@@ -138,9 +138,15 @@ def read_counts(path: Path) -> Counts:
             chunk = chunk.set_axis(genes, axis=1)
             spots.extend(chunk.index.astype(str))
             parts.append(sparse.csr_array(_numbers(path.name, chunk)))
+    if len(header) == 1:
+        raise SpotsError(_single_column(path.name))
     if not spots:
         raise SpotsError(f"{path.name} holds no counts; it needs one row a spot and one column a gene")
     return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), genes)
+
+
+def _single_column(name: str) -> str:
+    return f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV"
 
 
 def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
@@ -179,7 +185,7 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
     layout = layout_of(table.columns)
     if layout is None:
         if table.shape[1] == 1:
-            raise SpotsError(f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV")
+            raise SpotsError(_single_column(name))
         missing = next(column for column in ("spot", "x_px", "y_px") if column not in table)
         raise SpotsError(
             f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
@@ -249,9 +255,11 @@ def _require_counts(counts: Counts) -> None:
     at = first_not_a_count(counts.values)
     if at is not None:
         row, column = np.searchsorted(counts.values.indptr, at, side="right") - 1, counts.values.indices[at]
+        value = counts.values.data[at]
+        remedy = "give the table before normalisation" if np.isfinite(value) else "fill it in, or drop the spot"
         raise SpotsError(
-            f"{counts.file}: spot {counts.spots[row]}, gene {counts.genes[column]} is {counts.values.data[at]:g}; raw "
-            "counts are whole numbers from 0, give the table before normalisation"
+            f"{counts.file}: spot {counts.spots[row]}, gene {counts.genes[column]} is {value:g}; raw counts are whole "
+            f"numbers from 0, {remedy}"
         )
 
 
@@ -265,7 +273,8 @@ def _no_shared_spot(counts: Counts, positions: Positions) -> str:
     said = f"{counts.file} and {positions.file} share no spot"
     if counts.genes.isin(positions.table.index).any():
         return f"{said}: spots stand in the columns of {counts.file}; transpose it, so that a row is a spot"
-    return f"{said}; the first of each are {counts.spots[0]!r} and {positions.table.index[0]!r}"
+    first = f"the first of each are {counts.spots[0]!r} and {positions.table.index[0]!r}"
+    return f"{said}: {first}; name spots alike in both"
 
 
 def expression_of(measured: anndata.AnnData, genes: Sequence[str]) -> np.ndarray:
@@ -306,6 +315,12 @@ def _as_table(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise SpotsError(f"{path.name} does not exist; check its path") from None
+    except pd.errors.EmptyDataError:
+        raise SpotsError(f"{path.name} is empty; export it again") from None
+    except UnicodeDecodeError:
+        raise SpotsError(
+            f"{path.name} is no plain text; save it as CSV in UTF-8, not as a spreadsheet under another name"
+        ) from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SpotsError(f"{path.name} cannot be read as a table ({reason}); give a CSV or TSV") from None

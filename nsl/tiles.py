@@ -68,7 +68,7 @@ def grid_over(size: tuple[int, int], mpp: float, tile_um: float, stride_um: floa
     width_um, height_um = (side * mpp for side in size)
     if min(width_um, height_um) < tile_um * (1 - _SLACK):
         raise SlideError(
-            f"the image is {width_um:.0f} × {height_um:.0f} µm, smaller than one tile of {tile_um:g} µm; "
+            f"the image is {width_um:,.0f} × {height_um:,.0f} µm, smaller than one tile of {tile_um:,g} µm; "
             "check its µm/px or ask for smaller tiles"
         )
     columns = 1 + math.floor((width_um - tile_um) / stride_um + _SLACK)
@@ -133,3 +133,21 @@ def _tissue_fraction(start, stop, image, bounds, table, threshold, fraction):
                 if r | g | b:
                     tissue += table[0, r] + table[1, g] + table[2, b] > threshold
         fraction[t] = tissue / max((x1 - x0) * (y1 - y0), 1)
+
+
+def overview_tissue(
+    grid: TileGrid, overview: np.ndarray, slide_width_px: int, slide_mpp: float, white_point: np.ndarray
+) -> np.ndarray:
+    """(T,) about what share of each tile is tissue, from a picture of the whole slide.
+
+    A tile smaller than two of its pixels is looked at with its surroundings.
+
+    Parameters
+    ----------
+    overview : (H, W, 3) uint8 RGB of the whole slide.
+    slide_width_px, slide_mpp : width and µm/px of level 0.
+    white_point : (3,) intensity of the background.
+    """
+    overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
+    bounds = pixel_bounds(grid.centers_px, max(grid.tile_um, 2 * overview_mpp), slide_mpp, overview_mpp)
+    return tissue_fraction(overview, bounds, white_point)

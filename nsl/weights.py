@@ -65,15 +65,24 @@ class Weights:
 
         WeightsError names the first of those that these weights do not hold.
         """
-        by_capitals = {gene.upper(): gene for gene in self.genes}
-        genes = list(dict.fromkeys(resolve(gene, by_capitals) or gene for gene in genes))
-        unknown = [gene for gene in genes if gene not in set(self.genes)]
+        known, unknown = self.find_genes(genes)
         if unknown:
-            near = difflib.get_close_matches(unknown[0].upper(), self.genes, n=3)
+            near = self.near_names(unknown[0])
             remedy = f"did you mean {', '.join(near)}?" if near else "its model card says which genes they are"
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             raise WeightsError(f"the weights {self.name} hold no gene {unknown[0]}{more}; {remedy}")
-        return genes
+        return known
+
+    def find_genes(self, genes: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Those of `require_genes`, and those asked for that these weights do not hold."""
+        by_capitals = {gene.upper(): gene for gene in self.genes}
+        found = {gene: resolve(gene, by_capitals) for gene in genes}
+        known = [gene for gene in found.values() if gene is not None]
+        return list(dict.fromkeys(known)), [gene for gene, symbol in found.items() if symbol is None]
+
+    def near_names(self, gene: str) -> list[str]:
+        """Up to three genes of these weights that are spelled nearly so."""
+        return difflib.get_close_matches(gene.upper(), self.genes, n=3, cutoff=0.75)
 
 
 def embedded_folder() -> Path:
@@ -184,6 +193,7 @@ def _read_config(path: Path) -> dict:
     missing = [key for key in _CONFIG_KEYS if key not in config]
     if missing:
         raise WeightsError(f"{where} lacks {missing[0]}; copy the whole folder again or retrain")
+    _check_texts(where, config)
     _check_values(where, config)
     genes = config["genes"]
     if not (isinstance(genes, list) and genes and all(isinstance(gene, str) and gene for gene in genes)):
@@ -211,6 +221,16 @@ def _check_values(where: str, config: dict) -> None:
         fits = False
     if not fits:
         raise WeightsError(f"{where}: stains must hold two reference vectors and two positive spread_degrees")
+
+
+def _check_texts(where: str, config: dict) -> None:
+    for key in ("name", "units"):
+        if not (isinstance(config[key], str) and config[key].strip()):
+            raise WeightsError(f"{where}: {key} is {config[key]!r}, not a text; retrain, or correct the file")
+    data = config["training_data"]
+    tissue = data.get("tissue", "") if isinstance(data, dict) else ""
+    if not isinstance(tissue, str):
+        raise WeightsError(f"{where}: tissue of training_data is {tissue!r}, not a text; retrain, or correct the file")
 
 
 def _check_counts(where: str, config: dict) -> None:

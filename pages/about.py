@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from nsl.web import about, about_program, navigation
+from nsl.web import about, about_program, controls, navigation
 
 READING_WIDTH_PX = 860
 
 navigation.enter()
 
 with st.container(width=READING_WIDTH_PX):
-    st.title("About")
+    controls.heading("About")
     about_program.show_purpose()
 
     weights = about.weights_in_use()

@@ -8,11 +8,10 @@ WITH_EACH_OTHER, AGAINST_MEASUREMENT = "Genes with each other", "Against measure
 
 navigation.enter()
 
-st.title("Correlations")
+heading = controls.heading("Correlations")
 
 slide = needs.predicted_slide()
-controls.synthetic_badge(slide)
-controls.result_warnings(slide)
+controls.cautions(slide, heading)
 what = st.segmented_control(
     "What is correlated",
     [WITH_EACH_OTHER, AGAINST_MEASUREMENT],

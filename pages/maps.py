@@ -6,15 +6,14 @@ from nsl.web import controls, downloads, genes, mapping, navigation, needs, regi
 
 navigation.enter()
 
-st.title("Expression maps")
+heading = controls.heading("Expression maps")
 
 slide = needs.predicted_slide()
-controls.synthetic_badge(slide)
-controls.result_warnings(slide)
+controls.cautions(slide, heading)
+genes.follow_link(slide.result)
 with st.container(horizontal=True):
     gene = genes.choose_one(slide.result)
     style = mapping.choose_style(slide.result, gene)
-genes.offer_unreliable(slide.result)
 genes.show_reliability(slide.result, gene)
 
 wide, narrow = controls.side_by_side(wide_first=True)
@@ -23,8 +22,12 @@ with wide:
     mapping.show_numbers(slide.result, gene)
 with narrow:
     tile_view.show(slide, gene)
-    regions.show(slide)
+    region = regions.show(slide)
 with st.container(horizontal=True):
-    downloads.tables(slide, gene=gene)
+    downloads.tables(
+        slide,
+        genes=tile_view.genes_read(slide, gene),
+        extra=lambda: downloads.of_page(slide, gene, style, region),
+    )
     downloads.of_gene(slide, gene, style)
 mapping.offer_fine_map(slide, gene, style)

@@ -6,7 +6,7 @@ from nsl.web import bringing, controls, navigation, predicting, session
 
 navigation.enter()
 
-st.title("Predict gene expression from an H&E image")
+controls.heading("Predict gene expression from H&E")
 st.markdown("Bring a stained section, check its scale and tiles, and run.")
 
 choose, look = controls.side_by_side()

@@ -1,14 +1,12 @@
 """Learned stains: which two colours a gene's model looks for, and what it makes of them."""
 
-import streamlit as st
-
-from nsl.web import navigation, stain_genes, stain_region, staining
+from nsl.web import controls, navigation, stain_genes, stain_region, staining
 
 navigation.enter()
 
-st.title("Learned stains")
+heading = controls.heading("Learned stains")
 
-view = staining.look()
+view = staining.look(heading)
 gene = staining.choose_gene(view)
 staining.show_numbers(view, gene)
 staining.show_vectors(view, gene)

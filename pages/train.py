@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, paired, trained, training
+from nsl.web import controls, navigation, paired, section_checks, trained, training
 
 navigation.enter()
 
-st.title("Train on your own sections")
+controls.heading("Train on your own sections")
 st.markdown("Bring sections whose spots were measured, look at the checks, and fit weights to them.")
 
 choose, look = controls.side_by_side()
@@ -18,6 +18,6 @@ with choose:
 with look:
     trained.show()
     if sections:
-        training.show_sections(sections)
+        section_checks.show(sections)
     else:
         training.explain()

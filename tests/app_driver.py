@@ -83,3 +83,27 @@ def said(app: AppTest) -> str:
     """All running text of the page, of the sidebar too."""
     kinds = (app.markdown, app.caption, app.info, app.warning, app.error, app.success)
     return " ".join(element.value for kind in kinds for element in kind)
+
+
+def buttons(app: AppTest) -> dict[str, bool]:
+    """Labels of all buttons, downloads too, and whether each can be pressed."""
+    pressed = {button.label: not button.disabled for button in app.button}
+    return pressed | {button.label: not button.proto.disabled for button in app.get("download_button")}
+
+
+def told_of_pictures(app: AppTest) -> list[str]:
+    """What pictures and zoomable charts say of themselves to those who hear the page."""
+    pictures = [picture.alt for element in app.get("image") for picture in element.proto.imgs]
+    return pictures + [_data(app, number)["alt"] for number in range(charts(app))]
+
+
+def progress(app: AppTest) -> str:
+    """What the page says of the run that goes on; nothing where there is none."""
+    return " ".join(element.proto.text for element in app.get("progress"))
+
+
+def seen(app: AppTest) -> str:
+    """All that the page says: headings, running text, figures, code, pictures."""
+    headings = [element.value for kind in (app.title, app.header, app.subheader) for element in kind]
+    figures = [f"{label} {value}" for label, value in metrics(app).items()]
+    return " ".join([*headings, said(app), *figures, *(code.value for code in app.code), *told_of_pictures(app)])

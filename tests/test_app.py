@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.hub import fetch
-from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, slide, upload
+from nsl.web.jobs import Job
+from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, said, slide, upload
 
 MAPS = "pages/maps.py"
 
@@ -26,7 +28,7 @@ def test_first_page_offers_upload_and_demo_and_names_the_weights(app):
     sidebar = " ".join(element.value for element in [*app.sidebar.markdown, *app.sidebar.caption])
     assert "her2-breast" in sidebar
     assert "4,812 genes" in sidebar
-    assert "not a diagnostic device" in sidebar
+    assert "not a diagnostic device" in said(app)
 
 
 def test_maps_page_without_a_result_shows_the_way(app):
@@ -150,17 +152,50 @@ def test_an_image_smaller_than_a_tile_is_told(app, tmp_path):
     assert any("smaller than one tile of 150 µm" in error.value for error in app.error)
 
 
-def test_an_unknown_gene_is_told_with_its_neighbours_and_the_result_before_stays(app):
+def test_unknown_genes_of_a_list_are_named_and_left_out_and_the_result_before_stays(app):
     click(app, "Use the demo slide")
     finish(click(app, "Run"))
     app.radio[0].set_value("A list")
     app.run()
-    assert "The list of genes is empty" in app.error[0].value
-    app.text_area[0].set_value("ERBB2, ERBB22").run()
+    assert "Name the genes to predict" in said(app)
+    run = next(button for button in app.button if button.label == "Run")
+    assert run.disabled
+    app.text_area[0].set_value("HER2, ERBB22, ENSG00000141736, COX6C").run()
     assert not app.exception
-    assert "no gene ERBB22; did you mean ERBB2" in app.error[0].value
-    assert "Run" not in [button.label for button in app.button]
+    told = app.warning[0].value
+    assert "ERBB22 (did you mean ERBB2" in told
+    assert "ENSG00000141736" in told
     assert metrics(app)["Genes"] == "4,812"
+    finish(click(app, "Run"))
+    assert list(slide(app).result.var_names) == ["ERBB2", "COX6C"]
+
+
+def test_genes_listed_by_ensembl_id_are_told_that_symbols_are_wanted(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("A list").run()
+    app.text_area[0].set_value("ENSG00000141736 ENSG00000164919").run()
+    assert "by symbol here, not by Ensembl id" in app.warning[0].value
+    assert next(button for button in app.button if button.label == "Run").disabled
+
+
+def test_a_result_that_memory_cannot_hold_is_told_before_the_run(app, monkeypatch):
+    monkeypatch.setattr("nsl.prediction.MAX_VALUES", 1000)
+    click(app, "Use the demo slide")
+    assert "more than memory may hold" in app.error[0].value
+    assert next(button for button in app.button if button.label == "Run").disabled
+
+
+def test_the_sidebar_follows_a_run_of_a_slide_that_is_not_looked_at(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    app.number_input[0].set_value(1.0).run()
+    other = slide(app)
+    click(app, "Use the demo slide")
+    release = threading.Event()
+    other.start(Job(), lambda job: release.wait(30) and None)
+    app.run()
+    assert any("a.png" in bar.proto.text for bar in app.sidebar.get("progress"))
+    release.set()
+    other.job.thread.join(30)
 
 
 def test_common_names_of_genes_are_understood_and_shown_as_symbols(app):
@@ -231,9 +266,9 @@ def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):
     first = slide(app)
     click(app, "Use the demo slide")
     click(app, "Run")
-    demo = slide(app)
+    demo, job = slide(app), slide(app).job
     click(app, "Remove this slide")
-    assert demo.job.is_stopped
+    assert job.is_stopped
     assert not demo.path.exists()
     assert slide(app) is first
     click(app, "Remove this slide")
@@ -289,16 +324,27 @@ def test_demo_after_a_bad_file_shows_no_error(app):
     assert not app.error
 
 
-def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app):
+def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app, section):
+    of_other_dyes = section.pixels[..., [0, 2, 1]]
+    for name, pixels, is_warned in (("as trained.png", section.pixels, False), ("other.png", of_other_dyes, True)):
+        upload(app, name, png_bytes(pixels))
+        app.number_input[0].set_value(1.0).run()
+        finish(click(app, "Run"))
+        for page in ("pages/predict.py", MAPS, "pages/predict.py"):
+            app.switch_page(page).run()
+            told = " ".join(warning.value for warning in app.warning)
+            assert ("lie outside training: its hematoxylin is" in told) == is_warned
+            assert ("; its eosin is" in told) == is_warned
+
+
+def test_only_the_stain_that_lies_outside_training_is_named(app):
     click(app, "Use the demo slide")
     finish(click(app, "Run"))
     info = slide(app).finished.result.uns["nsl"]
-    warned = any("outside what the weights were trained on" in warning.value for warning in app.warning)
-    assert warned == (info["stain_distance"] > 1)
-    info |= {"stain_distance": 3.0, "stain_angles_degrees": [2.0, 3 * info["training_spread_degrees"][1]]}
+    info |= {"stain_angles_degrees": [2.0, 40.0], "training_spread_degrees": [3.0, 12.0]}
     app.switch_page(MAPS).run()
     told = app.warning[0].value
-    assert f"its eosin lies {3 * info['training_spread_degrees'][1]:.0f}° from the training mean" in told
+    assert "its eosin is 40° from the training mean, where training slides reached 12°" in told
     assert "hematoxylin" not in told
 
 

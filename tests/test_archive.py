@@ -60,6 +60,7 @@ def write_dicom_level(
     level.file_meta.MediaStorageSOPInstanceUID = level.SOPInstanceUID = generate_uid()
     level.ImageType = ["DERIVED", "PRIMARY", flavor, "NONE"]
     level.Modality = "SM"
+    level.Manufacturer, level.ManufacturerModelName = "Scanners Ltd", "S 360"
     other = Dataset()
     other.SeriesInstanceUID = "1.2.3.4"
     other.is_undefined_length_sequence_item = True
@@ -218,6 +219,7 @@ def test_a_zipped_dicom_slide_opens_with_its_pixels_and_scale(source, out, jpeg)
     assert path.name == "IM0003.dcm"
     with open_slide(path) as slide:
         assert (slide.format, slide.size, slide.mpp, slide.levels) == ("DICOM", (192, 128), 0.5, (1.0, 2.0))
+        assert slide.scanner == "Scanners Ltd S 360"
         read = slide.read(0, 0, 192, 128)
         halved = slide.read(0, 0, 192, 128, mpp=1.0)
     tolerance = 12 if jpeg else 0

@@ -7,10 +7,12 @@ import pytest
 from scipy import sparse
 
 from nsl import open_slide
-from nsl.checks import check_on_slide, check_on_tissue, match_genes, section_report
+from nsl.checks import check_on_slide, check_on_tissue, match_genes, report_on
 from nsl.errors import SpotsError
-from nsl.prediction import predict
+from nsl.measure import ANALYSIS_MPP, TILE_UM, read_windows
+from nsl.prediction import MIN_TISSUE, predict
 from nsl.spots import Section, read_manifest, read_spots
+from nsl.tiles import tissue_fraction
 from nsl.weights import load_weights
 
 
@@ -128,6 +130,32 @@ def test_spots_beside_the_tissue_are_refused_with_both_extents(result):
     assert f"tissue from x {left:.0f} to {right:.0f} and y {top:.0f} to {bottom:.0f} px" in said
 
 
+@pytest.mark.parametrize(
+    ("meant", "said"),
+    [
+        (lambda xy: [700, 0] + xy * [-1, 1], "x counted from the right"),
+        (lambda xy: [0, 600] + xy * [1, -1], "y counted from the bottom"),
+        (lambda xy: xy[:, ::-1], "x and y exchanged"),
+        (lambda xy: xy * 0.25, "pixels of the hires image, so multiply the positions by 4"),
+        (lambda xy: xy * 0.5, "as µm, so multiply the positions by 2"),
+    ],
+    ids=["mirrored across", "mirrored down", "exchanged", "of a smaller image", "µm"],
+)
+def test_positions_meant_in_another_way_are_told_how(result, meant, said):
+    # Tissue of no symmetry: an L along the left and the top.
+    x, y = result.obsm["spatial"].T
+    corner = result[(x < 300) | (y < 200)].copy()
+    corner.uns["nsl"]["mpp"] = 0.5
+    corner.uns["nsl"]["tile_um"] = corner.uns["nsl"]["stride_um"] = 30.0
+    tiles = corner.obsm["spatial"]
+    assert check_on_tissue(tiles, corner) is None
+    try:
+        told = check_on_tissue(meant(tiles), corner, {"hires": 0.25})
+    except SpotsError as error:
+        told = str(error)
+    assert said in told
+
+
 def test_array_positions_are_told_from_pixels(result):
     said = refusal(check_on_tissue, np.array([[1.0, 2.0], [20.0, 33.0]]), result)
     assert said.endswith("not array positions, µm or pixels of a smaller image")
@@ -209,15 +237,30 @@ def paired_section(paired):
     return read_manifest(paired / "manifest.csv")[0]
 
 
+def reported(section):
+    """What is said of a section when its windows are those of a fit."""
+    measured = read_spots(section.counts, section.spots)
+    windows = read_windows(section, measured.obsm["spatial"], TILE_UM, ANALYSIS_MPP)
+    on_tissue = tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE
+    return report_on(section.name, measured, int(on_tissue.sum()))
+
+
 def test_a_section_is_reported_as_its_tables_hold_it(paired_section):
     counts = pd.read_csv(paired_section.counts, index_col=0)
-    report = section_report(paired_section)
+    report = reported(paired_section)
     assert (report.name, report.spots) == ("S1", 63)
     assert report.median_counts == counts.sum(axis=1).median()
     assert report.median_genes == (counts > 0).sum(axis=1).median()
     assert report.genes_detected == 7  # RARE is counted in 3 of 63 spots
     assert 0 < report.spots_on_tissue < 63  # tissue is an island on glass
     assert report.notices == []
+
+
+def test_sparse_counts_are_reported_as_dense_ones_are(paired_section):
+    measured = read_spots(paired_section.counts, paired_section.spots)
+    thin = measured.copy()
+    thin.X = sparse.csr_array(measured.X)
+    assert report_on("S1", thin, 40) == report_on("S1", measured, 40)
 
 
 def test_a_thin_section_is_warned_of_in_plain_sentences(paired_section, tmp_path):
@@ -228,22 +271,12 @@ def test_a_thin_section_is_warned_of_in_plain_sentences(paired_section, tmp_path
     counts = pd.read_csv(paired_section.counts, index_col=0)
     (counts // 100).to_csv(shallow)
     thin = Section("S1", "P1", paired_section.image, 1.0, few, shallow)
-    said = section_report(thin).warnings
+    said = reported(thin).warnings
     assert said[0].startswith("S1 has 40 spots; from fewer than 50")
     assert any(line.startswith("Only ") and "of the 40 spots of S1 lie on tissue" in line for line in said)
     assert any(line.startswith("The median spot of S1 has ") for line in said)
     assert any(line.startswith("Only ") and "genes of S1 are counted" in line for line in said)
-    assert section_report(thin).notices[0].startswith("23 of 63 spots of counts.csv were left out")
-
-
-def test_a_section_whose_spots_do_not_fit_is_refused_by_name_with_the_remedy(paired_section, tmp_path):
-    positions = pd.read_csv(paired_section.spots)
-    positions[["x_px", "y_px"]] *= 4
-    positions.to_csv(tmp_path / "spots.csv", index=False)
-    large = Section("S1", "P1", paired_section.image, 1.0, tmp_path / "spots.csv", paired_section.counts)
-    said = refusal(section_report, large)
-    assert said.startswith("section S1: ")
-    assert "if they are of a larger original of this image, scale them" in said
+    assert reported(thin).notices[0].startswith("23 of 63 spots of counts.csv were left out")
 
 
 def test_a_real_section_has_nothing_to_warn_of(data_folder):
@@ -251,7 +284,7 @@ def test_a_real_section_has_nothing_to_warn_of(data_folder):
     section = Section(
         "C5", "C", folder / "images/C5_full.jpg", 0.69, folder / "spots/C5_selection.tsv", folder / "counts/C5.tsv.gz"
     )
-    report = section_report(section)
+    report = reported(section)
     assert report.spots == 181
     assert report.median_counts == 10015
     assert report.genes_detected == 10069
@@ -267,5 +300,5 @@ def test_shifted_positions_of_a_real_section_are_warned_of(data_folder, tmp_path
     section = Section(
         "C5", "C", folder / "images/C5_full.jpg", 0.69, tmp_path / "shifted.tsv", folder / "counts/C5.tsv.gz"
     )
-    [warning] = section_report(section).warnings
+    [warning] = reported(section).warnings
     assert "of the 181 spots of C5 lie on tissue; the positions may be shifted" in warning

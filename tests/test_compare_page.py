@@ -80,7 +80,7 @@ def test_the_demo_slide_is_marked_and_its_stains_warned_of(page):
     info = slide(page).result.uns["nsl"]
     info |= {"stain_distance": 3.0, "stain_angles_degrees": [2.0, 3 * info["training_spread_degrees"][1]]}
     page.run()
-    assert "outside what the weights were trained on" in page.warning[0].value
+    assert "lie outside training" in page.warning[0].value
 
 
 def test_fewer_than_two_genes_are_asked_for_more(page):
@@ -315,9 +315,30 @@ def shown_by_link(app):
 
 def test_the_address_says_the_genes_and_the_palette_and_never_the_slide(page):
     choose(page, "CD24", "ERBB2", "COX6C")
-    assert dict(page.query_params) == {"genes": "CD24,ERBB2,COX6C", "palette": "Viridis"}
+    shown = {"view": "side-by-side", "genes": "CD24,ERBB2,COX6C", "palette": "Viridis", "scale": "own"}
+    assert dict(page.query_params) == shown
     in_mode(page, BLEND)
-    assert dict(page.query_params) == {"genes": "CD24,ERBB2,COX6C"}
+    assert dict(page.query_params) == {"view": "blend", "genes": "CD24,ERBB2,COX6C"}
+
+
+def test_a_link_to_a_kind_of_comparison_shows_it(app):
+    open_link(app, view="difference", genes="CD24,KRT19")
+    shown_by_link(app)
+    assert chart(app)["layout"]["coloraxis"]["colorbar"]["title"]["text"].startswith("← KRT19 higher")
+
+
+def test_a_link_to_one_scale_for_all_shows_it(app):
+    open_link(app, view="side-by-side", genes="CD24,KRT19", scale="shared")
+    shown_by_link(app)
+    assert "coloraxis2" not in chart(app)["layout"]
+
+
+@pytest.mark.parametrize("asked", [{"view": "upside-down", "genes": "CD24,KRT19"}, {"scale": "x", "view": "blend"}])
+def test_a_link_that_makes_no_sense_does_no_harm(app, asked):
+    open_link(app, **asked)
+    shown_by_link(app)
+    assert not app.exception
+    assert charts(app) == 2
 
 
 def test_a_link_shows_its_genes_in_its_colours(app):

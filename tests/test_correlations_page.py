@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import streamlit as st
 
-from nsl.association import GeneCorrelations
+from nsl.association import GeneCorrelations, gene_correlations_over_tiles
 from nsl.errors import SlideError, SpotsError
 from nsl.export import h5ad_bytes
+from nsl.figures import correlation_heatmap
 from nsl.web import correlating, measurements, storage
 from tests.app_driver import chart, charts, click, finish, metrics, png_bytes, predict_demo, said, slide, upload
+from tests.made_maps import smooth_map
 
 PAGE = "pages/correlations.py"
 GENES = ["ERBB2", "CD24", "COX6C", "KRT19", "EPCAM", "GAPDH", "ACTB", "SCD", "IGKC", "COL1A1", "TMSB4X", "CDH1"]
@@ -217,6 +219,18 @@ def test_a_clicked_cell_and_a_marked_row_choose_the_two_genes_of_the_scatter(pag
     page.run()
     assert "ACTB and IGKC" in page.get("plotly_chart")[0].proto.spec
     assert page.query_params["genes"] == "ACTB,IGKC"
+
+
+def test_a_clicked_cell_gives_the_names_back_that_it_shows_letter_by_letter(monkeypatch):
+    genes = ["SCD", "<i>A</i> & B"]
+    result = smooth_map(9, 9, 2, tiles=60, sigma=1, seed=0)
+    result.var_names = genes
+    (heat,) = correlation_heatmap(gene_correlations_over_tiles(result)).data
+    assert heat.x[1] != genes[1]
+    looked_at = SimpleNamespace(kept={})
+    monkeypatch.setattr(st, "session_state", {"cells": {"clicked": {"x": heat.x[1], "y": heat.y[0]}}})
+    correlating._take_cell(looked_at, "cells", "rows")
+    assert looked_at.kept["pair"] == tuple(genes)
 
 
 def test_a_link_to_two_genes_shows_them(app, section):

@@ -364,7 +364,9 @@ def unzipped(packed: bytes) -> dict[str, bytes]:
 
 
 def test_everything_opens_and_is_explained(predicted, tmp_path):
-    files = unzipped(everything_zip(predicted, "s1", figure_genes=["CD24"], extra={"pairs.csv": "a,b\n"}))
+    files = unzipped(
+        everything_zip(predicted, "s1", figure_genes=["CD24"], extra={"pairs.csv": ("pairs of genes", "a,b\n")})
+    )
     names = {f"s1.{end}" for end in ("csv", "genes.csv", "provenance.json", "h5ad", "geojson", "CD24.png")}
     assert files.keys() == names | {"README.txt", "pairs.csv"}
     readme = files["README.txt"].decode()
@@ -376,6 +378,7 @@ def test_everything_opens_and_is_explained(predicted, tmp_path):
     assert Image.open(io.BytesIO(files["s1.CD24.png"])).format == "PNG"
     assert len(features(files["s1.geojson"].decode())) == predicted.n_obs
     assert files["pairs.csv"] == b"a,b\n"
+    assert "\npairs.csv\n    pairs of genes\n" in readme
     (tmp_path / "a.h5ad").write_bytes(files["s1.h5ad"])
     np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "a.h5ad").X, predicted.X)
 

@@ -66,7 +66,7 @@ def test_the_slide_lies_under_the_map_at_its_own_size(figure, section):
     (image,) = figure.layout.images
     assert (image.sizex, image.sizey) == pytest.approx((1.4, 1.2))
     assert image.layer == "below"
-    assert tuple(figure.layout.yaxis.range) == pytest.approx((1.2, 0))
+    assert (image.x, image.y) == (0, 0)
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.source.split(",")[1]))))
     assert np.abs(pixels.astype(int) - section.pixels).mean() < 3
 
@@ -76,6 +76,34 @@ def test_colour_scale_ends_where_it_was_told(figure):
     assert (scale.cmin, scale.cmax) == (0.5, 1.5)
     assert figure.data[0].opacity == 0.4
     assert "counts" in scale.colorbar.title.text
+    assert tuple(scale.colorbar.ticktext) == ("0.50", "1.00", "1.50")
+
+
+def test_a_narrow_colour_scale_tells_its_ends_apart(result):
+    bar = expression_map(result, "CD24", limits=(-0.0102, -0.0099)).layout.coloraxis.colorbar
+    assert tuple(bar.ticktext) == ("−0.0102", "−0.0100", "−0.0099")
+    assert tuple(bar.tickvals) == pytest.approx((-0.0102, -0.01005, -0.0099))
+
+
+def test_a_map_first_shows_all_tiles_and_little_else(figure, result):
+    (left, right), (bottom, top) = figure.layout.xaxis.range, figure.layout.yaxis.range
+    half = result.uns["nsl"]["tile_um"] / 2000
+    x, y = (result.obs[axis] / 1000 for axis in ("x_um", "y_um"))
+    assert 0 <= left <= x.min() - half < x.max() + half <= right <= 1.4
+    assert 0 <= top <= y.min() - half < y.max() + half <= bottom <= 1.2
+    corner = expression_map(result[(x < 0.5) & (y < 0.5)].copy(), "CD24", limits=(0, 1)).layout
+    assert corner.xaxis.range[1] < 0.7
+    assert corner.yaxis.range[0] < 0.7
+
+
+def test_a_figure_is_as_high_as_the_shape_of_its_tiles_asks_and_the_map_keeps_to_its_scale(figure, result):
+    layout = figure.layout
+    map_px = layout.height - layout.margin.t - layout.margin.b
+    (left, right), (bottom, top) = layout.xaxis.range, layout.yaxis.range
+    assert map_px == pytest.approx(600 * (bottom - top) / (right - left), abs=1)
+    assert layout.yaxis.constraintoward == "top"
+    narrow = expression_map(result, "CD24", limits=(0, 1), width_px=320).layout
+    assert layout.height - narrow.height == pytest.approx(map_px - 300, abs=1)
 
 
 @pytest.mark.parametrize("palette", PALETTES)

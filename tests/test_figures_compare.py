@@ -20,6 +20,7 @@ from nsl.figures.compare import (
     side_by_side,
     standardised_difference,
 )
+from nsl.figures.maps import window_mm
 
 GENES = ["ERBB2", "CD24", "COX6C"]
 OWN = [(0.0, 1.0), (1.0, 2.0), (1.5, 2.5)]
@@ -56,7 +57,7 @@ def test_each_panel_shows_its_gene_where_its_tiles_lie(result):
 
 def test_panels_of_one_slide_zoom_together_and_keep_it_when_one_is_added(result):
     layout = side_by_side(result, GENES, limits=OWN).layout
-    assert tuple(layout.xaxis.range) == pytest.approx((0, 1.4))
+    assert tuple(layout.xaxis.range) == pytest.approx(window_mm(result)[0])
     for number in (2, 3):
         for letter in "xy":
             axis = layout[f"{letter}axis{number}"]
@@ -210,15 +211,28 @@ def test_one_is_twice_as_many_counts_and_less_than_none_is_none(result):
 
 
 @pytest.mark.parametrize("by", DIFFERENCES)
-def test_the_middle_of_a_difference_s_colours_is_0_and_its_ends_say_which_gene_is_higher(result, by):
+def test_the_middle_of_a_difference_is_white_and_its_ends_say_which_gene_is_higher(result, by):
     figure = difference_map(result, "ERBB2", "CD24", by=by)
     scale = figure.layout.coloraxis
-    assert scale.cmin == -scale.cmax < 0
+    values = [np.expm1(np.maximum(result[:, gene].X.ravel(), 0)) + 0.5 for gene in ("ERBB2", "CD24")]
+    usual = 0 if by == DIFFERENCES[0] else np.median(np.log2(values[0] / values[1]))
+    assert (scale.cmin + scale.cmax) / 2 == pytest.approx(usual, abs=1e-4)
     middle = scale.colorscale[len(scale.colorscale) // 2]
     assert middle[0] == 0.5
     assert min(int(part) for part in middle[1][4:-1].split(",")) > 240
-    assert scale.colorbar.title.text.startswith("← CD24 higher")
-    assert scale.colorbar.title.text.endswith("ERBB2 higher →")
+    left, _, right = scale.colorbar.title.text.split(" · ")
+    assert "CD24" in left
+    assert "ERBB2" in right
+
+
+@pytest.mark.parametrize("by", DIFFERENCES)
+def test_genes_that_hardly_differ_are_drawn_pale(result, by):
+    same = with_values(result, ERBB2=result[:, "CD24"].X.ravel() + 0.01 * np.arange(result.n_obs) / result.n_obs)
+    figure = difference_map(same, "ERBB2", "CD24", by=by)
+    z = np.asarray(heats(figure)[0].z, float)
+    scale = figure.layout.coloraxis
+    middle, reach = (scale.cmin + scale.cmax) / 2, (scale.cmax - scale.cmin) / 2
+    assert np.nanmax(np.abs(z - middle)) < 0.2 * reach
 
 
 def test_hovering_over_a_difference_or_a_blend_says_both_values(result):
@@ -294,7 +308,8 @@ def test_two_slides_share_a_scale_and_zoom_each_by_itself(two):
     assert {heat.coloraxis for heat in heats(figure)} == {"coloraxis"}
     assert layout.xaxis2.matches is None
     assert layout.yaxis2.matches is None
-    assert (layout.xaxis.range[1], layout.xaxis2.range[1]) == pytest.approx((1.4, 0.7))
+    for result, axis in zip(two, (layout.xaxis, layout.xaxis2), strict=True):
+        assert tuple(axis.range) == pytest.approx(window_mm(result)[0])
     assert layout.yaxis2.scaleanchor == "x2"
     shas = [result.uns["nsl"]["slide_sha256"] for result in two]
     assert [layout.xaxis.uirevision, layout.xaxis2.uirevision] == shas

@@ -9,16 +9,11 @@ import plotly.graph_objects as go
 import pytest
 
 from nsl import evaluate
-from nsl.association import cluster_order, compare_region, gene_correlations_over_tiles, tiles_in_box
-from nsl.figures.correlations import (
-    agreement_overview,
-    agreement_scatter,
-    correlation_heatmap,
-    gene_scatter,
-    region_effects,
-)
+from nsl.association import cluster_order, gene_correlations_over_tiles
+from nsl.figures.correlations import agreement_overview, agreement_scatter, correlation_heatmap, gene_scatter
 from nsl.figures.style import RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR
-from tests.test_association import smooth_map
+from nsl.regions import tiles_in_box
+from tests.made_maps import smooth_map
 
 
 @pytest.fixture(scope="module")
@@ -233,45 +228,13 @@ def test_an_overview_of_nothing_says_so():
     assert agreement_overview(table).layout.title.subtitle.text == "no gene; 2 more cannot be told"
 
 
-# Regions
-
-
-def test_the_largest_effects_are_drawn_with_their_intervals(result):
-    inside = tiles_in_box(result, 0.1, 0.1, 0.5, 0.6)
-    changed = result.copy()
-    changed.X[inside, 2] += 3
-    changed.X[inside, 9] -= 3
-    table = compare_region(changed, inside)
-    figure = region_effects(table, number=5)
-    found, others = figure.data
-    assert list(figure.layout.yaxis.categoryarray) == list(table.index[:5])
-    assert {*found.y, *others.y} == set(table.index[:5])
-    assert set(found.y) >= {"G2", "G9"}
-    for trace in (found, others):
-        rows = table.loc[list(trace.y)]
-        np.testing.assert_allclose(trace.x, rows.effect_size)
-        np.testing.assert_allclose(np.array(trace.x) + trace.error_x.array, rows.effect_high)
-        np.testing.assert_allclose(np.array(trace.x) - trace.error_x.arrayminus, rows.effect_low)
-    assert (table.q_value[list(found.y)] < 0.05).all()
-    assert (table.q_value[list(others.y)] >= 0.05).all()
-    assert found.marker.symbol != others.marker.symbol
-
-
-def test_effects_are_ordered_by_size_however_the_table_was_sorted(result):
-    table = compare_region(result, tiles_in_box(result, 0.1, 0.1, 0.5, 0.6))
-    by_name, by_size = (region_effects(rows, 4).layout.yaxis.categoryarray for rows in (table.sort_index(), table))
-    assert list(by_name) == list(by_size) == list(table.index[:4])
-
-
 def test_figures_leave_the_colour_of_text_to_the_page(result, correlations, agreement):
     measured, table = agreement
-    region = compare_region(result, tiles_in_box(result, 0.1, 0.1, 0.5, 0.6))
     figures = (
         correlation_heatmap(correlations),
         gene_scatter(result, "G0", "G1"),
         agreement_overview(table),
         agreement_scatter(result.X[:, 0], measured[:, 0], "G0", table.loc["G0"]),
-        region_effects(region),
     )
     for figure in figures:
         assert no_text_colors(figure)

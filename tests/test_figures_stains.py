@@ -1,4 +1,4 @@
-"""What `nsl.figures.stains` promises: what is drawn is what the model learned, and says its units and its limits."""
+"""What figures of learned stains promise: what is drawn is what the model learned, and says its units and limits."""
 
 import base64
 import io
@@ -10,15 +10,11 @@ import pytest
 from PIL import Image
 
 from nsl import open_slide
-from nsl.figures.stains import (
-    angle_plot,
-    concentration_figure,
-    effects_bars,
-    response_surface_figure,
-    swatches,
-)
+from nsl.figures.angles import angle_plot
+from nsl.figures.concentrations import concentration_figure
+from nsl.figures.stains import effects_bars, response_surface_figure, swatches
 from nsl.figures.style import EOSIN_COLOR, HEMATOXYLIN_COLOR, UNRELIABLE_COLOR
-from nsl.learned import angles, concentration_images, response_surface, vector_table, vectors_of
+from nsl.learned import concentration_images, response_surface, vector_table, vectors_of
 from nsl.stains import estimate_stain_vectors, estimate_white_point, optical_density, stained_colors
 
 WHITE = np.array([244.0, 240.0, 238.0])
@@ -202,8 +198,7 @@ def test_a_real_slides_pixels_lie_on_the_surface(embedded, data_folder):
 # All genes
 
 
-def test_every_gene_is_a_point_at_its_angles_and_answers_a_click(embedded):
-    table = angles(embedded)
+def test_every_gene_is_a_point_at_its_angles_and_answers_a_click(table):
     figure = angle_plot(table)
     points = [trace for trace in figure.data if trace.customdata is not None]
     assert all(trace.type == "scattergl" for trace in points)
@@ -212,8 +207,7 @@ def test_every_gene_is_a_point_at_its_angles_and_answers_a_click(embedded):
     np.testing.assert_allclose(drawn.y, table.e_angle_to_hed_degrees)
 
 
-def test_reliable_genes_differ_in_shape_and_not_in_colour_alone(embedded):
-    table = angles(embedded)
+def test_reliable_genes_differ_in_shape_and_not_in_colour_alone(table):
     other, reliable = angle_plot(table).data[:2]
     assert set(reliable.customdata) == set(table.index[table.reliable])
     assert (other.marker.symbol, other.marker.color) == ("circle-open", UNRELIABLE_COLOR)
@@ -223,8 +217,8 @@ def test_reliable_genes_differ_in_shape_and_not_in_colour_alone(embedded):
     assert f"{len(reliable.x):,}" in reliable.name
 
 
-def test_the_legend_names_both_kinds_once_and_hides_each_whole(embedded):
-    figure = angle_plot(angles(embedded))
+def test_the_legend_names_both_kinds_once_and_hides_each_whole(table):
+    figure = angle_plot(table)
     shown = [trace for trace in figure.data if trace.showlegend is not False]
     assert [trace.name.split(" (")[0] for trace in shown] == ["not reliable", "reliable"]
     assert shown[1].legendgroup == figure.data[1].legendgroup
@@ -283,7 +277,7 @@ def test_region_and_concentrations_lie_side_by_side_in_micrometres(table, sectio
     layout = figure.layout
     assert tuple(layout.xaxis.range) == (0, 150)
     assert tuple(layout.yaxis.range) == (200, 0)
-    assert layout.xaxis.title.text == "µm"
+    assert layout.xaxis.ticksuffix == layout.yaxis.ticksuffix == " µm"
     assert {layout.xaxis2.matches, layout.xaxis3.matches} == {"x"}
     assert {layout.yaxis2.matches, layout.yaxis3.matches} == {"y"}
 

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[1]
 # Lowest first: a module imports from its own floor or a lower one.
 FLOORS = [
     {"errors"},
-    {"parallel", "average", "stains", "readers", "archive", "aliases", "hub", "hub_cache"},
+    {"parallel", "average", "numerals", "stains", "readers", "archive", "aliases", "hub", "hub_cache"},
     {"slide", "tiles", "histogram", "model", "pixels"},
     {"weights", "card", "spots"},
     {"measure", "measured", "learned"},
     {"prediction", "evaluate", "nuclei", "baselines", "deep", "train", "publish"},
-    {"agreement", "association", "checks", "look"},
+    {"agreement", "association", "autocorrelation", "checks", "look", "regions"},
     {"export", "picture", "figures", "demo", "_tissue"},
     {"comparison"},
     {"cli", "web"},

@@ -12,11 +12,9 @@ import torch
 from nsl import load_weights, open_slide
 from nsl.errors import SlideError, WeightsError
 from nsl.learned import (
-    angles,
     concentration_images,
     display_colors,
     qupath_stains,
-    response_image,
     response_surface,
     stain_amounts,
     tile_concentrations,
@@ -142,11 +140,6 @@ def test_a_stain_that_d_cannot_tell_has_no_onset(tiny_weights):
     assert np.isfinite(table.h_onset_od.iloc[[0, 2]]).all()
 
 
-def test_angles_are_those_of_the_table(embedded, table):
-    found = angles(embedded)
-    pd.testing.assert_frame_equal(found, table[list(found.columns)])
-
-
 def test_the_csv_reads_back_with_every_gene_and_what_is_unknown_empty(table):
     some = table.loc[GENES].rename(index={"IGKC": "NA"})
     text = vectors_csv(some)
@@ -239,15 +232,6 @@ def test_amounts_of_two_stains_are_found_in_their_mixtures():
 # Images
 
 
-@pytest.mark.parametrize("gene", GENES)
-def test_the_mean_of_a_regions_response_is_its_prediction(embedded, tissue, gene):
-    image, white_point = tissue
-    predicted = predict_pixels(embedded.model.select([gene]), image, _whole(image), white_point)[0, 0]
-    response = response_image(embedded.model, gene, image, white_point)
-    assert response.shape == image.shape[:2]
-    assert response.mean(dtype=float) == pytest.approx(predicted, abs=1e-4)
-
-
 def test_a_tiles_concentrations_give_its_prediction_by_effects_and_intercept(embedded, table, tissue):
     image, white_point = tissue
     for gene in GENES:
@@ -283,7 +267,7 @@ def test_padding_has_no_concentration_and_does_not_count(embedded, section):
     assert np.isnan(tile_concentrations(embedded.model, "CD24", pixels[:100], section.white_point)).all()
 
 
-@pytest.mark.parametrize("ask", [concentration_images, response_image, tile_concentrations])
+@pytest.mark.parametrize("ask", [concentration_images, tile_concentrations])
 def test_a_gene_the_weights_do_not_hold_is_named(embedded, ask):
     with pytest.raises(WeightsError, match="hold no gene ERBB9"):
         ask(embedded.model, "ERBB9", np.zeros((4, 4, 3), np.uint8), WHITE)

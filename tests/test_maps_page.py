@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nsl.web.jobs import Job
 from tests.app_driver import chart, charts, click, finish, metrics, png_bytes, predict_demo, said, slide, upload
 
 MAPS = "pages/maps.py"
@@ -103,16 +104,83 @@ def test_a_region_that_cannot_be_compared_is_told_in_a_sentence(maps, region):
     assert charts(maps) == 1
 
 
-def test_a_finer_map_is_drawn_when_asked_for(maps):
-    click(maps, "Draw it")
-    job = slide(maps).kept["fine_job"]
-    job.thread.join(60)
-    maps.run()
+def _open_finer_map(maps):
+    maps.session_state["fine_part"] = True
+    return maps.run()
+
+
+def _finer_map(maps):
+    click(_open_finer_map(maps), "Draw it")
+    slide(maps).kept["fine_job"].thread.join(60)
+    return maps.run()
+
+
+def test_a_finer_map_is_drawn_when_asked_for_and_goes_home(maps):
+    _finer_map(maps)
     assert not maps.exception
     assert charts(maps) == 2
     fine = chart(maps, 1)["data"][0]
     assert fine["dx"] == pytest.approx(0.02)
     assert "squares of 20 µm" in said(maps)
+    offered = {button.label for button in maps.get("download_button")}
+    assert {"CSV of the finer map", "AnnData of it (h5ad)", "Finer map to print (PNG)"} <= offered
+
+
+def test_a_finer_map_costs_nothing_while_its_part_is_closed(maps):
+    _finer_map(maps)
+    maps.session_state["fine_part"] = False
+    maps.run()
+    assert charts(maps) == 1
+    assert charts(_open_finer_map(maps)) == 2
+
+
+def test_a_cancelled_finer_map_says_that_it_is_a_part(maps):
+    _finer_map(maps)
+    slide(maps).kept["fine_job"].result.uns["nsl"]["complete"] = False
+    maps.run()
+    assert "the squares below the last one reached are missing" in said(maps)
+
+
+def test_what_still_runs_for_a_slide_ends_with_it_and_its_result_is_let_go(maps):
+    held = slide(maps)
+    fine = held.kept["fine_job"] = Job()
+    click(maps, "Remove this slide")
+    assert fine.is_stopped
+    # A measured section may still know the slide.
+    assert held.result is None
+    assert held.kept == {}
+
+
+def test_a_tile_is_found_by_its_value_and_by_its_name_without_a_pointer(maps):
+    click(maps, "Highest")
+    result = slide(maps).result
+    highest = result.obs_names[result[:, "ERBB2"].X.argmax()]
+    assert f"Tile {highest}:" in said(maps)
+    click(maps, "Lowest")
+    assert f"Tile {result.obs_names[result[:, 'ERBB2'].X.argmin()]}:" in said(maps)
+    name = f"tile of {slide(maps).run}"
+    maps.text_input(key=name).set_value(result.obs_names[300]).run()
+    assert f"Tile {result.obs_names[300]}:" in said(maps)
+    maps.text_input(key=name).set_value("r999c999").run()
+    assert "no tile r999c999" in maps.error[0].value
+    assert f"Tile {result.obs_names[300]}:" in said(maps)
+
+
+def test_a_gene_that_could_not_be_held_out_says_so(maps):
+    slide(maps).result.var.loc["ERBB2", ["r_heldout", "r_low", "r_high", "q_value", "patients_replicated"]] = np.nan
+    maps.run()
+    assert not maps.exception
+    assert "**ERBB2 could not be held out**" in said(maps)
+    assert "nan" not in said(maps)
+
+
+def test_a_gene_with_a_name_of_markdown_is_shown_letter_by_letter(maps):
+    result, name = slide(maps).result, "![x](https://example.org/x.png)"
+    result.var_names = [name if gene == "ERBB2" else gene for gene in result.var_names]
+    slide(maps).kept["tile"] = result.obs_names[300]
+    maps.selectbox(key="gene").set_value(name).run()
+    assert name not in said(maps)
+    assert "\\[x\\](https\\://example.org/x.png)" in said(maps)
 
 
 def test_another_gene_keeps_the_tile_the_region_and_the_zoom(maps):
@@ -162,7 +230,7 @@ def test_the_address_says_what_is_shown_and_never_the_slide(maps):
 
 def test_a_link_shows_its_view_once_there_is_a_slide(app):
     _open_link(app, gene="CD24", palette="Cividis", range="percentile:10to90")
-    assert "The link you opened shows a map" in said(app)
+    assert "This address shows a view of a slide" in said(app)
     click(app, "Show it on the demo slide")
     finish(app)
     assert app.selectbox(key="gene").value == "CD24"
@@ -179,6 +247,24 @@ def test_a_link_to_values_restores_them(app):
     finish(app)
     axis = chart(app)["layout"]["coloraxis"]
     assert (axis["cmin"], axis["cmax"]) == pytest.approx((1.0, 1.1), abs=0.02)
+
+
+def test_an_address_that_comes_back_late_does_not_undo_a_choice(maps):
+    old = dict(maps.query_params)
+    maps.selectbox(key="gene").select("COX6C").run()
+    for name, value in old.items():
+        maps.query_params[name] = value
+    maps.run()
+    assert maps.selectbox(key="gene").value == "COX6C"
+
+
+def test_what_a_link_asked_of_another_page_is_let_go(app):
+    app.query_params["gene"], app.query_params["palette"] = "CD24", "Cividis"
+    app.switch_page("pages/stains.py").run()
+    assert app.selectbox(key="gene").value == "CD24"
+    predict_demo(app.switch_page("pages/predict.py").run())
+    app.switch_page(MAPS).run()
+    assert app.selectbox(key="palette").value == "Viridis"
 
 
 def test_a_link_to_an_unreliable_gene_shows_it_marked(app):

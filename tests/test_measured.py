@@ -468,6 +468,33 @@ def test_a_zip_and_an_h5ad_are_told_by_their_names(zipped, written, tmp_path):
     assert read_measured([capitals]).shape == (4, 4)
 
 
+def test_spots_that_are_nearly_empty_are_left_out_and_counted(tmp_path):
+    counts, spots = tmp_path / "counts.csv", tmp_path / "spots.csv"
+    rows = [f"s{i},{'2,1' if i == 3 else '900,1100'}" for i in range(9)]
+    counts.write_text("\n".join(["spot,A,B", *rows]) + "\n")
+    spots.write_text("\n".join(["spot,x_px,y_px", *(f"s{i},{i},{i}" for i in range(9))]) + "\n")
+    measured = read_measured([counts, spots])
+    assert list(measured.obs_names) == [f"s{i}" for i in range(9) if i != 3]
+    assert len(measured.obsm["spatial"]) == 8
+    [told] = measured.uns["notices"]
+    assert told.startswith("1 of 9 spots were left out because they are nearly empty: they have fewer than 40 counts")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"spot;A;B\ns1;1;2\n", "has a single column; put commas between columns"),
+        (b"", "is empty; export it again"),
+        (b"spot,A\ns1,nan\n", "gene A is nan; raw counts are whole numbers from 0, fill it in"),
+        ("spot,Gr\u00f6\u00dfe\ns1,1\n".encode("latin-1"), "is no plain text; save it as CSV in UTF-8"),
+    ],
+    ids=["semicolons", "empty", "nan", "another encoding"],
+)
+def test_a_table_of_counts_that_is_none_is_told_what_it_lacks(tables, content, said):
+    tables[0].write_bytes(content)
+    assert said in refusal(read_measured, tables)
+
+
 def test_two_tables_of_which_none_or_both_have_positions_are_refused(tables):
     counts, spots = tables
     assert "of counts.csv and counts.csv neither can be the table of positions" in refusal(
@@ -484,6 +511,16 @@ def test_two_tables_of_which_none_or_both_have_positions_are_refused(tables):
 def test_anything_else_is_told_what_can_be_given(tmp_path, names):
     said = refusal(read_measured, [tmp_path / name for name in names])
     assert f"cannot be read from {', '.join(names) or 'nothing'}; give a zip of Space Ranger's outs folder" in said
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_table_that_unpacks_beyond_the_limit_is_refused_before_it_is_read(tables, monkeypatch, which):
+    paths = list(tables)
+    packed = paths[which].with_name(paths[which].name + ".gz")
+    packed.write_bytes(gzip.compress(paths[which].read_bytes() + b"\n" * 3_000_000))
+    paths[which] = packed
+    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
+    assert f"{packed.name} is larger than" in refusal(read_measured, paths)
 
 
 def test_a_table_that_cannot_be_read_is_named(tables, tmp_path):

@@ -1,11 +1,13 @@
 """Stains, Train and About in each of their states, without a browser."""
 
+import re
 import zipfile
 from io import BytesIO
 
 import pytest
 
-from tests.app_driver import charts, click, predict_demo, said, slide
+import nsl
+from tests.app_driver import charts, click, predict_demo, said, slide, told_of_pictures
 
 STAINS, TRAIN, ABOUT = "pages/stains.py", "pages/train.py", "pages/about.py"
 
@@ -51,8 +53,17 @@ def test_about_tells_of_the_embedded_weights_and_of_the_comparison_with_other_me
     assert not app.exception
     assert "HER2-positive breast cancer" in said(app)
     assert "nuclei + ridge" in " ".join(str(table.value) for table in [*app.dataframe, *app.table]) + said(app)
-    assert "@" in _code(app)
-    assert "2108.10446" in _code(app)
+
+
+def test_about_cites_the_paper_the_program_and_the_data_of_the_weights_as_bibtex(app):
+    app.switch_page(ABOUT).run()
+    entries = [element.value for element in app.code if element.value.startswith("@")]
+    named = [re.match(r"@\w+\{(\w+),", entry)[1] for entry in entries]
+    assert named == ["dawood2021color", "nsl", "andersson2021spatial"]
+    assert [entry.count("{") - entry.count("}") for entry in entries] == [0, 0, 0]
+    assert "{2108.10446}" in entries[0]
+    assert f"{{{nsl.__version__}}}" in entries[1]
+    assert "{10.1038/s41467-021-26271-2}" in entries[2]
 
 
 def test_about_tells_of_weights_without_an_evaluation_that_they_have_none(app, tiny_weights):
@@ -68,6 +79,9 @@ def test_about_tells_of_weights_without_an_evaluation_that_they_have_none(app, t
     assert not app.exception
     assert "paint" in said(app)
     assert "nuclei + ridge" not in said(app)
+    # Nor do they come from the data that the embedded ones were learned from.
+    assert "andersson2021spatial" not in _code(app)
+    assert "The weights in use were learned from: made in code." in said(app)
 
 
 def test_about_finds_genes_by_their_common_names(app):
@@ -95,7 +109,12 @@ def train(app):
 def test_train_shows_what_was_found_in_a_section_before_the_fit(train):
     assert not train.exception
     assert "Train" in [button.label for button in train.button]
-    assert any("spots" in text for text in (said(train),))
+    [found] = train.dataframe[0].value.to_dict("records")
+    assert found["Section"] == "Demo"
+    assert 0 < found["On tissue"] < found["Spots"]
+    assert found["Genes"] == 151
+    off = found["Spots"] - found["On tissue"]
+    assert f"Demo: the slide with {found['On tissue']} spots on tissue and {off} beside it" in told_of_pictures(train)
 
 
 def _fitted(app):

@@ -15,8 +15,9 @@ from PIL import Image
 
 from nsl.errors import NslError
 from nsl.figures import PALETTES
+from nsl.figures.compare import DIFFERENCES
 from nsl.figures.maps import percentile_limits
-from nsl.picture import map_png
+from nsl.picture import difference_png, map_png
 from nsl.prediction import predict
 from nsl.slide import open_slide
 from nsl.weights import load_weights
@@ -153,6 +154,31 @@ def test_a_cancelled_run_and_a_synthetic_slide_are_said_in_the_footer(result, wr
     footer = written[-1].replace("\n", " ")
     assert "part of the slide: the run was cancelled" in footer
     assert "synthetic" in footer
+
+
+@pytest.mark.parametrize("by", DIFFERENCES)
+def test_a_difference_is_printed_in_the_colours_of_its_sign_with_both_genes_reliability(on_glass, written, by):
+    x = on_glass.obs.x_um.to_numpy()
+    on_glass.X[:, :2] = 1.5
+    left, right = x <= np.percentile(x, 30), x >= np.percentile(x, 70)
+    on_glass.X[left, :2], on_glass.X[right, :2] = [1.0, 2.0], [2.0, 1.0]
+    box = slide_box(on_glass)
+    written.clear()
+    a, b = on_glass.var_names[:2]
+    drawn = at_centres(on_glass, pixels(difference_png(on_glass, a, b, by=by, opacity=1, dpi=DPI))[box])
+    # Brown has more red than blue, teal more blue than red.
+    assert (drawn[right, 2] > drawn[right, 0]).all()
+    assert (drawn[left, 0] > drawn[left, 2]).all()
+    assert written[0] == f"{a} less {b}"
+    assert f"{a}: held-out r" in written[1]
+    assert f"{b}: held-out r" in written[1]
+    assert any(by in text for text in written[2:])
+
+
+def test_a_difference_with_a_gene_that_is_the_same_everywhere_is_told(result):
+    result.X[:, 0] = 1
+    with pytest.raises(NslError, match="is the same on all"):
+        difference_png(result, *result.var_names[:2])
 
 
 def test_words_stay_inside_a_narrow_picture(result):

@@ -64,7 +64,7 @@ def test_native_read_returns_the_stored_pixels(tmp_path):
     pixels = noise(37, 53)
     with open_slide(save(tmp_path / "a.png", pixels)) as slide:
         assert slide.size == (53, 37)
-        assert slide.format == "PNG"
+        assert (slide.format, slide.scanner, slide.objective_power) == ("PNG", None, None)
         np.testing.assert_array_equal(slide.read(0, 0, 53, 37), pixels)
         region = slide.read(5, 7, 11, 13)
         np.testing.assert_array_equal(region, pixels[7:20, 5:16])
@@ -466,7 +466,7 @@ def test_pixels_that_are_not_square_are_said_or_refused(tmp_path):
 @pytest.mark.parametrize("mpp", [0, -0.5, math.nan, math.inf, 1000, 0.001])
 def test_impossible_scale_is_refused_with_the_value(tmp_path, mpp):
     path = save(tmp_path / "a.png", noise(5, 5))
-    with pytest.raises(ScaleError, match=f"got {mpp:g}; pass 0.25 for a 40× scan or 0.5 for 20×"):
+    with pytest.raises(ScaleError, match=f"got {mpp:g}; give 0.25 for a 40× scan or 0.5 for 20×"):
         open_slide(path, mpp=mpp)
     with pytest.raises(ScaleError, match=f"got {mpp:g}"):
         open_slide(path, mpp=0.5).read(0, 0, 5, 5, mpp=mpp)
@@ -764,6 +764,7 @@ def test_aperio_slide_has_its_scale_and_averages_its_own_pixels():
         assert slide.size == (2220, 2967)
         assert slide.mpp == pytest.approx(0.499)
         assert (slide.format, slide.levels, slide.notices) == ("Aperio SVS", (1.0,), ())
+        assert (slide.scanner, slide.objective_power) == ("ScanScope CPAPERIOCS", 20)
         stored = slide.read(200, 300, 600, 900)
         assert stored.std() > 10
         coarse = slide.read(200, 300, 600, 900, mpp=0.499 * 6)

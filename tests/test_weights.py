@@ -205,6 +205,10 @@ def test_genes_that_differ_between_the_two_files_are_refused(tiny_weights, genes
 @pytest.mark.parametrize(
     "values",
     [
+        {"name": None},
+        {"name": " "},
+        {"units": 3},
+        {"training_data": {"spots": 9, "patients": 1, "tissue": None}},
         {"tile_um": "wide"},
         {"tile_um": None},
         {"tile_um": -1},

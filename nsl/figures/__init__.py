@@ -3,16 +3,12 @@
 Figures leave the colours of text and background to whoever shows them, light or dark.
 """
 
-from nsl.figures.correlations import (
-    agreement_overview,
-    agreement_scatter,
-    correlation_heatmap,
-    gene_scatter,
-    region_effects,
-)
+from nsl.figures.angles import angle_plot
+from nsl.figures.concentrations import concentration_figure
+from nsl.figures.correlations import agreement_overview, agreement_scatter, correlation_heatmap, gene_scatter
 from nsl.figures.maps import PALETTES, expression_map, preview
 from nsl.figures.methods import correlation_distributions
-from nsl.figures.stains import angle_plot, concentration_figure, effects_bars, response_surface_figure, swatches
+from nsl.figures.stains import effects_bars, response_surface_figure, swatches
 
 __all__ = [
     "PALETTES",
@@ -26,7 +22,6 @@ __all__ = [
     "expression_map",
     "gene_scatter",
     "preview",
-    "region_effects",
     "response_surface_figure",
     "swatches",
 ]

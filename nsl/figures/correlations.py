@@ -1,4 +1,4 @@
-"""What goes with what, as Plotly figures: genes with genes, predicted with measured, a region with the rest."""
+"""What goes with what, as Plotly figures: genes with genes, predicted with measured."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,11 @@ import anndata
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from scipy import stats
 
 from nsl.association import GeneCorrelations
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, plain
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain
+from nsl.numerals import signed
 from nsl.weights import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
@@ -26,13 +28,14 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     """Genes by genes, coloured by r from −1 to 1; hovering says the pair, r and q (1e-12 where it is less).
 
     order is that of `nsl.association.cluster_order`; as the genes come if not given. Names are on the axes of 80
-    genes or fewer. A gene with itself, and one that is the same everywhere, is left bare.
+    genes or fewer. A gene with itself, and one that is the same everywhere, is left bare. Of a cell that was clicked,
+    x and y are names as `nsl.figures.style.literal` writes them.
     """
     order = np.arange(len(correlations.genes)) if order is None else np.asarray(order)
     square = np.ix_(order, order)
     r = correlations.r[square].astype(np.float32)
     np.fill_diagonal(r, np.nan)
-    names = [correlations.genes[i] for i in order]
+    names = [literal(correlations.genes[i]) for i in order]
     sign = {"pearson": "Pearson r", "spearman": "Spearman r"}[correlations.method]
     figure = go.Figure(
         go.Heatmap(
@@ -94,7 +97,7 @@ def agreement_scatter(
         )
     x, y = np.asarray(predicted, float), np.asarray(measured, float)
     known = np.isfinite(x) & np.isfinite(y)
-    x, y, names = x[known], y[known], np.asarray(spots, str)[known]
+    x, y, names = x[known], y[known], [literal(spot) for spot in np.asarray(spots, str)[known]]
     figure = go.Figure(
         _points(len(x))(
             x=x,
@@ -113,12 +116,13 @@ def agreement_scatter(
             y=y.mean() + slope * (ends - x.mean()),
             mode="lines",
             line={"color": "grey", "width": 2.5},
-            hovertemplate=f"least-squares line, slope {_signed(slope)}<extra></extra>",
+            hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
-    _headed(figure, gene, _agreement(table_row, len(x)), 460)
+    name = literal(gene)
+    _headed(figure, name, _agreement(table_row, len(x)), 460)
     figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text=f"predicted {gene}, {UNIT}", automargin=True)
-    figure.update_yaxes(title_text=f"measured {gene}, {UNIT}", automargin=True)
+    figure.update_xaxes(title_text=f"predicted {name}, {UNIT}", automargin=True)
+    figure.update_yaxes(title_text=f"measured {name}, {UNIT}", automargin=True)
     return figure
 
 
@@ -126,7 +130,7 @@ def _agreement(row: pd.Series, spots: int) -> str:
     if not np.isfinite(row.pearson_r):
         return f"r cannot be told: what was measured is the same at all {spots:,} spots, or missing"
     return (
-        f"r {_signed(row.pearson_r)}, 95 % interval {_signed(row.r_low)} to {_signed(row.r_high)}, "
+        f"r {signed(row.pearson_r)}, 95 % interval {signed(row.r_low)} to {signed(row.r_high)}, "
         f"q {row.q_value:.2g}; the {spots:,} spots count for {row.effective_n:,.0f} independent ones"
     )
 
@@ -153,9 +157,10 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
             name="95 % interval",
         )
     )
+    # What was found is drawn last: among thousands of rings it would be covered.
     for group, name, color, symbol in (
-        (found, f"r above 0, q < {SIGNIFICANT:g}", RELIABLE_COLOR, "circle"),
         (~found, "not told from chance, or below 0", UNRELIABLE_COLOR, "circle-open"),
+        (found, f"r above 0, q < {SIGNIFICANT:g}", RELIABLE_COLOR, "circle"),
     ):
         genes = ranked[group]
         figure.add_trace(
@@ -164,7 +169,7 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
                 y=genes.pearson_r,
                 mode="markers",
                 marker={"color": color, "symbol": symbol, "size": 6},
-                text=genes.index,
+                text=[literal(gene) for gene in genes.index],
                 customdata=genes[["r_low", "r_high", "q_value"]].to_numpy(float),
                 hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}, "
                 "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>q %{customdata[2]:.2g}<extra></extra>",
@@ -172,7 +177,7 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
             )
         )
     untold = len(table) - len(ranked)
-    median = f"median r {_signed(ranked.pearson_r.median())} over {len(ranked):,} genes" if len(ranked) else "no gene"
+    median = f"median r {signed(ranked.pearson_r.median())} over {len(ranked):,} genes" if len(ranked) else "no gene"
     _headed(figure, "Predicted with measured", median + (f"; {untold:,} more cannot be told" if untold else ""), 420)
     _legend_below(figure)
     figure.update_xaxes(title_text="genes, the highest r first", automargin=True)
@@ -181,13 +186,20 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def gene_scatter(result: anndata.AnnData, gene_a: str, gene_b: str, selected: np.ndarray | None = None) -> go.Figure:
+def gene_scatter(
+    result: anndata.AnnData,
+    gene_a: str,
+    gene_b: str,
+    selected: np.ndarray | None = None,
+    method: str = "pearson",
+) -> go.Figure:
     """One predicted gene against another, a point a tile; its customdata is the tile's position in the result.
 
-    selected, (S,) bool, are tiles drawn as diamonds on top. Of more than 20,000 tiles as many are drawn, picked evenly
-    by chance; r is always that of all of them.
+    method is that of the r above it, "pearson" or "spearman". selected, (S,) bool, are tiles drawn as diamonds on top.
+    Of more than 20,000 tiles as many are drawn, picked evenly by chance; r is always that of all of them.
     """
     x, y = (result[:, gene].X.ravel() for gene in (gene_a, gene_b))
+    a, b = literal(gene_a), literal(gene_b)
     selected = np.zeros(len(x), bool) if selected is None else np.asarray(selected, bool)
     drawn = _sample(len(x))
     figure = go.Figure()
@@ -204,22 +216,24 @@ def gene_scatter(result: anndata.AnnData, gene_a: str, gene_b: str, selected: np
                 marker=marker,
                 text=result.obs_names[tiles],
                 customdata=tiles,
-                hovertemplate=f"<b>%{{text}}</b><br>{gene_a} %{{x:.2f}}<br>{gene_b} %{{y:.2f}}<extra></extra>",
+                hovertemplate=f"<b>%{{text}}</b><br>{a} %{{x:.2f}}<br>{b} %{{y:.2f}}<extra></extra>",
                 name=name,
             )
         )
-    said = [f"r {_r(x, y)} over {len(x):,} tiles"]
+    ranked = stats.rankdata if method == "spearman" else np.asarray
+    letter = "Spearman r" if method == "spearman" else "r"
+    said = [f"{letter} {_r(ranked(x), ranked(y))} over {len(x):,} tiles"]
     if selected.any():
-        said.append(f"r {_r(x[selected], y[selected])} over the {selected.sum():,} selected")
+        said.append(f"{letter} {_r(ranked(x[selected]), ranked(y[selected]))} over the {selected.sum():,} selected")
     if not drawn.all():
         said.append(f"{drawn.sum():,} tiles are drawn")
-    _headed(figure, f"{gene_a} and {gene_b}", "; ".join(said), 460)
+    _headed(figure, f"{a} and {b}", "; ".join(said), 460)
     if selected.any():
         _legend_below(figure)
     else:
         figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text=f"{gene_a}, {UNIT}", automargin=True)
-    figure.update_yaxes(title_text=f"{gene_b}, {UNIT}", automargin=True)
+    figure.update_xaxes(title_text=f"{a}, {UNIT}", automargin=True)
+    figure.update_yaxes(title_text=f"{b}, {UNIT}", automargin=True)
     return figure
 
 
@@ -233,57 +247,7 @@ def _sample(number: int) -> np.ndarray:
 
 def _r(x: np.ndarray, y: np.ndarray) -> str:
     x, y = x.astype(float), y.astype(float)
-    return _signed(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else "cannot be told"
-
-
-def region_effects(table: pd.DataFrame, number: int = 20) -> go.Figure:
-    """The largest effects of a region, a dot a gene with its 95 % interval, the largest on top.
-
-    table is that of `nsl.association.compare_region`, or some of its rows. Genes with q < 0.05 are filled circles,
-    others open ones.
-    """
-    known = table[table.effect_size.notna()]
-    largest = known.loc[known.effect_size.abs().sort_values(ascending=False, kind="stable").index[:number]]
-    found = largest.q_value < SIGNIFICANT
-    figure = go.Figure()
-    for genes, name, color, symbol in (
-        (largest[found], f"q < {SIGNIFICANT:g}", RELIABLE_COLOR, "circle"),
-        (largest[~found], f"q ≥ {SIGNIFICANT:g}", UNRELIABLE_COLOR, "circle-open"),
-    ):
-        figure.add_scatter(
-            x=genes.effect_size,
-            y=genes.index,
-            mode="markers",
-            marker={"color": color, "symbol": symbol, "size": 9, "line": {"width": 2, "color": color}},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": genes.effect_high - genes.effect_size,
-                "arrayminus": genes.effect_size - genes.effect_low,
-                "thickness": 1.5,
-                "width": 4,
-            },
-            customdata=genes[
-                ["effect_low", "effect_high", "mean_inside", "mean_outside", "q_value", "r_heldout"]
-            ].to_numpy(float),
-            hovertemplate="<b>%{y}</b> differs by %{x:.2f} sd (%{customdata[0]:.2f} to %{customdata[1]:.2f})"
-            "<br>mean inside %{customdata[2]:.2f}, outside %{customdata[3]:.2f}"
-            "<br>q %{customdata[4]:.2g}, held-out r %{customdata[5]:.2f}<extra></extra>",
-            name=name,
-        )
-    plain(figure, 120 + 24 * len(largest))
-    _legend_below(figure)
-    figure.update_xaxes(title_text="difference inside − outside, standard deviations", zeroline=False, automargin=True)
-    figure.update_yaxes(
-        type="category",
-        categoryorder="array",
-        categoryarray=list(largest.index),
-        autorange="reversed",
-        dtick=1,
-        automargin=True,
-    )
-    figure.add_vline(x=0, line_width=1, line_color=UNRELIABLE_COLOR)
-    return figure
+    return signed(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else "cannot be told"
 
 
 def _points(number: int) -> type[go.Scatter] | type[go.Scattergl]:
@@ -302,8 +266,3 @@ def _legend_below(figure: go.Figure) -> None:
     figure.update_layout(
         showlegend=True, legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
     )
-
-
-def _signed(value: float) -> str:
-    # Adding 0 keeps what rounds to nothing from being told as −0.00.
-    return f"{round(value, 2) + 0:.2f}".replace("-", "−")

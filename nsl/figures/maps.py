@@ -1,16 +1,13 @@
 """Pictures of slides and results: Plotly figures and preview images; knows nothing of the app around them."""
 
-import base64
-import io
-
 import anndata
 import numpy as np
 import plotly.graph_objects as go
-from PIL import Image
 from skimage.filters import gaussian
 from skimage.measure import find_contours
 
-from nsl.figures.style import SELECTED_COLOR, UNIT, plain
+from nsl.figures import images
+from nsl.figures.style import SELECTED_COLOR, UNIT, literal, plain, scale_ticks
 from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid
 
@@ -23,6 +20,11 @@ PERCENTILES = (2, 98)
 _OUTLINE_COLOR = "#3a3a46"
 # The edge is found on a picture of so many pixels, smoothed; rings of fewer points are specks.
 _OUTLINE_PX, _OUTLINE_SMOOTH_PX, _OUTLINE_LEAST = 400, 3.0, 50
+# Above a map: a row for the chart's buttons, the name of the colour scale, the scale. Below it: the axis.
+_BUTTONS_PX, _SCALE_PX, _AXIS_PX = 30, 58, 30
+# A map this wide is what a laptop has room for beside a column; its height follows the slide's shape within these.
+_WIDTH_PX, _LEAST_PX, _MOST_PX = 600, 300, 680
+_MARGIN_OF_TILES = 0.04
 _GRID_RGB = (20, 110, 190)
 # More lines than this would hide the slide, and take seconds to draw.
 _MAX_OUTLINES = 20_000
@@ -89,7 +91,7 @@ def expression_map(
     outline: bool = True,
     tile: str | None = None,
     region: dict | None = None,
-    height_px: int = 720,
+    width_px: int = _WIDTH_PX,
 ) -> go.Figure:
     """Map of one gene over the slide, in millimetres.
 
@@ -103,6 +105,7 @@ def expression_map(
     outline : whether the edge of the tissue is drawn.
     tile : name of a tile to frame.
     region : a box or lasso to draw: x and y in mm, a box by two corners.
+    width_px : on the screen, for which the figure is just high enough.
     """
     figure = go.Figure(heat(result, result[:, gene].X.ravel(), gene, opacity=opacity, coloraxis="coloraxis"))
     lay_slide_under(figure, result)
@@ -112,13 +115,24 @@ def expression_map(
         figure.add_trace(_line(*_closed(region), SELECTED_COLOR, 2))
     if tile:
         figure.add_trace(_line(*_frame(result, tile), SELECTED_COLOR, 3))
-    plain(figure, height_px)
-    figure.update_layout(
-        uirevision=result.uns["nsl"]["slide_sha256"],
-        showlegend=False,
-        coloraxis=color_axis(f"{gene}, {UNIT}", limits, palette),
-    )
+    lay_out_single(figure, result, width_px=width_px)
+    figure.update_layout(coloraxis=color_axis(f"{literal(gene)}, {UNIT}", limits, palette))
     return figure
+
+
+def lay_out_single(
+    figure: go.Figure, result: anndata.AnnData, *, width_px: int = _WIDTH_PX, has_scale: bool = True
+) -> None:
+    """Height and margins of a figure of one map, which keeps to the top, under its colour scale if it has one."""
+    map_px = round(np.clip(width_px * shape_of_window(result), _LEAST_PX, _MOST_PX))
+    above_px = _BUTTONS_PX + has_scale * _SCALE_PX
+    plain(figure, above_px + map_px + _AXIS_PX)
+    figure.update_layout(
+        margin={"t": above_px, "b": _AXIS_PX},
+        yaxis_constraintoward="top",
+        showlegend=False,
+        uirevision=result.uns["nsl"]["slide_sha256"],
+    )
 
 
 def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: float, coloraxis: str) -> go.Heatmap:
@@ -137,13 +151,13 @@ def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: flo
         opacity=opacity,
         coloraxis=coloraxis,
         hoverongaps=False,
-        hovertemplate=f"<b>{name}</b> %{{z:.2f}}<br>tissue %{{customdata:.0%}}<br>x %{{x:.2f}} mm, y %{{y:.2f}} mm"
-        "<extra></extra>",
+        hovertemplate=f"<b>{literal(name)}</b> %{{z:.2f}}<br>tissue %{{customdata:.0%}}<br>x %{{x:.2f}} mm, "
+        "y %{y:.2f} mm<extra></extra>",
     )
 
 
 def color_axis(title: str, limits: tuple[float, float], palette: str) -> dict:
-    """A colour scale under the map, its ends at `limits`."""
+    """A colour scale above the map, its ends at `limits`."""
     return {
         "colorscale": palette,
         "cmin": limits[0],
@@ -151,11 +165,15 @@ def color_axis(title: str, limits: tuple[float, float], palette: str) -> dict:
         "colorbar": {
             "title": {"text": title, "side": "top"},
             "orientation": "h",
-            "y": -0.08,
-            "yanchor": "top",
-            "thickness": 14,
+            "x": 0,
+            "xanchor": "left",
+            "xpad": 0,
+            "y": 1,
+            "yanchor": "bottom",
+            "thickness": 12,
             "len": 0.6,
             "outlinewidth": 0,
+            **scale_ticks(limits),
         },
     }
 
@@ -171,14 +189,14 @@ def on_grid(result: anndata.AnnData, values: np.ndarray) -> np.ndarray:
 def lay_slide_under(
     figure: go.Figure, result: anndata.AnnData, *, x: str = "x", y: str = "y", longest_px: int | None = None
 ) -> None:
-    """The slide's picture under the traces of the axes x and y, which get its extent in millimetres.
+    """The slide's picture under the traces of the axes x and y, in millimetres; they first show `window_mm`.
 
     longest_px : the picture's longer side where it is to be smaller than it is kept.
     """
     image, mm_per_px = _picture(result)
     height_mm, width_mm = (side * mm_per_px for side in image.shape[:2])
     figure.add_layout_image(
-        source=_data_uri(image, longest_px),
+        source=images.jpeg(image, longest_px),
         xref=x,
         yref=y,
         x=0,
@@ -190,12 +208,28 @@ def lay_slide_under(
     )
     axis = {"showgrid": False, "zeroline": False, "ticksuffix": " mm", "nticks": 6, "constrain": "domain"}
     axis["automargin"] = True
+    (left, right), (top, bottom) = window_mm(result)
     figure.update_layout(
         {
-            f"{x[0]}axis{x[1:]}": {"range": [0, width_mm], **axis},
-            f"{y[0]}axis{y[1:]}": {"range": [height_mm, 0], "scaleanchor": x, **axis},
+            f"{x[0]}axis{x[1:]}": {"range": [left, right], **axis},
+            f"{y[0]}axis{y[1:]}": {"range": [bottom, top], "scaleanchor": x, **axis},
         }
     )
+
+
+def window_mm(result: anndata.AnnData) -> np.ndarray:
+    """What a map first shows, (left, right) and (top, bottom): all tiles with a margin, as far as the slide reaches."""
+    image, mm_per_px = _picture(result)
+    centers_mm, half_mm = result.obs[["x_um", "y_um"]].to_numpy(float) / 1000, result.uns["nsl"]["tile_um"] / 2000
+    low, high = centers_mm.min(axis=0) - half_mm, centers_mm.max(axis=0) + half_mm
+    margin = _MARGIN_OF_TILES * (high - low).max()
+    return np.clip([low - margin, high + margin], 0, mm_per_px * np.array(image.shape[1::-1])).T
+
+
+def shape_of_window(result: anndata.AnnData) -> float:
+    """Height over width of `window_mm`."""
+    (left, right), (top, bottom) = window_mm(result)
+    return (bottom - top) / (right - left)
 
 
 def tissue_outline(result: anndata.AnnData) -> go.Scatter:
@@ -236,11 +270,3 @@ def _picture(result: anndata.AnnData) -> tuple[np.ndarray, float]:
     spatial = result.uns["spatial"]["slide"]
     mm_per_px = result.uns["nsl"]["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"] / 1000
     return spatial["images"]["hires"], mm_per_px
-
-
-def _data_uri(image: np.ndarray, longest_px: int | None) -> str:
-    buffer, picture = io.BytesIO(), Image.fromarray(image)
-    if longest_px:
-        picture.thumbnail((longest_px, longest_px))
-    picture.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -4,6 +4,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from nsl.figures.style import literal
+
 _OURS_COLOR, _OTHER_COLOR = "#7b3294", "#7f8c8d"
 
 
@@ -13,9 +15,8 @@ def correlation_distributions(correlations: pd.DataFrame) -> go.Figure:
     correlations has columns setting, method, gene and pearson_r; groups left out are averaged gene by gene.
     """
     settings, methods = (list(dict.fromkeys(correlations[column])) for column in ("setting", "method"))
-    figure = make_subplots(
-        rows=len(settings), cols=1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=settings
-    )
+    titles = [literal(setting) for setting in settings]  # some name a patient
+    figure = make_subplots(rows=len(settings), cols=1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=titles)
     mean = correlations.groupby(["setting", "method", "gene"], sort=False).pearson_r.mean()
     for row, setting in enumerate(settings, start=1):
         for method in reversed(methods):
@@ -24,7 +25,7 @@ def correlation_distributions(correlations: pd.DataFrame) -> go.Figure:
                 x=r,
                 name=method,
                 boxpoints="outliers",
-                text=r.index,
+                text=[literal(gene) for gene in r.index],
                 hovertemplate="%{text}: r %{x:.2f}<extra>%{y}</extra>",
                 marker_color=_OURS_COLOR if method.startswith("NSL") else _OTHER_COLOR,
                 showlegend=False,

@@ -7,18 +7,19 @@ import plotly.graph_objects as go
 from nsl.figures.style import RELIABLE_COLOR, UNRELIABLE_COLOR, plain
 from nsl.weights import USEFUL_R, is_reliable
 
-_BIN = 0.02
+_BIN_R = 0.02
 
 
-def reliability_histogram(table: pd.DataFrame) -> go.Figure:
+def reliability_histogram(table: pd.DataFrame, bin_r: float = _BIN_R) -> go.Figure:
     """How many genes reached which held-out r, reliable ones plain and the others hatched.
 
-    table is `Weights.reliability`; genes without an r are left out. A dashed line marks `USEFUL_R`.
+    table is `Weights.reliability`; genes without an r are left out. A dashed line marks `USEFUL_R`. Each bar spans
+    `bin_r`.
     """
     known = table[table.r_heldout.notna()]
     reliable = is_reliable(known)
-    first, last = np.floor(known.r_heldout.min() / _BIN), np.floor(known.r_heldout.max() / _BIN) + 1
-    edges = np.arange(first, last + 1) * _BIN if len(known) else np.array([0, _BIN])
+    first, last = np.floor(known.r_heldout.min() / bin_r), np.floor(known.r_heldout.max() / bin_r) + 1
+    edges = np.arange(first, last + 1) * bin_r if len(known) else np.array([0, bin_r])
     figure = go.Figure()
     for name, r, color, hatching in (
         ("reliable", known.r_heldout[reliable], RELIABLE_COLOR, ""),
@@ -28,7 +29,7 @@ def reliability_histogram(table: pd.DataFrame) -> go.Figure:
         figure.add_bar(
             x=(edges[:-1] + edges[1:]) / 2,
             y=count,
-            width=_BIN,
+            width=bin_r,
             name=name,
             customdata=np.stack([edges[:-1], edges[1:]], axis=1),
             marker={"color": color, "line_width": 0, "pattern": {"shape": hatching, "size": 6, "solidity": 0.35}},

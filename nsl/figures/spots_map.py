@@ -1,6 +1,5 @@
 """Measured beside predicted expression at the spots of a slide, as a Plotly figure."""
 
-import html
 from collections.abc import Sequence
 
 import anndata
@@ -9,7 +8,7 @@ import plotly.graph_objects as go
 from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
-from nsl.figures.style import MARGIN_PX, UNIT, plain
+from nsl.figures.style import MARGIN_PX, UNIT, literal, plain, scale_ticks
 
 # More points than this are slow as SVG.
 _MAX_SVG_POINTS = 2_000
@@ -75,7 +74,7 @@ def spots_map(
         figure.layout[f"xaxis{x[1:]}"].update(range=window[0], domain=[left, right], anchor=y, constraintoward="left")
         figure.layout[f"yaxis{y[1:]}"].update(range=window[1], domain=bottom_to_top, anchor=x, constraintoward="top")
         figure.layout[color] = _scale(values[:, number], palette, left, right, 1 - _TITLE_PX / height_px)
-        figure.add_annotation(text=f"<b>{what}</b> {html.escape(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
+        figure.add_annotation(text=f"<b>{what}</b> {literal(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
     figure.add_annotation(text=f"{UNIT}; each map has its own scale", x=0, y=0, yanchor="bottom", **_ON_PAPER)
     figure.update_xaxes(automargin=False, nticks=4, tickangle=0)
     figure.update_yaxes(automargin=False, nticks=5)
@@ -98,9 +97,9 @@ def _spots(centers_mm: np.ndarray, values: np.ndarray, shown: int, names: np.nda
         mode="markers",
         marker_color=values[:, shown].round(_DECIMALS),
         marker_line_width=0,
-        text=names,
+        text=[literal(name) for name in names],
         customdata=values.round(_DECIMALS),
-        hovertemplate=f"<b>%{{text}}</b><br>{html.escape(gene)} measured %{{customdata[0]:.2f}}"
+        hovertemplate=f"<b>%{{text}}</b><br>{literal(gene)} measured %{{customdata[0]:.2f}}"
         "<br>predicted %{customdata[1]:.2f}<br>x %{x:.2f} mm, y %{y:.2f} mm<extra></extra>",
     )
 
@@ -127,5 +126,6 @@ def _sizes_px(centers_mm: np.ndarray, window: tuple[list[float], list[float]], s
 def _scale(values: np.ndarray, palette: str, left: float, right: float, top: float) -> dict:
     low, high = percentile_limits(values) if len(values) else (0.0, 1.0)
     bar = {"orientation": "h", "x": left, "xanchor": "left", "len": right - left, "y": top, "yanchor": "top"}
-    bar |= {"xpad": 0, "ypad": 0, "thickness": 11, "outlinewidth": 0, "nticks": 5, "tickfont": {"size": 11}}
+    bar |= {"xpad": 0, "ypad": 0, "thickness": 11, "outlinewidth": 0, "tickfont": {"size": 11}}
+    bar |= scale_ticks((low, high))
     return {"colorscale": palette, "cmin": low, "cmax": high, "colorbar": bar}

@@ -1,45 +1,34 @@
-"""What the model learned of a gene, as Plotly figures: stains, effects, response to colour, angles, concentrations."""
+"""What the model learned of a gene, as Plotly figures: its stains, their effects, what it makes of each colour."""
 
-import base64
-import io
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from PIL import Image
 from plotly.subplots import make_subplots
 
+from nsl.figures import images
 from nsl.figures.style import (
-    EOSIN_COLOR,
-    HEMATOXYLIN_COLOR,
-    MARGIN_PX,
-    RELIABLE_COLOR,
+    BAR_PX,
     SELECTED_COLOR,
+    STAIN_COLORS,
     UNIT,
     UNRELIABLE_COLOR,
+    color_bar,
+    literal,
+    lying_above,
     plain,
 )
-from nsl.learned import CHANNELS, STAINS, ResponseSurface, display_colors, stain_amounts
+from nsl.learned import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
+from nsl.numerals import minus, signed
 from nsl.stains import PAPER_WHITE
 
 # Darkest amount shown of a stain: about what the darkest nuclei and red cells absorb.
 SWATCH_OD = 2.0
 _RAMP_STEPS = 129
-_STAIN_COLORS = (HEMATOXYLIN_COLOR, EOSIN_COLOR)
-# Held-out r from blue to yellow, even in lightness to the colour-blind as Cividis is, from where it shows on black.
-_R_SCALE = ["#46618f", "#727c92", "#a2a08c", "#cfbb68", "#f2d13c"]
 # Share of the stained pixels that the outlines on a response surface hold.
 _HELD_SHARES = (0.5, 0.95)
 _DENSITY_BIN_OD, _SMOOTHING_BINS = 0.04, 1.5
-# A gene whose vector turned farther is outside the first view of the plot of all genes.
-_USUAL_ANGLE_QUANTILE = 0.999
-# Side of a region's picture on the screen; a larger one is averaged down before it is sent.
-_MAX_SIDE_PX = 640
-# Of each of three panels on a page as wide as a laptop's; and how much taller than wide one may be.
-_PANEL_WIDTH_PX, _MAX_TALLNESS = 290, 1.6
-# Room for an axis below a panel, and for a colour bar with its title.
-_BELOW_PANEL_PX, _BAR_PX = 58, 60
 
 
 def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
@@ -49,23 +38,23 @@ def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
     """
     genes = table.to_frame().T if isinstance(table, pd.Series) else table
     figure = go.Figure()
-    for stain, prefix, color in zip(STAINS, "he", _STAIN_COLORS, strict=True):
+    for stain, prefix, color in zip(STAINS, "he", STAIN_COLORS, strict=True):
         effect = genes[f"{prefix}_effect_per_od"].astype(float)
         figure.add_bar(
             orientation="h",
             x=effect,
-            y=[f"{gene}, {stain}" for gene in genes.index],
+            y=[f"{literal(gene)}, {stain}" for gene in genes.index],
             name=stain,
             marker_color=color,
-            text=[_signed(value) for value in effect],
+            text=[signed(value, plus=True) for value in effect],
             textposition="outside",
             cliponaxis=False,
-            customdata=[_onset(od) for od in genes[f"{prefix}_onset_od"]],
+            customdata=[onset_in_words(od) for od in genes[f"{prefix}_onset_od"]],
             hovertemplate="%{y}<br>%{x:+.2f} per OD, %{customdata}<extra></extra>",
             showlegend=False,
         )
     plain(figure, 70 + 56 * len(genes))
-    order = [f"{gene}, {stain}" for gene in genes.index for stain in STAINS]
+    order = [f"{literal(gene)}, {stain}" for gene in genes.index for stain in STAINS]
     reach = 1.25 * max(genes[["h_effect_per_od", "e_effect_per_od"]].abs().to_numpy(float).max(), 0.01)
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(
@@ -85,17 +74,17 @@ def swatches(vectors: Mapping[str, np.ndarray | None], white_point: np.ndarray =
     vectors maps a name to a unit vector (3,), or to None or NaN where it is not known, which is then said. A
     negative component is named, since the colour cannot show it.
     """
-    names = list(vectors)
+    names = [literal(name) for name in vectors]
     amounts = np.linspace(0, SWATCH_OD, _RAMP_STEPS)
     step = amounts[1]
     figure = go.Figure()
     texts = []
-    for row, name in enumerate(names):
-        vector = np.full(3, np.nan) if vectors[name] is None else np.asarray(vectors[name], float)
+    for row, (name, vector) in enumerate(zip(names, vectors.values(), strict=True)):
+        vector = np.full(3, np.nan) if vector is None else np.asarray(vector, float)
         texts.append(_triplet(vector))
         if np.isfinite(vector).all():
             figure.add_image(
-                source=_png(display_colors(vector, white_point, amounts)[None]),
+                source=images.png(display_colors(vector, white_point, amounts)[None]),
                 x0=0,
                 dx=step,
                 y0=row,
@@ -140,10 +129,10 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     amounts = surface.amounts_od
     step = amounts[1] - amounts[0]
     figure = make_subplots(
-        cols=2, horizontal_spacing=0.12, subplot_titles=["colour mixed", f"{surface.gene}, predicted"]
+        cols=2, horizontal_spacing=0.12, subplot_titles=["colour mixed", f"{literal(surface.gene)}, predicted"]
     )
     figure.add_image(
-        source=_png(surface.colors),
+        source=images.png(surface.colors),
         x0=0,
         dx=step,
         y0=0,
@@ -169,16 +158,16 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
         for col in (1, 2):
             figure.add_trace(outline, row=1, col=col)
         figure.update_traces(selector={"type": "contour"}, col=1, showlegend=True)
-    plain(figure, 460 + _BAR_PX)
+    plain(figure, 460 + BAR_PX)
     axis = {"range": [0, amounts[-1]], "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
     figure.update_xaxes(title_text="hematoxylin, OD", matches="x", **axis)
     figure.update_yaxes(matches="y", constraintoward="top", **axis)
     figure.update_yaxes(title_text="eosin, OD", scaleanchor="x", col=1)
     left, right = figure.layout.xaxis2.domain
-    figure.update_annotations(yshift=_BAR_PX)
+    figure.update_annotations(yshift=BAR_PX)
     figure.update_layout(
-        margin_t=figure.layout.margin.t + _BAR_PX,
-        coloraxis={"colorscale": "Viridis", "colorbar": _bar(UNIT, left) | _lying_above(right - left)},
+        margin_t=figure.layout.margin.t + BAR_PX,
+        coloraxis={"colorscale": "Viridis", "colorbar": color_bar(UNIT, left) | lying_above(right - left)},
         uirevision="response surface",
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )
@@ -213,224 +202,10 @@ def _density_outline(amounts: np.ndarray, max_od: float) -> go.Contour:
     )
 
 
-def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
-    """Every gene by how far its two stain vectors turned from Ruifrok and Johnston's, coloured by held-out r.
-
-    Reliable genes are filled circles, the others open and grey. The few that turned much farther than the rest lie
-    outside the first view, which says so. customdata of a point is its gene.
-
-    Parameters
-    ----------
-    table : of `nsl.learned.angles` or `nsl.learned.vector_table`.
-    selected : a gene to ring and to name.
-    """
-    x, y = "h_angle_to_hed_degrees", "e_angle_to_hed_degrees"
-    hover = (
-        "<b>%{customdata}</b><br>hematoxylin-like %{x:.1f}°, eosin-like %{y:.1f}°<br>held-out r %{text}<extra></extra>"
-    )
-    figure = go.Figure()
-    for reliable in (False, True):
-        part = table[table["reliable"].to_numpy(bool) == reliable]
-        color = {"color": part["r_heldout"], "coloraxis": "coloraxis"} if reliable else {"color": UNRELIABLE_COLOR}
-        figure.add_scattergl(
-            x=part[x],
-            y=part[y],
-            mode="markers",
-            marker={"symbol": "circle" if reliable else "circle-open", "size": 7 if reliable else 5} | color,
-            customdata=part.index.to_numpy(object),
-            text=["not known" if np.isnan(r) else _minus(f"{r:.2f}") for r in part["r_heldout"]],
-            hovertemplate=hover,
-            name=f"{'reliable' if reliable else 'not reliable'} ({len(part):,})",
-            legendgroup=str(reliable),
-            showlegend=not reliable,
-        )
-    # Points coloured by a scale stand black in the legend; this one stands there for them.
-    figure.add_scattergl(
-        x=[None],
-        y=[None],
-        mode="markers",
-        marker={"size": 7, "color": RELIABLE_COLOR},
-        name=figure.data[-1].name,
-        legendgroup="True",
-        hoverinfo="skip",
-    )
-    plain(figure, 560)
-    figure.update_layout(
-        coloraxis={"colorscale": _R_SCALE, "colorbar": _bar("held-out r of<br>reliable genes", 1.01)},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        uirevision="stain angles",
-        hovermode="closest",
-    )
-    _view_usual(figure, table[[x, y]].to_numpy(), None if selected is None else table.loc[selected, [x, y]])
-    if selected is not None and table.loc[selected, [x, y]].notna().all():
-        _ring(figure, table.loc[selected, x], table.loc[selected, y], selected)
-    figure.update_xaxes(title_text="hematoxylin-like, angle to published hematoxylin")
-    figure.update_yaxes(title_text="eosin-like, angle to published eosin")
-    return figure
-
-
-def _view_usual(figure: go.Figure, angles: np.ndarray, selected: pd.Series | None) -> None:
-    """First view of the angles (N, 2): nearly all of them and the selected; how many lie beyond is written."""
-    # Weights whose stains did not turn at all leave nothing to scale by: a degree, then.
-    reach = np.maximum(np.nanquantile(angles, _USUAL_ANGLE_QUANTILE, axis=0) * 1.1, 1.0)
-    if selected is not None:
-        reach = np.fmax(reach, selected.to_numpy(float) * 1.1)
-    axis = {"ticksuffix": "°", "zeroline": False, "automargin": True}
-    figure.update_xaxes(range=[-0.02 * reach[0], reach[0]], **axis)
-    figure.update_yaxes(range=[-0.02 * reach[1], reach[1]], **axis)
-    beyond = int((angles > reach).any(axis=1).sum())
-    if beyond:
-        genes = "1 gene lies" if beyond == 1 else f"{beyond:,} genes lie"
-        figure.add_annotation(
-            text=f"{genes} beyond, up to {np.nanmax(angles):.0f}°;<br>double-click to see all",
-            x=1,
-            y=1,
-            xref="paper",
-            yref="paper",
-            xanchor="right",
-            yanchor="top",
-            align="right",
-            showarrow=False,
-        )
-
-
-def _ring(figure: go.Figure, x: float, y: float, gene: str) -> None:
-    # WebGL as the points are: anything else is drawn under them.
-    figure.add_scattergl(
-        x=[x],
-        y=[y],
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 16, "color": SELECTED_COLOR, "line": {"width": 3}},
-        customdata=[gene],
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    # Most genes crowd at the bottom, where a name could not be read: it goes above them.
-    height = y / figure.layout.yaxis.range[1]
-    above_px = max(30, round((0.5 - height) * figure.layout.height))
-    figure.add_annotation(
-        x=x, y=y, text=f"<b>{gene}</b>", ax=0, ay=-above_px, standoff=9, arrowcolor=SELECTED_COLOR, arrowwidth=1.5
-    )
-
-
-def concentration_figure(
-    rgb: np.ndarray,
-    concentrations: np.ndarray,
-    mpp: float,
-    *,
-    vectors: np.ndarray,
-    white_point: np.ndarray = PAPER_WHITE,
-) -> go.Figure:
-    """A region, and where a gene's model sees its two learned stains in it, side by side; they zoom together.
-
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8, the region.
-    concentrations : (H, W, 2) of `nsl.learned.concentration_images`.
-    mpp : µm/px of the region; axes are in µm from its top left.
-    vectors : (2, 3) the gene's learned stain vectors, whose colours the scales run to.
-    white_point : (3,) intensity of the slide's background.
-    """
-    height_um, width_um = (side * mpp for side in rgb.shape[:2])
-    panel_px = _PANEL_WIDTH_PX * min(height_um / width_um, _MAX_TALLNESS)
-    factor = max(1, -(-max(rgb.shape[:2]) // _MAX_SIDE_PX))
-    step = factor * mpp
-    place = {"x0": step / 2, "dx": step, "y0": step / 2, "dy": step}
-    figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *STAINS])
-    figure.update_annotations(yshift=_BAR_PX)
-    picture = np.rint(_averaged(rgb, factor)).astype(np.uint8)
-    figure.add_image(source=_png(picture), hoverinfo="skip", row=1, col=1, **place)
-    for s, stain in enumerate(STAINS):
-        axis = f"coloraxis{s + 1}"
-        values = _averaged(concentrations[..., s], factor)
-        figure.add_heatmap(
-            z=values,
-            coloraxis=axis,
-            hoverongaps=False,
-            hovertemplate=f"{stain} %{{z:.2f}}<br>x %{{x:.0f}} µm, y %{{y:.0f}} µm<extra></extra>",
-            row=1,
-            col=s + 2,
-            **place,
-        )
-        left, right = figure.layout[f"xaxis{s + 2}"].domain
-        bar = _bar("learned stain concentration", left) | _lying_above(right - left)
-        scale = _stain_scale(vectors[s], white_point, _STAIN_COLORS[s])
-        figure.layout[axis] = {"colorscale": scale, "cmin": 0, "cmax": _upper_end(values), "colorbar": bar}
-    plain(figure, 4 * MARGIN_PX + _BAR_PX + round(panel_px) + _BELOW_PANEL_PX)
-    figure.update_layout(margin_t=figure.layout.margin.t + _BAR_PX, margin_b=_BELOW_PANEL_PX)
-    axis = {"showgrid": False, "zeroline": False, "nticks": 5, "constrain": "domain", "automargin": True}
-    figure.update_xaxes(title={"text": "µm", "standoff": 4}, range=[0, width_um], matches="x", **axis)
-    figure.update_yaxes(range=[height_um, 0], matches="y", constraintoward="top", **axis)
-    figure.update_yaxes(title_text="µm", scaleanchor="x", col=1)
-    for col in (2, 3):
-        figure.update_yaxes(showticklabels=False, col=col)
-    figure.update_layout(uirevision="concentrations")
-    return figure
-
-
-def _upper_end(values: np.ndarray) -> float:
-    """Where a scale from 0 ends: few pixels lie beyond; 1 where there is nothing but 0."""
-    known = values[np.isfinite(values)]
-    return float(np.percentile(known, 99.5)) or 1.0 if known.size else 1.0
-
-
-def _stain_scale(vector: np.ndarray, white_point: np.ndarray, otherwise: str) -> list[str]:
-    """Colours from glass to a stain at 2 OD; to `otherwise` for a vector that absorbs nothing on the whole."""
-    if not np.sum(vector) > 0:
-        return ["#ffffff", otherwise]
-    return [_hex(color) for color in display_colors(vector, white_point, np.linspace(0, SWATCH_OD, 9))]
-
-
-def _averaged(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over factor × factor pixels of (H, W, …), float32, without what is NaN; a partial last block is kept."""
-    if factor == 1:
-        return values.astype(np.float32)
-    values = values.astype(np.float32)
-    known = np.isfinite(values)
-    total, number = np.where(known, values, 0), known.astype(np.float32)
-    for axis in (0, 1):
-        starts = np.arange(0, values.shape[axis], factor)
-        total, number = (np.add.reduceat(part, starts, axis=axis) for part in (total, number))
-    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-
-
-def _bar(title: str, x: float | None) -> dict:
-    return {"title": {"text": title, "side": "top"}, "thickness": 14, "outlinewidth": 0, "x": x}
-
-
-def _lying_above(length: float) -> dict:
-    """Where a colour bar of a panel lies that takes up such a share of the figure's width."""
-    return {"orientation": "h", "xanchor": "left", "xpad": 0, "len": length, "y": 1, "yanchor": "bottom"}
-
-
 def _triplet(vector: np.ndarray) -> str:
     """OD of red, green and blue as a label, and a remark where one is negative or nothing is known."""
     if not np.isfinite(vector).all():
         return "not known: too little is stained"
-    text = "  ".join(_minus(f"{value:.3f}") for value in vector)
-    below = [f"{channel} {_minus(f'{v:.2g}')}" for channel, v in zip(CHANNELS, vector, strict=True) if v < 0]
+    text = "  ".join(signed(value, 3) for value in vector)
+    below = [f"{channel} {minus(f'{v:.2g}')}" for channel, v in zip(CHANNELS, vector, strict=True) if v < 0]
     return text + (f"<br>{', '.join(below)}:<br>no dye absorbs negatively" if below else "")
-
-
-def _onset(od: float) -> str:
-    if not np.isfinite(od):
-        return "from an unknown OD on"
-    return f"from {od:.2f} OD on" if od > 0 else "from clear glass on"
-
-
-def _signed(value: float) -> str:
-    return _minus(f"{value:+.2f}")
-
-
-def _minus(number: str) -> str:
-    return number.replace("-", "−")
-
-
-def _hex(color: np.ndarray) -> str:
-    return "#" + "".join(f"{channel:02x}" for channel in color)
-
-
-def _png(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,12 +1,18 @@
 """What all figures look alike in: margins, clear backgrounds, and a colour for each thing that keeps its colour."""
 
+import html
+
 import plotly.graph_objects as go
+
+from nsl.numerals import signed
 
 MARGIN_PX = 8
 UNIT = "ln(1 + counts per 10,000)"
-HEMATOXYLIN_COLOR, EOSIN_COLOR = "#4a3f9c", "#d1457f"
+HEMATOXYLIN_COLOR, EOSIN_COLOR = STAIN_COLORS = "#6a5fc4", "#d1457f"
 RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"
+BAR_PX = 60
+"""Room for a colour bar with its title above a panel."""
 
 
 def plain(figure: go.Figure, height_px: int) -> go.Figure:
@@ -18,3 +24,31 @@ def plain(figure: go.Figure, height_px: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
     )
     return figure
+
+
+def literal(name: str) -> str:
+    """The name of a gene, a spot or a slide as text of a figure, to be shown letter by letter.
+
+    Plotly takes text for HTML, links and all, and names come from strangers' tables and weights. `html.unescape` gives
+    the name back.
+    """
+    # Of the entities for quotes Plotly knows one, and would show the other as it is; within text neither does harm.
+    return html.escape(str(name), quote=False)
+
+
+def scale_ticks(limits: tuple[float, float]) -> dict:
+    """Numbers under a colour scale: at both its ends, so that they can be read off, and in the middle."""
+    low, high = limits
+    values = [low, (low + high) / 2, high]
+    decimals = 2 if high - low >= 0.05 else 4
+    return {"tickvals": values, "ticktext": [signed(value, decimals) for value in values]}
+
+
+def color_bar(title: str, x: float | None) -> dict:
+    """A narrow colour bar under its title; x is where it begins, as a share of the width."""
+    return {"title": {"text": title, "side": "top"}, "thickness": 14, "outlinewidth": 0, "x": x}
+
+
+def lying_above(length: float) -> dict:
+    """Where a colour bar of a panel lies that takes up such a share of the figure's width."""
+    return {"orientation": "h", "xanchor": "left", "xpad": 0, "len": length, "y": 1, "yanchor": "bottom"}

@@ -8,22 +8,46 @@ from functools import partial
 from pathlib import Path
 
 import anndata
+import numpy as np
 
 from nsl.errors import SpotsError
-from nsl.measured.files import content, readable
+from nsl.measured.files import content, readable, require_unpacked
 from nsl.measured.h5ad import read_h5ad
 from nsl.measured.visium import POSITIONS, read_files, read_visium
 from nsl.spots import layout_of, read_spots, read_table
 
 __all__ = ["read_h5ad", "read_measured", "read_visium"]
 
+LEAST_SHARE_OF_COUNTS = 0.02
+"""Of the median spot's counts, that a spot must have to be looked at."""
+
 
 def read_measured(paths: Sequence[Path]) -> anndata.AnnData:
     """Measured expression from whatever a user gave: one zip, folder or .h5ad, or two files, in any order.
 
     Two files are a table of raw counts and a table of positions, told by their columns, or Space Ranger's .h5 and its
-    tissue positions. Returns and raises what `nsl.spots.read_spots` does.
+    tissue positions. Returns and raises what `nsl.spots.read_spots` does, without the spots that are nearly empty.
     """
+    return _without_empty_spots(_read(paths))
+
+
+def _without_empty_spots(measured: anndata.AnnData) -> anndata.AnnData:
+    """Without spots so far below the others' counts that what they hold is chance: a single one can hide a gene."""
+    counts = np.asarray(measured.X.sum(axis=1)).ravel()
+    least = max(LEAST_SHARE_OF_COUNTS * float(np.median(counts)), 1)
+    kept = counts >= least
+    if kept.all() or not kept.any():
+        return measured
+    left = measured[kept].copy()
+    left.uns["notices"] = [
+        *measured.uns["notices"],
+        f"{(~kept).sum():,} of {len(kept):,} spots were left out because they are nearly empty: they have fewer than "
+        f"{least:,.0f} counts, where the median spot has {np.median(counts):,.0f}.",
+    ]
+    return left
+
+
+def _read(paths: Sequence[Path]) -> anndata.AnnData:
     paths = [Path(path) for path in paths]
     suffixes = [path.suffix.lower() for path in paths]
     if len(paths) == 1 and (suffixes == [".zip"] or paths[0].is_dir()):
@@ -46,13 +70,22 @@ def read_measured(paths: Sequence[Path]) -> anndata.AnnData:
 
 
 def _two_tables(first: Path, second: Path) -> anndata.AnnData:
+    for path in (first, second):
+        with readable(path.name):
+            require_unpacked(path)
     has_positions = [layout_of(read_table(path, nrows=0).columns) is not None for path in (first, second)]
     if has_positions == [True, False]:
         return read_spots(second, first)
     if has_positions == [False, True]:
         return read_spots(first, second)
     which = "both can" if all(has_positions) else "neither can"
+    seen = "; ".join(f"{path.name} has {_columns_of(path)}" for path in (first, second))
     raise SpotsError(
         f"of {first.name} and {second.name} {which} be the table of positions, which has columns spot, x_px, y_px or "
-        "x, y, pixel_x, pixel_y; give one such table, and one of raw counts with a row a spot"
+        f"x, y, pixel_x, pixel_y ({seen}); give one such table, and one of raw counts with a row a spot"
     )
+
+
+def _columns_of(path: Path) -> str:
+    columns = [str(column) for column in read_table(path, nrows=0).columns]
+    return ", ".join(columns[:4]) + (", …" if len(columns) > 4 else "")

@@ -23,6 +23,7 @@ from nsl.spots import Counts
 
 MAX_BYTES = 2 * 1024**3
 """Of one file or array, unpacked; the counts of 5,000 spots take a tenth of it."""
+_CHUNK = 2**24
 ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 """Of a gene: human ENSG00000141736, mouse ENSMUSG00000062312, with or without a version."""
 
@@ -75,6 +76,17 @@ def unpacked(name: str, packed: bytes) -> bytes:
         whole = file.read(MAX_BYTES + 1)
     require_bytes(name, len(whole))
     return whole
+
+
+def require_unpacked(path: Path) -> None:
+    """SpotsError where a gzipped file holds more than MAX_BYTES; what is not gzipped is as large as it lies there."""
+    if path.suffix.lower() != ".gz":
+        return require_bytes(path.name, path.stat().st_size)
+    size = 0
+    with gzip.open(path) as file:
+        while size <= MAX_BYTES and (part := file.read(_CHUNK)):
+            size += len(part)
+    return require_bytes(path.name, size)
 
 
 def require_size(name: str, stored: h5py.Group | h5py.Dataset) -> None:

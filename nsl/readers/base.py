@@ -48,6 +48,10 @@ class Reader(ABC):
     format: str
     levels: tuple[Level, ...]
     scale: Scale | None = None
+    scanner: str | None = None
+    """Make and model, as far as the file says."""
+    objective_power: float | None = None
+    """Magnification of the objective that the scan is said to be of, such as 20."""
     altered: tuple[str, ...] = ()
     """Where the pixels handed out are not those of the file: a sentence for each change."""
 

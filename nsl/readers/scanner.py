@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ VENDORS = {
     "ventana": "Ventana BIF",
     "zeiss": "Zeiss CZI",
 }
+# Where scanners write which one they are; Aperio gives the name of the single device.
+_MODELS = ("leica.device-model", "ventana.ScannerModel", "dicom.ManufacturerModelName", "tiff.Model")
+_APERIO_DEVICE = "aperio.ScanScope ID"
 
 
 class OpenSlideReader(Reader):
@@ -41,11 +45,13 @@ class OpenSlideReader(Reader):
         with self._told():
             self._slide = openslide.OpenSlide(path)
         self.format = VENDORS.get(vendor, vendor)
+        facts = self._slide.properties
+        self.scanner = _scanner(facts)
+        self.objective_power = _positive(facts.get("openslide.objective-power"))
         self.levels = tuple(
             Level(downsample, *size)
             for downsample, size in zip(self._slide.level_downsamples, self._slide.level_dimensions, strict=True)
         )
-        facts = self._slide.properties
         # OpenSlide makes generic TIFF tags into µm/px without asking whether they are believable.
         if vendor != "generic-tiff":
             self.scale = positive_scale(facts.get("openslide.mpp-x"), facts.get("openslide.mpp-y"))
@@ -74,3 +80,20 @@ class OpenSlideReader(Reader):
 
     def close(self) -> None:
         self._slide.close()
+
+
+def _scanner(facts: Mapping[str, str]) -> str | None:
+    """Make and model in one line; None where the file says neither."""
+    told = [facts.get("dicom.Manufacturer") or facts.get("tiff.Make")]
+    told.append(next((facts[key] for key in _MODELS if facts.get(key)), None))
+    if facts.get(_APERIO_DEVICE):
+        told = ["ScanScope", facts[_APERIO_DEVICE]]
+    return " ".join(" ".join(part.split()) for part in told if part)[:80] or None
+
+
+def _positive(text: str | None) -> float | None:
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None

@@ -10,6 +10,7 @@ from nsl.aliases import resolve
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.hub import fetch
+from nsl.numerals import signed
 from nsl.web import controls, downloads, genes, session, sources, storage
 from nsl.weights import CARD, SIGNIFICANT, USEFUL_R, embedded_folder, is_reliable, load_config
 
@@ -68,7 +69,7 @@ def _sections(names: Any) -> str | None:
 def _stains(stains: dict) -> str:
     told = zip(("hematoxylin", "eosin"), stains["reference"], stains["spread_degrees"], strict=True)
     return "; ".join(
-        f"{name} {' '.join(genes.signed(od) for od in vector)} (OD of red, green, blue), slides within {spread:.1f}°"
+        f"{name} {' '.join(signed(od) for od in vector)} (OD of red, green, blue), slides within {spread:.1f}°"
         for name, vector, spread in told
     )
 
@@ -106,7 +107,7 @@ def show_reliability(weights: "Weights") -> None:
         "Genes": f"{len(table):,}",
         "Reliable": f"{reliable.sum():,}",
         f"r above {USEFUL_R}": f"{(table.r_heldout > USEFUL_R).sum():,}",
-        "Median r": genes.signed(table.r_heldout.median()),
+        "Median r": signed(table.r_heldout.median()),
     }
     with st.container(horizontal=True):
         for label, value in figures.items():
@@ -118,7 +119,7 @@ def show_reliability(weights: "Weights") -> None:
             theme="streamlit",
             key="reliability_histogram",
             alt=f"Histogram of held-out r over genes: median {figures['Median r']}, from "
-            f"{genes.signed(table.r_heldout.min())} to {genes.signed(table.r_heldout.max())}; {reliable.sum():,} genes "
+            f"{signed(table.r_heldout.min())} to {signed(table.r_heldout.max())}; {reliable.sum():,} genes "
             "are reliable",
         )
     if unknown:

@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 import nsl
-from nsl.web import about, controls, genes, sources
+from nsl.numerals import signed
+from nsl.web import about, controls, sources
 
 if TYPE_CHECKING:
     from nsl.weights import Weights
@@ -69,7 +70,7 @@ def show_purpose() -> None:
         "NSL predicts where in a routine H&E section a gene is expressed, from colour alone and on an ordinary "
         "computer. It is made for pathologists who want to see what a stained section may tell, for researchers in "
         "spatial biology who take the result on as AnnData, QuPath objects or a table, and for whoever wants to read "
-        f"the model: 11 numbers a gene. **{controls.RESEARCH_ONLY}** This is NSL {nsl.__version__}."
+        f"the model: 11 numbers a gene. This is NSL {nsl.__version__}."
     )
     st.markdown(" · ".join(f"[{label}](#{anchor})" for anchor, label in _PARTS.items()))
 
@@ -116,7 +117,7 @@ def show_limits(weights: "Weights") -> None:
 def limits(weights: "Weights") -> list[str]:
     """A sentence or two a limit, as Markdown."""
     config, data = weights.config, weights.config["training_data"]
-    median = genes.signed(weights.reliability.r_heldout.median())
+    median = signed(weights.reliability.r_heldout.median())
     spread = " and ".join(f"{degrees:.1f}°" for degrees in config["stains"]["spread_degrees"])
     told = [
         "**Colour alone.** The model sees how much stain there is and of which hue, never a shape. Genes that go with "
@@ -130,7 +131,8 @@ def limits(weights: "Weights") -> list[str]:
         "**Not the single tile.** Held-out r is over all spots of a section. A pattern over many tiles can be right "
         "while the value of one tile is far off.",
         f"**Nothing smaller than {config['tile_um']:g} µm.** The model learned from windows of that size. A finer map "
-        "moves the window in smaller steps; it does not make the window smaller.",
+        "on smaller squares shows which colours a tile's value comes from; nothing so small was compared with "
+        "measurement.",
         "**No receptor test.** A map of ERBB2, ESR1 or PGR says nothing about the patient's receptor status. No map "
         "replaces a stain, an assay or a count.",
     ]

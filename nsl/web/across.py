@@ -6,7 +6,7 @@ import streamlit as st
 
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
-from nsl.web import chart, comparing, controls, downloads, genes, links, selecting, session
+from nsl.web import chart, comparing, controls, downloads, genes, selecting, session
 from nsl.weights import is_reliable
 
 
@@ -16,10 +16,11 @@ def show(slide: session.OpenSlide) -> None:
     if not others:
         _show_the_way(slide)
         return
+    genes.follow_link(slide.result)
     with st.container(horizontal=True):
         gene = genes.choose_one(slide.result)
         other = others[_choose_other(others)]
-    genes.offer_unreliable(slide.result)
+    look = comparing.choose_look(comparing.ACROSS, slide.result)
     if gene not in other.result.var_names:
         st.warning(
             f"{gene} was predicted on {controls.escaped(slide.name)} and not on {controls.escaped(other.name)}. Choose "
@@ -27,17 +28,20 @@ def show(slide: session.OpenSlide) -> None:
             icon=":material/search_off:",
         )
         return
-    look = comparing.choose_look(comparing.ACROSS)
-    links.write(genes=gene, palette=look.palette)
+    comparing.write_link(comparing.ACROSS, look, gene=gene)
     both = (slide, other)
     _warn(both)
-    _show_maps(both, gene, look)
+    limits = percentile_limits(np.concatenate([one.result[:, gene].X.ravel() for one in both]))
+    _show_maps(both, gene, look, limits)
     _show_numbers(both, gene)
-    downloads.csv(
-        f"CSV of {gene} on both",
-        lambda: _csv_of_both(both, gene),
-        f"{selecting.file_stem(slide, [gene])}_{controls.file_stem(other)}.csv",
-    )
+    stem = f"{selecting.file_stem(slide, [gene])}_{controls.file_stem(other)}"
+    with st.container(horizontal=True):
+        downloads.csv(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
+        maps = {
+            f"{number}_{selecting.file_stem(one, [gene])}.png": (one.result, gene, limits)
+            for number, one in enumerate(both, start=1)
+        }
+        downloads.prints(maps, look, stem)
 
 
 def _choose_other(others: dict[str, session.OpenSlide]) -> str:
@@ -93,13 +97,15 @@ def _warn(both: tuple[session.OpenSlide, session.OpenSlide]) -> None:
         )
 
 
-def _show_maps(both: tuple[session.OpenSlide, session.OpenSlide], gene: str, look: comparing.Look) -> None:
+def _show_maps(
+    both: tuple[session.OpenSlide, session.OpenSlide], gene: str, look: comparing.Look, limits: tuple[float, float]
+) -> None:
     results, names = [one.result for one in both], [one.name for one in both]
     figure = compare.across_slides(
         results,
         names,
         gene,
-        limits=percentile_limits(np.concatenate([result[:, gene].X.ravel() for result in results])),
+        limits=limits,
         palette=look.palette,
         opacity=look.opacity,
         outline=look.outline,

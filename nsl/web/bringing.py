@@ -21,13 +21,14 @@ def choose_slide() -> None:
             "H&E image or whole-slide file",
             type=FILE_TYPES,
             max_upload_size=limits.read().max_upload_mb,
+            key=f"slide_upload {session.uploads()}",
             help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF; MRXS and DICOM as a zip of slide and folder. "
             "Each upload is one more slide. Slides are deleted within minutes of closing the page.",
         )
         if upload is not None:
             try:
-                if session.take_upload(upload):
-                    st.rerun()
+                session.take_upload(upload)
+                st.rerun()
             except NslError as error:
                 controls.show_error(str(error))
                 if session.slide():
@@ -89,12 +90,21 @@ def explain() -> None:
 
 
 def show_facts(slide: session.OpenSlide) -> None:
+    """What the file says of itself, and how it had to be altered."""
     width, height = slide.size
-    scale = f"{slide.metadata_mpp:.4g} µm/px in the file" if slide.metadata_mpp else "no scale in the file"
-    levels = f"{len(slide.levels)} resolutions" if len(slide.levels) > 1 else "one resolution"
-    st.caption(f"{controls.escaped(slide.name)} · {slide.format} · {width:,} × {height:,} px · {levels} · {scale}")
+    facts = [
+        controls.escaped(slide.name),
+        slide.format,
+        controls.escaped(slide.scanner) if slide.scanner else None,
+        f"scanned at {slide.objective_power:g}×" if slide.objective_power else None,
+        f"{width:,} × {height:,} px",
+        # A JPEG has but one; the others are quick ways to decode it.
+        f"{len(slide.levels)} resolutions" if len(slide.levels) > 1 and slide.format != "JPEG" else "one resolution",
+        f"{slide.metadata_mpp:.4g} µm/px in the file" if slide.metadata_mpp else "no scale in the file",
+    ]
+    st.caption(" · ".join(fact for fact in facts if fact))
     for notice in slide.notices:
-        st.info(notice)
+        st.info(controls.escaped(notice))
 
 
 def scale(slide: session.OpenSlide) -> float | None:

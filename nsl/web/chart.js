@@ -16,7 +16,8 @@ function themed(layout, element) {
   const line = style.getPropertyValue("--st-border-color").trim();
   const back = style.getPropertyValue("--st-background-color").trim();
   const font = { family: style.getPropertyValue("--st-font").trim(), size: 13, color: text, ...layout.font };
-  const out = { autosize: true, ...layout, font, modebar: { color: text, activecolor: text, bgcolor: back } };
+  const title = { ...layout.title, font: { size: 15, weight: 600, ...layout.title?.font } };
+  const out = { autosize: true, ...layout, font, title, modebar: { color: text, activecolor: text, bgcolor: back } };
   out.hoverlabel = { bgcolor: back, bordercolor: line, font: { color: text }, ...layout.hoverlabel };
   for (const name of Object.keys(out).filter((key) => /^[xy]axis\d*$/.test(key)))
     out[name] = { linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line, ...out[name] };
@@ -33,12 +34,26 @@ function area(event) {
   return { kind: event.lassoPoints ? "lasso" : "box", x: Array.from(drawn[x]), y: Array.from(drawn[y]), axis: x };
 }
 
+// As it is on the screen, in dark letters on white, whatever the theme.
+function onPaper(chart) {
+  const ink = "#24222b", line = "#c9c7d1";
+  const layout = { ...chart.layout, paper_bgcolor: "#ffffff", font: { ...chart.layout.font, color: ink } };
+  for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key)))
+    layout[name] = { ...layout[name], linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line };
+  return { data: chart.data, layout };
+}
+
+function size(chart) {
+  const { width, height } = chart._fullLayout;
+  return { width, height, filename: chart.dataset.fileName };
+}
+
 // Made once: Plotly starts over, zoom and all, where it is handed another configuration.
 const configs = new Map();
 function config(Plotly, selectable) {
   if (!configs.has(selectable)) {
     const name = "savePng", title = "Download as PNG";
-    const click = (chart) => Plotly.downloadImage(chart, { format: "png", scale: 3, filename: chart.dataset.fileName });
+    const click = (chart) => Plotly.downloadImage(onPaper(chart), { format: "png", scale: 3, ...size(chart) });
     const buttons = [["zoom2d", "pan2d"], selectable ? ["select2d", "lasso2d"] : [], ["zoomIn2d", "zoomOut2d"],
       ["resetScale2d", { name, title, icon: Plotly.Icons.camera, click }]];
     configs.set(selectable, { responsive: true, scrollZoom: true, displaylogo: false, displayModeBar: true,

@@ -8,6 +8,7 @@ import streamlit as st
 
 from nsl.figures import PALETTES, compare
 from nsl.figures.maps import percentile_limits
+from nsl.numerals import signed
 from nsl.web import chart, controls, downloads, genes, links, mapping, selecting, session
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS = MODES = ("Side by side", "Difference", "Blend", "Across slides")
 MOST_GENES = 4
 _OWN, _SHARED = "Its own for each", "One for all"
+# As the address of the page calls them.
+_VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides"), MODES, strict=True))
+_SCALES = {"own": _OWN, "shared": _SHARED}
 _GENES = "compare_genes"
 _CONTROL_PX = mapping.CONTROL_PX
 
@@ -34,6 +38,8 @@ class Look(NamedTuple):
 
 def choose_mode() -> str:
     """What is compared, and how."""
+    if (wished := _VIEWS.get(links.asked("view"))) is not None:
+        st.session_state["compare_mode"] = wished
     return st.segmented_control(
         "Compare",
         MODES,
@@ -46,21 +52,23 @@ def choose_mode() -> str:
 
 
 def choose_genes(slide: session.OpenSlide) -> list[str]:
-    """Two to four genes; with fewer the page says what it needs and ends."""
+    """Up to four genes."""
     _follow_link(slide.result)
-    chosen = genes.choose_some(slide.result, key=_GENES, label="Genes, two to four", most=MOST_GENES)
-    genes.offer_unreliable(slide.result)
+    return genes.choose_some(slide.result, key=_GENES, label="Genes, two to four", most=MOST_GENES)
+
+
+def require_two(chosen: list[str]) -> None:
+    """With fewer genes than two the page says what it needs and ends."""
     if len(chosen) < 2:
         st.info(
             f"{'Choose two to four genes' if not chosen else 'Choose another gene'}; their maps are drawn here.",
             icon=":material/compare:",
         )
         st.stop()
-    return chosen
 
 
 def _follow_link(result: "anndata.AnnData") -> None:
-    """Genes and colours that a link asks for, and no gene that was not predicted here."""
+    """Genes that a link asks for, and none that was not predicted here."""
     wished = [gene for gene in (links.asked("genes") or "").split(",") if gene]
     missing = [gene for gene in wished if gene not in result.var_names]
     if missing:
@@ -74,21 +82,33 @@ def _follow_link(result: "anndata.AnnData") -> None:
         st.session_state[_GENES] = kept
     elif chosen:
         st.session_state.pop(_GENES, None)
-    palette = links.asked("palette")
+
+
+def _follow_look() -> None:
+    """Colours and scale that a link asks for."""
+    palette, scale = links.asked("palette"), _SCALES.get(links.asked("scale"))
     if palette in PALETTES:
         st.session_state["palette"] = palette
+    if scale is not None:
+        st.session_state["compare_scale"] = scale
 
 
-def choose_look(mode: str) -> Look:
-    """Palette, opacity, whose scale: what there is to choose in this mode."""
+def write_link(mode: str, look: Look, **genes: str) -> None:
+    """The view in the address."""
+    view = next(name for name, known in _VIEWS.items() if known == mode)
+    palette = {"palette": look.palette} if look.palette else {}
+    scale = {"scale": "shared" if look.shared else "own"} if mode == SIDE_BY_SIDE else {}
+    links.write(view=view, **genes, **palette, **scale)
+
+
+def choose_look(mode: str, result: "anndata.AnnData") -> Look:
+    """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed."""
+    _follow_look()
     palette, scale = None, _SHARED
-    with st.container(horizontal=True):
-        # The keys are those of the Maps page: a choice made there holds here.
-        opacity = st.slider(
-            "Opacity of the map, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=_CONTROL_PX
-        )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        opacity = mapping.choose_opacity()
         if mode in (SIDE_BY_SIDE, ACROSS):
-            palette = st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=_CONTROL_PX)
+            palette = mapping.choose_palette()
         if mode == SIDE_BY_SIDE:
             scale = st.segmented_control(
                 "Colour scale",
@@ -100,15 +120,17 @@ def choose_look(mode: str) -> Look:
                 help="From the 2nd to the 98th percentile. A scale of its own shows each gene's pattern; on one for "
                 "all, their levels can be read against each other.",
             )
-        outline = st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width=_CONTROL_PX)
-    return Look(palette, opacity / 100, outline, scale == _SHARED)
+        outline = mapping.offer_outline()
+        genes.offer_unreliable(result)
+    return Look(palette, opacity, outline, scale == _SHARED)
 
 
 def compare_genes(slide: session.OpenSlide, mode: str) -> None:
     """Genes of one slide: their maps, each against the other, and the tiles selected in either."""
     chosen = choose_genes(slide)
-    look = choose_look(mode)
-    links.write(genes=",".join(chosen), **({"palette": look.palette} if look.palette else {}))
+    look = choose_look(mode, slide.result)
+    require_two(chosen)
+    write_link(mode, look, genes=",".join(chosen))
     if mode == SIDE_BY_SIDE:
         _show_side_by_side(slide, chosen, look)
         pair = _pair(chosen, "Which two the scatter is of:")
@@ -125,7 +147,9 @@ def compare_genes(slide: session.OpenSlide, mode: str) -> None:
     with selection:
         selecting.show_selection(slide, chosen)
     if mode == SIDE_BY_SIDE:
-        _offer_table(slide, chosen)
+        with st.container(horizontal=True):
+            _offer_table(slide, chosen)
+            _offer_prints(slide, chosen, look)
 
 
 def _offer_table(slide: session.OpenSlide, chosen: list[str]) -> None:
@@ -136,6 +160,21 @@ def _offer_table(slide: session.OpenSlide, chosen: list[str]) -> None:
         lambda: export.csv_text(slide.result[:, chosen]),
         f"{selecting.file_stem(slide, chosen)}.csv",
     )
+
+
+def _offer_prints(slide: session.OpenSlide, chosen: list[str], look: Look) -> None:
+    limits = _limits(slide.result, chosen, look)
+    maps = {
+        f"{selecting.file_stem(slide, [gene])}.png": (slide.result, gene, ends)
+        for gene, ends in zip(chosen, limits * len(chosen) if look.shared else limits, strict=True)
+    }
+    downloads.prints(maps, look, selecting.file_stem(slide, chosen))
+
+
+def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tuple[float, float]]:
+    """Ends of the colour scales: one for all genes, or one for each."""
+    values = [result[:, gene].X.ravel() for gene in chosen]
+    return [percentile_limits(group) for group in ([np.concatenate(values)] if look.shared else values)]
 
 
 def _pair(chosen: list[str], ask: str) -> tuple[str, str]:
@@ -164,12 +203,10 @@ def _exchange(pair: tuple[str, str]) -> None:
 
 
 def _show_side_by_side(slide: session.OpenSlide, chosen: list[str], look: Look) -> None:
-    values = [slide.result[:, gene].X.ravel() for gene in chosen]
-    groups = [np.concatenate(values)] if look.shared else values
     figure = compare.side_by_side(
         slide.result,
         chosen,
-        limits=[percentile_limits(group) for group in groups],
+        limits=_limits(slide.result, chosen, look),
         palette=look.palette,
         opacity=look.opacity,
         outline=look.outline,
@@ -197,11 +234,18 @@ def _show_difference(slide: session.OpenSlide, pair: tuple[str, str], look: Look
         _show_map(slide, DIFFERENCE, figure, f"Map of {pair[0]} less {pair[1]}, in {by}", pair)
         st.caption(_meaning(slide.result, pair, by))
         _say_reliability(slide, pair)
-        downloads.csv(
-            "CSV of the difference",
-            lambda: difference_csv(slide.result, pair, by),
-            f"{selecting.file_stem(slide, pair)}_difference.csv",
-        )
+        stem = f"{selecting.file_stem(slide, pair)}_difference"
+        with st.container(horizontal=True):
+            downloads.csv("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
+            downloads.print_png(
+                "Map to print (PNG)", lambda: _print_difference(slide.result, pair, by, look), f"{stem}.png"
+            )
+
+
+def _print_difference(result: "anndata.AnnData", pair: tuple[str, str], by: str, look: Look) -> bytes:
+    from nsl.picture import difference_png
+
+    return difference_png(result, *pair, by=by, opacity=look.opacity)
 
 
 def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
@@ -213,11 +257,11 @@ def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
             "standard deviations from its own mean over this slide, so 0 says that both stand equally high, not that "
             "there is as much of one as of the other."
         )
-    median = genes.signed(np.median(compare.log2_ratio(result, *pair)))
+    median = signed(np.median(compare.log2_ratio(result, *pair)))
     return (
         f"log2 of the counts per 10,000 of {a} over those of {b}, with 0.5 added to both: +1 is twice as many, −1 half "
-        f"as many, 0 the same. Its median here is {median}. Genes of different levels differ one way on the whole "
-        "slide; their difference in standard deviations then shows more."
+        f"as many, 0 the same. White is the median of this slide, {median}: teal tiles have more {a} for their {b}, "
+        "brown ones less."
     )
 
 

@@ -19,19 +19,49 @@ from nsl.web.jobs import Job
 if TYPE_CHECKING:
     import anndata
 
-NARROW_PX = 400
+NARROW_PX, WIDE_LEAST_PX = 400, 460
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
+_WIDE, _NARROW = "wide_part", "narrow_part"
+# Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
+# nothing before it lets it stand alone; and marks a link that has the keyboard's focus hardly at all.
+_STYLE = f"""<style>
+.stMainBlockContainer {{ padding: 2.75rem clamp(1rem, 4vw, 5rem) 4rem; }}
+.stHorizontalBlock > div:has(> .st-key-{_WIDE}) {{ flex: 1000 1 min(100%, {WIDE_LEAST_PX}px); }}
+.stHorizontalBlock > div:has(> .st-key-{_NARROW}) {{ flex: 1 1 min(100%, {NARROW_PX}px); }}
+[data-testid="stSidebarNavLink"]:focus-visible {{ outline: 2px solid currentColor; }}
+</style>"""
+
+
+def compact() -> None:
+    """Less room around a page than Streamlit leaves."""
+    st.html(_STYLE)
+
+
+def heading(title: str) -> DeltaGenerator:
+    """A page's title, and what the app is not for; returns a place for badges between them."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(title, width="content")
+        badges = st.container(width="content")
+        st.caption(RESEARCH_ONLY, text_alignment="right")
+    return badges
+
+
+def cautions(slide: session.OpenSlide, badges: DeltaGenerator) -> None:
+    """What to know of a slide and its result before either is read; `badges` is of `heading`."""
+    with badges:
+        synthetic_badge(slide)
+    result_warnings(slide)
+
+
 def sidebar() -> bool:
-    """Weights in use, the session's slides, what the app is not for; False where there are no weights to go on with."""
+    """Weights in use and the session's slides; False where there are no weights to go on with."""
     from nsl.web import sources
 
     with shown_errors(), st.sidebar:
         sources.show()
         _slides()
-        st.divider()
-        st.caption(RESEARCH_ONLY)
         return True
     return False
 
@@ -58,6 +88,9 @@ def _slides() -> None:
     else:
         st.markdown(f"**{escaped(slide.name)}**")
         st.caption(status(slide))
+    running = [one for one in slides if one.is_running]
+    if running:
+        _follow(running, slide)
     st.button(
         "Remove this slide",
         on_click=session.remove,
@@ -66,6 +99,18 @@ def _slides() -> None:
         type="tertiary",
         help="Its image and its result leave this computer's memory; download first what you want to keep.",
     )
+
+
+# Looking sooner would interrupt what is drawn on the page; the run of the slide looked at is watched there as well.
+@st.fragment(run_every=2.0)
+def _follow(running: list[session.OpenSlide], looked_at: session.OpenSlide) -> None:
+    """How far the runs of other slides are; the page anew when one has ended."""
+    if not all(one.job.is_running for one in running):
+        st.rerun()
+    for one in running:
+        if one is not looked_at:
+            share = min(one.job.done / one.job.total, 1.0) if one.job.total else 0.0
+            st.progress(share, text=escaped(one.name))
 
 
 def status(slide: session.OpenSlide) -> str:
@@ -97,10 +142,21 @@ def shown_errors() -> Iterator[None]:
 
 def show_error(message: str) -> None:
     """One sentence, begun with a capital unless it begins with the name of a file or a unit."""
-    begins_with_file = re.match(r"[^;,:(]*\.[a-zA-Z]\w{1,4}\b", message)
+    begins_with_file = re.match(r"([^\s;,:(]+ ){0,2}[^\s;,:(]*\.[a-zA-Z]\w{1,4}\b", message)
     if message[:1].isascii() and not begins_with_file:
         message = message[:1].upper() + message[1:]
     st.error(escaped(message), icon=":material/error:")
+
+
+def show_failure(slide: session.OpenSlide) -> None:
+    """Why the last run of a slide came to nothing, if it did."""
+    if slide.is_running or slide.job is None or not slide.job.error:
+        return
+    if slide.job.is_cancelled:
+        told = slide.job.error
+        st.info(f"{told[:1].upper()}{told[1:]}.", icon=":material/stop_circle:")
+    else:
+        show_error(slide.told(slide.job.error))
 
 
 @st.fragment(run_every=0.5)
@@ -136,8 +192,15 @@ def duration(seconds: float) -> str:
 
 
 def result_warnings(slide: session.OpenSlide) -> None:
-    """What to know of a result before it is read: stains outside training, a run cut short."""
+    """What to know of a result before it is read: stains outside training, other weights by now, a run cut short."""
+    from nsl.web import sources
+
     stain_warning(slide.result)
+    if slide.weights is not None and slide.weights.config != sources.config_in_use():
+        st.info(
+            f"Predicted with {escaped(slide.weights.name)}; run it again on Predict to use the weights now in use.",
+            icon=":material/history:",
+        )
     if not slide.result.uns["nsl"]["complete"]:
         st.warning("The run was cancelled: the tiles below the last one reached are missing.", icon=":material/cut:")
 
@@ -159,7 +222,7 @@ def synthetic_badge(slide: session.OpenSlide) -> None:
 
 def file_stem(slide: session.OpenSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(slide.name).stem)
+    return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_") or "slide"
 
 
 def escaped(text: str) -> str:
@@ -176,8 +239,11 @@ def file_size(size_bytes: int) -> str:
 
 
 def side_by_side(*, wide_first: bool = False) -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Two parts beside each other, one below the other where the page is narrow; in the order they are read."""
+    """Two parts beside each other, one below the other where the page is narrow; in the order they are read.
+
+    A page has at most one such pair.
+    """
     with st.container(horizontal=True, gap="medium"):
         if wide_first:
-            return st.container(width="stretch"), st.container(width=NARROW_PX)
-        return st.container(width=NARROW_PX), st.container(width="stretch")
+            return st.container(width="stretch", key=_WIDE), st.container(width=NARROW_PX, key=_NARROW)
+        return st.container(width=NARROW_PX, key=_NARROW), st.container(width="stretch", key=_WIDE)

@@ -1,5 +1,6 @@
 """The first half of the Correlations page: how predicted genes go together over the tiles of a slide."""
 
+import html
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,16 +24,21 @@ PAIRS_SHOWN = 2_000
 HEATMAP_PX = 620
 # More names than this do not fit beside each other.
 NAMED = 50
+LEFT_OUT_NAMED = 8
 # Typical |r| of a pair, from which maps are called so.
 _ALIKE = ((0.8, "nearly alike"), (0.5, "much alike"), (0.3, "somewhat alike"), (0.0, "little alike"))
 _ONE_CAUSE_R = 0.5
 
 _COLUMNS = {
-    "gene_a": st.column_config.TextColumn("Gene", width=76),
-    "gene_b": st.column_config.TextColumn("and gene", width=76),
+    "gene_a": st.column_config.TextColumn("Gene", width=72),
+    "gene_b": st.column_config.TextColumn("and gene", width=72),
     "r": st.column_config.NumberColumn("r", format="%.3f", width=52),
     "effective_n": st.column_config.NumberColumn(
-        "Tiles", format="%.0f", width=52, help="Independent tiles that would know r as well: neighbours resemble"
+        "Eff. tiles",
+        format="%.0f",
+        width=70,
+        help="Effective number of tiles: neighbours resemble each other, so all tiles tell no more than so many "
+        "independent ones",
     ),
     "q_value": st.column_config.NumberColumn("q", format="%.1g", width=66, help="False discovery rate over all pairs"),
 }
@@ -52,8 +58,8 @@ def show(slide: session.OpenSlide) -> None:
     """Choose genes; the heat map, the table of pairs, the two genes of a cell or a row, downloads."""
     with controls.shown_errors():
         chosen, method = _choose(slide)
-        if not chosen:
-            st.info("Paste the names of two genes or more to see how they go together.")
+        if len(chosen) < 2:
+            st.info("Name two genes or more that were predicted here to see how they go together.")
             return
         found = _correlated(slide.run, tuple(chosen), method, slide.result)
         st.markdown(patterns_in_words(found))
@@ -131,7 +137,16 @@ def _listed(slide: session.OpenSlide) -> list[str]:
         persist_state="session",
         height=90,
     )
-    return slide.weights.require_genes(parse_gene_list(text)) if text.strip() else []
+    if not text.strip():
+        return []
+    known, unknown = slide.weights.find_genes(parse_gene_list(text))
+    predicted = [gene for gene in known if gene in slide.result.var_names]
+    left_out = [*unknown, *(gene for gene in known if gene not in predicted)]
+    if left_out:
+        more = f" and {len(left_out) - LEFT_OUT_NAMED:,} more" if len(left_out) > LEFT_OUT_NAMED else ""
+        names = controls.escaped(", ".join(left_out[:LEFT_OUT_NAMED]))
+        st.warning(f"Left out, because they were not predicted on this slide: {names}{more}.")
+    return predicted
 
 
 @st.cache_data(max_entries=2, scope="session", show_spinner="Correlating the genes")
@@ -208,7 +223,9 @@ def _table_key(slide: session.OpenSlide, found: Found) -> str:
 def _take_cell(slide: session.OpenSlide, key: str, table_key: str) -> None:
     clicked = st.session_state[key].get("clicked")
     if clicked and clicked["x"] != clicked["y"]:
-        slide.kept["pair"] = (clicked["y"], clicked["x"])
+        # The chart knows genes by the text it shows.
+        slide.kept["pair"] = (html.unescape(clicked["y"]), html.unescape(clicked["x"]))
+        slide.kept["pair_asked"] = False
         # The row marked in the table is another pair.
         st.session_state[table_key] = {"selection": {"rows": []}}
 
@@ -217,9 +234,11 @@ def _pair(slide: session.OpenSlide, found: Found) -> tuple[str, str]:
     """The two genes looked at: of a link, of a click, or those that go together most."""
     wished = (links.asked("genes") or "").split(",")
     if len(wished) == 2 and set(wished) <= set(slide.result.var_names):
-        slide.kept["pair"] = tuple(wished)
-    if "pair" in slide.kept:
-        return slide.kept["pair"]
+        slide.kept["pair"], slide.kept["pair_asked"] = tuple(wished), True
+    pair = slide.kept.get("pair")
+    # A pair that a link asks for stays until another is chosen, whichever genes are correlated.
+    if pair and (slide.kept.get("pair_asked") or set(pair) <= set(found.correlations.genes)):
+        return pair
     strongest = found.correlations.pairs_table().iloc[0]
     return strongest.gene_a, strongest.gene_b
 
@@ -227,7 +246,7 @@ def _pair(slide: session.OpenSlide, found: Found) -> tuple[str, str]:
 def _show_pair(slide: session.OpenSlide, found: Found) -> None:
     first, second = _pair(slide, found)
     st.plotly_chart(
-        gene_scatter(slide.result, first, second).update_layout(height=380),
+        gene_scatter(slide.result, first, second, method=found.correlations.method).update_layout(height=380),
         key="pair_scatter",
         alt=f"Predicted {second} against predicted {first}, a point a tile",
     )
@@ -268,7 +287,7 @@ def _show_table(slide: session.OpenSlide, found: Found) -> None:
 def _take_row(slide: session.OpenSlide, key: str, shown: pd.DataFrame) -> None:
     rows = st.session_state[key]["selection"]["rows"]
     if rows:
-        slide.kept["pair"] = tuple(shown.loc[rows[0], ["gene_a", "gene_b"]])
+        slide.kept["pair"], slide.kept["pair_asked"] = tuple(shown.loc[rows[0], ["gene_a", "gene_b"]]), False
 
 
 def _offer_downloads(slide: session.OpenSlide, found: Found) -> None:

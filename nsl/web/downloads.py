@@ -1,6 +1,6 @@
 """Results to take home: each file is made when its button is clicked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -8,6 +8,10 @@ import streamlit as st
 from nsl.web import controls, session
 
 if TYPE_CHECKING:
+    import anndata
+    import pandas as pd
+
+    from nsl.web.comparing import Look
     from nsl.web.mapping import Style
 
 
@@ -30,12 +34,16 @@ def csv(label: str, make: Callable[[], str | bytes], file_name: str) -> None:
 
 
 def tables(
-    slide: session.OpenSlide, *, gene: str | None = None, extra: Callable[[], Mapping[str, str | bytes]] | None = None
+    slide: session.OpenSlide,
+    *,
+    genes: Sequence[str] = (),
+    extra: Callable[[], Mapping[str, tuple[str, str | bytes]]] | None = None,
 ) -> None:
     """The result as CSV at hand, and as everything else a click away.
 
-    gene : whose map goes into the zip of everything.
-    extra : further files for that zip.
+    genes : that are looked at, and so go into the GeoJSON, which cannot hold all.
+    extra : makes what else goes into the zip of everything, as `nsl.export.everything_zip` takes it; else it is the map
+        of the most reliable gene.
     """
     from nsl import export
 
@@ -44,7 +52,7 @@ def tables(
     with st.popover("Other formats", icon=":material/download:"):
         button("CSV with provenance (zip)", lambda: export.csv_zip(result, stem), f"{stem}.csv.zip", "application/zip")
         button("AnnData (h5ad)", lambda: export.h5ad_bytes(result), f"{stem}.h5ad", "application/octet-stream")
-        some = export.genes_for_qupath(result)
+        some = export.genes_for_qupath(result, genes)
         button(
             "QuPath (GeoJSON)",
             lambda: export.geojson_text(result, some),
@@ -52,13 +60,19 @@ def tables(
             "application/geo+json",
         )
         if len(some) < result.n_vars:
+            looked_at = "the genes looked at, and " if genes else ""
             st.caption(
-                f"GeoJSON holds the {len(some)} reliable genes of highest held-out r; predict a list for others."
+                f"GeoJSON holds {len(some)} genes: {looked_at}the reliable ones of highest held-out r; predict a list "
+                "for others."
             )
         button(
             "Everything (zip)",
             lambda: export.everything_zip(
-                result, stem, figure_genes=[gene] if gene else some[:1], extra=extra() if extra else None
+                result,
+                stem,
+                figure_genes=() if extra else some[:1],
+                qupath_genes=some,
+                extra=extra() if extra else None,
             ),
             f"{stem}.zip",
             "application/zip",
@@ -71,17 +85,74 @@ def of_gene(slide: session.OpenSlide, gene: str, style: "Style") -> None:
     from nsl import export
 
     result, stem = slide.result, f"{controls.file_stem(slide)}_{export.file_part(gene)}"
-    csv(f"CSV of {gene} alone", lambda: export.csv_text(result[:, [gene]]), f"{stem}.csv")
-    button(
-        "Map to print (PNG)",
-        lambda: _to_print(slide, gene, style),
+    csv(f"CSV of {controls.escaped(gene)} alone", lambda: export.csv_text(result[:, [gene]]), f"{stem}.csv")
+    print_png("Map to print (PNG)", lambda: _to_print(result, gene, style, style.limits), f"{stem}.png")
+
+
+def of_page(
+    slide: session.OpenSlide, gene: str, style: "Style", region: "pd.DataFrame | None"
+) -> dict[str, tuple[str, str | bytes]]:
+    """What the Maps page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
+    from nsl.export import file_part
+    from nsl.regions import REGION_CAVEAT
+
+    stem = controls.file_stem(slide)
+    files = {
+        f"{stem}.{file_part(gene)}.png": (
+            f"the map of {gene}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
+            _to_print(slide.result, gene, style, style.limits),
+        )
+    }
+    if region is not None:
+        what = f"the region drawn on the map against the rest, gene by gene. {REGION_CAVEAT}"
+        files[f"{stem}.region.csv"] = (what, region_csv(region))
+    return files
+
+
+def region_csv(table: "pd.DataFrame") -> str:
+    """Of `nsl.association.compare_region`, to six significant digits."""
+    return table.to_csv(float_format="%.6g", lineterminator="\n")
+
+
+def of_fine_map(slide: session.OpenSlide, fine: "anndata.AnnData", style: "Style") -> None:
+    """The finer map of a gene as table, for scanpy and squidpy, and to print."""
+    from nsl import export
+    from nsl.figures.maps import percentile_limits
+
+    [gene] = fine.var_names
+    stem = f"{controls.file_stem(slide)}_{export.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
+    csv("CSV of the finer map", lambda: export.csv_text(fine), f"{stem}.csv")
+    button("AnnData of it (h5ad)", lambda: export.h5ad_bytes(fine), f"{stem}.h5ad", "application/octet-stream")
+    print_png(
+        "Finer map to print (PNG)",
+        lambda: _to_print(fine, gene, style, percentile_limits(fine.X.ravel())),
         f"{stem}.png",
-        "image/png",
+    )
+
+
+def print_png(label: str, make: Callable[[], bytes], file_name: str) -> None:
+    """A map at print size."""
+    button(label, make, file_name, "image/png", icon="image")
+
+
+def prints(maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]], look: "Look", stem: str) -> None:
+    """Several maps at print size in one zip: by file name, whose result, which gene, the ends of its colour scale."""
+    button(
+        "Maps to print (zip of PNG)",
+        lambda: _zip_of_prints(maps, look),
+        f"{stem}_maps.zip",
+        "application/zip",
         icon="image",
     )
 
 
-def _to_print(slide: session.OpenSlide, gene: str, style: "Style") -> bytes:
+def _zip_of_prints(maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]], look: "Look") -> bytes:
+    from nsl import export
+
+    return export.zipped({name: _to_print(result, gene, look, ends) for name, (result, gene, ends) in maps.items()})
+
+
+def _to_print(result: "anndata.AnnData", gene: str, style: "Style | Look", limits: tuple[float, float]) -> bytes:
     from nsl.picture import map_png  # Matplotlib, which takes half a second to import
 
-    return map_png(slide.result, gene, limits=style.limits, palette=style.palette, opacity=style.opacity)
+    return map_png(result, gene, limits=limits, palette=style.palette, opacity=style.opacity)

@@ -3,11 +3,12 @@
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.web import links
+from nsl.aliases import common_name
+from nsl.numerals import signed
+from nsl.web import controls, links
 from nsl.weights import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
 WIDTH_PX = 245
+_HOW_LISTED = "Most reliable first, with held-out r. Type to search, also by a common name such as HER2."
 
 
 def of_weights(weights: "Weights") -> SimpleNamespace:
@@ -30,7 +32,8 @@ def of_weights(weights: "Weights") -> SimpleNamespace:
 def choose_one(result: "anndata.AnnData", *, key: str = "gene", label: str = "Gene") -> str:
     """A searchable list of the predicted genes, the most reliable first; unreliable ones only if wished for."""
     genes = listed(result)
-    _follow_link(result, key)
+    if st.session_state.get(key) not in result.var_names:
+        st.session_state.pop(key, None)
     genes = [*genes, *_also(genes, [st.session_state.get(key)], result)]
     first = [gene for gene in FIRST_GENES if gene in genes]
     return st.selectbox(
@@ -40,7 +43,7 @@ def choose_one(result: "anndata.AnnData", *, key: str = "gene", label: str = "Ge
         format_func=labels(result.var).__getitem__,
         key=key,
         persist_state="session",
-        help="Most reliable first, with held-out r. Type to search.",
+        help=f"{_HOW_LISTED} A gene that is not found may be among the unreliable ones.",
         width=WIDTH_PX,
     )
 
@@ -60,7 +63,8 @@ def choose_some(
         key=key,
         persist_state="session",
         max_selections=most,
-        help=help or "Most reliable first, with held-out r. Type to search.",
+        help=help or _HOW_LISTED,
+        placeholder="Type a gene",
     )
 
 
@@ -77,28 +81,27 @@ def _also(genes: list[str], chosen: list[str | None], result: "anndata.AnnData")
     return [gene for gene in chosen if gene in result.var_names and gene not in set(genes)]
 
 
-def _follow_link(result: "anndata.AnnData", key: str) -> None:
-    wished = links.asked("gene") if key == "gene" else None
+def follow_link(result: "anndata.AnnData", *, key: str = "gene") -> None:
+    """Choose the gene that a link asks for, or say that it is not there; before the list of genes is drawn."""
+    wished = links.asked("gene")
     if wished in result.var_names:
         st.session_state[key] = wished
     elif wished:
-        st.info(f"The link you opened shows {wished}, which was not predicted here.")
-    if st.session_state.get(key) not in result.var_names:
-        st.session_state.pop(key, None)
+        st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 
 
 def labels(table: pd.DataFrame) -> dict[str, str]:
-    """Each gene with its held-out r, and a word where it is unreliable."""
+    """Each gene with a common name and its held-out r, and a word where it is unreliable."""
     reliable = is_reliable(table)
     return {
-        gene: f"{gene} · r {signed(r)}{'' if trusted else ' · unreliable'}"
+        gene: f"{gene}{_also_called(gene)} · r {signed(r)}{'' if trusted else ' · unreliable'}"
         for gene, r, trusted in zip(table.index, table.r_heldout, reliable, strict=True)
     }
 
 
-def signed(number: float, decimals: int = 2) -> str:
-    """With a minus sign as it is printed; an en dash where it is unknown."""
-    return f"{number:.{decimals}f}".replace("-", "−") if np.isfinite(number) else "–"
+def _also_called(gene: str) -> str:
+    name = common_name(gene)
+    return f" ({name})" if name else ""
 
 
 def offer_unreliable(result: "anndata.AnnData") -> None:
@@ -121,7 +124,13 @@ def plural(what: str) -> str:
 
 def show_reliability(result: "anndata.AnnData", gene: str) -> None:
     """How the gene was predicted where it was held out, in words."""
-    row, info = result.var.loc[gene], result.uns["nsl"]
+    row, info, name = result.var.loc[gene], result.uns["nsl"], controls.escaped(gene)
+    if pd.isna(row.r_heldout):
+        st.warning(
+            f"**{name} could not be held out**, so that nothing is known of how well it is predicted.",
+            icon=":material/do_not_disturb_on:",
+        )
+        return
     interval = f"95 % interval {signed(row.r_low)} to {signed(row.r_high)}"
     figures = (
         f"held-out r {signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
@@ -129,10 +138,10 @@ def show_reliability(result: "anndata.AnnData", gene: str) -> None:
     )
     if not is_reliable(result.var.loc[[gene]]).all():
         st.warning(
-            f"**{gene} is unreliable**: {figures}. Where it was measured, its map was no better than chance or worse.",
+            f"**{name} is unreliable**: {figures}. Where it was measured, its map did not agree beyond chance.",
             icon=":material/do_not_disturb_on:",
         )
     elif row.r_heldout < USEFUL_R:
-        st.info(f"**{gene} is weakly predicted**: {figures}.", icon=":material/info:")
+        st.info(f"**{name} is weakly predicted**: {figures}.", icon=":material/info:")
     else:
-        st.success(f"**{gene} held up**: {figures}.", icon=":material/check_circle:")
+        st.success(f"**{name} held up**: {figures}.", icon=":material/check_circle:")

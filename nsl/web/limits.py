@@ -12,6 +12,7 @@ from nsl.errors import NslError, SlideError
 
 # How often a run that waits looks whether it is still wanted.
 LOOK_SECONDS = 0.5
+_UNPACKED_TO_ZIPPED = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ def check_size(name: str, size: tuple[int, int]) -> None:
             f"{name} has {size[0]:,} × {size[1]:,} px, {math.prod(size):,} in all, and this server takes at most "
             f"{most:,}; crop it, export it at a coarser scale, or run NSL on your own computer"
         )
+
+
+def max_unpacked_bytes() -> int:
+    """What the slide in a zip may come to. Slides are packed already: zipped, they are hardly smaller."""
+    from nsl.archive import MAX_BYTES
+
+    most = read().max_upload_mb
+    return MAX_BYTES if most is None else _UNPACKED_TO_ZIPPED * most * 10**6
 
 
 class Line:

@@ -4,13 +4,16 @@ import streamlit as st
 
 from nsl.web import session
 
-NAMES = ("gene", "genes", "palette", "range")
+NAMES = ("gene", "genes", "palette", "range", "view", "scale")
 
 
 def remember() -> None:
-    """Keep what the address asks for until a page can show it: a change of page clears the address."""
+    """Keep what the address asks for until a page can show it: a change of page clears the address.
+
+    What a page has written there asks for nothing. It can come back late, when the user has chosen otherwise since.
+    """
     asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
-    if asked and asked != session.get("link_written"):
+    if asked and frozenset(asked.items()) not in _written():
         session.put("asked", asked)
 
 
@@ -25,7 +28,15 @@ def is_waiting() -> bool:
 
 
 def write(**view: str) -> None:
-    """Put what the page shows into the address."""
-    session.put("link_written", view)
+    """Put what the page shows into the address; what a link asked for besides is let go."""
+    session.put("asked", {})
+    _written().add(frozenset(view.items()))
     if st.query_params.to_dict() != view:
         st.query_params.from_dict(view)
+
+
+def _written() -> set[frozenset]:
+    """Every view that this session has put into the address."""
+    if session.get("views_written") is None:
+        session.put("views_written", set())
+    return session.get("views_written")

@@ -7,14 +7,15 @@ import streamlit as st
 
 from nsl.figures.maps import PALETTES, PERCENTILES, apart, expression_map, percentile_limits
 from nsl.look import FINE_STEPS_UM, fine_map
-from nsl.web import chart, controls, links, session
+from nsl.numerals import signed
+from nsl.web import chart, controls, downloads, genes, links, session
 from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
     import anndata
 
 # Controls stand in a row that wraps on narrow screens.
-CONTROL_PX = 185
+CONTROL_PX, SLIDER_PX = 150, 185
 
 
 class Style(NamedTuple):
@@ -29,10 +30,7 @@ class Style(NamedTuple):
 def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     """Opacity, palette, the ends of the colour scale, the tissue's edge."""
     _follow_link(gene)
-    opacity = st.slider(
-        "Opacity of the map, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX
-    )
-    palette = st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
+    opacity, palette = choose_opacity(), choose_palette()
     by = st.segmented_control(
         "Colour range by",
         ["Percentile", "Value"],
@@ -43,9 +41,30 @@ def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     )
     values = result[:, gene].X.ravel()
     limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
-    outline = st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width=CONTROL_PX)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        outline = offer_outline()
+        genes.offer_unreliable(result)
     links.write(gene=gene, palette=palette, range=range_text)
-    return Style(opacity / 100, palette, limits, outline)
+    return Style(opacity, palette, limits, outline)
+
+
+# What is chosen for the maps of one page holds on the other.
+
+
+def choose_opacity() -> float:
+    """Of maps over the slide, 0 to 1."""
+    percent = st.slider("Opacity, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX)
+    return percent / 100
+
+
+def choose_palette() -> str:
+    """One of `PALETTES`."""
+    return st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
+
+
+def offer_outline() -> bool:
+    """Whether the edge of the tissue is drawn."""
+    return st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width="content")
 
 
 def _follow_link(gene: str) -> None:
@@ -69,7 +88,7 @@ def _follow_link(gene: str) -> None:
 
 def _percentile_limits(values: np.ndarray) -> tuple[tuple[float, float], str]:
     low, high = st.slider(
-        "Percentiles", 0, 100, PERCENTILES, key="percentiles", persist_state="session", width=CONTROL_PX
+        "Percentiles", 0, 100, PERCENTILES, key="percentiles", persist_state="session", width=SLIDER_PX
     )
     return percentile_limits(values, (low, high)), f"percentile:{low}to{high}"
 
@@ -89,7 +108,7 @@ def _value_limits(values: np.ndarray, gene: str) -> tuple[tuple[float, float], s
         format="%.2f",
         key=key,
         persist_state="session",
-        width=CONTROL_PX,
+        width=SLIDER_PX,
     )
     return apart(low, high), f"value:{low:.4g}to{high:.4g}"
 
@@ -139,16 +158,21 @@ def show_numbers(result: "anndata.AnnData", gene: str) -> None:
     with st.container(horizontal=True):
         st.metric("Tiles", f"{result.n_obs:,}", width=110)
         for name, value in (("Lowest", values.min()), ("Median", np.median(values)), ("Highest", values.max())):
-            st.metric(name, f"{value:.2f}".replace("-", "−"), width=110)
+            st.metric(name, signed(value), width=110)
+    below = " A value below 0 is the model's way to none: read it as 0." if values.min() < 0 else ""
     st.caption(
-        "Values are ln(1 + counts per 10,000). They are predicted from colour alone: read the pattern over the tissue, "
-        "not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
+        f"Values are ln(1 + counts per 10,000).{below} They are predicted from colour alone: read the pattern over the "
+        "tissue, not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
     )
 
 
 def offer_fine_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
     """One gene on squares of 10 to 20 µm, made when asked for."""
-    with st.expander(f"A finer map of {gene}"):
+    # Drawn only while it is open: it may have a million squares.
+    part = st.expander(f"A finer map of {controls.escaped(gene)}", key="fine_part", on_change="rerun")
+    if not part.open:
+        return
+    with part:
         st.caption(
             "A tile's value is the mean over its pixels. This map shows where inside the tiles it comes from. Nothing "
             "finer than a tile has been compared with measurement: it shows what the model sees, not where cells are."
@@ -167,11 +191,13 @@ def offer_fine_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
             controls.watch_job(job)
             return
         if st.button("Draw it", icon=":material/grid_4x4:"):
-            slide.kept["fine_job"] = _start_fine(slide, gene, step_um)
+            slide.kept["fine_job"], slide.kept["fine_of"] = _start_fine(slide, gene, step_um), (gene, step_um)
             st.rerun()
-        if job is not None and job.error:
+        if job is None or slide.kept["fine_of"] != (gene, step_um):
+            return
+        if job.error:
             controls.show_error(slide.told(job.error))
-        if job is not None and job.result is not None:
+        if job.result is not None:
             _show_fine(slide, job.result, style)
 
 
@@ -207,6 +233,8 @@ def _show_fine(slide: session.OpenSlide, fine: "anndata.AnnData", style: Style) 
         outline=False,
     )
     side_um = fine.uns["nsl"]["tile_um"]
+    if not fine.uns["nsl"]["complete"]:
+        st.warning("The run was cancelled: the squares below the last one reached are missing.", icon=":material/cut:")
     chart.show(
         figure,
         key=f"fine map of {slide.key}",
@@ -214,6 +242,8 @@ def _show_fine(slide: session.OpenSlide, fine: "anndata.AnnData", style: Style) 
         file_name=f"{controls.file_stem(slide)}_{gene}_{side_um:g}um",
     )
     st.caption(
-        f"{gene} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd to the "
-        f"{PERCENTILES[1]}th percentile."
+        f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
+        f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
     )
+    with st.container(horizontal=True):
+        downloads.of_fine_map(slide, fine, style)

@@ -21,7 +21,6 @@ from nsl.web.uploads import read_uploads
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-FILE_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
 # Files that stand for a section by themselves.
 _WHOLE = (".zip", ".h5ad")
 
@@ -91,7 +90,7 @@ class Compared:
     def as_anndata(self, result: anndata.AnnData) -> anndata.AnnData:
         """Spots × genes for scanpy and squidpy: X is predicted, layers["measured"] measured, var the agreement.
 
-        result : of the slide, which lends its picture.
+        result : of the slide, which lends its picture and its provenance.
         """
         spatial = result.uns["spatial"]["slide"]
         factors = spatial["scalefactors"] | {
@@ -104,7 +103,7 @@ class Compared:
             var=self.table,
             layers={"measured": expression_of(self.measured, names)},
             obsm={"spatial": self.centers_px},
-            uns={"spatial": {"slide": spatial | {"scalefactors": factors}}},
+            uns={"spatial": {"slide": spatial | {"scalefactors": factors}}, "nsl": dict(result.uns["nsl"])},
         )
 
 
@@ -124,6 +123,11 @@ class Brought:
     compared: Compared | None = None
     checked: tuple = field(default=(), repr=False)
     """What the last check was of, and what it gave."""
+
+    @property
+    def is_comparing(self) -> bool:
+        """Whether a comparison goes on, or ended since `collect` last looked."""
+        return self.job is not None and (self.job.is_running or self.job.result is not None)
 
 
 def brought_for(slide: session.OpenSlide) -> Brought:
@@ -153,19 +157,21 @@ def lacks_second_file(files: Sequence["UploadedFile"]) -> bool:
 def take(brought: Brought, files: Sequence["UploadedFile"], folder: Path) -> bool:
     """Read files that have not been seen yet; what was there before stays where they cannot be read.
 
-    Returns whether the data are new.
+    Returns whether the page is to be drawn anew: the data are new, or the uploader is.
     """
     ids = tuple(file.file_id for file in files)
-    if ids == brought.file_ids:
+    if not files or ids == brought.file_ids:
         return False
     brought.file_ids, brought.error = ids, None
-    if not files or lacks_second_file(files):
+    if lacks_second_file(files):
         return False
     try:
         data = read_uploads(files, folder)
     except NslError as error:
-        brought.error = str(error)
-        return False
+        brought.error = f"{error}; then bring all files again"
+        # An empty uploader, lest the files refused are read again with those that come in their place.
+        brought.uploads += 1
+        return True
     let_go(brought)
     brought.data, brought.label = data, " and ".join(file.name for file in files)
     return True
@@ -198,7 +204,7 @@ def check(slide: session.OpenSlide, brought: Brought, scale: float) -> Ready:
     data = brought.data
     centers_px = check_on_slide(data, slide.size, scale=scale)
     match = match_genes(data, list(terms.genes))
-    off_tissue = check_on_tissue(centers_px, slide.result)
+    off_tissue = check_on_tissue(centers_px, slide.result, data.uns["image_scales"])
     notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice) if notice]
     ready = Ready(centers_px, match, off_tissue is None, notices, terms)
     brought.checked = ((brought.label, terms), data, ready)

@@ -7,11 +7,11 @@ import streamlit as st
 from nsl.agreement import agreement_csv, agreement_summary
 from nsl.checks import LEAST_ON_TISSUE
 from nsl.errors import SpotsError
-from nsl.export import file_part, h5ad_bytes
-from nsl.figures import PALETTES, agreement_overview, agreement_scatter
-from nsl.figures.spots_map import spots_map
-from nsl.web import chart, controls, downloads, genes, limits, links, measurements, session, storage
+from nsl.figures import agreement_overview
+from nsl.numerals import signed
+from nsl.web import controls, downloads, limits, measured_gene, measurements, session, storage
 from nsl.web.measurements import Brought, Compared, Ready
+from nsl.web.uploads import FILE_TYPES
 from nsl.weights import SIGNIFICANT, USEFUL_R, is_reliable
 
 SECTIONS_NAMED = 12
@@ -50,7 +50,7 @@ def show(slide: session.OpenSlide) -> None:
         else:
             _explain_comparison()
     if compared is not None:
-        _show_gene(slide, compared)
+        measured_gene.show(slide, compared)
 
 
 def _explain_files() -> None:
@@ -102,7 +102,7 @@ def _bring(brought: Brought) -> None:
 def _upload(brought: Brought, label: str) -> None:
     files = st.file_uploader(
         label,
-        type=measurements.FILE_TYPES,
+        type=FILE_TYPES,
         accept_multiple_files=True,
         max_upload_size=limits.read().max_upload_mb,
         key=f"measured files {id(brought)} {brought.uploads}",
@@ -161,7 +161,7 @@ def _say_what_fits(slide: session.OpenSlide, brought: Brought, ready: Ready) -> 
 
 def _offer_run(slide: session.OpenSlide, brought: Brought, ready: Ready) -> None:
     job = brought.job
-    if job is not None and job.is_running:
+    if brought.is_comparing:
         controls.watch_job(job)
         return
     if job is not None and job.is_cancelled:
@@ -209,7 +209,7 @@ def summary_in_words(table: pd.DataFrame) -> str:
     if not all_genes.genes:
         return f"No gene can be told: what was measured is the same at all {spots:,} spots."
     said = (
-        f"**{all_genes.genes:,} genes compared at {spots:,} spots: median r {genes.signed(all_genes.median_r)}.** "
+        f"**{all_genes.genes:,} genes compared at {spots:,} spots: median r {signed(all_genes.median_r)}.** "
         f"{all_genes.significant:,} have r above 0 with q < {SIGNIFICANT:g}, and {all_genes.useful:,} have r above "
         f"{USEFUL_R:g}."
     )
@@ -218,7 +218,7 @@ def summary_in_words(table: pd.DataFrame) -> str:
         held_up = agreement_summary(table[reliable])
         said += (
             f" Of the {held_up.genes:,} that held up when the weights were tested: median r "
-            f"{genes.signed(held_up.median_r)}, {held_up.useful:,} above {USEFUL_R:g}."
+            f"{signed(held_up.median_r)}, {held_up.useful:,} above {USEFUL_R:g}."
         )
     return said
 
@@ -257,92 +257,3 @@ def _take_row(key: str, table: pd.DataFrame) -> None:
     rows = st.session_state[key]["selection"]["rows"]
     if rows:
         st.session_state["measured_gene"] = table.gene[rows[0]]
-
-
-def _show_gene(slide: session.OpenSlide, compared: Compared) -> None:
-    """One gene: both maps, and the scatter over the spots."""
-    with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            gene = _choose_gene(compared)
-            opacity = st.slider(
-                "Opacity of the spots, %", 0, 100, 85, step=5, key="spots_opacity", persist_state="session", width=185
-            )
-        measured, predicted = compared.measured_expression(gene), compared.predicted_expression(gene)
-        palette = st.session_state.get("palette")
-        figure = spots_map(
-            slide.result,
-            compared.centers_px,
-            measured,
-            predicted,
-            gene,
-            spot_um=compared.terms.window_um,
-            names=compared.measured.obs_names,
-            palette=palette if palette in PALETTES else PALETTES[0],
-            opacity=opacity / 100,
-        )
-        chart.show(
-            figure,
-            key=f"spots of {slide.key}",
-            alt=f"Two maps of {gene} at the spots: measured, and predicted",
-            file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_spots",
-        )
-        st.caption(
-            "Each map has its own colours, from its 2nd to its 98th percentile, because predictions spread less than "
-            "measurements: compare the patterns, not the colours. Both zoom together."
-        )
-        _show_scatter(compared, gene, measured, predicted)
-        _offer_spots(slide, compared, gene)
-
-
-def _show_scatter(compared: Compared, gene: str, measured: np.ndarray, predicted: np.ndarray) -> None:
-    row = compared.table.loc[gene]
-    figure = agreement_scatter(predicted, measured, gene, row, spots=compared.measured.obs_names)
-    # As text it wraps on narrow screens.
-    st.markdown(f"**{controls.escaped(gene)}**: {figure.layout.title.subtitle.text}.")
-    st.plotly_chart(
-        figure.update_layout(title=None, margin_t=8, height=400),
-        key="agreement_scatter",
-        width=620,
-        alt=f"Measured against predicted expression of {gene}, a point a spot",
-    )
-
-
-def _choose_gene(compared: Compared) -> str:
-    table = compared.table.sort_values("pearson_r", ascending=False, kind="stable")
-    names, key = list(table.index), "measured_gene"
-    wished = links.asked("gene")
-    if wished in names:
-        st.session_state[key] = wished
-    if st.session_state.get(key) not in names:
-        st.session_state.pop(key, None)
-    looked_at = [gene for gene in (st.session_state.get("gene"), *genes.FIRST_GENES) if gene in names]
-    labels = {
-        gene: f"{gene} · r {genes.signed(r)} · held-out r {genes.signed(held_out)}"
-        for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)
-    }
-    gene = st.selectbox(
-        "Gene",
-        names,
-        index=names.index(looked_at[0]) if looked_at else 0,
-        format_func=labels.__getitem__,
-        key=key,
-        persist_state="session",
-        help="The highest r first. Type to search.",
-        width=320,
-    )
-    links.write(gene=gene)
-    return gene
-
-
-def _offer_spots(slide: session.OpenSlide, compared: Compared, gene: str) -> None:
-    stem = controls.file_stem(slide)
-    with st.container(horizontal=True):
-        downloads.csv(
-            f"The spots, {gene} (CSV)", lambda: compared.spots_csv(gene), f"{stem}_{file_part(gene)}_spots.csv"
-        )
-        downloads.button(
-            "The spots, all genes (h5ad)",
-            lambda: h5ad_bytes(compared.as_anndata(slide.result)),
-            f"{stem}_spots.h5ad",
-            "application/octet-stream",
-        )

@@ -24,24 +24,37 @@ def _show_the_way(slide: session.OpenSlide | None) -> None:
             return
         if links.is_waiting():
             st.markdown(
-                "The link you opened shows a map. Slides never travel in links: bring yours, or look at the demo slide."
+                "This address shows a view of a slide. Slides never travel in links, and go when a page is reloaded: "
+                "bring yours, or look at the demo slide."
             )
         st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
+            if slide is not None and slide.metadata_mpp and st.button("Run it now", icon=":material/play_arrow:"):
+                _predict(slide)
             if st.button("Show it on the demo slide", icon=":material/science:"):
                 _predict_demo()
-    if slide is not None and slide.job is not None and slide.job.error:
-        controls.show_error(slide.told(slide.job.error))
+    if slide is not None:
+        controls.show_failure(slide)
+
+
+def _predict(slide: session.OpenSlide) -> None:
+    """As the Predict page proposes."""
+    try:
+        predicting.start(slide, predicting.usual_settings(slide))
+    except NslError as error:
+        controls.show_error(str(error))
+        return
+    st.rerun()
 
 
 def _predict_demo() -> None:
     try:
         with st.spinner("Staining the demo slide"):
             session.take_demo()
-            if session.slide().result is None:
-                predicting.start(session.slide(), predicting.usual_settings(session.slide()))
     except NslError as error:
         controls.show_error(str(error))
         return
+    if session.slide().result is None:
+        _predict(session.slide())
     st.rerun()

@@ -64,7 +64,7 @@ def _rehearse(known: dict[str, float]) -> None:
     start = time.perf_counter()
     predict_pixels(weights.model, small.image, np.array(squares), small.white_point)
     taken = time.perf_counter() - start
-    import nsl.association  # for the Maps page: Plotly, SciPy and scikit-image
-    import nsl.figures  # noqa: F401
+    import nsl.figures  # for the Maps page: Plotly, SciPy and scikit-image
+    import nsl.regions  # noqa: F401
 
     known["responses_per_second"] = responses(len(squares), 50, 1, len(weights.genes)) / taken

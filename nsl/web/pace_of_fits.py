@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import streamlit as st
 
 from nsl.web.paired import PairedSection
@@ -30,7 +31,17 @@ def _known() -> dict[str, float]:
 
 
 def seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
-    """Estimated time of a training on sections that were looked at."""
+    """Estimated time of a training on sections that were looked at, on this computer."""
+    return on_this_computer(usual_seconds(sections, genes, is_choosing))
+
+
+def on_this_computer(usual: float) -> float:
+    """Estimated time of what usually takes so many seconds."""
+    return usual * _known()["slower"]
+
+
+def usual_seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
+    """The same on a computer of two cores that does nothing else."""
     from nsl.train import CANDIDATES, CHOOSING_GENES
 
     def choosing(parts: list[_Part]) -> float:
@@ -48,15 +59,15 @@ def seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) ->
     for group in {part.group for part in parts}:
         inside = [part for part in parts if part.group != group]
         total += choosing(inside) + _fit(inside, genes, CANDIDATES[0].steps)
-    total += sum(part.spots**2 for part in parts) * genes / _PAIR_PRODUCTS
-    return total * _known()["slower"]
+    return total + sum(part.spots**2 for part in parts) * genes / _PAIR_PRODUCTS
 
 
 def learn(reckoned: float, taken: float) -> None:
     """Correct the estimate by what a training took; a short one tells nothing."""
     if taken > 2:
         known = _known()
-        known["slower"] *= (taken / reckoned) ** 0.5
+        # Half of the way, and within reason: one run beside many others tells little of the next.
+        known["slower"] = float(np.clip(known["slower"] * (taken / reckoned) ** 0.5, 0.5, 8))
 
 
 def _parts(sections: Sequence[PairedSection]) -> list[_Part]:

@@ -153,7 +153,8 @@ def _same_spots(one: "anndata.AnnData", other: "anndata.AnnData") -> bool:
 
 
 def _look(section: PairedSection, window_um: float, analysis_mpp: float) -> Look:
-    """What `nsl.measure.measure_section` and `nsl.checks.section_report` do, of one reading and from any format."""
+    """What `nsl.measure.measure_section` does, from any format, and what there is to say of it, of one reading."""
+    from nsl.checks import report_on
     from nsl.histogram import count_colors
     from nsl.measure import BITS, read_windows
     from nsl.prediction import MIN_TISSUE
@@ -177,23 +178,7 @@ def _look(section: PairedSection, window_um: float, analysis_mpp: float) -> Look
         colors=colors,
         stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
         on_tissue=on_tissue,
-        report=_report(section, int(on_tissue.sum())),
-    )
-
-
-def _report(section: PairedSection, spots_on_tissue: int) -> "SectionReport":
-    from nsl.checks import SectionReport
-    from nsl.measure import PATTERN_MIN_DETECTED
-
-    counts = section.measured.X
-    return SectionReport(
-        name=section.name,
-        spots=section.measured.n_obs,
-        spots_on_tissue=spots_on_tissue,
-        median_counts=float(np.median(counts.sum(axis=1))),
-        median_genes=float(np.median((counts > 0).sum(axis=1))),
-        genes_detected=int((_detected(counts) >= PATTERN_MIN_DETECTED).sum()),
-        notices=section.measured.uns["notices"],
+        report=report_on(section.name, section.measured, int(on_tissue.sum())),
     )
 
 

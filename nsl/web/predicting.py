@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -11,11 +12,16 @@ from nsl.web import bringing, controls, downloads, pace, session, sources
 from nsl.web.jobs import Job
 from nsl.weights import is_reliable
 
+if TYPE_CHECKING:
+    from nsl.weights import Weights
+
 # Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
 STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
 USUAL_STEP, USUAL_TISSUE = 1, 30
+LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
 PREVIEW_HEIGHT_PX = 640
+NAMED_UNKNOWN = 5
 
 
 @dataclass(frozen=True)
@@ -30,15 +36,22 @@ class Settings:
     genes: list[str] | None
     """None for all."""
 
-    @property
-    def as_run(self) -> tuple[float, ...]:
-        """What a result says of its settings, in the order of `_settings_of`."""
-        return (self.mpp, self.tile_um, self.stride_um, max(self.analysis_mpp, self.mpp), self.min_tissue)
-
-
-def _settings_of(result) -> tuple[float, ...]:
-    info = result.uns["nsl"]
-    return tuple(info[key] for key in ("mpp", "tile_um", "stride_um", "analysis_mpp", "min_tissue"))
+    def gave(self, slide: session.OpenSlide) -> bool:
+        """Whether the slide's result is what a run with these settings and the weights in use would give."""
+        info, weights = slide.result.uns["nsl"], sources.in_use()
+        lengths = {
+            "mpp": self.mpp,
+            "tile_um": self.tile_um,
+            "stride_um": self.stride_um,
+            "analysis_mpp": max(self.analysis_mpp, self.mpp),
+            "min_tissue": self.min_tissue,
+        }
+        genes = weights.genes if self.genes is None else self.genes
+        return (
+            np.allclose([info[name] for name in lengths], list(lengths.values()))
+            and info["weights_sha256"] == weights.sha256
+            and list(slide.result.var_names) == genes
+        )
 
 
 def settings(slide: session.OpenSlide) -> Settings | None:
@@ -49,10 +62,10 @@ def settings(slide: session.OpenSlide) -> Settings | None:
         if mpp is None:
             return None
         config = sources.config_in_use()
+        _follow_weights(config)
         tile_um = st.number_input(
             "Tile side, µm",
-            value=float(config["tile_um"]),
-            min_value=10.0,
+            min_value=LEAST_TILE_UM,
             step=10.0,
             format="%.0f",
             help=f"The weights were trained on windows of {config['tile_um']:g} µm.",
@@ -66,7 +79,6 @@ def settings(slide: session.OpenSlide) -> Settings | None:
         with st.expander("Analysis resolution"):
             analysis_mpp = st.number_input(
                 "The slide is read at, µm per pixel",
-                value=float(config["analysis_mpp"]),
                 min_value=0.1,
                 step=0.5,
                 format="%.1f",
@@ -75,16 +87,20 @@ def settings(slide: session.OpenSlide) -> Settings | None:
                 key="analysis_mpp",
                 persist_state="session",
             )
-        try:
-            genes = _choose_genes()
-        except NslError as error:
-            controls.show_error(str(error))
-            return None
+        genes = _choose_genes()
     return Settings(mpp, tile_um, tile_um * STEPS[step], analysis_mpp, min_tissue / 100, genes)
 
 
+def _follow_weights(config: dict) -> None:
+    """Propose the window and the resolution of the weights in use, anew when others come into use."""
+    proposed = {"tile_um": max(float(config["tile_um"]), LEAST_TILE_UM), "analysis_mpp": float(config["analysis_mpp"])}
+    if session.get("proposed") != (config["name"], proposed):
+        session.put("proposed", (config["name"], proposed))
+        st.session_state.update(proposed)
+
+
 def _choose_genes() -> list[str] | None:
-    """None for all; WeightsError names one that the weights do not hold."""
+    """None for all; none at all where a list is still to come."""
     which = st.radio(
         "Genes", [ALL_GENES, RELIABLE_GENES, LISTED_GENES], horizontal=True, key="which_genes", persist_state="session"
     )
@@ -111,27 +127,60 @@ def _listed_genes() -> list[str]:
     upload = st.file_uploader("or a file with them", type=["txt", "csv", "tsv"], max_upload_size=5, key="gene_file")
     if upload is not None:
         text = upload.getvalue().decode("utf-8", errors="replace")
-    if not text.strip():
-        raise NslError("the list of genes is empty; type at least one symbol")
-    genes = sources.in_use().require_genes(parse_gene_list(text))
-    st.caption(
-        f"{len(genes):,} gene{'s' if len(genes) > 1 else ''}: {', '.join(genes[:6])}{', …' if len(genes) > 6 else ''}"
-    )
+    weights = sources.in_use()
+    genes, unknown = weights.find_genes(parse_gene_list(text)) if text.strip() else ([], [])
+    if genes:
+        first = controls.escaped(", ".join(genes[:6])) + (", …" if len(genes) > 6 else "")
+        st.caption(f"{len(genes):,} gene{'s' if len(genes) > 1 else ''}: {first}")
+    if unknown:
+        _say_unknown(weights, unknown)
     return genes
+
+
+def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
+    """Which names of a list the weights do not hold, and what they may have been meant for."""
+    from nsl.measured.files import are_ensembl
+
+    told = []
+    for gene in unknown[:NAMED_UNKNOWN]:
+        near = weights.near_names(gene)
+        told.append(f"{gene} (did you mean {', '.join(near)}?)" if near else gene)
+    more = f" and {len(unknown) - NAMED_UNKNOWN:,} more" if len(unknown) > NAMED_UNKNOWN else ""
+    why = "Genes go by symbol here, not by Ensembl id" if are_ensembl(unknown) else ""
+    why = why or "Weights hold only genes that were detected often enough where they were learned"
+    st.warning(
+        f"Left out, because the weights {controls.escaped(weights.name)} do not hold them: "
+        f"{controls.escaped(', '.join(told))}{more}. {why}."
+    )
 
 
 def run(slide: session.OpenSlide, chosen: Settings, tiles: int | None) -> None:
     """How long it will take, the button, and why the last run failed if it did."""
     genes = len(sources.config_in_use()["genes"]) if chosen.genes is None else len(chosen.genes)
-    if tiles:
+    can_run = bool(genes) and not slide.is_running
+    if not genes:
+        st.caption("Name the genes to predict.")
+    elif tiles:
+        can_run = _fits(tiles, genes) and can_run
         work = pace.responses(tiles, chosen.tile_um, max(chosen.analysis_mpp, chosen.mpp), genes)
         wait = controls.duration(pace.seconds(slide.open_seconds, work))
         st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
-    if st.button("Run", type="primary", width="stretch", disabled=slide.is_running, icon=":material/play_arrow:"):
+    if st.button("Run", type="primary", width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
         start(slide, chosen)
         st.rerun()
-    if not slide.is_running and slide.job is not None and slide.job.error:
-        controls.show_error(slide.told(slide.job.error))
+    controls.show_failure(slide)
+
+
+def _fits(tiles: int, genes: int) -> bool:
+    """Whether memory may hold the result; says so where it may not."""
+    from nsl.prediction import check_memory
+
+    try:
+        check_memory(tiles, genes)
+    except NslError as error:
+        controls.show_error(str(error))
+        return False
+    return True
 
 
 def show_result(slide: session.OpenSlide, chosen: Settings | None) -> None:
@@ -151,13 +200,13 @@ def show_result(slide: session.OpenSlide, chosen: Settings | None) -> None:
             st.metric("Genes", f"{result.n_vars:,}", width=120)
             st.metric("Time", f"{slide.finished.seconds:.1f} s", width=120)
         st.caption(
-            f"Run with {info['mpp']:g} µm/px and tiles of {info['tile_um']:g} µm every {info['stride_um']:g} µm, "
-            f"read at {info['analysis_mpp']:g} µm/px."
+            f"Run with the weights {controls.escaped(info['weights_id'])} at {info['mpp']:g} µm/px: tiles of "
+            f"{info['tile_um']:g} µm every {info['stride_um']:g} µm, read at {info['analysis_mpp']:g} µm/px."
         )
         if not info["complete"]:
             st.warning("The run was cancelled: the tiles below the last one reached are missing.")
-        if chosen and not np.allclose(_settings_of(result), chosen.as_run):
-            st.info("The settings have changed since. Run again to use them.")
+        if chosen and not chosen.gave(slide):
+            st.info("The settings or the weights have changed since. Run again to use them.")
         if info["white_point_source"] != "background":
             st.warning("No empty background was found on this slide, so pure white was taken for it.")
         controls.stain_warning(result)
@@ -208,12 +257,10 @@ def _preview(
     """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
     from nsl.figures import preview
     from nsl.stains import estimate_white_point
-    from nsl.tiles import grid_over, pixel_bounds, tissue_fraction
+    from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)
-    thumbnail_mpp = mpp * size[0] / _thumbnail.shape[1]
-    bounds = pixel_bounds(grid.centers_px, tile_um, mpp, thumbnail_mpp)
-    keep = tissue_fraction(_thumbnail, bounds, estimate_white_point(_thumbnail).rgb) >= min_tissue
+    keep = overview_tissue(grid, _thumbnail, size[0], mpp, estimate_white_point(_thumbnail).rgb) >= min_tissue
     return preview(_thumbnail, grid, keep, size[0]), int(keep.sum())
 
 
@@ -258,5 +305,4 @@ def start(slide: session.OpenSlide, chosen: Settings) -> None:
         _learn_pace(slide, result, time.perf_counter() - job.started)
         return result
 
-    slide.job = Job()
-    slide.job.start(work)
+    slide.start(Job(), work)

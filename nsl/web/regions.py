@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.association import REGION_CAVEAT, compare_region, tiles_in_box, tiles_in_lasso
+from nsl.regions import REGION_CAVEAT, compare_region, tiles_in_box, tiles_in_lasso
 from nsl.web import controls, downloads, session
 from nsl.weights import is_reliable
 
@@ -24,14 +24,14 @@ _COLUMNS = {
 }
 
 
-def show(slide: session.OpenSlide) -> None:
-    """The region's mean per gene against the rest, with effect size and q-value."""
+def show(slide: session.OpenSlide) -> pd.DataFrame | None:
+    """The region's mean per gene against the rest, with effect size and q-value; returns it where there is one."""
     with st.container(border=True):
         st.subheader("Region")
         region = slide.kept.get("region")
         if region is None:
             st.caption("Choose the box or the lasso above the map and draw: the region is compared with the rest.")
-            return
+            return None
         st.button(
             "Clear the region", on_click=slide.kept.pop, args=["region"], icon=":material/close:", type="tertiary"
         )
@@ -39,6 +39,8 @@ def show(slide: session.OpenSlide) -> None:
             inside = tiles_inside(slide, region)
             table = _compared(slide.run, json.dumps(region), slide.result, inside)
             _show_table(slide, table, inside)
+            return table
+        return None
 
 
 def tiles_inside(slide: session.OpenSlide, region: dict) -> np.ndarray:
@@ -67,6 +69,6 @@ def _show_table(slide: session.OpenSlide, table: pd.DataFrame, inside: np.ndarra
     st.caption(REGION_CAVEAT)
     downloads.csv(
         "Download the comparison (CSV)",
-        lambda: table.to_csv(lineterminator="\n"),
+        lambda: downloads.region_csv(table),
         f"{controls.file_stem(slide)}_region.csv",
     )

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ class OpenSlide:
     size: tuple[int, int]
     levels: tuple[float, ...]
     format: str
+    scanner: str | None
+    objective_power: float | None
     metadata_mpp: float | None
     notices: tuple[str, ...]
     thumbnail: "np.ndarray"
@@ -53,6 +56,8 @@ class OpenSlide:
     """What opening it and reading the thumbnail took."""
     job: Job | None = None
     """The last run."""
+    is_running: bool = False
+    """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
     finished: Job | None = None
     """The last run that came to a result."""
     kept: dict[str, Any] = field(default_factory=dict)
@@ -73,9 +78,24 @@ class OpenSlide:
         """Those that the result was predicted with, whichever are in use now."""
         return self.finished.weights if self.finished else None
 
-    @property
-    def is_running(self) -> bool:
-        return self.job is not None and self.job.is_running
+    def start(self, job: Job, work: Callable[[Job], Any]) -> None:
+        """Predict anew; what was predicted before stays until that is done."""
+        self.job, self.is_running = job, True
+        job.start(work)
+
+    def let_go(self) -> None:
+        """End what still runs for this slide, and free the memory of what was predicted, whoever still knows it."""
+        if self.job:
+            self.job.is_stopped = True
+        self.job, self.finished, self.is_running = None, None, False
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what pages remember of a result, and end what they still make of it."""
+        for job in self.kept.values():
+            if isinstance(job, Job):
+                job.is_stopped = True
+        self.kept.clear()
 
     def told(self, text: str) -> str:
         """A sentence about the file on disk, with the name the user knows."""
@@ -117,9 +137,10 @@ def choose(key: str) -> None:
 
 def remove(gone: OpenSlide) -> None:
     """Let go of a slide, its result and its file; the one brought last takes its place."""
-    if gone.job:
-        gone.job.is_stopped = True
-    (get("measured") or {}).pop(gone.key, None)
+    gone.let_go()
+    measured = (get("measured") or {}).pop(gone.key, None)
+    if measured is not None and measured.job is not None:
+        measured.job.is_stopped = True
     left = {slide.key: slide for slide in slides() if slide is not gone}
     put("slides", left)
     if get("current") == gone.key:
@@ -132,36 +153,56 @@ def collect_results() -> None:
     """Keep the jobs that ended well, on whichever page the user is by then; an earlier result stays till then."""
     for slide in slides():
         job = slide.job
-        if job is not None and job is not slide.finished and not job.is_running and job.result is not None:
-            slide.finished = job
-            slide.kept.clear()
+        slide.is_running = job is not None and job.is_running
+        if job is None or job is slide.finished or slide.is_running or job.result is None:
+            continue
+        if _is_whole(slide.result) and not _is_whole(job.result):
+            job.result, job.error = None, "the run was cancelled; the result from before stays"
+            continue
+        slide.finished = job
+        slide.forget()
 
 
-def take_upload(upload) -> bool:
-    """Spool an uploaded file once and open it, beside the slides that are there.
+def _is_whole(result: "anndata.AnnData | None") -> bool:
+    return result is not None and bool(result.uns["nsl"]["complete"])
 
-    Returns whether the slide is a new one.
+
+def take_upload(upload) -> None:
+    """Spool an uploaded file and open it, beside the slides that are there; the uploader is then a new, empty one.
+
+    A run of the script that is interrupted on the way, as by a click, leaves the file to the next.
 
     Raises
     ------
     NslError : the file cannot be opened as a slide; again at every call while it is the one uploaded.
     """
-    is_new = get("upload_id") != upload.file_id
-    if is_new:
-        put("upload_id", upload.file_id)
-        put("upload_error", None)
-        try:
-            _store(upload)
-        except NslError as error:
-            put("upload_error", error)
+    refused = get("upload_error")
+    if refused and refused[0] == upload.file_id:
+        raise refused[1]
+    try:
+        _store(upload)
+    except NslError as error:
+        put("upload_error", (upload.file_id, error))
+        raise
+    # So its bytes leave the memory, and the name of a slide that is removed later does not stand there.
+    put("uploads", uploads() + 1)
+
+
+def _forget_refused() -> None:
+    """Take a file that could not be opened out of the uploader, and what was said of it."""
     if get("upload_error"):
-        raise get("upload_error")
-    return is_new
+        put("upload_error", None)
+        put("uploads", uploads() + 1)
+
+
+def uploads() -> int:
+    """How many slides were uploaded; which uploader is on the page."""
+    return get("uploads") or 0
 
 
 def take_demo() -> None:
     """Make the synthetic slide and open it, or go back to it."""
-    put("upload_error", None)
+    _forget_refused()
     demo = next((slide for slide in slides() if slide.synthetic), None)
     if demo is not None:
         choose(demo.key)
@@ -185,8 +226,9 @@ def _demo_file() -> bytes:
 
 def take_server_file(path: Path, name: str) -> None:
     """Open a slide that lies on the server, where it stays, or go back to it."""
-    put("upload_error", None)
-    key = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    _forget_refused()
+    # A file that was replaced is another slide.
+    key = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode()).hexdigest()[:16]
     if key in (get("slides") or {}):
         choose(key)
         return
@@ -197,21 +239,23 @@ def take_server_file(path: Path, name: str) -> None:
 def _store(upload) -> None:
     _check_room()
     folder = _own_folder(upload.file_id)
-    path = folder / f"slide{_suffix(upload.name)}"
+    # No sentence holds this name, so that the user's can be put in its place.
+    path = folder / f"nsl-upload{_suffix(upload.name)}"
     try:
         path.write_bytes(upload.getbuffer())
         if path.suffix == ".zip":
             from nsl.archive import unpack_slide
 
-            path = unpack_slide(path, folder / "unpacked")
-            (folder / "slide.zip").unlink()
+            archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
+            archive.unlink()
         _adopt(upload.file_id, upload.name, path, folder, synthetic=False)
-    except OSError as error:
+    except BaseException as error:  # the interruption of a script is one
         shutil.rmtree(folder, ignore_errors=True)
-        raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
-    except NslError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise type(error)(str(error).replace(path.name, upload.name)) from None
+        if isinstance(error, OSError):
+            raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
+        if isinstance(error, NslError):
+            raise type(error)(str(error).replace(path.name, upload.name)) from None
+        raise
 
 
 def _check_room() -> None:
@@ -233,13 +277,15 @@ def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: b
         limits.check_size(path.name, slide.size)
         opened = OpenSlide(
             key=key,
-            name=_distinct(name),
+            name=_distinct(name, key),
             path=path,
             folder=folder,
             synthetic=synthetic,
             size=slide.size,
             levels=slide.levels,
             format=slide.format,
+            scanner=slide.scanner,
+            objective_power=slide.objective_power,
             metadata_mpp=slide.mpp,
             notices=tuple(notice.replace(path.name, name) for notice in slide.notices),
             thumbnail=slide.thumbnail(),
@@ -249,9 +295,9 @@ def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: b
     choose(key)
 
 
-def _distinct(name: str) -> str:
+def _distinct(name: str, key: str) -> str:
     """The name, numbered where another slide of the session has it too."""
-    taken = {slide.name for slide in slides()}
+    taken = {slide.name for slide in slides() if slide.key != key}
     number = 2
     distinct = name
     while distinct in taken:
@@ -262,4 +308,4 @@ def _distinct(name: str) -> str:
 def _suffix(name: str) -> str:
     """The ending of an uploaded name where it is a plain one: OpenSlide tells some formats apart by it."""
     suffix = Path(name).suffix.lower()
-    return suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ""
+    return suffix if suffix[1:].isalnum() and len(suffix) <= 8 else ""

@@ -1,8 +1,10 @@
 """Which weights a session predicts with: the embedded ones at once, others when they have come."""
 
 import io
+import lzma
 import threading
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # Loading keeps the processor busy while the page is still on its way to the browser.
 START_AFTER_S = 1.0
+UPLOADED = "Uploaded zip"
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Wish:
     source: str | Path
     label: str
     """As the user knows it."""
+    is_uploaded: bool = False
     weights: "Weights | None" = None
     error: str | None = None
     thread: threading.Thread | None = None
@@ -50,7 +54,8 @@ class Wish:
 
         try:
             weights = load_weights(self.source)
-            self.weights = weights if weights.revision else replace(weights, source=self.label)
+            # What it was called by who uploaded it may name a patient, and goes into every result.
+            self.weights = replace(weights, source=UPLOADED) if self.is_uploaded else weights
         except NslError as error:
             # An upload lies in a folder whose name the user never saw.
             name = self.source.name if isinstance(self.source, Path) else self.label
@@ -151,10 +156,10 @@ def _offer() -> None:
     )
     upload = st.file_uploader("A weights folder as zip", type="zip", key="weights_zip", max_upload_size=50)
     if upload is not None and session.get("weights_zip_id") != upload.file_id:
-        session.put("weights_zip_id", upload.file_id)
         with controls.shown_errors():
             folder = unpack(upload.getvalue(), storage.folder() / upload.file_id)
-            session.put("wish", Wish(folder, upload.name))
+            session.put("wish", Wish(folder, upload.name, is_uploaded=True))
+            session.put("weights_zip_id", upload.file_id)
             st.rerun()
     if session.get("weights") is not None and st.button("Back to the embedded weights"):
         session.put("weights", None)
@@ -195,6 +200,6 @@ def unpack(content: bytes, folder: Path) -> Path:
                     raise WeightsError(f"{name} in the zip has {size:,} bytes; weights need fewer than {limit:,}")
                 with archive.open(members[name]) as file:
                     (folder / name).write_bytes(file.read(limit))
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"the zip cannot be read ({error}); zip the weights folder again") from None
     return folder

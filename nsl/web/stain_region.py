@@ -10,9 +10,10 @@ from nsl.export import file_part
 from nsl.figures import concentration_figure, expression_map
 from nsl.learned import STAINS, concentration_images, stain_amounts, tile_concentrations, vectors_of
 from nsl.look import Patch, tile_at
+from nsl.numerals import signed
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds
-from nsl.web import chart, controls, genes, mapping, session
+from nsl.web import chart, controls, mapping, session
 from nsl.web.staining import View, below_buttons
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _SHOWN_PX, _MEASURED_PX = 640, 2048
 _WIDTHS_UM = (300.0, 600.0, 1200.0)
 _LEAST_UM = 10.0
 _INNER_TISSUE = 0.98
-_OVERVIEW_PX = 400
+_OVERVIEW_PX = 320
 
 
 class Region(NamedTuple):
@@ -173,7 +174,7 @@ def _show_overview(slide: session.OpenSlide, gene: str, region: Region) -> None:
     limits = mapping.percentile_limits(result[:, gene].X.ravel())
     key = f"stain overview of {slide.key}"
     chart.show(
-        expression_map(result, gene, limits=limits, outline=False, region=box, height_px=_OVERVIEW_PX),
+        expression_map(result, gene, limits=limits, outline=False, region=box, width_px=_OVERVIEW_PX),
         key=key,
         alt=f"Small map of {gene} with the region that is looked at; a click chooses another tile",
         file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_region",
@@ -196,11 +197,11 @@ def _show_sum(view: View, gene: str, tissue: Patch) -> None:
     parts = [row.h_effect, row.e_effect] * concentrations
     lines = ["| | Mean | Adds |", "|:--|--:|--:|"]
     lines += [
-        f"| {stain.capitalize()} | {genes.signed(mean)} | {genes.signed(part)} |"
+        f"| {stain.capitalize()} | {signed(mean)} | {signed(part)} |"
         for stain, mean, part in zip(STAINS, concentrations, parts, strict=True)
     ]
-    lines.append(f"| Intercept | | {genes.signed(row.intercept)} |")
-    lines.append(f"| **Predicted here** | | **{genes.signed(row.intercept + parts.sum())}** |")
+    lines.append(f"| Intercept | | {signed(row.intercept)} |")
+    lines.append(f"| **Predicted here** | | **{signed(row.intercept + parts.sum())}** |")
     st.markdown("\n".join(lines))
     st.caption(
         "Mean concentration of either stain over the region, and what it adds to the expression, ln(1 + counts per "

@@ -12,16 +12,19 @@ from nsl.figures import effects_bars, response_surface_figure, swatches
 from nsl.learned import (
     CHANNELS,
     STAINS,
+    onset_in_words,
     response_surface,
     stain_amounts,
     vector_table,
     vectors_of,
 )
+from nsl.numerals import signed
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, stained_colors
 from nsl.web import controls, genes, links, session, sources
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from streamlit.delta_generator import DeltaGenerator
 
     from nsl.weights import Weights
 
@@ -65,19 +68,23 @@ class View:
     def table(self) -> pd.DataFrame:
         """`nsl.learned.vector_table`, made once for these weights and this result."""
         made_of, table = session.get("vector_table") or (None, None)
-        run = self.slide and self.slide.finished
-        if made_of is None or made_of[0] is not self.weights or made_of[1] is not run:
+        wanted = (self.weights.sha256, self.slide and self.slide.run)
+        if made_of != wanted:
             table = vector_table(self.weights, self.slide_vectors)
-            session.put("vector_table", ((self.weights, run), table))
+            session.put("vector_table", (wanted, table))
         return table
 
 
-def look() -> View:
-    """The weights of the slide's result, or those in use; what is not there to see is said."""
+def look(heading: "DeltaGenerator") -> View:
+    """The weights of the slide's result, or those in use; what is not there to see is said.
+
+    heading : the place for badges beside the page's title.
+    """
     slide = session.slide()
     if slide is not None and slide.is_running:
         controls.watch_job(slide.job)
     if slide is not None and slide.result is not None:
+        controls.cautions(slide, heading)
         _say_whose(slide)
         return View(slide.weights, slide)
     with controls.shown_errors():
@@ -88,21 +95,18 @@ def look() -> View:
 
 
 def _say_whose(slide: session.OpenSlide) -> None:
-    controls.synthetic_badge(slide)
-    controls.stain_warning(slide.result)
     config = slide.weights.config
     st.caption(
         f"Learned by the weights {controls.escaped(config['name'])}, with which {controls.escaped(slide.name)} was "
         f"predicted, on {controls.escaped(sources.tissue(config))}."
-        + (" The next run uses other weights: see at the side." if config != sources.config_in_use() else "")
     )
 
 
 def _show_the_way(slide: session.OpenSlide | None, weights: "Weights") -> None:
     tissue = controls.escaped(sources.tissue(weights.config))
     st.caption(f"Learned by the weights {controls.escaped(weights.name)}, on {tissue}.")
-    if slide is not None and slide.job is not None and slide.job.error:
-        controls.show_error(slide.told(slide.job.error))
+    if slide is not None:
+        controls.show_failure(slide)
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(
             "Once a slide is predicted, its own stains and pixels appear here beside what was learned.", width="stretch"
@@ -113,13 +117,15 @@ def _show_the_way(slide: session.OpenSlide | None, weights: "Weights") -> None:
 def choose_gene(view: View) -> str:
     """Any gene of the weights, predicted on the slide or not."""
     known = genes.of_weights(view.weights)
+    genes.follow_link(known)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         gene = genes.choose_one(known)
         genes.offer_unreliable(known)
     genes.show_reliability(known, gene)
     if not view.table.reliable[gene]:
         st.caption(
-            f"What did not predict {gene} where it was held out is likely chance: its vectors and effects mean little."
+            f"What did not predict {controls.escaped(gene)} where it was held out is likely chance: its vectors and "
+            "effects mean little."
         )
     links.write(gene=gene)
     return gene
@@ -160,7 +166,7 @@ def show_numbers(view: View, gene: str) -> None:
 
 
 def _three(*numbers: float) -> str:
-    return " | ".join(genes.signed(number, 3) for number in numbers)
+    return " | ".join(signed(number, 3) for number in numbers)
 
 
 def _sum(terms, constant: float) -> str:
@@ -198,9 +204,10 @@ def show_vectors(view: View, gene: str) -> None:
     )
     _show_angles(view, gene, learned)
     st.caption(
-        f"A learned vector is what the fit found useful to predict {gene}; it is not a measurement of the dye. The fit "
-        "starts from Ruifrok and Johnston's vectors and stops early: a small angle to them says that it moved little. "
-        "No dye absorbs negatively, so a vector with a negative component is the colour of no dye."
+        f"A learned vector is what the fit found useful to predict {controls.escaped(gene)}; it is not a measurement "
+        "of the dye. The fit starts from Ruifrok and Johnston's vectors and stops early: a small angle to them says "
+        "that it moved little. No dye absorbs negatively, so a vector with a negative component is the colour of no "
+        "dye."
     )
 
 
@@ -213,7 +220,7 @@ def _show_angles(view: View, gene: str, learned: np.ndarray) -> None:
     }
     if view.slide is None:
         del references["estimated on this slide"]
-    lines = ["| Angle between the learned vector and that | Hematoxylin | Eosin |", "|:--|--:|--:|"]
+    lines = ["| Angle between the learned vector and the one | Hematoxylin | Eosin |", "|:--|--:|--:|"]
     for text, name in references.items():
         lines.append(f"| {text} | {degrees(*(row[f'{stain}_angle_to_{name}_degrees'] for stain in 'he'))} |")
     lines.append(f"| *for comparison: from the training mean to the farthest training slide* | {degrees(*spread)} |")
@@ -242,18 +249,12 @@ def show_effects(view: View, gene: str) -> None:
         alt=f"Bars of how expression changes per optical density of either learned stain: {', '.join(chosen.index)}",
         config={"displayModeBar": False},
     )
-    onsets = [f"{stain} {_onset(chosen[f'{s}_onset_od'][gene])}" for stain, s in zip(STAINS, "he", strict=True)]
+    onsets = [f"{stain} {onset_in_words(chosen[f'{s}_onset_od'][gene])}" for stain, s in zip(STAINS, "he", strict=True)]
     st.caption(
         "A bar says by how much the expression of a tile changes when all its pixels absorb 1 OD more of the stain. "
         "Unlike w it does not depend on the scale of D, so stains and genes can be compared. A stain counts only from "
         f"some density on: for {controls.escaped(gene)}, {' and '.join(onsets)}."
     )
-
-
-def _onset(od: float) -> str:
-    if not np.isfinite(od):
-        return "from an unknown OD on"
-    return f"from {od:.2f} OD on" if od > 0 else "from clear glass on"
 
 
 def show_response(view: View, gene: str) -> None:

@@ -19,7 +19,7 @@ def folder() -> Path:
     session_id = get_script_run_ctx().session_id
     folders = _folders()
     if session_id not in folders:
-        folders[session_id] = tempfile.TemporaryDirectory(prefix="nsl-")
+        folders[session_id] = tempfile.TemporaryDirectory(prefix="nsl-", ignore_cleanup_errors=True)
     return Path(folders[session_id].name)
 
 

@@ -9,13 +9,20 @@ from nsl.look import Patch, patch, percentile_of
 from nsl.web import controls, genes, session
 
 
+def genes_read(slide: session.OpenSlide, gene: str) -> list[str]:
+    """The gene of the map and those followed, as far as they were predicted."""
+    followed = st.session_state.get("followed") or []
+    return [gene, *(other for other in followed if other != gene and other in slide.result.var_names)]
+
+
 def show(slide: session.OpenSlide, gene: str) -> None:
     """The clicked tile's H&E, the values of the genes followed, and its concentrations of the gene's learned stains."""
     with st.container(border=True):
         st.subheader("Tile")
+        st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(gene)}:")
+        _offer_tiles(slide, gene)
         tile = slide.kept.get("tile")
         if tile is None:
-            st.caption("Click a tile on the map to see its tissue and its values.")
             return
         try:
             tissue = _patch(slide.run, tile, slide)
@@ -26,6 +33,33 @@ def show(slide: session.OpenSlide, gene: str) -> None:
         followed = genes.choose_some(slide.result, key="followed", label="Genes to read here", most=12, default=4)
         _show_values(slide, tile, list(dict.fromkeys([gene, *followed])))
         _show_stains(slide, gene, tissue)
+
+
+def _offer_tiles(slide: session.OpenSlide, gene: str) -> None:
+    """Ways to a tile that need no pointer."""
+    values, names = slide.result[:, gene].X.ravel(), slide.result.obs_names
+    with st.container(horizontal=True):
+        for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):
+            st.button(label, on_click=slide.kept.update, args=[{"tile": names[row]}])
+        typed = st.text_input(
+            "Name of a tile",
+            placeholder="r21c19",
+            key=f"tile of {slide.run}",
+            on_change=_take_typed,
+            args=[slide],
+            label_visibility="collapsed",
+            width=120,
+        ).strip()
+    if typed and typed not in names:
+        controls.show_error(
+            f"there is no tile {typed} on this map; the CSV names all {len(names):,}, such as {names[0]}"
+        )
+
+
+def _take_typed(slide: session.OpenSlide) -> None:
+    typed = st.session_state[f"tile of {slide.run}"].strip()
+    if typed in slide.result.obs_names:
+        slide.kept["tile"] = typed
 
 
 @st.cache_data(max_entries=16, scope="session", show_spinner="Reading the tile")
@@ -72,7 +106,7 @@ def _show_stains(slide: session.OpenSlide, gene: str, tissue: Patch) -> None:
     model = slide.weights.model
     white_point = np.asarray(slide.result.uns["nsl"]["white_point"])
     hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, white_point)
-    st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {gene}")
+    st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {controls.escaped(gene)}")
     with st.container(horizontal=True):
         st.metric("Hematoxylin-like", f"{hematoxylin:.2f}", width=120)
         st.metric("Eosin-like", f"{eosin:.2f}", width=120)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, downloads, genes, pace_of_fits, paired, session
+from nsl.numerals import signed
+from nsl.web import controls, downloads, pace_of_fits, paired, session
 from nsl.web.jobs import Job
 from nsl.web.training import Plan
 from nsl.weights import USEFUL_R, is_reliable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from nsl.weights import Weights
 
 SOURCE = "Trained in this session"
+# Of a bar of the histogram: own sections have fewer genes than published weights.
+_BIN_R = 0.05
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def _file_name(name: str) -> str:
 
 def show() -> None:
     """What came of the last training that ended well."""
-    from nsl.figures.heldout import heldout_histogram
+    from nsl.figures.reliability import reliability_histogram
 
     trained: Trained | None = session.get("trained")
     if trained is None:
@@ -145,12 +148,12 @@ def show() -> None:
         st.info(_caution(weights.config), icon=":material/info:")
         _offer(trained)
         st.plotly_chart(
-            heldout_histogram(table),
+            reliability_histogram(table, _BIN_R),
             theme="streamlit",
             key="trained_histogram",
             alt=f"Histogram of the held-out r of {len(table):,} genes, {is_reliable(table).sum():,} of them reliable",
         )
-        st.caption(f"The dotted line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
+        st.caption(f"The dashed line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
         _show_table(trained)
 
 
@@ -158,7 +161,7 @@ def _show_numbers(trained: Trained) -> None:
     table = trained.weights.reliability
     with st.container(horizontal=True):
         st.metric("Genes", f"{len(table):,}", width=90)
-        st.metric("Median held-out r", genes.signed(table.r_heldout.median()), width=130)
+        st.metric("Median held-out r", signed(table.r_heldout.median()), width=130)
         st.metric(
             "Reliable",
             f"{is_reliable(table).sum():,}",

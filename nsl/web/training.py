@@ -1,29 +1,25 @@
-"""The parts of the Train page before a fit: adding sections, what was found on looking at them, settings."""
+"""The parts of the Train page before a fit: adding sections, and settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
 from nsl.web import bringing, controls, limits, pace_of_fits, paired, session, storage
 from nsl.web.paired import PairedSection
-from nsl.web.uploads import read_uploads
+from nsl.web.uploads import FILE_TYPES, read_uploads
 
 if TYPE_CHECKING:
     from nsl.train import FitSettings
 
-TABLE_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
 # Genes of highest mean that are offered beside all of them.
 SOME_GENES = (250, 1000)
 USUAL_SHARE = 10
 ALL_GENES = 0
 # The most genes whose fit takes less than this are proposed.
 SHORT_SECONDS = 300
-PICTURE_PX = 330
 WINDOW_UM, ANALYSIS_MPP = 150.0, 3.0
 
 
@@ -109,7 +105,7 @@ def add_section() -> None:
         mpp = bringing.scale(slide)
         uploads = st.file_uploader(
             "Measured data of this section",
-            type=TABLE_TYPES,
+            type=FILE_TYPES,
             accept_multiple_files=True,
             max_upload_size=limits.read().max_upload_mb,
             key=f"paired_files {number}",
@@ -172,96 +168,6 @@ def _add(
         window_um=st.session_state.get("train_window", WINDOW_UM),
         analysis_mpp=st.session_state.get("train_mpp", ANALYSIS_MPP),
     )
-
-
-# Checks
-
-
-def show_sections(sections: Sequence[PairedSection]) -> None:
-    """What was found on looking at each section, before anything is fitted to it."""
-    with st.container(border=True):
-        st.subheader("Checks")
-        looked_at = [section for section in sections if section.last is not None]
-        st.dataframe(_figures(looked_at), hide_index=True, height="content", column_config=_COLUMNS)
-        st.caption(
-            "Rings are spots on tissue, crosses spots beside it. Look whether the rings follow the tissue's edge and "
-            "holes: shifted positions teach nothing."
-        )
-        for section in looked_at:
-            _show_section(section)
-
-
-_COLUMNS = {
-    "Slide": st.column_config.TextColumn(width=130),
-    "Scale": st.column_config.NumberColumn(format="%.3g", help="µm per pixel"),
-    "Spots": st.column_config.NumberColumn(format="localized", help="With counts and a position"),
-    "On tissue": st.column_config.NumberColumn(format="localized", help="Spots whose window is at least 30 % tissue"),
-    "Depth": st.column_config.NumberColumn(format="localized", help="Counts of all genes in the median spot"),
-    "Genes": st.column_config.NumberColumn(format="localized", help="Counted in a tenth of the spots or more"),
-}
-
-
-def _figures(sections: Sequence[PairedSection]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "Section": section.name,
-            "Patient": section.patient,
-            "Slide": section.slide.name,
-            "Scale": section.mpp,
-            "Spots": section.last.report.spots,
-            "On tissue": section.last.report.spots_on_tissue,
-            "Depth": round(section.last.report.median_counts),
-            "Genes": section.last.report.genes_detected,
-        }
-        for section in sections
-    )
-
-
-def _show_section(section: PairedSection) -> None:
-    look = section.last
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"**{controls.escaped(section.name)}** · patient {controls.escaped(section.patient)}", width="content"
-        )
-        controls.synthetic_badge(section.slide)
-    with st.container(horizontal=True, gap="medium"):
-        picture = _picture(section.key, look.window_um, look.analysis_mpp, section)
-        off = look.report.spots - look.report.spots_on_tissue
-        st.image(
-            picture,
-            width=_picture_width(picture),
-            output_format="JPEG",
-            alt=f"{section.name}: the slide with {look.report.spots_on_tissue:,} spots on tissue and {off:,} beside it",
-        )
-        with st.container(width="stretch"):
-            for warning in look.report.warnings:
-                st.warning(controls.escaped(warning), icon=":material/error_outline:")
-            if not look.report.warnings:
-                st.success("Spots, depth and genes look sound.", icon=":material/check_circle:")
-            for notice in look.report.notices:
-                st.caption(controls.escaped(notice))
-            st.button(
-                f"Remove {section.name}",
-                on_click=paired.remove,
-                args=[section.key],
-                icon=":material/close:",
-                type="tertiary",
-                key=f"remove {section.key}",
-            )
-
-
-def _picture_width(picture: np.ndarray) -> int:
-    height, width = picture.shape[:2]
-    return round(min(PICTURE_PX, PICTURE_PX * width / height))
-
-
-@st.cache_data(max_entries=2 * paired.MAX_SECTIONS, scope="session", show_spinner="Drawing the spots")
-def _picture(section_key: str, window_um: float, analysis_mpp: float, _section: PairedSection) -> np.ndarray:
-    from nsl.figures.heldout import spots_on_slide
-
-    slide = _section.slide
-    centers_px = _section.measured.obsm["spatial"]
-    return spots_on_slide(slide.thumbnail, centers_px, _section.last.on_tissue, slide.size[0])
 
 
 # Settings
@@ -383,18 +289,18 @@ def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple
         )
         return None
     options = [number for number in SOME_GENES if number < detected] + [ALL_GENES]
-    seconds = {number: pace_of_fits.seconds(sections, number or detected, is_choosing) for number in options}
+    usual = {number: pace_of_fits.usual_seconds(sections, number or detected, is_choosing) for number in options}
+    seconds = {number: pace_of_fits.on_this_computer(usual[number]) for number in options}
     if st.session_state.get("train_genes", ALL_GENES) not in options:  # of sections that held more
         del st.session_state["train_genes"]
-    short = [i for i, number in enumerate(options) if seconds[number] <= SHORT_SECONDS]
+    short = [i for i, number in enumerate(options) if usual[number] <= SHORT_SECONDS]
     most = st.radio(
         "Genes to fit",
         options,
         index=max(short, default=0),
-        format_func=lambda number: (
-            f"{f'{number:,} of highest mean' if number else f'All {detected:,}'} · about "
-            f"{controls.duration(seconds[number])}"
-        ),
+        # Labels that stay, so that the choice does: how many all are, and how long each takes, changes.
+        format_func=lambda number: f"{number:,} of highest mean" if number else "All",
+        captions=[f"{number or detected:,} genes, about {controls.duration(seconds[number])}" for number in options],
         key="train_genes",
         persist_state="session",
         help="Times are of this computer when nothing else runs.",

@@ -14,6 +14,9 @@ from nsl.measured import read_measured
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+FILE_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
+"""Endings of files that measured data come in."""
+
 # Of an uploaded name nothing else becomes part of a path: readers go by it.
 _ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
 
@@ -33,6 +36,9 @@ def read_uploads(files: Sequence["UploadedFile"], folder: Path) -> anndata.AnnDa
         for number, (file, ending) in enumerate(zip(files, endings, strict=True), start=1)
     }
     all_names = " and ".join(names.values())
+    empty = next((file.name for file in files if file.size == 0), None)
+    if empty:
+        raise SpotsError(f"{empty} is empty (0 bytes); export it again")
     try:
         with tempfile.TemporaryDirectory(dir=folder) as own:
             paths = [Path(own) / name for name in names]

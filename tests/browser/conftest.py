@@ -6,7 +6,7 @@ import shutil
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.driver import settle
+from tests.browser.driver import run, settle, take_demo, take_file
 from tests.browser.serving import served
 
 
@@ -54,7 +54,7 @@ def visit(chromium, server):
     yield visit
     for page, errors in opened:
         assert errors == []
-        assert page.get_by_test_id("stException").count() == 0
+        assert page.get_by_test_id("stException").all_inner_texts() == []
         page.context.close()
 
 
@@ -68,3 +68,13 @@ def _is_error(message) -> bool:
 def page(visit):
     """The first page of the app, in a fresh session."""
     return visit()
+
+
+@pytest.fixture(params=["demo", "svs"])
+def predicted(request, page) -> tuple[Page, int]:
+    """The app with the demo slide or a scanner's slide predicted, and the number of its tiles."""
+    if request.param == "demo":
+        take_demo(page)
+    else:
+        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
+    return page, run(page)

@@ -13,10 +13,14 @@ RUN_MS = 90_000
 
 
 def settle(page: Page) -> None:
-    """Wait until the script has run and its pictures have arrived: left earlier, a page's pictures are not served."""
+    """Wait until the script has run and its pictures have arrived: left earlier, a page's pictures are not served.
+
+    Wherever a test waits, no exception box may stand.
+    """
     page.wait_for_selector("[data-testid='stApp'][data-test-connection-state='CONNECTED']")
     page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']")
     page.wait_for_function("Array.from(document.images).every((image) => image.complete)")
+    assert page.get_by_test_id("stException").all_inner_texts() == []
 
 
 def take_demo(page: Page) -> None:
@@ -83,6 +87,19 @@ def see_charts(page: Page, number: int = 1) -> None:
         "Array.from(document.querySelectorAll('.nsl-chart')).every((chart) => chart.dataset.drawn && chart._fullLayout)"
     )
     settle(page)
+
+
+def middle_tile(page: Page) -> tuple[float, float]:
+    """Centre of a tile near the middle of the first map, in mm."""
+    x, y = page.evaluate(
+        """() => {
+            const heat = document.querySelector('.nsl-chart')._fullData[0], places = [];
+            heat.z.forEach((row, j) => Array.from(row).forEach((value, i) => Number.isFinite(value) &&
+                places.push([heat.x0 + i * heat.dx, heat.y0 + j * heat.dy])));
+            return places[Math.floor(places.length / 2)];
+        }"""
+    )
+    return x, y
 
 
 def on_map(page: Page, x: float, y: float, *, chart: int = 0) -> tuple[float, float]:

@@ -1,20 +1,20 @@
 """Compare in Chromium: one zoom for all maps, selections seen in maps and scatter, every mode, two slides."""
 
+import io
+import zipfile
+
 import pandas as pd
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.driver import button, download, drag, go_to, on_map, run, see_charts, settle, take_demo, take_file
 
 
-@pytest.fixture(params=["demo", "svs"])
-def compare(request, page) -> Page:
+@pytest.fixture
+def compare(predicted) -> Page:
     """The Compare page of a predicted slide."""
-    if request.param == "demo":
-        take_demo(page)
-    else:
-        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
-    run(page)
+    page, _ = predicted
     go_to(page, "Compare")
     see_charts(page, 2)
     return page
@@ -30,10 +30,12 @@ def _ranges(page: Page) -> list[list[float]]:
 
 
 def test_all_maps_are_zoomed_together_and_stay_so_when_a_gene_is_added(compare):
-    middle = sum(_ranges(compare)[0]) / 2
+    before = _ranges(compare)[0]
+    middle = sum(before) / 2
     compare.mouse.move(*on_map(compare, middle, middle))
     compare.mouse.wheel(0, -500)
-    compare.wait_for_function("document.querySelector('.nsl-chart')._fullLayout.xaxis.range[0] > 0.04")
+    left = before[0] + 0.04
+    compare.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.xaxis.range[0] > {left}")
     compare.wait_for_timeout(500)
     first, second = _ranges(compare)
     assert first == pytest.approx(second)
@@ -75,6 +77,28 @@ def test_tiles_selected_in_the_scatter_are_outlined_on_the_maps(compare):
     drag(compare, "Box Select", corners, chart=1)
     expect(compare.get_by_text("tiles are selected")).to_be_visible()
     compare.wait_for_function(f"document.querySelector('.nsl-chart')._fullData.length > {before}")
+
+
+def test_the_maps_side_by_side_are_printed_one_a_gene(compare, tmp_path):
+    path = download(compare, button(compare, "Maps to print (zip of PNG)"), tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert [name.rsplit("_", 1)[1] for name in archive.namelist()] == ["ERBB2.png", "COX6C.png"]
+        for name in archive.namelist():
+            with Image.open(io.BytesIO(archive.read(name))) as picture:
+                assert picture.width / picture.info["dpi"][0] * 25.4 == pytest.approx(180, abs=1)
+
+
+def test_a_difference_is_printed_and_its_address_opens_it_again(compare, visit, tmp_path):
+    compare.get_by_role("radio", name="Difference").click()
+    settle(compare)
+    see_charts(compare, 2)
+    with Image.open(download(compare, button(compare, "Map to print (PNG)"), tmp_path)) as picture:
+        assert picture.width / picture.info["dpi"][0] * 25.4 == pytest.approx(180, abs=1)
+    compare.wait_for_url("**view=difference**")
+    again = visit(compare.url[compare.url.index("/compare") :])
+    button(again, "Show it on the demo slide").click()
+    expect(again.locator(".nsl-chart").first).to_be_visible(timeout=90_000)
+    expect(again.get_by_role("radio", name="Difference")).to_be_checked()
 
 
 @pytest.mark.parametrize("mode", ["Difference", "Blend"])

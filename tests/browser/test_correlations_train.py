@@ -1,18 +1,18 @@
 """Correlations and Train in Chromium, with measured data made for the demo slide and with a real section."""
 
-import json
 import re
 import zipfile
 from pathlib import Path
 
 import anndata
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from nsl.weights import load_weights
-from tests.browser.driver import UPLOAD, button, download, go_to, run, see_charts, settle, take_demo, take_file
+from nsl.weights import Weights, load_weights
+from tests.browser.driver import UPLOAD, button, download, go_to, on_map, run, see_charts, settle, take_demo, take_file
 
 GENES = ["ERBB2", "COX6C", "CD24", "GAPDH"]
 
@@ -20,6 +20,12 @@ GENES = ["ERBB2", "COX6C", "CD24", "GAPDH"]
 def _spots() -> pd.DataFrame:
     """A grid of spots on the tissue of the demo slide, in its pixels."""
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(900, 2000, 150), np.arange(1000, 2300, 150)))
+    return pd.DataFrame({"spot": [f"{i}" for i in range(len(x))], "x_px": x, "y_px": y})
+
+
+def _scanner_spots() -> pd.DataFrame:
+    """A grid of spots over the scanner's slide, in its pixels."""
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(250, 2000, 250), np.arange(250, 2750, 250)))
     return pd.DataFrame({"spot": [f"{i}" for i in range(len(x))], "x_px": x, "y_px": y})
 
 
@@ -37,14 +43,10 @@ def _write_measured(folder: Path, *, genes: list[str] = GENES, spots: pd.DataFra
     return paths
 
 
-@pytest.fixture(params=["demo", "svs"])
-def correlations(request, page) -> Page:
+@pytest.fixture
+def correlations(predicted) -> Page:
     """The Correlations page of a predicted slide."""
-    if request.param == "demo":
-        take_demo(page)
-    else:
-        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
-    run(page)
+    page, _ = predicted
     go_to(page, "Correlations")
     return page
 
@@ -60,6 +62,30 @@ def test_genes_are_correlated_with_each_other_and_go_home(correlations, tmp_path
     )
     assert matrix.shape == (50, 50)
     assert np.allclose(matrix, matrix.T)
+
+
+def _see_pair(page: Page, pair: list[str]) -> None:
+    """Wait until the address and the scatter are of two genes."""
+    page.wait_for_function(
+        "(genes) => new URL(location).searchParams.get('genes') === genes", arg=",".join(pair), timeout=30_000
+    )
+    scatter = page.get_by_role("figure", name=f"Predicted {pair[1]} against predicted {pair[0]}, a point a tile")
+    expect(scatter).to_be_visible()
+    settle(page)
+
+
+def test_a_clicked_cell_and_a_marked_row_show_their_two_genes_tile_by_tile(correlations, tmp_path):
+    see_charts(correlations)
+    names = correlations.evaluate("Array.from(document.querySelector('.nsl-chart')._fullData[0].x)")
+    x, y = names[7], names[31]
+    correlations.mouse.click(*on_map(correlations, x, y))
+    _see_pair(correlations, [y, x])
+    pairs = pd.read_csv(download(correlations, button(correlations, "Download the pairs (CSV)"), tmp_path))
+    table = correlations.get_by_test_id("stDataFrame")
+    table.scroll_into_view_if_needed()
+    place, row_px, row = table.bounding_box(), 35, 3
+    correlations.mouse.click(place["x"] + row_px / 2, place["y"] + row_px * (row + 1.5))
+    _see_pair(correlations, list(pairs.loc[row, ["gene_a", "gene_b"]]))
 
 
 @pytest.fixture
@@ -113,6 +139,45 @@ def test_measured_data_that_does_not_fit_is_told_which_and_what_to_do(measuring,
     expect(button(measuring, "Compare")).to_have_count(0)
 
 
+def test_spots_measured_on_a_scanner_slide_are_compared_and_open_in_squidpy(page, data_folder, tmp_path):
+    import squidpy
+
+    matplotlib.use("Agg")
+    take_file(page, data_folder / "slides/cmu_small_region.svs")
+    run(page)
+    go_to(page, "Correlations")
+    page.get_by_role("radio", name="Against measurement").click()
+    settle(page)
+    spots = _scanner_spots()
+    page.set_input_files(UPLOAD, _write_measured(tmp_path, spots=spots))
+    expect(page.get_by_text(f"All {len(spots)} spots lie on the slide")).to_be_visible()
+    button(page, "Compare").click()
+    expect(page.get_by_text(f"genes compared at {len(spots)} spots")).to_be_visible()
+    see_charts(page)
+    table = pd.read_csv(download(page, button(page, "Download the agreement (CSV)"), tmp_path), index_col=0)
+    data = anndata.read_h5ad(download(page, button(page, "The spots, all genes (h5ad)"), tmp_path))
+    assert list(data.var_names) == list(table.index)
+    assert sorted(data.var_names) == sorted(GENES)
+    assert data.obsm["spatial"] == pytest.approx(spots[["x_px", "y_px"]].to_numpy())
+    for gene, r in table.pearson_r.items():
+        told = [np.asarray(values[:, data.var_names.get_loc(gene)]) for values in (data.X, data.layers["measured"])]
+        assert r == pytest.approx(np.corrcoef(*told)[0, 1], abs=1e-3)
+    squidpy.pl.spatial_scatter(data, color="ERBB2")
+    drawn = matplotlib.pyplot.gca()
+    assert len(drawn.images) == 1
+    assert len(drawn.collections[0].get_paths()) == len(spots)
+    matplotlib.pyplot.close("all")
+
+
+def test_files_mended_after_a_refusal_are_read_without_those_refused(measuring, tmp_path):
+    measuring.set_input_files(UPLOAD, _write_measured(tmp_path, change=_with(-3)))
+    expect(measuring.get_by_test_id("stAlert").filter(has_text="is -3").first).to_be_visible()
+    settle(measuring)
+    measuring.set_input_files(UPLOAD, _write_measured(tmp_path))
+    expect(measuring.get_by_text("predicted genes are among the")).to_be_visible()
+    expect(button(measuring, "Compare")).to_be_enabled()
+
+
 def test_a_published_section_is_read_as_it_is_and_compared(page, data_folder, tmp_path):
     take_file(page, data_folder / "her2st/images/C5_full.jpg", mpp=0.69)
     page.get_by_text("Reliable only").click()
@@ -131,6 +196,14 @@ def test_a_published_section_is_read_as_it_is_and_compared(page, data_folder, tm
     assert table.pearson_r.median() > 0.1
 
 
+def _taken_home(page: Page, folder: Path) -> Weights:
+    """The weights of the zip that the Train page offers."""
+    with zipfile.ZipFile(download(page, button(page, "Download the weights (zip)"), folder)) as archive:
+        archive.extractall(folder)
+        config = next(name for name in archive.namelist() if name.endswith("config.json"))
+    return load_weights((folder / config).parent)
+
+
 def test_weights_are_trained_on_an_own_section_used_and_taken_home(page, tmp_path):
     go_to(page, "Train")
     button(page, "Try it on the demo slide").click()
@@ -139,12 +212,8 @@ def test_weights_are_trained_on_an_own_section_used_and_taken_home(page, tmp_pat
     button(page, "Train").click()
     expect(button(page, "Use these weights")).to_be_visible(timeout=240_000)
     settle(page)
-    path = download(page, button(page, "Download the weights (zip)"), tmp_path)
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(tmp_path)
-        config = next(name for name in archive.namelist() if name.endswith("config.json"))
-        assert "quarter" in json.loads(archive.read(config))["reliability"]["left_out"]
-    weights = load_weights((tmp_path / config).parent)
+    weights = _taken_home(page, tmp_path)
+    assert "quarter" in weights.config["reliability"]["left_out"]
     button(page, "Use these weights").click()
     expect(page.get_by_test_id("stSidebar").get_by_text(f"{len(weights.genes):,} genes")).to_be_visible()
     go_to(page, "Predict")
@@ -156,12 +225,10 @@ def test_weights_are_trained_on_an_own_section_used_and_taken_home(page, tmp_pat
     expect(page.get_by_text("of 4 quarters of the section left out")).to_be_visible()
 
 
-def test_an_own_section_is_uploaded_checked_and_trained_on(page, data_folder, tmp_path):
+def test_weights_are_trained_on_a_scanner_slide_used_and_taken_home(page, data_folder, tmp_path):
     take_file(page, data_folder / "slides/cmu_small_region.svs")
     go_to(page, "Train")
-    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(250, 2000, 250), np.arange(250, 2750, 250)))
-    spots = pd.DataFrame({"spot": [f"{i}" for i in range(len(x))], "x_px": x, "y_px": y})
-    page.set_input_files(UPLOAD, _write_measured(tmp_path, spots=spots))
+    page.set_input_files(UPLOAD, _write_measured(tmp_path, spots=_scanner_spots()))
     expect(button(page, "Add the section")).to_be_enabled()
     button(page, "Add the section").click()
     expect(page.get_by_alt_text(re.compile("spots on tissue"))).to_be_visible()
@@ -171,6 +238,13 @@ def test_an_own_section_is_uploaded_checked_and_trained_on(page, data_folder, tm
     expect(button(page, "Use these weights")).to_be_visible(timeout=240_000)
     settle(page)
     table = pd.read_csv(download(page, button(page, "Download the table (CSV)"), tmp_path), index_col="gene")
-    assert sorted(table.index) == sorted(GENES)
-    go_to(page, "About")
-    expect(page.get_by_role("heading", name="How far to trust a gene").first).to_be_visible()
+    weights = _taken_home(page, tmp_path)
+    assert sorted(weights.genes) == sorted(table.index) == sorted(GENES)
+    assert weights.reliability.r_heldout[GENES].to_numpy() == pytest.approx(table.r_heldout[GENES].to_numpy())
+    button(page, "Use these weights").click()
+    expect(page.get_by_test_id("stSidebar").get_by_text("4 genes")).to_be_visible()
+    go_to(page, "Predict")
+    tiles = run(page)
+    predicted = pd.read_csv(download(page, button(page, "Download CSV"), tmp_path))
+    assert len(predicted) == tiles
+    assert sorted(predicted.columns[8:]) == sorted(GENES)

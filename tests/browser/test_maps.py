@@ -5,6 +5,7 @@ import zipfile
 
 import anndata
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -16,23 +17,19 @@ from tests.browser.driver import (
     download,
     drag,
     go_to,
+    middle_tile,
     on_map,
     run,
     see_charts,
     settle,
     take_demo,
-    take_file,
 )
 
 
-@pytest.fixture(params=["demo", "svs"])
-def maps(request, page) -> tuple[Page, int]:
+@pytest.fixture
+def maps(predicted) -> tuple[Page, int]:
     """The Maps page of a predicted slide, and its number of tiles."""
-    if request.param == "demo":
-        take_demo(page)
-    else:
-        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
-    tiles = run(page)
+    page, tiles = predicted
     go_to(page, "Maps")
     see_charts(page)
     return page, tiles
@@ -50,19 +47,6 @@ def _drawn(page: Page) -> dict:
     )
 
 
-def _middle_tile(page: Page) -> tuple[float, float]:
-    """Centre of a tile near the middle of the map, in mm."""
-    x, y = page.evaluate(
-        """() => {
-            const heat = document.querySelector('.nsl-chart')._fullData[0], places = [];
-            heat.z.forEach((row, j) => Array.from(row).forEach((value, i) => Number.isFinite(value) &&
-                places.push([heat.x0 + i * heat.dx, heat.y0 + j * heat.dy])));
-            return places[Math.floor(places.length / 2)];
-        }"""
-    )
-    return x, y
-
-
 def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(maps):
     page, tiles = maps
     drawn = _drawn(page)
@@ -74,7 +58,7 @@ def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(maps):
 def test_zoom_is_kept_when_the_gene_changes(maps):
     page, _ = maps
     before = _drawn(page)["x"]
-    page.mouse.move(*on_map(page, *_middle_tile(page)))
+    page.mouse.move(*on_map(page, *middle_tile(page)))
     page.mouse.wheel(0, -500)
     page.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.xaxis.range[0] > {before[0] + 0.05}")
     zoomed = _drawn(page)["x"]
@@ -87,7 +71,7 @@ def test_zoom_is_kept_when_the_gene_changes(maps):
 
 def test_a_click_on_a_tile_shows_its_tissue_and_values(maps):
     page, _ = maps
-    page.mouse.click(*on_map(page, *_middle_tile(page)))
+    page.mouse.click(*on_map(page, *middle_tile(page)))
     tissue = page.get_by_test_id("stImage").get_by_role("img")
     expect(tissue).to_be_visible()
     settle(page)
@@ -100,7 +84,7 @@ def test_a_click_on_a_tile_shows_its_tissue_and_values(maps):
 @pytest.mark.parametrize("mode", ["Box Select", "Lasso Select"])
 def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path, mode):
     page, tiles = maps
-    x, y = _middle_tile(page)
+    x, y = middle_tile(page)
     corners = [(x - 0.2, y - 0.2), (x + 0.2, y - 0.2), (x + 0.2, y + 0.2), (x - 0.2, y + 0.2)]
     on_screen = [on_map(page, *corner) for corner in corners]
     drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
@@ -151,6 +135,50 @@ def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
         assert archive.testzip() is None
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_path, scheme):
+    page = visit(color_scheme=scheme)
+    take_demo(page)
+    run(page)
+    go_to(page, "Maps")
+    see_charts(page)
+    camera = page.locator(".nsl-chart [data-title='Download as PNG']")
+    with Image.open(download(page, camera, tmp_path)) as picture:
+        pixels = np.asarray(picture.convert("RGBA")).astype(int)
+    assert (pixels[..., 3] == 255).all()
+    above = pixels[:120, :, :3]  # buttons and the scale's name
+    assert (above[0] == 255).all()
+    assert above.min() < 80
+
+
+def test_a_tile_is_chosen_with_the_keyboard_alone(page):
+    take_demo(page)
+    run(page)
+    go_to(page, "Maps")
+    see_charts(page)
+    button(page, "Highest").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("150 µm wide at")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [600, 900, 1024, 1200, 1366])
+def test_the_map_is_never_squeezed(visit, width):
+    page = visit(viewport={"width": width, "height": 900})
+    take_demo(page)
+    run(page)
+    if width < 800:  # the sidebar lies over the page
+        page.goto(page.url + "maps")
+        button(page, "Show it on the demo slide").click()
+        expect(page.locator(".nsl-chart")).to_be_visible(timeout=90_000)
+    else:
+        go_to(page, "Maps")
+    see_charts(page)
+    side = page.evaluate("document.querySelector('.nsl-chart')._fullLayout._size.w")
+    assert side > 380
+    overflow = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth - window.innerWidth")
+    assert overflow <= 0
+
+
 def test_an_unreliable_gene_is_found_only_after_the_switch_and_is_marked(page):
     take_demo(page)
     run(page)
@@ -169,7 +197,7 @@ def test_an_unreliable_gene_is_found_only_after_the_switch_and_is_marked(page):
 
 def test_a_link_opens_the_view_on_the_demo_slide(visit):
     page = visit("/maps?gene=CD24&palette=Cividis&range=percentile%3A10to90")
-    expect(page.get_by_text("The link you opened shows a map")).to_be_visible()
+    expect(page.get_by_text("This address shows a view of a slide")).to_be_visible()
     button(page, "Show it on the demo slide").click()
     expect(page.locator(".nsl-chart")).to_be_visible(timeout=90_000)
     see_charts(page)

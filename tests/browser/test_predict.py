@@ -25,7 +25,8 @@ def test_demo_slide_from_click_to_csv(page, tmp_path):
 
 def test_a_scanner_slide_needs_no_scale(page, data_folder, tmp_path):
     take_file(page, data_folder / "slides/cmu_small_region.svs")
-    expect(page.get_by_text("Aperio SVS · 2,220 × 2,967 px")).to_contain_text("0.499 µm/px in the file")
+    facts = "Aperio SVS · ScanScope CPAPERIOCS · scanned at 20× · 2,220 × 2,967 px"
+    expect(page.get_by_text(facts)).to_contain_text("0.499 µm/px in the file")
     tiles = run(page)
     assert len(pd.read_csv(download(page, button(page, "Download CSV"), tmp_path))) == tiles
 

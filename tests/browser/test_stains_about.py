@@ -1,20 +1,20 @@
 """Stains and About in Chromium."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.driver import button, choose, download, go_to, on_map, run, see_charts, settle, take_demo, take_file
+from nsl.weights import load_weights
+from tests.browser.driver import button, choose, download, go_to, middle_tile, on_map, see_charts, settle
 
 
-@pytest.fixture(params=["demo", "svs"])
-def stains(request, page) -> Page:
+@pytest.fixture
+def stains(predicted) -> Page:
     """The Stains page of a predicted slide."""
-    if request.param == "demo":
-        take_demo(page)
-    else:
-        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
-    run(page)
+    page, _ = predicted
     go_to(page, "Stains")
     expect(page.get_by_role("heading", name="The 11 numbers")).to_be_visible()
     settle(page)
@@ -37,10 +37,46 @@ def test_the_table_of_vectors_and_the_line_for_qupath_go_home(stains, tmp_path):
     expect(line).to_contain_text('"Stain 1" : "Hematoxylin')
 
 
+def _concentrations(page: Page) -> dict:
+    """What the chart of a region's concentrations holds: its panels, and of each stain the extent and the mean."""
+    see_charts(page, 3)
+    return page.evaluate(
+        """() => {
+            const chart = Array.from(document.querySelectorAll('.nsl-chart'))
+                .find((one) => one.getAttribute('aria-label').includes("each pixel's concentration"));
+            const { xaxis, yaxis } = chart._fullLayout, heats = chart._fullData.filter((t) => t.type === 'heatmap');
+            const stains = heats.map(({ z, dx, dy }) => {
+                const values = Array.from(z).flatMap((row) => Array.from(row)).filter(Number.isFinite);
+                const sum = values.reduce((a, b) => a + b, 0);
+                return { size: [z[0].length * dx, z.length * dy], mean: sum / values.length };
+            });
+            return { types: chart._fullData.map((t) => t.type), axes: chart._fullData.map((t) => t.xaxis), stains,
+                     x: xaxis.range, y: yaxis.range };
+        }"""
+    )
+
+
 def test_the_concentrations_of_a_region_are_drawn_from_its_pixels(stains):
-    see_charts(stains)
-    stains.locator(".nsl-chart").last.scroll_into_view_if_needed()
-    assert stains.locator(".nsl-chart").last.get_attribute("aria-label")
+    drawn = _concentrations(stains)
+    assert drawn["types"] == ["image", "heatmap", "heatmap"]
+    assert drawn["axes"] == ["x", "x2", "x3"]
+    assert sorted(drawn["x"]) == sorted(drawn["y"]) == pytest.approx([0, 150], abs=1)
+    rows = stains.get_by_role("table").filter(has_text="Predicted here").get_by_role("row")
+    told = [rows.nth(1 + stain).get_by_role("cell").nth(1).inner_text().replace("−", "-") for stain in range(2)]
+    for stain, mean in zip(drawn["stains"], map(float, told), strict=True):
+        assert stain["size"] == pytest.approx([150, 150], abs=3)
+        # The table is of coarser pixels, whose mean light lets less of what is dark be seen.
+        assert stain["mean"] == pytest.approx(mean, rel=0.35, abs=0.02)
+    stains.get_by_role("radio", name="600", exact=True).click()
+    stains.wait_for_function(
+        """() => Array.from(document.querySelectorAll('.nsl-chart')).some((one) =>
+            one.getAttribute('aria-label').includes("each pixel's concentration") &&
+            Math.abs(one._fullLayout.xaxis.range[1] - one._fullLayout.xaxis.range[0]) > 300)"""
+    )
+    wider = _concentrations(stains)
+    assert wider["x"] != drawn["x"]
+    for stain in wider["stains"]:
+        assert stain["size"] == pytest.approx([max(wider["x"]), max(wider["y"])], abs=5)
 
 
 def test_a_click_on_a_gene_in_the_plot_of_all_chooses_it(stains):
@@ -75,24 +111,44 @@ def test_stains_of_the_weights_are_shown_without_a_slide(page):
     expect(page.get_by_test_id("stCode").first).to_contain_text("ERBB2")
 
 
-def test_about_says_what_the_weights_are_and_gives_the_reliability_of_all_genes(page, tmp_path):
+def _read_about(page: Page, folder: Path) -> pd.DataFrame:
+    """Look through the page; returns the reliability of all genes as it is downloaded."""
     go_to(page, "About")
     for heading in ("How far to trust a gene", "Privacy", "Limits"):
         expect(page.get_by_role("heading", name=heading).first).to_be_attached()
-    expect(page.get_by_text("arXiv").first).to_be_attached()
     expect(page.locator(".katex").first).to_be_attached()
-    path = download(page, button(page, "Download all genes (CSV)"), tmp_path)
-    table = pd.read_csv(path, index_col=0)
+    expect(page.get_by_text("eprint        = {2108.10446}")).to_be_attached()
+    return pd.read_csv(download(page, button(page, "Download all genes (CSV)"), folder), index_col="gene")
+
+
+def test_about_says_what_the_weights_are_and_gives_the_reliability_of_all_genes(page, tmp_path):
+    table = _read_about(page, tmp_path)
     assert len(table) == 4812
-    assert {"r_heldout", "q_value"} <= set(table.columns)
+    assert ((table.r_low <= table.r_heldout) & (table.r_heldout <= table.r_high)).all()
 
 
-def test_a_tile_chosen_on_the_maps_is_the_region_of_the_stains(page):
-    take_demo(page)
-    run(page)
+def test_about_shows_the_card_and_the_reliability_with_a_slide_predicted_too(predicted, tmp_path):
+    page, tiles = predicted
+    expect(page.get_by_test_id("stSidebar").get_by_text(f"{tiles:,} tiles predicted")).to_be_visible()
+    table = _read_about(page, tmp_path)
+    assert set(load_weights().genes) == set(table.index)
+    reliable = (table.reliable == "reliable").sum()
+    metric = page.get_by_test_id("stMetric").filter(has_text="Reliable").get_by_test_id("stMetricValue")
+    expect(metric).to_have_text(f"{reliable:,}")
+    card = page.get_by_test_id("stExpander").filter(has_text="The model card as it stands")
+    card.get_by_text("The model card as it stands").click()
+    expect(card.get_by_role("heading", name="Intended use")).to_be_visible()
+    expect(card.get_by_text("library_name")).to_have_count(0)
+
+
+def test_a_tile_chosen_on_the_maps_is_the_region_of_the_stains(predicted):
+    page, _ = predicted
     go_to(page, "Maps")
     see_charts(page)
-    page.mouse.click(*on_map(page, 1.5, 1.65))
-    expect(page.get_by_text("150 µm wide at")).to_be_visible()
+    page.mouse.click(*on_map(page, *middle_tile(page)))
+    told = page.get_by_text("150 µm wide at")
+    expect(told).to_be_visible()
+    tile = re.search(r"r\d+c\d+", told.inner_text())[0]
     go_to(page, "Stains")
-    expect(page.get_by_role("combobox", name="Region")).to_have_value("Tile r21c19, as clicked")
+    expect(page.get_by_role("combobox", name="Region")).to_have_value(f"Tile {tile}, as clicked")
+    assert _concentrations(page)["types"] == ["image", "heatmap", "heatmap"]

@@ -1,0 +1,138 @@
+"""How many independent tiles those of a map amount to, of which neighbours resemble each other.
+
+The effective sample size is that of Clifford, Richardson and Hémon 1989 (Biometrics 45:123), as in `nsl.evaluate`. Its
+autocorrelation comes from a Fourier transform of the grid, and that of all pairs of genes from one product.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import anndata
+import numpy as np
+from scipy import fft
+
+from nsl.errors import NslError
+from nsl.tiles import TileGrid
+
+LEAST_EFFECTIVE = 4.0
+"""No effective sample size is less."""
+
+# As in nsl.evaluate.effective_sample_size, which this equals.
+_DISTANCE_CLASSES = 15
+# Values transformed at once: 32 MB, and twice that in between.
+_BATCH_VALUES = 4_000_000
+
+
+@dataclass(frozen=True)
+class _Lags:
+    """Distances between the tiles of a grid in classes, and what sums products over their pairs."""
+
+    row: np.ndarray  # (S,) from 0
+    column: np.ndarray  # (S,) from 0
+    padded: tuple[int, int]  # of the Fourier transform: at least twice the grid less one, so that no lag wraps round
+    pairs: np.ndarray  # (K,) ordered pairs of tiles a class
+    spectra: np.ndarray  # (frequencies, K): products summed over a class = |transform of the map|² · this
+
+
+def _lags(place: anndata.AnnData | TileGrid) -> _Lags:
+    """Of the tiles of a result or a grid; places without a tile count nowhere. NslError for several at one place."""
+    place = getattr(place, "obs", place)
+    row, column = (np.asarray(axis, np.intp) for axis in (place.array_row, place.array_col))
+    row, column = row - row.min(), column - column.min()
+    rows, columns = int(row.max()) + 1, int(column.max()) + 1
+    padded = (fft.next_fast_len(2 * rows - 1), fft.next_fast_len(2 * columns - 1, real=True))
+    mask = np.zeros((rows, columns))
+    np.add.at(mask, (row, column), 1)
+    if mask.max() > 1:
+        raise NslError("several tiles lie at one place of the grid; use the map of one slide at a time")
+    classes, number = _lag_classes(mask, padded)
+    weight = _frequency_weight(padded)
+    pairs = np.empty(_DISTANCE_CLASSES + 1)
+    spectra = np.empty((padded[0] * len(weight), len(pairs)))
+    for k in range(len(pairs)):
+        member = classes == k
+        pairs[k] = number[member].sum()
+        spectra[:, k] = (fft.rfft2(member.astype(float)).real * weight).ravel()
+    return _Lags(row, column, padded, pairs, spectra)
+
+
+def _lag_classes(mask: np.ndarray, padded: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each lag, in the order of the transform: its class, −1 where no two tiles lie so, and its pairs of tiles."""
+    number = np.rint(fft.irfft2(np.abs(fft.rfft2(mask, padded)) ** 2, padded))
+    down, across = (fft.fftfreq(length, 1 / length) for length in padded)
+    distance = np.hypot(down[:, None], across)
+    longest = max(distance[number > 0].max(), 1)
+    # Rounded, lest the last bit decide on which side of a class's edge a distance falls.
+    classes = np.ceil(np.round(distance / longest * _DISTANCE_CLASSES, 9))
+    return np.where(number > 0, classes, -1), number
+
+
+def _frequency_weight(padded: tuple[int, int]) -> np.ndarray:
+    """What each column of a real transform counts in a sum over all frequencies, of which it holds half."""
+    weight = np.full(padded[1] // 2 + 1, 2.0)
+    weight[0] = 1
+    if padded[1] % 2 == 0:
+        weight[-1] = 1
+    return weight / (padded[0] * padded[1])
+
+
+def _autocovariance(lags: _Lags, values: np.ndarray) -> np.ndarray:
+    """Mean product of a map's deviations from its mean at two tiles, by the distance between them.
+
+    values is (S, G), a map a column. The result is (G, 16): of tiles with themselves, which is the variance, then of 15
+    equal classes up to the largest distance between tiles; 0 for a class that holds no pair.
+
+    The autocorrelation of a map is the inverse transform of its power spectrum, so its sum over a class of lags is a
+    scalar product of the power spectrum with the transform of that class (Parseval).
+    """
+    rows, columns = int(lags.row.max()) + 1, int(lags.column.max()) + 1
+    sums = np.empty((values.shape[1], len(lags.pairs)))
+    for genes in blocks(values.shape[1], lags.padded[0] * lags.padded[1]):
+        batch = values[:, genes].astype(float)
+        maps = np.zeros((batch.shape[1], rows, columns))
+        maps[:, lags.row, lags.column] = (batch - batch.mean(axis=0)).T
+        # Along the rows first: those that are padding need no transform.
+        spectrum = fft.fft(fft.rfft(maps, lags.padded[1], axis=2), lags.padded[0], axis=1, overwrite_x=True)
+        power = spectrum.real**2 + spectrum.imag**2
+        sums[genes] = power.reshape(len(maps), -1) @ lags.spectra
+    return sums / np.maximum(lags.pairs, 1)
+
+
+def effective_sample_sizes(
+    result: anndata.AnnData | TileGrid, a: np.ndarray, b: np.ndarray | None = None
+) -> np.ndarray:
+    """Number of independent tiles that would know the correlation of each pair of maps as well.
+
+    What `nsl.evaluate.effective_sample_size` gives for one pair, of all pairs: (S, G) and (S, H) maps make
+    (G, H), or (G, G) where b is not given. At most S, at least 4; NaN where a map is the same everywhere.
+    """
+    lags = _lags(result)
+    a = _correlogram(lags, np.asarray(a))
+    b = a if b is None else _correlogram(lags, np.asarray(b))
+    # Var(r) = Σ_k N_k ρ_a(k) ρ_b(k) / S², of N_k pairs in class k.
+    variance = (a * lags.pairs) @ b.T / len(lags.row) ** 2
+    with np.errstate(divide="ignore"):
+        effective = 1 + 1 / np.maximum(variance, 0)
+    return np.clip(effective, LEAST_EFFECTIVE, max(len(lags.row), LEAST_EFFECTIVE))
+
+
+def _correlogram(lags: _Lags, values: np.ndarray) -> np.ndarray:
+    _, sd = mean_and_sd(values)
+    return _autocovariance(lags, values) / sd[:, None] ** 2
+
+
+def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each column, in double precision; sd is NaN where all that varies is the rounding of float32."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    squares = np.zeros(values.shape[1])
+    for block in blocks(*values.shape):
+        squares += ((values[block] - mean) ** 2).sum(axis=0)
+    sd = np.sqrt(squares / len(values))
+    return mean, np.where(sd <= 1e-6 * np.abs(mean), np.nan, sd)
+
+
+def blocks(number: int, size: int) -> Iterator[slice]:
+    """Of `number` things of `size` values each, as many at once as memory allows."""
+    step = max(_BATCH_VALUES // size, 1)
+    for start in range(0, number, step):
+        yield slice(start, start + step)

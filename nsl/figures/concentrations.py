@@ -1,0 +1,104 @@
+"""Where a gene's model sees its two learned stains in a region, as a Plotly figure."""
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from nsl.figures import images
+from nsl.figures.stains import SWATCH_OD
+from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, lying_above, plain
+from nsl.learned import STAINS, display_colors
+from nsl.stains import PAPER_WHITE
+
+# Side of a region's picture on the screen; a larger one is averaged down before it is sent.
+_MAX_SIDE_PX = 640
+# Of each of three panels on a page as wide as a laptop's; and how much taller than wide one may be.
+_PANEL_WIDTH_PX, _MAX_TALLNESS = 290, 1.6
+# Room for an axis below a panel.
+_BELOW_PANEL_PX = 58
+
+
+def concentration_figure(
+    rgb: np.ndarray,
+    concentrations: np.ndarray,
+    mpp: float,
+    *,
+    vectors: np.ndarray,
+    white_point: np.ndarray = PAPER_WHITE,
+) -> go.Figure:
+    """A region, and where a gene's model sees its two learned stains in it, side by side; they zoom together.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8, the region.
+    concentrations : (H, W, 2) of `nsl.learned.concentration_images`.
+    mpp : µm/px of the region; axes are in µm from its top left.
+    vectors : (2, 3) the gene's learned stain vectors, whose colours the scales run to.
+    white_point : (3,) intensity of the slide's background.
+    """
+    height_um, width_um = (side * mpp for side in rgb.shape[:2])
+    panel_px = _PANEL_WIDTH_PX * min(height_um / width_um, _MAX_TALLNESS)
+    factor = max(1, -(-max(rgb.shape[:2]) // _MAX_SIDE_PX))
+    step = factor * mpp
+    place = {"x0": step / 2, "dx": step, "y0": step / 2, "dy": step}
+    figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *STAINS])
+    figure.update_annotations(yshift=BAR_PX)
+    picture = np.rint(_averaged(rgb, factor)).astype(np.uint8)
+    figure.add_image(source=images.png(picture), hoverinfo="skip", row=1, col=1, **place)
+    for s, stain in enumerate(STAINS):
+        axis = f"coloraxis{s + 1}"
+        values = _averaged(concentrations[..., s], factor)
+        figure.add_heatmap(
+            z=values,
+            coloraxis=axis,
+            hoverongaps=False,
+            hovertemplate=f"{stain} %{{z:.2f}}<br>x %{{x:.0f}} µm, y %{{y:.0f}} µm<extra></extra>",
+            row=1,
+            col=s + 2,
+            **place,
+        )
+        left, right = figure.layout[f"xaxis{s + 2}"].domain
+        bar = color_bar("learned stain concentration", left) | lying_above(right - left)
+        scale = _stain_scale(vectors[s], white_point, STAIN_COLORS[s])
+        figure.layout[axis] = {"colorscale": scale, "cmin": 0, "cmax": _upper_end(values), "colorbar": bar}
+    plain(figure, 4 * MARGIN_PX + BAR_PX + round(panel_px) + _BELOW_PANEL_PX)
+    figure.update_layout(margin_t=figure.layout.margin.t + BAR_PX, margin_b=_BELOW_PANEL_PX)
+    axis = {"showgrid": False, "zeroline": False, "nticks": 4, "constrain": "domain", "automargin": True}
+    axis["ticksuffix"] = " µm"
+    figure.update_xaxes(range=[0, width_um], matches="x", **axis)
+    figure.update_yaxes(range=[height_um, 0], matches="y", constraintoward="top", **axis)
+    figure.update_yaxes(scaleanchor="x", col=1)
+    for col in (2, 3):
+        figure.update_yaxes(showticklabels=False, col=col)
+    figure.update_layout(uirevision="concentrations")
+    return figure
+
+
+def _upper_end(values: np.ndarray) -> float:
+    """Where a scale from 0 ends: few pixels lie beyond; 1 where there is nothing but 0."""
+    known = values[np.isfinite(values)]
+    return float(np.percentile(known, 99.5)) or 1.0 if known.size else 1.0
+
+
+def _stain_scale(vector: np.ndarray, white_point: np.ndarray, otherwise: str) -> list[str]:
+    """Colours from glass to a stain at 2 OD; to `otherwise` for a vector that absorbs nothing on the whole."""
+    if not np.sum(vector) > 0:
+        return ["#ffffff", otherwise]
+    return [_hex(color) for color in display_colors(vector, white_point, np.linspace(0, SWATCH_OD, 9))]
+
+
+def _averaged(values: np.ndarray, factor: int) -> np.ndarray:
+    """Means over factor × factor pixels of (H, W, …), float32, without what is NaN; a partial last block is kept."""
+    if factor == 1:
+        return values.astype(np.float32)
+    values = values.astype(np.float32)
+    known = np.isfinite(values)
+    total, number = np.where(known, values, 0), known.astype(np.float32)
+    for axis in (0, 1):
+        starts = np.arange(0, values.shape[axis], factor)
+        total, number = (np.add.reduceat(part, starts, axis=axis) for part in (total, number))
+    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+
+
+def _hex(color: np.ndarray) -> str:
+    return "#" + "".join(f"{channel:02x}" for channel in color)

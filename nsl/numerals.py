@@ -1,0 +1,18 @@
+"""Numbers as they are printed: a minus sign is as wide as a plus, and is no hyphen."""
+
+import math
+
+
+def minus(text: str) -> str:
+    """Formatted numbers with a minus sign for every hyphen."""
+    return text.replace("-", "−")
+
+
+def signed(number: float, decimals: int = 2, *, plus: bool = False, unknown: str = "–") -> str:
+    """A number that may be negative; what rounds to nothing has no minus, and `unknown` stands for what is not finite.
+
+    plus : whether a positive number, or nothing, has its sign too.
+    """
+    if not math.isfinite(number):
+        return unknown
+    return minus(f"{float(number):{'+' if plus else ''}z.{decimals}f}")
