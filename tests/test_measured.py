@@ -209,7 +209,7 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
         ),
         (
             outs(tissue_positions=POSITIONS.replace("-1,", "-2,").encode()),
-            "visium.zip and tissue_positions.csv share no spot; the first of each are 'AAA-1' and 'GGG-2'",
+            "visium.zip and tissue_positions.csv share no spot: the first of each are 'AAA-1' and 'GGG-2'",
         ),
         (
             {

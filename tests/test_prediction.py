@@ -89,11 +89,11 @@ def with_angles(result, *angles: float):
 def test_a_slide_outside_the_training_stains_is_told_by_stain_and_angle(result):
     assert stain_warning(with_angles(result, 4.9, 9.9)) is None
     told = stain_warning(with_angles(result, 3.0, 21.4))
-    assert "its eosin is 21° from the training mean, where training slides reached 10°" in told
+    assert "its eosin is 21.4° from the training mean, where training slides reached 10.0°" in told
     assert "hematoxylin" not in told
     both = stain_warning(with_angles(result, 8.2, 21.4))
-    assert "its hematoxylin is 8°" in both
-    assert "its eosin is 21°" in both
+    assert "its hematoxylin is 8.2°" in both
+    assert "its eosin is 21.4°" in both
 
 
 def test_a_slide_too_pale_to_compare_says_so(result):
@@ -192,7 +192,7 @@ def test_a_result_survives_h5ad(result, tmp_path):
     [
         ({"genes": ["ERBB"]}, WeightsError, "hold no gene ERBB; did you mean ERBB2"),
         ({"tile_um": 0}, ScaleError, "tile must be a positive number of µm, got 0"),
-        ({"tile_um": 5000}, SlideError, "700 × 600 µm, smaller than one tile of 5000 µm"),
+        ({"tile_um": 5000}, SlideError, "700 × 600 µm, smaller than one tile of 5,000 µm"),
         ({"stride_um": float("nan")}, ScaleError, "step between tiles must be a positive number of µm, got nan"),
         ({"analysis_mpp": -1}, ScaleError, "analysis resolution must be a positive number of µm/px, got -1"),
         ({"tile_um": 3}, ScaleError, "3 µm is less than two pixels wide at 2 µm/px"),

@@ -185,7 +185,7 @@ def test_a_table_of_one_column_is_told_how_to_separate_columns(table):
         ("spot\ns1\n", "counts.csv holds no counts"),
         ("", "counts.csv cannot be read as a table"),
         ("spot,A\ns1,1\ns2,1,2,3\n", "counts.csv cannot be read as a table"),
-        ("spot,A\nother,1\n", "counts.csv and spots.csv share no spot; the first of each are 'other' and 's1'"),
+        ("spot,A\nother,1\n", "counts.csv and spots.csv share no spot: the first of each are 'other' and 's1'"),
     ],
     ids=[
         "negative",
