@@ -526,7 +526,7 @@ def test_a_table_that_unpacks_beyond_the_limit_is_refused_before_it_is_read(tabl
 def test_a_table_that_cannot_be_read_is_named(tables, tmp_path):
     broken = tmp_path / "broken.csv"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe" * 10)
-    assert "broken.csv cannot be read as a table" in refusal(read_measured, [broken, tables[0]])
+    assert "broken.csv is no plain text" in refusal(read_measured, [broken, tables[0]])
 
 
 def test_real_tables_read_as_published(data_folder):

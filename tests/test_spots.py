@@ -232,7 +232,7 @@ def test_missing_tables_are_refused_by_name(table, tmp_path):
 def test_tables_that_are_not_text_are_refused_by_name(table, tmp_path):
     path = tmp_path / "counts.csv"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe" * 10)
-    assert "counts.csv cannot be read as a table" in refusal(read_spots, path, table("spots.csv", SPOTS))
+    assert "counts.csv is no plain text" in refusal(read_spots, path, table("spots.csv", SPOTS))
 
 
 GZIPPED = gzip.compress((COUNTS * 50).encode())
