@@ -13,8 +13,7 @@ sources.begin()
 sources.collect()
 session.collect_results()
 if controls.sidebar():
-    try:
-        page.run()
-    finally:  # a page that has nothing to show yet ends early
-        sources.start()
-        pace.warm_up()
+    # Before the page: one that has nothing to show yet ends the script.
+    sources.start()
+    page.run()
+    pace.warm_up()

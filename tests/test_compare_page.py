@@ -150,7 +150,7 @@ def test_a_ratio_of_counts_tells_its_median_and_its_unit(page):
     assert "+1 is twice as many" in said(page)
     counts = [np.expm1(np.clip(values(page, gene), 0, None)) + 0.5 for gene in ("ERBB2", "COX6C")]
     median = np.median(np.log2(counts[0] / counts[1]))
-    assert f"Its median here is {median:.2f}".replace("-", "−") in said(page)
+    assert f"White is the median of this slide, {median:.2f}".replace("-", "−") in said(page)
 
 
 def test_of_more_than_two_genes_a_difference_asks_which_two(page):

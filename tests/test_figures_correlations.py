@@ -202,7 +202,7 @@ def test_genes_are_ranked_by_r_inside_a_ribbon_of_their_intervals(agreement):
 def test_genes_told_from_chance_differ_in_colour_and_shape_and_are_counted(agreement):
     _, table = agreement
     figure = agreement_overview(table)
-    _, found, others = figure.data
+    _, others, found = figure.data  # found last, on top
     significant = table.index[(table.q_value < 0.05) & (table.pearson_r > 0)]
     assert 0 < len(significant) < 11
     assert set(found.text) == set(significant)
@@ -218,7 +218,7 @@ def test_a_gene_significantly_below_zero_is_no_success():
         {"pearson_r": [0.6, -0.6], "r_low": [0.4, -0.8], "r_high": [0.8, -0.4], "q_value": [0.001, 0.001]},
         index=["A", "B"],
     )
-    _, found, others = agreement_overview(table).data
+    _, others, found = agreement_overview(table).data
     assert (list(found.text), list(others.text)) == (["A"], ["B"])
 
 

@@ -1,5 +1,8 @@
 """The Maps page: its states, a clicked tile, a drawn region, a finer map, and links to a view."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -174,13 +177,23 @@ def test_a_gene_that_could_not_be_held_out_says_so(maps):
     assert "nan" not in said(maps)
 
 
-def test_a_gene_with_a_name_of_markdown_is_shown_letter_by_letter(maps):
-    result, name = slide(maps).result, "![x](https://example.org/x.png)"
+def test_a_gene_with_a_name_of_markdown_is_shown_letter_by_letter(app):
+    predict_demo(app)
+    result, name = slide(app).result, "![x](https://example.org/x.png)"
     result.var_names = [name if gene == "ERBB2" else gene for gene in result.var_names]
-    slide(maps).kept["tile"] = result.obs_names[300]
-    maps.selectbox(key="gene").set_value(name).run()
-    assert name not in said(maps)
-    assert "\\[x\\](https\\://example.org/x.png)" in said(maps)
+    slide(app).finished.weights = replace(slide(app).weights, model=_renamed(slide(app).weights.model, name))
+    slide(app).kept["tile"] = result.obs_names[300]
+    app.session_state["gene"] = name
+    app.switch_page(MAPS).run()
+    assert not app.exception
+    assert name not in said(app)
+    assert "\\[x\\](https\\://example.org/x.png)" in said(app)
+
+
+def _renamed(model, name):
+    renamed = copy.deepcopy(model)
+    renamed.genes = [name if gene == "ERBB2" else gene for gene in model.genes]
+    return renamed
 
 
 def test_another_gene_keeps_the_tile_the_region_and_the_zoom(maps):

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from nsl.errors import SpotsError
 from nsl.measured import files, h5ad, read_h5ad, read_measured, read_visium
+from nsl.spots import read_spots
 
 BARCODES = ["AAA-1", "CCC-1", "GGG-1", "TTT-1"]
 # The third is another gene of the same symbol with fewer counts, the last an antibody.
@@ -531,6 +532,12 @@ def test_a_table_that_cannot_be_read_is_named(tables, tmp_path):
 
 def test_real_tables_read_as_published(data_folder):
     folder = data_folder / "her2st"
-    measured = read_measured([folder / "spots/C5_selection.tsv", folder / "counts/C5.tsv.gz"])
-    assert measured.shape == (181, 15721)
-    assert np.median(measured.X.sum(axis=1)) == 10015
+    spots, counts = folder / "spots/C5_selection.tsv", folder / "counts/C5.tsv.gz"
+    published = read_spots(counts, spots)
+    assert published.shape == (181, 15721)
+    assert np.median(published.X.sum(axis=1)) == 10015
+    measured = read_measured([spots, counts])
+    # Two spots of 2 and 3 counts stand beside 10,000 in the others.
+    assert measured.shape == (179, 15721)
+    assert measured.X.sum(axis=1).min() > 200
+    assert any(told.startswith("2 of 181 spots were left out") for told in measured.uns["notices"])

@@ -190,7 +190,7 @@ def test_weights_that_cannot_be_unpacked_are_told_until_others_come(app, tiny_we
 
 
 def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypatch):
-    from streamlit.runtime.scriptrunner import RerunData, RerunException
+    from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 
     from nsl.web import limits
 
@@ -199,13 +199,14 @@ def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypa
     def click_once(name, size):
         if not clicks:
             clicks.append(name)
-            raise RerunException(RerunData())
+            raise StopException
 
     monkeypatch.setattr(limits, "check_size", click_once)
     upload(app, "a.png", png_bytes(section.pixels))
     app.run()
     assert clicks
     assert slide(app).name == "a.png"
+    assert slide(app).path.exists()
     assert len(app.session_state["nsl.slides"]) == 1
 
 

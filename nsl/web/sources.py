@@ -71,7 +71,7 @@ def begin() -> None:
 
 
 def start() -> None:
-    """Called when the page has gone out: fetching what was wished for first would hold it up by a second."""
+    """Begin with what was wished for; it waits until the page has gone out, which it would hold up by a second."""
     wish = session.get("wish")
     if wish is not None and wish.thread is None and wish.error is None:
         wish.start()
