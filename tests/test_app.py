@@ -344,7 +344,7 @@ def test_only_the_stain_that_lies_outside_training_is_named(app):
     info |= {"stain_angles_degrees": [2.0, 40.0], "training_spread_degrees": [3.0, 12.0]}
     app.switch_page(MAPS).run()
     told = app.warning[0].value
-    assert "its eosin is 40° from the training mean, where training slides reached 12°" in told
+    assert "its eosin is 40.0° from the training mean, where training slides reached 12.0°" in told
     assert "hematoxylin" not in told
 
 
