@@ -146,7 +146,7 @@ def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_p
     with Image.open(download(page, camera, tmp_path)) as picture:
         pixels = np.asarray(picture.convert("RGBA")).astype(int)
     assert (pixels[..., 3] == 255).all()
-    above = pixels[:120, :, :3]  # buttons and the scale's name
+    above = pixels[:200, :, :3]  # the name of the scale, above its colours
     assert (above[0] == 255).all()
     assert above.min() < 80
 
