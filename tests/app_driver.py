@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,23 @@ def predict_demo(app: AppTest, genes: str | None = "ERBB2 COX6C CD24 KRT19 CD74 
         app.radio(key="which_genes").set_value("A list").run()
         app.text_area(key="gene_list").set_value(genes).run()
     return finish(click(app, "Run"))
+
+
+def zipped_folder(folder: Path, below: str = "", compression: int = zipfile.ZIP_STORED) -> bytes:
+    """The files of a folder as a zip, in a folder of it where `below` names one."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, f"{below}{path.name}")
+    return buffer.getvalue()
+
+
+def take_weights(app: AppTest, folder: Path) -> AppTest:
+    """Upload a weights folder as a zip and wait until its weights are in use."""
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", zipped_folder(folder))
+    app.run()
+    app.session_state["nsl.wish"].thread.join(60)
+    return app.run()
 
 
 def chart(app: AppTest, number: int = 0) -> dict:

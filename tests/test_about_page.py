@@ -1,14 +1,12 @@
 """The About page: a stranger's model card does no harm, genes are found, and figures beside other methods are read."""
 
-import io
-import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from nsl.web import about
-from tests.app_driver import said
+from tests.app_driver import said, take_weights
 
 ABOUT = "pages/about.py"
 
@@ -53,15 +51,7 @@ def test_the_front_matter_of_a_card_is_left_out_and_a_rule_within_it_stays(newli
 
 
 def _use_weights(app, folder: Path):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in folder.iterdir():
-            archive.write(path, path.name)
-    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", buffer.getvalue())
-    app.run()
-    app.session_state["nsl.wish"].thread.join(60)
-    app.run()
-    return app.switch_page(ABOUT).run()
+    return take_weights(app, folder).switch_page(ABOUT).run()
 
 
 def test_html_of_a_card_is_shown_as_text_and_runs_nowhere(app, tiny_weights):

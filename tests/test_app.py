@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from nsl.hub import fetch
 from nsl.web.jobs import Job
-from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, said, slide, upload
+from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, said, slide, upload, zipped_folder
 
 MAPS = "pages/maps.py"
 
@@ -390,21 +390,13 @@ def _collected(app: AppTest) -> AppTest:
     return app.run()
 
 
-def _zipped(folder: Path, *, below: str = "") -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in folder.iterdir():
-            archive.write(path, f"{below}{path.name}")
-    return buffer.getvalue()
-
-
 def _sidebar(app: AppTest) -> str:
     return " ".join(element.value for element in [*app.sidebar.markdown, *app.sidebar.caption, *app.sidebar.warning])
 
 
 @pytest.mark.parametrize("below", ["", "tiny/"])
 def test_a_weights_zip_is_used_from_then_on(app, tiny_weights, below):
-    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", _zipped(tiny_weights, below=below))
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", zipped_folder(tiny_weights, below=below))
     _collected(app.run())
     assert "**tiny** · 3 genes" in _sidebar(app)
     # The name of the file, which may be a patient's, goes nowhere.
@@ -424,7 +416,7 @@ def test_a_weights_zip_is_used_from_then_on(app, tiny_weights, below):
     ],
 )
 def test_a_bad_zip_is_told_and_the_weights_in_use_stay(app, tiny_weights, spoil, said):
-    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", spoil(_zipped(tiny_weights)))
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", spoil(zipped_folder(tiny_weights)))
     app.run()
     assert not app.exception
     assert re.search(said, app.error[0].value.replace("\\", ""), re.IGNORECASE)

@@ -1,13 +1,11 @@
 """Stains, Train and About in each of their states, without a browser."""
 
 import re
-import zipfile
-from io import BytesIO
 
 import pytest
 
 import nsl
-from tests.app_driver import charts, click, predict_demo, said, slide, told_of_pictures
+from tests.app_driver import charts, click, predict_demo, said, slide, take_weights, told_of_pictures
 
 STAINS, TRAIN, ABOUT = "pages/stains.py", "pages/train.py", "pages/about.py"
 
@@ -67,14 +65,7 @@ def test_about_cites_the_paper_the_program_and_the_data_of_the_weights_as_bibtex
 
 
 def test_about_tells_of_weights_without_an_evaluation_that_they_have_none(app, tiny_weights):
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in tiny_weights.iterdir():
-            archive.write(path, path.name)
-    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", buffer.getvalue())
-    app.run()
-    app.session_state["nsl.wish"].thread.join(60)
-    app.run()
+    take_weights(app, tiny_weights)
     app.switch_page(ABOUT).run()
     assert not app.exception
     assert "paint" in said(app)

@@ -1,6 +1,5 @@
 """The Predict page beyond a plain upload: slides of several files, a folder of the server, the time a run takes."""
 
-import io
 import re
 import time
 import zipfile
@@ -9,7 +8,18 @@ import pytest
 
 from nsl import prediction
 from nsl.web import pace
-from tests.app_driver import click, finish, metrics, png_bytes, predict_demo, said, slide, upload
+from tests.app_driver import (
+    click,
+    finish,
+    metrics,
+    png_bytes,
+    predict_demo,
+    said,
+    slide,
+    take_weights,
+    upload,
+    zipped_folder,
+)
 from tests.test_archive import painted, write_dicom, zipped
 
 
@@ -136,21 +146,10 @@ def test_finer_analysis_than_the_slide_is_taken_at_the_slides_own(app, section):
     assert "The settings have changed" not in said(app)
 
 
-def _take_weights(app, folder):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in folder.iterdir():
-            archive.write(path, path.name)
-    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", buffer.getvalue())
-    app.run()
-    app.session_state["nsl.wish"].thread.join(60)
-    return app.run()
-
-
 def test_other_weights_propose_the_window_and_resolution_they_were_trained_with(app, tiny_weights):
     click(app, "Use the demo slide")
     assert (app.number_input(key="tile_um").value, app.number_input(key="analysis_mpp").value) == (150, 3)
-    _take_weights(app, tiny_weights)
+    take_weights(app, tiny_weights)
     config = app.session_state["nsl.weights"].config
     assert app.number_input(key="tile_um").value == config["tile_um"] == 100
     finish(click(app, "Run"))
@@ -170,16 +169,12 @@ def test_a_result_of_other_weights_or_genes_is_told(app, tiny_weights):
     assert "have changed since" in said(app)
     app.text_area(key="gene_list").set_value("ERBB2 CD24").run()
     assert "have changed since" not in said(app)
-    _take_weights(app, tiny_weights)
+    take_weights(app, tiny_weights)
     assert "have changed since" in said(app)
 
 
 def test_weights_that_cannot_be_unpacked_are_told_until_others_come(app, tiny_weights):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in tiny_weights.iterdir():
-            archive.write(path, path.name)
-    damaged = bytearray(buffer.getvalue())
+    damaged = bytearray(zipped_folder(tiny_weights, compression=zipfile.ZIP_DEFLATED))
     start = damaged.index(b"config.json") + len("config.json")
     damaged[start + 4 : start + 40] = b"\xff" * 36
     app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", bytes(damaged))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import streamlit as st
 
-from nsl.figures import PALETTES, compare
+from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import signed
 from nsl.web import chart, controls, downloads, genes, links, mapping, selecting, session
@@ -84,15 +84,6 @@ def _follow_link(result: "anndata.AnnData") -> None:
         st.session_state.pop(_GENES, None)
 
 
-def _follow_look() -> None:
-    """Colours and scale that a link asks for."""
-    palette, scale = links.asked("palette"), _SCALES.get(links.asked("scale"))
-    if palette in PALETTES:
-        st.session_state["palette"] = palette
-    if scale is not None:
-        st.session_state["compare_scale"] = scale
-
-
 def write_link(mode: str, look: Look, **genes: str) -> None:
     """The view in the address."""
     view = next(name for name, known in _VIEWS.items() if known == mode)
@@ -103,8 +94,9 @@ def write_link(mode: str, look: Look, **genes: str) -> None:
 
 def choose_look(mode: str, result: "anndata.AnnData") -> Look:
     """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed."""
-    _follow_look()
     palette, scale = None, _SHARED
+    if (wished := _SCALES.get(links.asked("scale"))) is not None:
+        st.session_state["compare_scale"] = wished
     with st.container(horizontal=True, vertical_alignment="bottom"):
         opacity = mapping.choose_opacity()
         if mode in (SIDE_BY_SIDE, ACROSS):

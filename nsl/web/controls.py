@@ -196,7 +196,7 @@ def result_warnings(slide: session.OpenSlide) -> None:
     from nsl.web import sources
 
     stain_warning(slide.result)
-    if slide.weights is not None and slide.weights.config != sources.config_in_use():
+    if slide.weights is not None and not sources.are_in_use(slide.weights):
         st.info(
             f"Predicted with {escaped(slide.weights.name)}; run it again on Predict to use the weights now in use.",
             icon=":material/history:",

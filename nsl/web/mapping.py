@@ -58,7 +58,10 @@ def choose_opacity() -> float:
 
 
 def choose_palette() -> str:
-    """One of `PALETTES`."""
+    """One of `PALETTES`, that of a link where it asks for one."""
+    wished = links.asked("palette")
+    if wished in PALETTES:
+        st.session_state["palette"] = wished
     return st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
 
 
@@ -68,9 +71,7 @@ def offer_outline() -> bool:
 
 
 def _follow_link(gene: str) -> None:
-    palette, wished = links.asked("palette"), links.asked("range")
-    if palette in PALETTES:
-        st.session_state["palette"] = palette
+    wished = links.asked("range")
     if wished is None:
         return
     kind, _, ends = wished.partition(":")

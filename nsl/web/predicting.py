@@ -38,7 +38,7 @@ class Settings:
 
     def gave(self, slide: session.OpenSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
-        info, weights = slide.result.uns["nsl"], sources.in_use()
+        info = slide.result.uns["nsl"]
         lengths = {
             "mpp": self.mpp,
             "tile_um": self.tile_um,
@@ -46,10 +46,10 @@ class Settings:
             "analysis_mpp": max(self.analysis_mpp, self.mpp),
             "min_tissue": self.min_tissue,
         }
-        genes = weights.genes if self.genes is None else self.genes
+        genes = slide.weights.genes if self.genes is None else self.genes
         return (
             np.allclose([info[name] for name in lengths], list(lengths.values()))
-            and info["weights_sha256"] == weights.sha256
+            and sources.are_in_use(slide.weights)
             and list(slide.result.var_names) == genes
         )
 

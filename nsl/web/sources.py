@@ -90,6 +90,11 @@ def in_use() -> "Weights":
     return session.get("weights") or load_default_weights()
 
 
+def are_in_use(weights: "Weights") -> bool:
+    """Whether a run now would predict with these."""
+    return weights.sha256 == in_use().sha256
+
+
 @st.cache_resource(show_spinner="Loading the weights")
 def load_default_weights() -> "Weights":
     """The embedded weights, shared by all sessions; they are never changed."""
