@@ -103,7 +103,7 @@ def prepare_app_test() -> None:
 
     PagesManager.uses_pages_directory = False
     streamlit.testing.v1.app_test.PagesManager = type("_OwnFlag", (PagesManager,), {})
-    pace._rehearse = lambda known: None
+    pace.rehearse = lambda known: None
 
 
 def change_gene(app, gene: str) -> float:

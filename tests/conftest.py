@@ -214,7 +214,7 @@ def app(monkeypatch):
     st.cache_data.clear()
     st.cache_resource.clear()
     # The rehearsal would go on beside the tests that follow.
-    monkeypatch.setattr("nsl.web.pace._rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
     yield app_driver.start()
     st.cache_data.clear()
     st.cache_resource.clear()

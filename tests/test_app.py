@@ -465,7 +465,7 @@ def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_pat
     monkeypatch.setenv("NSL_WEIGHTS", "org/tiny")
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.pace._rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert app.session_state["nsl.wish"].is_running
     assert len(app.file_uploader) >= 1

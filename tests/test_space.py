@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import re
 import shlex
 import shutil
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import threading
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 
 from nsl.web import limits
+from tests.browser.serving import served
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -69,6 +72,16 @@ def _image_files() -> dict[str, Path]:
     return files
 
 
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory) -> Path:
+    """The app's folder with the files of the image alone."""
+    folder = tmp_path_factory.mktemp("image")
+    for name, path in _image_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / name)
+    return folder
+
+
 # What is copied
 
 
@@ -110,18 +123,41 @@ def test_patterns_mean_what_docker_takes_them_for(path, kept_out):
     assert _is_kept_out(PurePosixPath(path)) == kept_out
 
 
-def test_the_app_starts_from_the_files_of_the_image_alone(tmp_path):
-    for name, path in _image_files().items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, tmp_path / name)
+def test_the_app_starts_from_the_files_of_the_image_alone(image_folder):
     code = (
         "from streamlit.testing.v1 import AppTest\n"
         "import nsl\n"
         "app = AppTest.from_file('app.py', default_timeout=120).run()\n"
         "print(nsl.__file__, [e.value for e in (*app.exception, *app.error)], [b.label for b in app.button])"
     )
-    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert told.stdout.split(maxsplit=1) == [f"{tmp_path}/nsl/__init__.py", "[] ['Use the demo slide']\n"]
+    told = subprocess.run([sys.executable, "-c", code], cwd=image_folder, capture_output=True, text=True, check=True)
+    assert told.stdout.split(maxsplit=1) == [f"{image_folder}/nsl/__init__.py", "[] ['Use the demo slide']\n"]
+
+
+# What is run as it is built
+
+
+def _python_runs() -> list[list[str]]:
+    """The arguments of every Python that a RUN starts."""
+    return [
+        list(takewhile(lambda word: word != "&&", words[place + 1 :]))
+        for words in map(shlex.split, _arguments("RUN"))
+        for place, word in enumerate(words)
+        if word == "python"
+    ]
+
+
+def test_no_python_of_the_build_is_overlooked():
+    assert len(_python_runs()) == len(re.findall(r"\bpython\b", " ".join(_arguments("RUN")))) == 2
+
+
+@pytest.mark.parametrize("arguments", _python_runs(), ids=lambda arguments: arguments[-1][:30])
+def test_what_the_build_runs_in_python_succeeds(arguments, image_folder, tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    told = subprocess.run(
+        [sys.executable, *arguments], cwd=image_folder, env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
 
 
 # How it starts
@@ -150,6 +186,24 @@ def test_the_command_passes_the_limit_of_uploads_to_the_server_where_there_is_on
     assert _run_command(tmp_path, {"NSL_MAX_UPLOAD_MB": "5 0; ls"}) == [*fixed, "--server.maxUploadSize=5 0; ls"]
 
 
+def _health_check(port: int) -> int:
+    """The status with which the image's check of a server on that port ends."""
+    _, command = _arguments("HEALTHCHECK")[0].split("CMD ")
+    python, *rest = json.loads(command.replace(f":{PORT}/", f":{port}/"))
+    assert python == "python"
+    return subprocess.run([sys.executable, *rest], capture_output=True).returncode
+
+
+def test_the_health_check_tells_the_started_server_from_one_that_has_ended(tmp_path):
+    scripts = Path(sys.executable).parent
+    environment = os.environ | _limits_of_the_image() | {"PATH": f"{scripts}:{os.environ['PATH']}"}
+    command = [word.replace(f"={PORT}", "=PORT") for word in json.loads(_arguments("CMD")[0])]
+    with served(tmp_path / "log.txt", environment, command) as address:
+        port = int(address.rpartition(":")[2])
+        assert _health_check(port) == 0
+    assert _health_check(port) != 0
+
+
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
 def test_the_health_check_fails_where_the_server_is_not_well(status, code, monkeypatch):
     class Health(http.server.BaseHTTPRequestHandler):
@@ -161,12 +215,9 @@ def test_the_health_check_fails_where_the_server_is_not_well(status, code, monke
             pass
 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    _, command = _arguments("HEALTHCHECK")[0].split("CMD ")
     with http.server.HTTPServer(("127.0.0.1", 0), Health) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        python, *rest = json.loads(command.replace(f":{PORT}/", f":{server.server_port}/"))
-        assert python == "python"
-        assert subprocess.run([sys.executable, *rest], capture_output=True).returncode == code
+        assert _health_check(server.server_port) == code
         server.shutdown()
 
 
@@ -180,11 +231,17 @@ def test_uploads_are_protected_everywhere_but_in_the_space():
     assert "enableCORS" not in DOCKERFILE
 
 
-def test_the_limits_of_the_image_are_good_ones(monkeypatch):
+def _limits_of_the_image() -> dict[str, str]:
     values = dict(word.split("=") for arguments in _arguments("ENV") for word in shlex.split(arguments))
-    for variable in ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS"):
-        monkeypatch.setenv(variable, values[variable])
-        assert f"`{variable}` | {int(values[variable]):,} |" in DOCUMENT
+    return {name: value for name, value in values.items() if name.startswith("NSL_")}
+
+
+def test_the_limits_of_the_image_are_good_ones(monkeypatch):
+    values = _limits_of_the_image()
+    assert set(values) == {"NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS"}
+    for variable, value in values.items():
+        monkeypatch.setenv(variable, value)
+        assert f"`{variable}` | {int(value):,} |" in DOCUMENT
     limits.read.cache_clear()
     try:
         assert None not in vars(limits.read()).values()

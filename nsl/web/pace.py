@@ -44,10 +44,11 @@ def warm_up() -> None:
 
     The first user then waits for no import and no compiler.
     """
-    threading.Thread(target=_rehearse, args=[_known()], daemon=True).start()
+    threading.Thread(target=rehearse, args=[_known()], daemon=True).start()
 
 
-def _rehearse(known: dict[str, float]) -> None:
+def rehearse(known: dict[str, float] | None = None) -> None:
+    """Predict on a small slide, so that all is imported and compiled; `known` takes up how fast this computer is."""
     from nsl.demo import demo_slide
     from nsl.pixels import predict_pixels
     from nsl.prediction import predict
@@ -67,4 +68,5 @@ def _rehearse(known: dict[str, float]) -> None:
     import nsl.figures  # for the Maps page: Plotly, SciPy and scikit-image
     import nsl.regions  # noqa: F401
 
-    known["responses_per_second"] = responses(len(squares), 50, 1, len(weights.genes)) / taken
+    if known is not None:
+        known["responses_per_second"] = responses(len(squares), 50, 1, len(weights.genes)) / taken

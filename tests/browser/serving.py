@@ -7,18 +7,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
+COMMAND = (sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", "--server.port=PORT")
 
 
 @contextmanager
-def served(log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def served(log: Path, environment: Mapping[str, str] | None = None, command: Sequence[str] = COMMAND) -> Iterator[str]:
     """The address of a server once it answers; it ends with the block. What it prints goes to `log`."""
-    with started(log, environment) as (address, server):
+    with started(log, environment, command) as (address, server):
         deadline = time.monotonic() + START_SECONDS
         while not is_healthy(address):
             assert server.poll() is None, log.read_text()
@@ -28,12 +29,14 @@ def served(log: Path, environment: Mapping[str, str] | None = None) -> Iterator[
 
 
 @contextmanager
-def started(log: Path, environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
-    """The address of a server that may not answer yet, and its process."""
+def started(
+    log: Path, environment: Mapping[str, str] | None = None, command: Sequence[str] = COMMAND
+) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The address of a server that may not answer yet, and its process; PORT in the command is a free one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
+    command = [word.replace("PORT", str(port)) for word in command]
     with log.open("w") as output:
         server = subprocess.Popen(
             command, cwd=ROOT, env=environment or os.environ, stdout=output, stderr=subprocess.STDOUT
