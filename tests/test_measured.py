@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import anndata
@@ -442,6 +443,224 @@ def test_a_dense_matrix_beyond_the_limit_is_refused_with_the_remedy(written, mon
     path = written(annotated())
     monkeypatch.setattr(files, "MAX_BYTES", 50)
     assert "save counts as a sparse matrix" in refusal(read_h5ad, path)
+
+
+# HDF5 that has other files read, or more memory filled than it takes itself
+
+
+@pytest.fixture
+def secret(tmp_path) -> Path:
+    """A file of the server: bytes that somebody wants to see, and to HDF5 a file with a dataset d."""
+    path = tmp_path / "secret"
+    with h5py.File(path, "w") as file:
+        file["d"] = np.arange(16, dtype=np.uint8)
+    return path
+
+
+def stored_outside(file: h5py.File, where: str, secret: Path) -> None:
+    file.create_dataset(where, (4, 4), "u1", external=[(str(secret), 0, 16)])
+
+
+def linked_outside(file: h5py.File, where: str, secret: Path) -> None:
+    file[where] = h5py.ExternalLink(str(secret), "d")
+
+
+def linked_in_two_steps(file: h5py.File, where: str, secret: Path) -> None:
+    """The soft link is come upon before the link out of the file that it passes."""
+    file["zz/out"] = h5py.ExternalLink(str(secret), "/")
+    file[where] = h5py.SoftLink("/zz/out/d")
+
+
+def put_together(file: h5py.File, where: str, secret: Path) -> None:
+    layout = h5py.VirtualLayout((4, 4), "u1")
+    layout[:] = h5py.VirtualSource(str(secret), "d", shape=(4, 4))
+    file.create_virtual_dataset(where, layout)
+
+
+WAYS_OUT = [stored_outside, linked_outside, linked_in_two_steps, put_together]
+
+
+def replaced(path: Path, where: str, way, secret: Path) -> Path:
+    with h5py.File(path, "r+") as file:
+        if where in file:
+            del file[where]
+        way(file, where, secret)
+    return path
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+@pytest.mark.parametrize(
+    "where", ["X", "obs/age", "var/gene_symbols", "obsm/spatial", "layers/counts", "raw/X", "uns/a/b/c", "unread"]
+)
+def test_an_h5ad_cannot_have_another_file_read(written, secret, where, way):
+    said = refusal(read_h5ad, replaced(written(annotated()), where, way, secret))
+    assert said.startswith("section.h5ad: '/")
+    assert said.endswith("and only what lies in the file itself is read; save all of it in one file")
+    assert way is put_together or f"'{secret}'" in said
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+@pytest.mark.parametrize("where", ["matrix/data", "matrix/features/name", "matrix/barcodes", "matrix", "unread"])
+@pytest.mark.parametrize("is_zipped", [True, False], ids=["zip", "two files"])
+def test_a_matrix_of_space_ranger_cannot_have_another_file_read(zipped, tmp_path, secret, where, way, is_zipped):
+    paths = [tmp_path / "filtered_feature_bc_matrix.h5", tmp_path / "tissue_positions.csv"]
+    paths[0].write_bytes(matrix_h5())
+    paths[1].write_text(POSITIONS)
+    replaced(paths[0], where, way, secret)
+    if is_zipped:
+        paths = [zipped(outs(filtered_feature_bc_matrix=paths[0].read_bytes()))]
+    said = refusal(read_measured, paths)
+    assert "filtered_feature_bc_matrix.h5: '/" in said
+    assert "only what lies in the file itself is read" in said
+
+
+def test_a_reference_cannot_have_another_file_read_where_no_link_leads(written, secret):
+    """Older files refer to categories; the one link to these is turned to something else."""
+    path = written(annotated())
+    with h5py.File(path, "r+") as file:
+        stored_outside(file, "grave/hidden", secret)
+        file["grave/other"] = [1]
+        addresses = (h5py.h5o.get_info(file[f"grave/{name}"].id).addr for name in ("hidden", "other"))
+        hidden, other = (address.to_bytes(8, "little") for address in addresses)
+        file["obs/kind"] = np.zeros(4, np.int8)
+        file["obs/kind"].attrs["categories"] = file["grave/hidden"].ref
+        file["obs"].attrs["column-order"] = np.array(["kind"], h5py.string_dtype())
+        file["obs"].attrs["encoding-version"] = "0.1.0"
+    head, *tables = path.read_bytes().split(b"SNOD")
+    turned = [table[:328].replace(hidden, other) + table[328:] for table in tables]  # of links; the rest stays
+    path.write_bytes(b"SNOD".join([head, *turned]))
+    assert f"is stored in '{secret}'" in refusal(read_h5ad, path)
+
+
+def test_links_within_the_file_are_followed_also_in_circles(written):
+    path = written(annotated(layers={"kept": COUNTS[:, :4].astype(np.int64)}))
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file["X"] = h5py.SoftLink("/layers/kept")
+        file["uns/circle"] = file["/"]
+        file["uns/other/circle"] = file["uns"]
+        file["uns/nowhere"] = h5py.SoftLink("/nowhere")
+        file["kind"] = np.dtype("f8")
+        file["uns"].attrs["back"] = file["uns"].ref
+        file["uns"].attrs["none"] = h5py.Reference()
+    np.testing.assert_array_equal(read_h5ad(path).X.toarray(), COUNTS[:, :4])
+
+
+def declared(file: h5py.File, where: str) -> None:
+    """A dataset of a million million numbers none of which is stored."""
+    file.create_dataset(where, (10**12,), "u1", chunks=(10**6,), fillvalue=1)
+
+
+def of_one_text(file: h5py.File, where: str) -> None:
+    """A thousand times a text of 1 MB, stored once."""
+    text = file.create_dataset(where, (1024,), h5py.string_dtype(), chunks=(1024,), compression="gzip")
+    text[0] = "x" * 2**20
+    file.flush()
+    one = zlib.decompress(text.id.read_direct_chunk((0,))[1])[:16]
+    text.id.write_direct_chunk((0,), zlib.compress(one * 1024))
+
+
+def often(file: h5py.File, where: str) -> None:
+    """A table of a table of a table, each of which has the next a hundred times: a million times a megabyte."""
+    file["grave/0"] = np.zeros(10**6, np.uint8)
+    for depth in range(1, 4):
+        for number in range(100):
+            file[f"grave/{depth}/{number}"] = file[f"grave/{depth - 1}"]
+    file[where] = file["grave/3"]
+
+
+def in_a_circle(file: h5py.File, where: str) -> None:
+    file[where] = file["/"]
+
+
+@pytest.mark.parametrize("what", [declared, of_one_text, often, in_a_circle])
+@pytest.mark.parametrize("reached", ["directly", "by soft link", "by path"])
+@pytest.mark.parametrize("table", ["obs", "var"])
+def test_a_column_that_takes_far_more_memory_than_disk_is_refused(written, monkeypatch, table, reached, what):
+    monkeypatch.setattr(files, "MAX_BYTES", 2**27)
+    path = written(annotated())
+    with h5py.File(path, "r+") as file:
+        where = f"{table}/note" if reached == "directly" else "note"
+        what(file, where)
+        if reached == "by soft link":
+            file[f"{table}/note"] = h5py.SoftLink("/note")
+        column = "/note" if reached == "by path" else "note"
+        file[table].attrs["column-order"] = np.array([column], h5py.string_dtype())
+    assert path.stat().st_size < 2_000_000
+    assert f"section.h5ad: {table} is larger than 0.125 GB unpacked" in refusal(read_h5ad, path)
+
+
+def test_scale_factors_and_counts_of_a_byte_that_take_too_much_memory_are_refused(written):
+    library = {"scalefactors": {"tissue_hires_scalef": 0.17}}
+    path = written(annotated(uns={"spatial": {"V1": library}}))
+    with h5py.File(path, "r+") as file:
+        declared(file, "uns/spatial/V1/scalefactors/tissue_lowres_scalef")
+    assert "section.h5ad: scalefactors is larger than 2 GB" in refusal(read_h5ad, path)
+    path = written(annotated(sparse.csr_matrix(COUNTS[:, :4])))
+    with h5py.File(path, "r+") as file:
+        del file["X/data"]
+        file.create_dataset("X/data", (2**29,), "u1", chunks=(10**6,))
+    assert "section.h5ad: X is larger than 2 GB" in refusal(read_h5ad, path)
+
+
+def packed_twice(file: h5py.File, where: str) -> None:
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((2**20,))
+    settings.set_deflate(9)
+    settings.set_deflate(9)
+    space = h5py.h5s.create_simple((2**20,))
+    h5py.h5d.create(file.id, where.encode(), h5py.h5t.NATIVE_UINT8, space, settings)
+    file[where][:] = 0
+
+
+def packed_by_a_plugin(file: h5py.File, where: str) -> None:
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((100,))
+    settings.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)
+    h5py.h5d.create(file.id, where.encode(), h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple((100,)), settings)
+
+
+def of_large_chunks(compression: str):
+    def change(file: h5py.File, where: str) -> None:
+        data = np.random.default_rng(0).integers(0, 256, 10**5, dtype=np.uint8)
+        file.create_dataset(where, data=data, chunks=data.shape, compression=compression)
+
+    return change
+
+
+def yielding_more_than_stated(file: h5py.File, where: str) -> None:
+    chunk = file.create_dataset(where, (2**20,), "u1", chunks=(2**20,), compression="gzip")
+    chunk.id.write_direct_chunk((0,), zlib.compress(bytes(2**24)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (packed_twice, "section.h5ad: obs: '/obs/note' is packed in a way that is not read here (HDF5 filters 1, 1)"),
+        (packed_by_a_plugin, "(HDF5 filters 32015); save it with gzip"),
+        (of_large_chunks("lzf"), "(HDF5 filters 32000); save it with gzip"),
+        (yielding_more_than_stated, "section.h5ad cannot be read ('/obs/note' unpacks to more than it states)"),
+    ],
+)
+def test_arrays_that_may_unpack_without_end_are_refused(written, monkeypatch, change, said):
+    monkeypatch.setattr(files, "_BYTES_AT_ONCE", 2**22)
+    path = written(annotated())
+    with h5py.File(path, "r+") as file:
+        change(file, "obs/note")
+    assert said in refusal(read_h5ad, path)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_what_toolkits_pack_with_reads_in_large_chunks(written, compression):
+    counts = np.random.default_rng(0).poisson(9, (300, 4000)).astype(np.float32)
+    genes = pd.DataFrame(index=[f"G{number}" for number in range(4000)])
+    path = written(anndata.AnnData(counts, var=genes, obsm={"spatial": np.zeros((300, 2))}))
+    options = {"compression": compression, "shuffle": True, "fletcher32": True}
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file["X"].attrs)
+        del file["X"]
+        file.create_dataset("X", data=counts, chunks=counts.shape, **options).attrs.update(attributes)
+    np.testing.assert_array_equal(read_h5ad(path).X.toarray(), counts)
 
 
 # One door

@@ -6,9 +6,12 @@ Members of a zip are read in memory and never unpacked to disk.
 import contextlib
 import gzip
 import io
+import math
+import mmap
 import re
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,8 +27,15 @@ from nsl.spots import Counts
 MAX_BYTES = 2 * 1024**3
 """Of one file or array, unpacked; the counts of 5,000 spots take a tenth of it."""
 _CHUNK = 2**24
+_BYTES_AT_ONCE = 2**28
+# Of an HDF5 object, counted wherever a link leads to it: links in a circle end at MAX_BYTES.
+_OBJECT_BYTES = 2**18
 ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 """Of a gene: human ENSG00000141736, mouse ENSMUSG00000062312, with or without a version."""
+_GZIP, _SHUFFLE, _LZF, _CHECKSUM_BYTES = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_LZF, 4
+# Filters of an HDF5 array, in order, and how many bytes they make of one at most, or 0 where that is one. Gzip of gzip
+# is not among them: it makes a terabyte of a megabyte.
+_MOST_YIELD = {(): 0, (_SHUFFLE,): 0, (_GZIP,): 1032, (_SHUFFLE, _GZIP): 1032, (_LZF,): 88, (_SHUFFLE, _LZF): 88}
 
 Files = Mapping[str, Callable[[], bytes]]
 """Contents of files by their path, read when called."""
@@ -89,13 +99,116 @@ def require_unpacked(path: Path) -> None:
     return require_bytes(path.name, size)
 
 
+@contextlib.contextmanager
+def own_hdf5(name: str, source: Path | io.BytesIO) -> Iterator[h5py.File]:
+    """An HDF5 file to read; SpotsError where anything in it, read or not, would have other files of the disk read."""
+    with h5py.File(source) as file:
+        for _ in _reached(name, file):
+            pass
+        yield file
+
+
 def require_size(name: str, stored: h5py.Group | h5py.Dataset) -> None:
     """SpotsError where an array, or those of a group together, would be more than MAX_BYTES."""
-    if isinstance(stored, h5py.Dataset):
-        return require_bytes(name, stored.nbytes)
-    sizes = []
-    stored.visititems(lambda _, part: sizes.append(part.nbytes if isinstance(part, h5py.Dataset) else 0))
-    return require_bytes(name, sum(sizes))
+    size = texts_at_once = 0
+    for part in _reached(name, stored, again=True):
+        size += _OBJECT_BYTES
+        if isinstance(part, h5py.Dataset):
+            # Counts of a byte each become 4-byte numbers; a chunk is unpacked whole, however little of it is used.
+            size += max(part.size or 0, math.prod(part.chunks or ())) * max(part.dtype.itemsize, 4)
+            _require_honest_packing(name, part)
+        require_bytes(name, size)
+        if isinstance(part, h5py.Dataset) and part.dtype.hasobject:
+            texts_at_once = texts_at_once or max(_BYTES_AT_ONCE // _longest_text(part.file), 1)
+            for length in _lengths(part, texts_at_once):
+                size += length
+                require_bytes(name, size)
+
+
+def _require_honest_packing(name: str, dataset: h5py.Dataset) -> None:
+    """SpotsError at filters that yield without bound or are not HDF5's own; ValueError where gzip hides more data."""
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
+    packing = tuple(number for number in filters if number != h5py.h5z.FILTER_FLETCHER32)
+    most_yield, large = _MOST_YIELD.get(packing), []
+    if most_yield and dataset.chunks:
+        dataset.id.chunk_iter(lambda part: large.append(part) if part.size * most_yield > _BYTES_AT_ONCE else None)
+    if most_yield is None or (large and _GZIP not in packing):
+        raise SpotsError(
+            f"{name}: {dataset.name!r} is packed in a way that is not read here (HDF5 filters "
+            f"{', '.join(map(str, filters))}); save it with gzip"
+        )
+    for part in large:
+        if part.filter_mask >> filters.index(_GZIP) & 1:  # stored as it is
+            continue
+        packed = dataset.id.read_direct_chunk(part.chunk_offset)[1]
+        stated = math.prod(dataset.chunks) * dataset.dtype.itemsize + _CHECKSUM_BYTES
+        if len(zlib.decompressobj().decompress(packed, stated + 1)) > stated:
+            raise ValueError(f"{dataset.name!r} unpacks to more than it states")
+
+
+def _longest_text(file: h5py.File) -> int:
+    """Bytes that a text can have, at most: the largest heap that HDF5 keeps texts in, many of which may be the same."""
+    with contextlib.ExitStack() as stack:
+        if file.driver == "fileobj":
+            content = file.id.get_file_image()
+        else:
+            disk = stack.enter_context(Path(file.filename).open("rb"))
+            content = stack.enter_context(mmap.mmap(disk.fileno(), 0, access=mmap.ACCESS_READ))
+        heaps = re.finditer(rb"GCOL\x01\0\0\0(.{8})", content, re.DOTALL)
+        return max((int.from_bytes(heap[1], "little") for heap in heaps), default=len(content))
+
+
+def _lengths(dataset: h5py.Dataset, at_once: int) -> Iterator[int]:
+    """Bytes of texts of any length, some at a time."""
+    if dataset.ndim > 1:
+        raise ValueError(f"texts in {dataset.ndim} dimensions")
+    for start in range(0, len(dataset) if dataset.ndim else 0, at_once):
+        part = dataset[start : start + at_once]
+        for column in [part[field] for field in part.dtype.names] if part.dtype.names else [part]:
+            yield sum(np.asarray(text).nbytes for text in column) if column.dtype.hasobject else 0
+
+
+def _reached(
+    name: str, root: h5py.Group | h5py.Dataset, again: bool = False
+) -> Iterator[h5py.Group | h5py.Dataset | h5py.Datatype]:
+    """An object and all that it leads to, each once or `again` by every way; SpotsError at data outside the file."""
+    seen, leads = set(), deque([(root.parent, root.name)])
+    while leads:
+        group, lead = leads.pop()
+        found = group.get(lead)
+        if found is None or (address := h5py.h5o.get_info(found.id).addr) in seen:
+            continue
+        if not again:
+            seen.add(address)
+        if isinstance(found, h5py.Dataset) and found.external:
+            raise _outside(name, found.name, f"stored in {found.external[0][0]!r}")
+        if isinstance(found, h5py.Dataset) and found.is_virtual:
+            raise _outside(name, found.name, "put together from other datasets")
+        yield found
+        for key in found if isinstance(found, h5py.Group) else ():
+            link = found.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise _outside(name, f"{found.name.rstrip('/')}/{key}", f"a link to {link.filename!r}")
+            # A path may pass a link out of the file; as that is itself in some group, it is found before.
+            (leads.append if isinstance(link, h5py.HardLink) else leads.appendleft)((found, key))
+        leads.extendleft(_named(found))
+
+
+def _named(found: h5py.HLObject) -> Iterator[tuple[h5py.Group, str | h5py.Reference]]:
+    """What anndata opens without a link: references in attributes, and columns of a table called by a path."""
+    start = found if isinstance(found, h5py.Group) else found.file
+    for key in found.attrs:
+        if h5py.check_ref_dtype(found.attrs.get_id(key).dtype):
+            yield from ((start, reference) for reference in np.ravel(found.attrs[key]) if reference)
+        elif key in ("_index", "column-order"):
+            yield from ((start, column) for column in np.ravel(found.attrs[key]) if "/" in str(column))
+
+
+def _outside(name: str, path: str, how: str) -> SpotsError:
+    return SpotsError(
+        f"{name}: {path!r} is {how}, and only what lies in the file itself is read; save all of it in one file"
+    )
 
 
 def require_bytes(name: str, size: int) -> None:

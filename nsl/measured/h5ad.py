@@ -11,7 +11,7 @@ from anndata.io import read_elem, sparse_dataset
 from scipy import sparse
 
 from nsl.errors import SpotsError
-from nsl.measured.files import are_ensembl, by_symbol, image_scales, readable, require_bytes, require_size
+from nsl.measured.files import are_ensembl, by_symbol, image_scales, own_hdf5, readable, require_bytes, require_size
 from nsl.spots import Positions, first_not_a_count, placed
 
 # scanpy, cellxgene and annotation packages call them so.
@@ -35,11 +35,13 @@ def read_h5ad(path: str | Path) -> anndata.AnnData:
     array larger than `nsl.measured.files.MAX_BYTES`.
     """
     path = Path(path)
-    with readable(path.name), h5py.File(path) as file:
+    with readable(path.name), own_hdf5(path.name, path) as file:
         scales = _image_scales(path.name, file)
+        require_size(f"{path.name}: obs", file["obs"])
         obs = read_elem(file["obs"])
         positions = _positions(path.name, file, obs)
         values, var = _raw_counts(path.name, file)
+        require_size(f"{path.name}: {var.name[1:]}", var)
         names, gene_id = _symbols(read_elem(var))
         counts, notices = by_symbol(path.name, values, obs.index, names, gene_id)
         return placed(counts, positions, notices, scales)
@@ -55,6 +57,8 @@ def _image_scales(name: str, file: h5py.File) -> dict[str, float]:
             "one; save each in a file of its own"
         )
     factors = stored[sections[0]].get("scalefactors", {}) if sections else {}
+    if factors:
+        require_size(f"{name}: scalefactors", factors)
     return image_scales({key: value[()] for key, value in factors.items()})
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 from scipy import io as matrix_market
@@ -20,6 +19,7 @@ from nsl.measured.files import (
     files_in,
     image_scales,
     only,
+    own_hdf5,
     readable,
     require_bytes,
     require_size,
@@ -68,7 +68,7 @@ def read_visium(path: str | Path) -> anndata.AnnData:
 
 def read_files(name: str, files: Files, matrix: str, positions: str) -> anndata.AnnData:
     """What `read_visium` returns, from the paths of the matrix and the positions among the files of `name`."""
-    features = _h5_features(files[matrix]()) if matrix.endswith(".h5") else _mtx_features(name, files, matrix)
+    features = _h5_features(matrix, files[matrix]()) if matrix.endswith(".h5") else _mtx_features(name, files, matrix)
     is_gene = features.kind == "Gene Expression"
     counts, notices = by_symbol(
         name, features.values[:, is_gene], features.barcodes, features.symbol[is_gene], features.gene_id[is_gene]
@@ -86,10 +86,10 @@ class _Features(NamedTuple):
     kind: np.ndarray
 
 
-def _h5_features(content: bytes) -> _Features:
-    with h5py.File(io.BytesIO(content)) as file:
+def _h5_features(name: str, content: bytes) -> _Features:
+    with own_hdf5(name, io.BytesIO(content)) as file:
         matrix = file["matrix"]
-        require_size("filtered_feature_bc_matrix.h5", matrix)
+        require_size(name, matrix)
         # Stored by columns with a column a barcode: read by rows, a row is a barcode.
         features, barcodes = (int(length) for length in matrix["shape"][()])
         data, indices, indptr = (matrix[part][()] for part in ("data", "indices", "indptr"))
