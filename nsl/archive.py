@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nsl.errors import SlideError
 from nsl.readers.parts import dicom_slides, file_named_outside, is_dicom
+from nsl.readers.trial import vendors
 
 MAX_BYTES = 20_000_000_000
 MAX_MEMBERS = 20_000
@@ -168,11 +169,12 @@ def _safe_parts(name: str, member: str) -> list[str]:
 
 def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
     """The one slide among the files of a zip."""
-    import openslide
-
-    vendors = {path: openslide.OpenSlide.detect_format(path) for path in files}
-    dicom = dicom_slides(path for path, vendor in vendors.items() if vendor == "dicom")
-    slides = [path for path, vendor in vendors.items() if vendor not in (None, "dicom", "generic-tiff")]
+    try:
+        found = vendors(files)
+    except SlideError as error:
+        raise SlideError(f"{name}: {error}") from None
+    dicom = dicom_slides(path for path, vendor in found.items() if vendor == "dicom")
+    slides = [path for path, vendor in found.items() if vendor not in (None, "dicom", "generic-tiff")]
     slides += dicom
     if not slides:
         _check_complete(name, files)
@@ -186,7 +188,7 @@ def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
         more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
         raise SlideError(f"{name} holds {len(names):,} slides ({', '.join(names[:5])}{more}); zip one of them")
     slide = slides[0]
-    if outside := file_named_outside(slide, vendors[slide]):
+    if outside := file_named_outside(slide, found[slide]):
         raise SlideError(
             f"{name} holds a slide that names a file outside its folder, {outside}; export the slide again"
         )

@@ -13,20 +13,18 @@ from nsl.readers.parts import is_dicom
 from nsl.readers.pillow import PillowReader
 from nsl.readers.scanner import OpenSlideReader
 from nsl.readers.tiff import TiffReader
+from nsl.readers.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
 
 __all__ = ["Level", "Reader", "Scale", "open_reader"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-IMAGE_MAGIC = (*TIFF_MAGIC, b"\xff\xd8\xff", b"\x89PNG", b"BM")
 OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"}
 
 
 def open_reader(path: Path) -> Reader:
     """The reader that does a file justice; SlideError, in one sentence, where there is none."""
-    import openslide
-
     head = _head(path)
-    vendor = openslide.OpenSlide.detect_format(path)
+    vendor = vendor_of(path)
     if vendor not in (None, "generic-tiff"):
         return OpenSlideReader(path, vendor)
     if vendor is None:
@@ -35,7 +33,7 @@ def open_reader(path: Path) -> Reader:
         reader = _open_tiff(path, tiled=vendor is not None)
         if reader is not None:
             return reader
-    if head.startswith(IMAGE_MAGIC) or head[8:12] == b"WEBP":
+    if head.startswith(TIFF_MAGIC) or is_picture(head):
         return PillowReader(path, head)
     if is_dicom(head):
         raise SlideError(
@@ -91,12 +89,13 @@ def _open_tiff(path: Path, tiled: bool) -> Reader | None:
     import tifffile
 
     try:
-        # Otherwise tifffile reads further files that the TIFF, or an index beside it, names, wherever they are.
-        tiff = tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False)
+        tiff = tifffile.TiffFile(path, **TIFF_OPTIONS)
     except Exception:  # its parser lets anything through; Pillow has the last word
         return None
     with contextlib.ExitStack() as stack, any_error_told(path.name):
         stack.callback(tiff.close)
+        if tiff.is_ome:
+            require_series(path)
         page = tiff.series[0].keyframe
         photometric, compression = page.photometric.name, page.compression.name
         orientation = page.tags.valueof(274, 1)

@@ -34,7 +34,7 @@ ORIENTATIONS = {
 _PILLOW_GUARD = threading.Lock()
 
 
-def _pillow_open(file: BinaryIO) -> Image.Image:
+def _pillow_open(file: BinaryIO, formats: tuple[str, ...] = PILLOW_FORMATS) -> Image.Image:
     """Image.open without Pillow's limit on pixels, half of what a microscope's JPEG can have.
 
     The limit is a global: it is lifted for the reading of a header only, and one thread at a time lifts it.
@@ -43,7 +43,7 @@ def _pillow_open(file: BinaryIO) -> Image.Image:
     with _PILLOW_GUARD:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file, formats=PILLOW_FORMATS)
+            return Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

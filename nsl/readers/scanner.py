@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from nsl.errors import SlideError
 from nsl.readers.base import Level, Reader, damaged, on_white, positive_scale, resolution_scale
+from nsl.readers.declared import require_level, require_tile
 from nsl.readers.parts import file_named_outside, other_files
+from nsl.readers.trial import require_openable
 
 VENDORS = {
     "aperio": "Aperio SVS",
@@ -30,6 +33,8 @@ VENDORS = {
 # Where scanners write which one they are; Aperio gives the name of the single device.
 _MODELS = ("leica.device-model", "ventana.ScannerModel", "dicom.ManufacturerModelName", "tiff.Model")
 _APERIO_DEVICE = "aperio.ScanScope ID"
+# Properties of a level's tiles, from OpenSlide and from MIRAX.
+_TILE_SIDES = ((".tile-width", ".tile-height"), (".DIGITIZER_WIDTH", ".DIGITIZER_HEIGHT"))
 
 
 class OpenSlideReader(Reader):
@@ -41,6 +46,8 @@ class OpenSlideReader(Reader):
         self._path, self._vendor = path, vendor
         if outside := file_named_outside(path, vendor):
             raise SlideError(f"{path.name} names a file outside its folder, {outside}; export the slide again")
+        if vendor != "generic-tiff":  # of which all that can end the process was looked at
+            require_openable(path)
         self._errors = (openslide.OpenSlideError, OSError)
         with self._told():
             self._slide = openslide.OpenSlide(path)
@@ -52,12 +59,23 @@ class OpenSlideReader(Reader):
             Level(downsample, *size)
             for downsample, size in zip(self._slide.level_downsamples, self._slide.level_dimensions, strict=True)
         )
+        self._require_plausible(facts)
         # OpenSlide makes generic TIFF tags into µm/px without asking whether they are believable.
         if vendor != "generic-tiff":
             self.scale = positive_scale(facts.get("openslide.mpp-x"), facts.get("openslide.mpp-y"))
         self.scale = self.scale or resolution_scale(
             facts.get("tiff.XResolution"), facts.get("tiff.YResolution"), facts.get("tiff.ResolutionUnit")
         )
+
+    def _require_plausible(self, facts: Mapping[str, str]) -> None:
+        """SlideError where levels, or tiles of them, are larger than any slide's: to read them may end the process."""
+        for level in self.levels:
+            require_level(self._path.name, level.width, level.height)
+        for key in facts:
+            for width, height in _TILE_SIDES:
+                if key.endswith(width):
+                    sides = (_leading_number(facts.get(key.removesuffix(width) + side, "")) for side in (width, height))
+                    require_tile(self._path.name, *sides)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -89,6 +107,12 @@ def _scanner(facts: Mapping[str, str]) -> str | None:
     if facts.get(_APERIO_DEVICE):
         told = ["ScanScope", facts[_APERIO_DEVICE]]
     return " ".join(" ".join(part.split()) for part in told if part)[:80] or None
+
+
+def _leading_number(text: str) -> int:
+    """As GLib reads it, which lets words follow."""
+    found = re.match(r"\s*\+?(\d+)", text)
+    return int(found[1]) if found else 0
 
 
 def _positive(text: str | None) -> float | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -23,11 +25,14 @@ from nsl.readers.base import (
     resolution_scale,
     spelled_unit,
 )
+from nsl.readers.pillow import _pillow_open
 
 if TYPE_CHECKING:
     import tifffile
 
-JPEG = (6, 7, 33007, 34892)  # TIFF's numbers for JPEG compression
+# TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
+JPEG, JPEG_2000, PNG, WEBP = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001
+JPEG_2000_START = b"\xff\x4f\xff\x51"
 
 
 class TiffReader(Reader):
@@ -36,12 +41,20 @@ class TiffReader(Reader):
     def __init__(self, name: str, tiff: tifffile.TiffFile) -> None:
         self._name, self._tiff, self._series = name, tiff, tiff.series[0]
         self._alpha: str | None = None
+        self._check_compression()
         self._check_complete()
         self._check_axes()
         self.format = "OME-TIFF" if tiff.is_ome else "ImageJ TIFF" if tiff.is_imagej else "TIFF"
         self.levels = self._measure_levels()
         self.scale = self._find_scale()
         self._peak = self._find_peak()
+
+    def _check_compression(self) -> None:
+        compression = self._series.keyframe.compression
+        if compression in _pictures() - {*JPEG, *JPEG_2000, PNG, WEBP}:
+            raise SlideError(
+                f"{self._name} is compressed by {compression.name}, which is not read; export it with JPEG or Deflate"
+            )
 
     def _check_complete(self) -> None:
         """A file cut short breaks late, at its missing tiles; the table of tiles tells at once."""
@@ -138,6 +151,8 @@ class TiffReader(Reader):
         file, keyframe = self._tiff.filehandle, page.keyframe
         file.seek(page.dataoffsets[number])
         data = file.read(page.databytecounts[number]) or None
+        if data and keyframe.compression in _pictures() and _pixels(data) > math.prod(keyframe.chunks):
+            raise damaged(self._name, " (a tile is larger than it says)")
         # Only JPEG takes tables; other decoders refuse the argument.
         tables = (
             {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if keyframe.compression in JPEG else {}
@@ -166,6 +181,21 @@ class TiffReader(Reader):
 
     def close(self) -> None:
         self._tiff.close()
+
+
+def _pictures() -> set[int]:
+    import tifffile
+
+    return tifffile.TIFF.IMAGE_COMPRESSIONS
+
+
+def _pixels(data: bytes) -> int:
+    """Pixels that a compressed tile says it has: decoders take memory for these, whatever the TIFF says."""
+    if data.startswith(JPEG_2000_START):
+        width, height, *_, components = struct.unpack(">8x8IH", data[:42])
+        return width * height * -(-components // 4)
+    with _pillow_open(io.BytesIO(data), ("JPEG", "PNG", "WEBP")) as picture:
+        return math.prod(picture.size)
 
 
 def _ome_scale(xml: str | None) -> Scale | None:
