@@ -11,7 +11,7 @@ from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.hub import fetch
 from nsl.numerals import signed
-from nsl.web import controls, downloads, genes, session, sources, storage
+from nsl.web import controls, downloads, genes, session, sources
 from nsl.weights import CARD, SIGNIFICANT, USEFUL_R, embedded_folder, is_reliable, load_config
 
 if TYPE_CHECKING:
@@ -131,7 +131,12 @@ def _show_genes(weights: "Weights") -> None:
     table, protocol = weights.reliability.copy(), weights.config["reliability"]
     table.insert(0, "reliable", is_reliable(table).map({True: "reliable", False: "not reliable"}))
     wanted = st.text_input(
-        "Find genes", placeholder="ERBB2, Ki-67, KRT", key="about_genes", persist_state="session", width=360
+        "Find genes",
+        placeholder="ERBB2, Ki-67, KRT",
+        max_chars=500,
+        key="about_genes",
+        persist_state="session",
+        width=360,
     )
     found = matching(table, wanted)
     st.dataframe(found, height=320, column_config=_columns(protocol), key="reliability_table")
@@ -189,8 +194,8 @@ def show_card(weights: "Weights") -> None:
 def _card_text(weights: "Weights") -> str | None:
     """README.md of the folder that the weights came from; None for weights without one, or trained here."""
     folders = [embedded_folder()]
-    if session.get("weights_zip_id"):
-        folders.append(storage.folder() / session.get("weights_zip_id"))
+    if session.get("weights_folder"):
+        folders.append(session.get("weights_folder"))
     try:
         if weights.revision:
             # By its commit a cached repository is found without a request.

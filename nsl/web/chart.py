@@ -15,6 +15,8 @@ import plotly.graph_objects as go
 import streamlit as st
 import streamlit.components.v1
 
+# What no chart of ours sends, and no computation should be asked to do.
+_FARTHEST, _MOST_CORNERS = 1e9, 10_000
 _SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
 
 
@@ -47,8 +49,8 @@ def show(
     ----------
     alt : what the chart shows, for those who hear the page.
     file_name : of the PNG that the camera button saves, without its ending.
-    on_click, on_area : called before the page runs again; `st.session_state[key]` then has `clicked` (x, y and the x
-        axis's name) or `area` (kind "box" or "lasso", x, y, axis), in the axes' units.
+    on_click, on_area : called before the page runs again; `clicked_place`, `clicked_names` or `drawn_area` then tell
+        where.
     """
     text = figure.to_json()
     return _mount(
@@ -65,6 +67,44 @@ def show(
         on_clicked_change=on_click or _nothing,
         on_area_change=on_area or _nothing,
     )
+
+
+def clicked_place(key: str) -> tuple[float, float] | None:
+    """x and y of the click that a chart of this key has just told of, in its axes' units; None where it told none."""
+    place = _clicked(key)
+    return (float(place[0]), float(place[1])) if all(map(_is_near, place)) else None
+
+
+def clicked_names(key: str) -> tuple[str, str] | None:
+    """The same in a chart whose axes are of names."""
+    place = _clicked(key)
+    return place if all(isinstance(name, str) for name in place) else None
+
+
+def _clicked(key: str) -> tuple[Any, Any]:
+    clicked = (st.session_state.get(key) or {}).get("clicked")
+    return (clicked.get("x"), clicked.get("y")) if isinstance(clicked, dict) else (None, None)
+
+
+def drawn_area(key: str) -> dict[str, Any] | None:
+    """The box or lasso last drawn in a chart of this key; None where there is none.
+
+    It has kind ("box" or "lasso"), x and y (two corners, or all), in the axes' units, and axis, the x axis's name.
+    """
+    area = (st.session_state.get(key) or {}).get("area")
+    if not isinstance(area, dict) or area.get("kind") not in ("box", "lasso"):
+        return None
+    x, y = area.get("x"), area.get("y")
+    if not (isinstance(x, list) and isinstance(y, list) and 2 <= len(x) == len(y) <= _MOST_CORNERS):
+        return None
+    if not all(map(_is_near, (*x, *y))) or (area["kind"] == "box" and len(x) > 2):
+        return None
+    return {"kind": area["kind"], "x": [*map(float, x)], "y": [*map(float, y)], "axis": str(area.get("axis"))}
+
+
+def _is_near(number: object) -> bool:
+    """Whether it is a number that can be a place; anything may come from a browser, NaN and lists too."""
+    return isinstance(number, int | float) and -_FARTHEST <= number <= _FARTHEST
 
 
 def _nothing() -> None:

@@ -40,7 +40,7 @@ def choose_mode() -> str:
     """What is compared, and how."""
     if (wished := _VIEWS.get(links.asked("view"))) is not None:
         st.session_state["compare_mode"] = wished
-    return st.segmented_control(
+    mode = st.segmented_control(
         "Compare",
         MODES,
         default=SIDE_BY_SIDE,
@@ -49,6 +49,7 @@ def choose_mode() -> str:
         persist_state="session",
         label_visibility="collapsed",
     )
+    return mode or SIDE_BY_SIDE  # `required` binds the browser alone
 
 
 def choose_genes(slide: session.OpenSlide) -> list[str]:
@@ -220,6 +221,7 @@ def _show_difference(slide: session.OpenSlide, pair: tuple[str, str], look: Look
             persist_state="session",
         )
         st.button("Exchange the genes", icon=":material/swap_horiz:", on_click=_exchange, args=[pair])
+    by = by or compare.DIFFERENCES[0]
     drawn = {"by": by, "opacity": look.opacity, "outline": look.outline}
     with controls.shown_errors():
         figure = compare.difference_map(slide.result, *pair, selected=selecting.selected_tiles(slide), **drawn)

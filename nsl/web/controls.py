@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import anndata
 
 NARROW_PX, WIDE_LEAST_PX = 400, 460
+# Two of them and a gene are still the name of a file.
+LONGEST_STEM = 60
+# Room for the symbols of twenty thousand genes. Reading megabytes of them would keep the server busy for minutes.
+LONGEST_GENE_LIST = 200_000
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
@@ -220,9 +224,15 @@ def synthetic_badge(slide: session.OpenSlide) -> None:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
 
 
+def marked_row(key: str, rows: int) -> int | None:
+    """Which of the rows of a table of this key is marked; None where none is, or where the browser names no row."""
+    marked = st.session_state[key]["selection"]["rows"]
+    return int(marked[0]) if isinstance(marked, list) and marked and marked[0] in range(rows) else None
+
+
 def file_stem(slide: session.OpenSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
-    return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_") or "slide"
+    return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
 
 
 def escaped(text: str) -> str:

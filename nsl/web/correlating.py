@@ -99,7 +99,7 @@ def _choose(slide: session.OpenSlide) -> tuple[list[str], str]:
             persist_state="session",
             help="Spearman's is that of ranks: it asks for a common order of the tiles, not for a straight line.",
         )
-    return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method]
+    return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method or "Pearson"]
 
 
 def _most_reliable(result: "anndata.AnnData") -> list[str]:
@@ -133,6 +133,7 @@ def _listed(slide: session.OpenSlide) -> list[str]:
         "Gene symbols",
         placeholder="ERBB2, CD24, COX6C",
         help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
+        max_chars=controls.LONGEST_GENE_LIST,
         key="correlated_list",
         persist_state="session",
         height=90,
@@ -221,10 +222,10 @@ def _table_key(slide: session.OpenSlide, found: Found) -> str:
 
 
 def _take_cell(slide: session.OpenSlide, key: str, table_key: str) -> None:
-    clicked = st.session_state[key].get("clicked")
-    if clicked and clicked["x"] != clicked["y"]:
+    names = chart.clicked_names(key)
+    if names and names[0] != names[1]:
         # The chart knows genes by the text it shows.
-        slide.kept["pair"] = (html.unescape(clicked["y"]), html.unescape(clicked["x"]))
+        slide.kept["pair"] = (html.unescape(names[1]), html.unescape(names[0]))
         slide.kept["pair_asked"] = False
         # The row marked in the table is another pair.
         st.session_state[table_key] = {"selection": {"rows": []}}
@@ -285,9 +286,9 @@ def _show_table(slide: session.OpenSlide, found: Found) -> None:
 
 
 def _take_row(slide: session.OpenSlide, key: str, shown: pd.DataFrame) -> None:
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows:
-        slide.kept["pair"], slide.kept["pair_asked"] = tuple(shown.loc[rows[0], ["gene_a", "gene_b"]]), False
+    row = controls.marked_row(key, len(shown))
+    if row is not None:
+        slide.kept["pair"], slide.kept["pair_asked"] = tuple(shown.loc[row, ["gene_a", "gene_b"]]), False
 
 
 def _offer_downloads(slide: session.OpenSlide, found: Found) -> None:

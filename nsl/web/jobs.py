@@ -1,5 +1,6 @@
 """Long work in threads of their own, which draw nothing; fragments of a page look in on them."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from nsl.errors import NslError
 from nsl.web import limits
 
+_LOGGER = logging.getLogger(__name__)
 # Streamlit forgets a session that has been away this long: nobody can come back to its run.
 FORGOTTEN_SECONDS = 120
 # Of a run, before its pace says how long the rest takes.
@@ -89,8 +91,11 @@ class Job:
             self.error = "the slide needs more memory than this computer has; ask for larger tiles or fewer genes"
         except Exception as error:
             self.error = (
-                f"the run stopped on a fault of the program ({type(error).__name__}: {error}); please report it"
+                f"the run stopped on a fault of the program ({type(error).__name__}); please report it, with what the "
+                "server printed"
             )
+            # Its own words may hold the server's paths.
+            _LOGGER.exception("A run stopped on a fault of the program")
         self.seconds = time.perf_counter() - begun
 
     def _check_in_line(self) -> None:

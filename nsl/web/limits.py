@@ -48,6 +48,14 @@ def check_size(name: str, size: tuple[int, int]) -> None:
         )
 
 
+def check_upload(name: str, size_bytes: int, most_mb: int | None) -> None:
+    """NslError where an upload is larger than its place on the page says, to which only an honest browser keeps."""
+    if most_mb is not None and size_bytes > most_mb * 2**20:
+        raise NslError(
+            f"{name} has {size_bytes / 2**20:,.1f} MB, and at most {most_mb:,} MB are taken here; bring a smaller file"
+        )
+
+
 def max_unpacked_bytes() -> int:
     """What the slide in a zip may come to. Slides are packed already: zipped, they are hardly smaller."""
     from nsl.archive import MAX_BYTES

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import streamlit as st
 
+from nsl.export import file_part
 from nsl.figures.maps import PALETTES, PERCENTILES, apart, expression_map, percentile_limits
 from nsl.look import FINE_STEPS_UM, fine_map
 from nsl.numerals import signed
@@ -132,7 +133,7 @@ def show_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
         key=f"map of {slide.key}",
         alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
         f"{style.limits[0]:.2f} to {style.limits[1]:.2f} ln(1 + counts per 10,000)",
-        file_name=f"{controls.file_stem(slide)}_{gene}",
+        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}",
         on_click=lambda: _keep_tile(slide),
         on_area=lambda: _keep_region(slide),
     )
@@ -141,14 +142,14 @@ def show_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
 def _keep_tile(slide: session.OpenSlide) -> None:
     from nsl.look import tile_at
 
-    clicked = st.session_state[f"map of {slide.key}"].get("clicked")
-    tile = tile_at(slide.result, clicked["x"], clicked["y"]) if clicked else None
+    place = chart.clicked_place(f"map of {slide.key}")
+    tile = tile_at(slide.result, *place) if place else None
     if tile:
         slide.kept["tile"] = tile
 
 
 def _keep_region(slide: session.OpenSlide) -> None:
-    area = st.session_state[f"map of {slide.key}"].get("area")
+    area = chart.drawn_area(f"map of {slide.key}")
     if area:
         slide.kept["region"] = area
 
@@ -187,6 +188,7 @@ def offer_fine_map(slide: session.OpenSlide, gene: str, style: Style) -> None:
             key="fine_step",
             persist_state="session",
         )
+        step_um = step_um or FINE_STEPS_UM[0]
         job: Job | None = slide.kept.get("fine_job")
         if job is not None and job.is_running:
             controls.watch_job(job)
@@ -240,7 +242,7 @@ def _show_fine(slide: session.OpenSlide, fine: "anndata.AnnData", style: Style) 
         figure,
         key=f"fine map of {slide.key}",
         alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
-        file_name=f"{controls.file_stem(slide)}_{gene}_{side_um:g}um",
+        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_{side_um:g}um",
     )
     st.caption(
         f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "

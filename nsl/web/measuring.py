@@ -254,6 +254,6 @@ def _show_table(compared: Compared) -> None:
 
 
 def _take_row(key: str, table: pd.DataFrame) -> None:
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows:
-        st.session_state["measured_gene"] = table.gene[rows[0]]
+    row = controls.marked_row(key, len(table))
+    if row is not None:
+        st.session_state["measured_gene"] = table.gene[row]

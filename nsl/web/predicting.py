@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import bringing, controls, downloads, pace, session, sources
+from nsl.web import bringing, controls, downloads, limits, pace, session, sources
 from nsl.web.jobs import Job
 from nsl.weights import is_reliable
 
@@ -22,6 +22,7 @@ LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
 PREVIEW_HEIGHT_PX = 640
 NAMED_UNKNOWN = 5
+GENE_FILE_MB = 5
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,21 @@ def _listed_genes() -> list[str]:
         "Gene symbols",
         placeholder="ERBB2, CD24, COX6C",
         help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
+        max_chars=controls.LONGEST_GENE_LIST,
         key="gene_list",
         persist_state="session",
     )
-    upload = st.file_uploader("or a file with them", type=["txt", "csv", "tsv"], max_upload_size=5, key="gene_file")
-    if upload is not None:
-        text = upload.getvalue().decode("utf-8", errors="replace")
+    upload = st.file_uploader(
+        "or a file with them", type=["txt", "csv", "tsv"], max_upload_size=GENE_FILE_MB, key="gene_file"
+    )
     weights = sources.in_use()
-    genes, unknown = weights.find_genes(parse_gene_list(text)) if text.strip() else ([], [])
+    genes, unknown = [], []
+    with controls.shown_errors():
+        if upload is not None:
+            limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
+            text = upload.getvalue().decode("utf-8", errors="replace")
+        if text.strip():
+            genes, unknown = weights.find_genes(parse_gene_list(text))
     if genes:
         first = controls.escaped(", ".join(genes[:6])) + (", …" if len(genes) > 6 else "")
         st.caption(f"{len(genes):,} gene{'s' if len(genes) > 1 else ''}: {first}")

@@ -32,7 +32,7 @@ def forget_marks(figure: "go.Figure", slide: session.OpenSlide) -> None:
 
 def take_area(slide: session.OpenSlide, key: str, axes: Container[str]) -> None:
     """Select the tiles in a box or lasso drawn in a chart of this key, where its axes are those of a map."""
-    area = st.session_state[key].get("area")
+    area = chart.drawn_area(key)
     if not area:
         return
     slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1
@@ -74,7 +74,7 @@ def show_scatter(slide: session.OpenSlide, pair: tuple[str, str]) -> None:
 
 def take_points(slide: session.OpenSlide, pair: tuple[str, str], key: str) -> None:
     """Select the tiles in a box or lasso drawn in the scatter of this key."""
-    area = st.session_state[key].get("area")
+    area = chart.drawn_area(key)
     if area:
         slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1
         points = np.column_stack([slide.result[:, gene].X.ravel() for gene in pair])

@@ -5,7 +5,6 @@ Everything lives under keys that no widget owns, so it outlasts a change of page
 
 import functools
 import hashlib
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -131,8 +130,9 @@ def slide() -> OpenSlide | None:
 
 
 def choose(key: str) -> None:
-    """Look at another of the slides."""
-    put("current", key)
+    """Look at another of the slides; a key that none of them has changes nothing."""
+    if key in (get("slides") or {}):
+        put("current", key)
 
 
 def remove(gone: OpenSlide) -> None:
@@ -146,7 +146,7 @@ def remove(gone: OpenSlide) -> None:
     if get("current") == gone.key:
         put("current", next(reversed(left), None))
     if gone.folder:
-        shutil.rmtree(gone.folder, ignore_errors=True)
+        storage.delete(gone.folder)
 
 
 def collect_results() -> None:
@@ -208,9 +208,9 @@ def take_demo() -> None:
         choose(demo.key)
         return
     _check_room()
-    folder = _own_folder("demo")
-    (folder / "demo.tif").write_bytes(_demo_file())
-    _adopt("demo", DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
+    with storage.new_folder() as folder:
+        (folder / "demo.tif").write_bytes(_demo_file())
+        _adopt("demo", DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
 
 
 @functools.cache
@@ -238,35 +238,29 @@ def take_server_file(path: Path, name: str) -> None:
 
 def _store(upload) -> None:
     _check_room()
-    folder = _own_folder(upload.file_id)
+    limits.check_upload(upload.name, upload.size, limits.read().max_upload_mb)
     # No sentence holds this name, so that the user's can be put in its place.
-    path = folder / f"nsl-upload{_suffix(upload.name)}"
+    stored = f"nsl-upload{_suffix(upload.name)}"
     try:
-        path.write_bytes(upload.getbuffer())
-        if path.suffix == ".zip":
-            from nsl.archive import unpack_slide
+        with storage.new_folder() as folder:
+            path = folder / stored
+            path.write_bytes(upload.getbuffer())
+            if path.suffix == ".zip":
+                from nsl.archive import unpack_slide
 
-            archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
-            archive.unlink()
-        _adopt(upload.file_id, upload.name, path, folder, synthetic=False)
-    except BaseException as error:  # the interruption of a script is one
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
-        if isinstance(error, NslError):
-            raise type(error)(str(error).replace(path.name, upload.name)) from None
-        raise
+                archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
+                archive.unlink()
+                stored = path.name
+            _adopt(folder.name, upload.name, path, folder, synthetic=False)
+    except OSError as error:
+        raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
+    except NslError as error:
+        raise type(error)(str(error).replace(stored, upload.name)) from None
 
 
 def _check_room() -> None:
     if len(slides()) >= MAX_SLIDES:
         raise SlideError(f"this session holds {MAX_SLIDES} slides, as many as it can; remove one first")
-
-
-def _own_folder(name: str) -> Path:
-    folder = storage.folder() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:

@@ -14,7 +14,7 @@ import streamlit as st
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.hub import is_hub_source, parse_source
 from nsl.hub_cache import MAX_BYTES
-from nsl.web import controls, session, storage
+from nsl.web import controls, limits, session, storage
 from nsl.weights import default_source, load_config
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Loading keeps the processor busy while the page is still on its way to the browser.
 START_AFTER_S = 1.0
 UPLOADED = "Uploaded zip"
+MAX_ZIP_MB = 50
+# Of org/name@revision; a longer text names nothing.
+_LONGEST_SOURCE = 350
 
 
 @dataclass
@@ -57,9 +60,9 @@ class Wish:
             # What it was called by who uploaded it may name a patient, and goes into every result.
             self.weights = replace(weights, source=UPLOADED) if self.is_uploaded else weights
         except NslError as error:
-            # An upload lies in a folder whose name the user never saw.
-            name = self.source.name if isinstance(self.source, Path) else self.label
-            self.error = str(error).replace(name, self.label)
+            self.error = str(error)
+            if isinstance(self.source, Path):  # an upload, in a folder that the user never saw
+                self.error = self.error.replace(str(self.source), self.label).replace(self.source.name, self.label)
 
 
 def begin() -> None:
@@ -156,15 +159,19 @@ def _offer() -> None:
         "From the Hugging Face Hub",
         placeholder="org/name@revision",
         help="The revision is a tag, a branch or a commit; main if left out.",
+        max_chars=_LONGEST_SOURCE,
         key="hub_source",
         on_change=_wish_for_hub,
     )
-    upload = st.file_uploader("A weights folder as zip", type="zip", key="weights_zip", max_upload_size=50)
+    upload = st.file_uploader("A weights folder as zip", type="zip", key="weights_zip", max_upload_size=MAX_ZIP_MB)
     if upload is not None and session.get("weights_zip_id") != upload.file_id:
         with controls.shown_errors():
-            folder = unpack(upload.getvalue(), storage.folder() / upload.file_id)
+            limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
+            with storage.new_folder() as folder:
+                unpack(upload.getvalue(), folder)
             session.put("wish", Wish(folder, upload.name, is_uploaded=True))
             session.put("weights_zip_id", upload.file_id)
+            session.put("weights_folder", folder)
             st.rerun()
     if session.get("weights") is not None and st.button("Back to the embedded weights"):
         session.put("weights", None)
@@ -206,5 +213,6 @@ def unpack(content: bytes, folder: Path) -> Path:
                 with archive.open(members[name]) as file:
                     (folder / name).write_bytes(file.read(limit))
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsError(f"the zip cannot be read ({error}); zip the weights folder again") from None
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"the zip cannot be read ({reason}); zip the weights folder again") from None
     return folder

@@ -13,7 +13,7 @@ from nsl.web.staining import View, below_buttons, degrees
 def show_all(view: View, gene: str) -> None:
     """Every gene by where its stains turned to; a click chooses one."""
     st.subheader("All genes")
-    key = f"angles of {view.weights.name}"
+    key = f"angles of {view.weights.sha256}"
     chart.show(
         below_buttons(angle_plot(view.table, gene)),
         key=key,
@@ -27,9 +27,9 @@ def show_all(view: View, gene: str) -> None:
 
 
 def _choose_clicked(key: str, table: pd.DataFrame) -> None:
-    clicked = st.session_state[key].get("clicked")
-    if clicked:
-        away = (table.h_angle_to_hed_degrees - clicked["x"]) ** 2 + (table.e_angle_to_hed_degrees - clicked["y"]) ** 2
+    place = chart.clicked_place(key)
+    if place:
+        away = (table.h_angle_to_hed_degrees - place[0]) ** 2 + (table.e_angle_to_hed_degrees - place[1]) ** 2
         st.session_state["gene"] = str(away.idxmin())
 
 

@@ -77,7 +77,7 @@ def _choose(view: View, gene: str) -> Region:
         persist_state="session",
         help=f"A tile is {tile_um:g} µm wide; more shows its surroundings.",
     )
-    return _around(slide, _tile(view, gene, place), width_um)
+    return _around(slide, _tile(view, gene, place), width_um or tile_um)
 
 
 def _follow_map(slide: session.OpenSlide) -> None:
@@ -183,8 +183,8 @@ def _show_overview(slide: session.OpenSlide, gene: str, region: Region) -> None:
 
 
 def _keep_tile(slide: session.OpenSlide, key: str) -> None:
-    clicked = st.session_state[key].get("clicked")
-    tile = tile_at(slide.result, clicked["x"], clicked["y"]) if clicked else None
+    place = chart.clicked_place(key)
+    tile = tile_at(slide.result, *place) if place else None
     if tile:
         slide.kept["tile"] = tile
         st.session_state["stain_place"] = "tile"

@@ -44,6 +44,7 @@ def _offer_tiles(slide: session.OpenSlide, gene: str) -> None:
         typed = st.text_input(
             "Name of a tile",
             placeholder="r21c19",
+            max_chars=40,
             key=f"tile of {slide.run}",
             on_change=_take_typed,
             args=[slide],

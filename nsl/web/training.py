@@ -21,6 +21,8 @@ ALL_GENES = 0
 # The most genes whose fit takes less than this are proposed.
 SHORT_SECONDS = 300
 WINDOW_UM, ANALYSIS_MPP = 150.0, 3.0
+# A window as large as the slide is read anew for every spot, which takes hours.
+MAX_WINDOW_UM = 2_000.0
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,7 @@ def _fit_settings() -> tuple[float, float, bool]:
         "Window around a spot, µm",
         value=WINDOW_UM,
         min_value=10.0,
+        max_value=MAX_WINDOW_UM,
         step=10.0,
         format="%.0f",
         key="train_window",

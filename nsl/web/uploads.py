@@ -10,6 +10,7 @@ import anndata
 
 from nsl.errors import NslError, SpotsError
 from nsl.measured import read_measured
+from nsl.web import limits
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -28,7 +29,7 @@ def read_uploads(files: Sequence["UploadedFile"], folder: Path) -> anndata.AnnDa
 
     Raises
     ------
-    SpotsError : they cannot be read or stored; see `nsl.spots.read_spots`.
+    SpotsError : they cannot be read or stored, or are larger than the server takes; see `nsl.spots.read_spots`.
     """
     endings = [_ENDING.search(file.name.lower()) for file in files]
     names = {
@@ -40,21 +41,23 @@ def read_uploads(files: Sequence["UploadedFile"], folder: Path) -> anndata.AnnDa
     if empty:
         raise SpotsError(f"{empty} is empty (0 bytes); export it again")
     try:
+        for file in files:
+            limits.check_upload(file.name, file.size, limits.read().max_upload_mb)
         with tempfile.TemporaryDirectory(dir=folder) as own:
             paths = [Path(own) / name for name in names]
             _store(files, paths, all_names)
             data = read_measured(paths)
     except NslError as error:
-        raise SpotsError(_told(str(error), names)) from None
+        raise SpotsError(_told(str(error), names, folder)) from None
     except MemoryError:
         raise SpotsError(
             f"{all_names} need more memory than this computer has; save counts as a sparse matrix, one section a file"
         ) from None
     # What a stranger's file may set off in the libraries that read it has no end.
     except Exception as error:
-        reason = _told(str(error).partition("\n")[0] or type(error).__name__, names)
+        reason = _told(str(error).partition("\n")[0] or type(error).__name__, names, folder)
         raise SpotsError(f"{all_names} cannot be read ({reason}); check that it is what its name says") from error
-    data.uns["notices"] = [_told(notice, names) for notice in data.uns["notices"]]
+    data.uns["notices"] = [_told(notice, names, folder) for notice in data.uns["notices"]]
     return data
 
 
@@ -66,7 +69,8 @@ def _store(files: Sequence["UploadedFile"], paths: Sequence[Path], all_names: st
         raise SpotsError(f"{all_names} cannot be stored ({error.strerror}); make room on the disk") from None
 
 
-def _told(text: str, names: dict[str, str]) -> str:
-    """With the users' names for the files."""
+def _told(text: str, names: dict[str, str], folder: Path) -> str:
+    """With the users' names for the files, and no word of where they lay."""
     on_disk = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(on_disk, lambda found: names[found[0]], text)
+    where = rf"{re.escape(str(folder))}[/\\]\w+[/\\]"
+    return re.sub(f"(?:{where})?({on_disk})", lambda found: names[found[1]], text)
