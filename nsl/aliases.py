@@ -82,6 +82,8 @@ def _bare(name: str) -> str:
 
 
 _SYMBOLS = {_bare(alias): symbol for alias, symbol in ALIASES.items()}
+_LISTED = {_bare(symbol): symbol for symbol in ALIASES.values()}
+_LIKE_A_SYMBOL = re.compile(r"(?=.*\d|[A-Z.-]+$)[A-Za-z][A-Za-z0-9.-]{1,19}")
 
 
 _NAMES: dict[str, str] = {}
@@ -98,6 +100,16 @@ def common_name(symbol: str) -> str | None:
 def canonical(symbol: str) -> str:
     """The HGNC symbol of a common name such as "HER-2" or "cyclin d1"; any other name as it is."""
     return _SYMBOLS.get(_bare(symbol), symbol.strip())
+
+
+def symbol_of(name: str) -> str | None:
+    """The symbol of a gene that a name of this table stands for; else the name itself if it is written like one."""
+    return (_SYMBOLS | _LISTED).get(_bare(name)) or (name if _LIKE_A_SYMBOL.fullmatch(name) else None)
+
+
+def is_listed(symbol: str) -> bool:
+    """Whether the table names the gene of an HGNC symbol."""
+    return _bare(symbol) in _LISTED
 
 
 def resolve(gene: str, known: Mapping[str, str]) -> str | None:

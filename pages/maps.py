@@ -12,7 +12,7 @@ slide = needs.predicted_slide()
 controls.cautions(slide, heading)
 genes.follow_link(slide.result)
 with st.container(horizontal=True):
-    gene = genes.choose_one(slide.result)
+    gene = genes.choose_one(slide.result, slide.weights)
     style = mapping.choose_style(slide.result, gene)
 genes.show_reliability(slide.result, gene)
 

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,24 @@ def predict_demo(app: AppTest, genes: str | None = "ERBB2 COX6C CD24 KRT19 CD74 
         app.radio(key="which_genes").set_value("A list").run()
         app.text_area(key="gene_list").set_value(genes).run()
     return finish(click(app, "Run"))
+
+
+def type_gene(app: AppTest, text: str, key: str = "gene") -> AppTest:
+    """Type into a gene box, and Enter: the browser sends the text as it stands, though it be no option."""
+    states = app._tree.get_widget_states()
+    next(state for state in states.widgets if state.id == app.selectbox(key=key).id).string_value = text
+    return app._run(states)
+
+
+def choose_genes(app: AppTest, key: str, *genes: str) -> AppTest:
+    """Have these genes chosen, as a user does: others are removed, missing ones typed."""
+    chosen = app.session_state[key]
+    kept = [gene for gene, _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, genes, strict=False))]
+    if kept != chosen:
+        app.multiselect(key=key).set_value(kept).run()
+    for gene in genes[len(kept) :]:
+        type_gene(app, gene, f"{key} add")
+    return app
 
 
 def zipped_folder(folder: Path, below: str = "", compression: int = zipfile.ZIP_STORED) -> bytes:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from nsl.aliases import ALIASES, canonical, parse_gene_list, resolve
+from nsl.aliases import ALIASES, canonical, is_listed, parse_gene_list, resolve, symbol_of
 from nsl.errors import NslError
 
 
@@ -61,6 +61,27 @@ def test_a_symbol_stays_as_it_is(symbol):
 @pytest.mark.parametrize("name", ["TTF-1", "MIB-1", "MUM1", "p40", "CD15", "CK"])
 def test_a_name_of_two_genes_or_none_is_not_guessed_at(name):
     assert canonical(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("er", "ESR1"),
+        ("esr1", "ESR1"),
+        ("MS4A1", "MS4A1"),
+        ("CD4", "CD4"),
+        ("C1orf159", "C1orf159"),
+        ("HLA-A", "HLA-A"),
+    ],
+)
+def test_a_name_of_the_table_or_one_written_like_a_symbol_is_a_gene(name, symbol):
+    assert symbol_of(name) == symbol
+    assert is_listed(symbol) == (symbol in ALIASES.values())
+
+
+@pytest.mark.parametrize("name", ["hello", "my gene 1", "A", "", "<b>", "3.1"])
+def test_another_word_is_none(name):
+    assert symbol_of(name) is None
 
 
 def test_a_symbol_that_is_held_comes_before_what_its_name_may_mean():

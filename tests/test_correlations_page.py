@@ -17,7 +17,19 @@ from nsl.errors import SlideError, SpotsError
 from nsl.export import h5ad_bytes
 from nsl.figures import correlation_heatmap
 from nsl.web import correlating, measurements, storage
-from tests.app_driver import chart, charts, click, finish, metrics, png_bytes, predict_demo, said, slide, upload
+from tests.app_driver import (
+    chart,
+    charts,
+    click,
+    finish,
+    metrics,
+    png_bytes,
+    predict_demo,
+    said,
+    slide,
+    type_gene,
+    upload,
+)
 from tests.made_maps import smooth_map
 
 PAGE = "pages/correlations.py"
@@ -228,6 +240,19 @@ def test_pairs_of_one_gene_are_found_among_all(page):
     page.selectbox(key="pairs_with").select("SCD").run()
     table = _table(page, "gene_a")
     assert ((table.gene_a == "SCD") | (table.gene_b == "SCD")).all()
+
+
+def test_pairs_of_a_gene_that_is_not_correlated_are_told_of_and_none_left_out(page):
+    type_gene(page, "KRT8", "pairs_with")
+    assert "KRT8 is not among the genes correlated here" in said(page)
+    type_gene(page, "ER", "pairs_with")
+    assert "ER is ESR1, which is not in these weights" in said(page)
+    assert page.selectbox(key="pairs_with").value is None
+    type_gene(page, "HER2", "pairs_with")
+    table = _table(page, "gene_a")
+    assert ((table.gene_a == "ERBB2") | (table.gene_b == "ERBB2")).all()
+    page.selectbox(key="pairs_with").select(None).run()
+    assert len(_table(page, "gene_a")) > len(table)
 
 
 def test_a_clicked_cell_and_a_marked_row_choose_the_two_genes_of_the_scatter(page, monkeypatch):
@@ -525,6 +550,17 @@ def test_one_gene_is_shown_at_the_spots_and_its_choice_kept(compared, counts):
     compared.switch_page(PAGE).run()
     assert "CD24" in chart(compared)["layout"]["annotations"][0]["text"]
     assert "**CD24**: r −0.9" in said(compared)
+
+
+def test_a_gene_typed_at_the_spots_is_that_gene_or_none(compared):
+    compared.selectbox(key="measured_gene").select("CD24").run()
+    type_gene(compared, "COX6C", "measured_gene")
+    assert "COX6C was not compared" in said(compared)
+    type_gene(compared, "ER", "measured_gene")
+    assert "ER is ESR1, which is not in these weights" in said(compared)
+    assert compared.selectbox(key="measured_gene").value == "CD24"
+    type_gene(compared, "HER2", "measured_gene")
+    assert "ERBB2" in chart(compared)["layout"]["annotations"][0]["text"]
 
 
 def test_a_marked_row_of_the_agreement_chooses_the_gene(monkeypatch):

@@ -18,7 +18,7 @@ def show(slide: session.OpenSlide) -> None:
         return
     genes.follow_link(slide.result)
     with st.container(horizontal=True):
-        gene = genes.choose_one(slide.result)
+        gene = genes.choose_one(slide.result, slide.weights)
         other = others[_choose_other(others)]
     look = comparing.choose_look(comparing.ACROSS, slide.result)
     if gene not in other.result.var_names:

@@ -55,7 +55,7 @@ def choose_mode() -> str:
 def choose_genes(slide: session.OpenSlide) -> list[str]:
     """Up to four genes."""
     _follow_link(slide.result)
-    return genes.choose_some(slide.result, key=_GENES, label="Genes, two to four", most=MOST_GENES)
+    return genes.choose_some(slide.result, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES)
 
 
 def require_two(chosen: list[str]) -> None:
@@ -184,7 +184,8 @@ def _pair(chosen: list[str], ask: str) -> tuple[str, str]:
 def _one_of(label: str, options: list[str], key: str) -> str:
     if st.session_state.get(key) not in options:
         st.session_state[key] = options[0]
-    return st.selectbox(label, options, key=key, persist_state="session", width=_CONTROL_PX)
+    # Of so few, none is typed: Enter would take the first that is spelled nearly so.
+    return st.selectbox(label, options, key=key, persist_state="session", filter_mode=None, width=_CONTROL_PX)
 
 
 def _exchange(pair: tuple[str, str]) -> None:

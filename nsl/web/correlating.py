@@ -11,7 +11,7 @@ import streamlit as st
 from nsl.aliases import parse_gene_list
 from nsl.association import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.figures import correlation_heatmap, gene_scatter
-from nsl.web import chart, controls, downloads, links, session
+from nsl.web import chart, controls, downloads, gene_box, links, session
 from nsl.weights import is_reliable
 
 if TYPE_CHECKING:
@@ -256,12 +256,15 @@ def _show_pair(slide: session.OpenSlide, found: Found) -> None:
 
 def _show_table(slide: session.OpenSlide, found: Found) -> None:
     table = found.correlations.pairs_table()
-    only = st.selectbox(
+    correlated = found.correlations.genes
+    only = gene_box.one(
         "Pairs",
-        found.correlations.genes,
-        index=None,
-        placeholder="Of all genes; type one to see its pairs",
+        correlated,
+        gene_box.Held(correlated, slide.weights, "is not among the genes correlated here; choose others above"),
         key="pairs_with",
+        first=None,
+        width="stretch",
+        placeholder="Of all genes; type one to see its pairs",
         label_visibility="collapsed",
     )
     if only:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from nsl.aliases import common_name
 from nsl.numerals import signed
-from nsl.web import controls, links
+from nsl.web import controls, gene_box, links
 from nsl.weights import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
-WIDTH_PX = 245
-_HOW_LISTED = "Most reliable first, with held-out r. Type to search, also by a common name such as HER2."
+WIDTH_PX = gene_box.WIDTH_PX
+_HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common name such as HER2, and Enter."
+_OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
 def of_weights(weights: "Weights") -> SimpleNamespace:
@@ -29,43 +30,41 @@ def of_weights(weights: "Weights") -> SimpleNamespace:
     return SimpleNamespace(var=table, var_names=table.index, n_vars=len(table), uns=uns)
 
 
-def choose_one(result: "anndata.AnnData", *, key: str = "gene", label: str = "Gene") -> str:
-    """A searchable list of the predicted genes, the most reliable first; unreliable ones only if wished for."""
+def choose_one(result: "anndata.AnnData", weights: "Weights", *, key: str = "gene", label: str = "Gene") -> str:
+    """One of the predicted genes, the most reliable listed first; unreliable ones if wished for or typed."""
     genes = listed(result)
-    if st.session_state.get(key) not in result.var_names:
-        st.session_state.pop(key, None)
-    genes = [*genes, *_also(genes, [st.session_state.get(key)], result)]
-    first = [gene for gene in FIRST_GENES if gene in genes]
-    return st.selectbox(
+    genes += _also(genes, [st.session_state.get(key)], result)
+    return gene_box.one(
         label,
         genes,
-        index=genes.index(first[0]) if first else 0,
-        format_func=labels(result.var).__getitem__,
+        gene_box.Held(list(result.var_names), weights, _OTHERWISE),
         key=key,
-        persist_state="session",
-        help=f"{_HOW_LISTED} A gene that is not found may be among the unreliable ones.",
-        width=WIDTH_PX,
+        first=_shown_first(genes)[0],
+        labels=labels(result.var),
+        help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
     )
 
 
 def choose_some(
-    result: "anndata.AnnData", *, key: str, label: str, most: int, default: int = 2, help: str | None = None
+    result: "anndata.AnnData", weights: "Weights", *, key: str, label: str, most: int, default: int = 2
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list."""
     genes = listed(result)
-    genes = [*genes, *_also(genes, st.session_state.get(key) or [], result)]
-    first = [gene for gene in FIRST_GENES if gene in genes]
-    return st.multiselect(
+    return gene_box.some(
         label,
         genes,
-        default=[*first, *(gene for gene in genes if gene not in first)][:default],
-        format_func=labels(result.var).__getitem__,
+        gene_box.Held(list(result.var_names), weights, _OTHERWISE),
         key=key,
-        persist_state="session",
-        max_selections=most,
-        help=help or _HOW_LISTED,
-        placeholder="Type a gene",
+        first=_shown_first(genes)[:default],
+        labels=labels(result.var),
+        most=most,
+        help=_HOW_LISTED,
     )
+
+
+def _shown_first(genes: list[str]) -> list[str]:
+    first = [gene for gene in FIRST_GENES if gene in genes]
+    return [*first, *(gene for gene in genes if gene not in first)]
 
 
 def listed(result: "anndata.AnnData") -> list[str]:

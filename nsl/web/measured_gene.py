@@ -7,7 +7,7 @@ from nsl.export import file_part, h5ad_bytes
 from nsl.figures import PALETTES, agreement_scatter
 from nsl.figures.spots_map import spots_map
 from nsl.numerals import signed
-from nsl.web import chart, controls, downloads, genes, links, session
+from nsl.web import chart, controls, downloads, gene_box, genes, links, session
 from nsl.web.measurements import Compared
 
 
@@ -15,7 +15,7 @@ def show(slide: session.OpenSlide, compared: Compared) -> None:
     """One gene: both maps, and the scatter over the spots."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            gene = _choose_gene(compared)
+            gene = _choose_gene(slide, compared)
             opacity = st.slider(
                 "Opacity of the spots, %", 0, 100, 85, step=5, key="spots_opacity", persist_state="session", width=185
             )
@@ -59,27 +59,25 @@ def _show_scatter(compared: Compared, gene: str, measured: np.ndarray, predicted
     )
 
 
-def _choose_gene(compared: Compared) -> str:
+def _choose_gene(slide: session.OpenSlide, compared: Compared) -> str:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable")
     names, key = list(table.index), "measured_gene"
     wished = links.asked("gene")
     if wished in names:
         st.session_state[key] = wished
-    if st.session_state.get(key) not in names:
-        st.session_state.pop(key, None)
     looked_at = [gene for gene in (st.session_state.get("gene"), *genes.FIRST_GENES) if gene in names]
     labels = {
         gene: f"{gene} · r {signed(r)} · held-out r {signed(held_out)}"
         for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)
     }
-    gene = st.selectbox(
+    gene = gene_box.one(
         "Gene",
         names,
-        index=names.index(looked_at[0]) if looked_at else 0,
-        format_func=labels.__getitem__,
+        gene_box.Held(names, slide.weights, "was not compared: it was not measured here, or not predicted"),
         key=key,
-        persist_state="session",
-        help="The highest r first. Type to search.",
+        first=looked_at[0] if looked_at else names[0],
+        labels=labels,
+        help="The highest r first. Type a symbol or a common name such as HER2, and Enter.",
         width=320,
     )
     links.write(gene=gene)

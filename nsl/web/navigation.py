@@ -9,7 +9,7 @@ from nsl.web import session
 def navigate() -> Page:
     """Set up the navigation; returns the page to run."""
     session.put("inside_app", True)
-    return st.navigation(
+    page = st.navigation(
         [
             st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True),
             st.Page("pages/maps.py", title="Maps", icon=":material/map:"),
@@ -20,6 +20,10 @@ def navigate() -> Page:
             st.Page("pages/about.py", title="About", icon=":material/info:"),
         ]
     )
+    if page.url_path != session.get("page"):
+        session.put("page", page.url_path)
+        session.put("typed", {})
+    return page
 
 
 def enter() -> None:

@@ -119,7 +119,7 @@ def choose_gene(view: View) -> str:
     known = genes.of_weights(view.weights)
     genes.follow_link(known)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        gene = genes.choose_one(known)
+        gene = genes.choose_one(known, view.weights)
         genes.offer_unreliable(known)
     genes.show_reliability(known, gene)
     if not view.table.reliable[gene]:
@@ -238,7 +238,12 @@ def show_effects(view: View, gene: str) -> None:
     st.subheader("Effects")
     with st.container(width=_CHOICE_PX):
         beside = genes.choose_some(
-            genes.of_weights(view.weights), key="effects_beside", label="Genes to compare with", most=5, default=0
+            genes.of_weights(view.weights),
+            view.weights,
+            key="effects_beside",
+            label="Genes to compare with",
+            most=5,
+            default=0,
         )
     chosen = view.table.loc[list(dict.fromkeys([gene, *beside]))]
     figure = effects_bars(chosen)

@@ -30,7 +30,9 @@ def show(slide: session.OpenSlide, gene: str) -> None:
             controls.show_error(slide.told(str(error)))
             return
         _show_tissue(slide, tile, tissue)
-        followed = genes.choose_some(slide.result, key="followed", label="Genes to read here", most=12, default=4)
+        followed = genes.choose_some(
+            slide.result, slide.weights, key="followed", label="Genes to read here", most=12, default=4
+        )
         _show_values(slide, tile, list(dict.fromkeys([gene, *followed])))
         _show_stains(slide, gene, tissue)
 

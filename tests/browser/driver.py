@@ -72,7 +72,7 @@ def button(page: Page, name: str) -> Locator:
 
 
 def choose(page: Page, label: str, value: str) -> None:
-    """Type into a list of choices and take the first that is left."""
+    """Type into a box of choices, and Enter."""
     box = page.get_by_role("combobox", name=label, exact=True)
     box.click()
     box.fill(value)

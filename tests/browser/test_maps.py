@@ -1,6 +1,7 @@
 """Maps in Chromium: zoom, tiles, regions, finer maps, links, and every file to take home."""
 
 import json
+import re
 import zipfile
 
 import anndata
@@ -179,20 +180,53 @@ def test_the_map_is_never_squeezed(visit, width):
     assert overflow <= 0
 
 
-def test_an_unreliable_gene_is_found_only_after_the_switch_and_is_marked(page):
+@pytest.fixture
+def demo_maps(page) -> Page:
+    """The Maps page of the demo slide."""
     take_demo(page)
     run(page)
     go_to(page, "Maps")
     see_charts(page)
-    box = page.get_by_role("combobox", name="Gene")
+    return page
+
+
+def test_an_unreliable_gene_is_listed_only_after_the_switch_but_found_when_typed_and_marked(demo_maps):
+    page, box = demo_maps, demo_maps.get_by_role("combobox", name="Gene", exact=True)
     box.click()
     box.fill("GAPDH")
     expect(page.get_by_role("option", name="GAPDH ·")).to_have_count(0)
-    box.press("Escape")
+    box.press("Enter")
+    expect(page.get_by_text("GAPDH is unreliable")).to_be_visible()
+    choose(page, "Gene", "CD24")
     page.get_by_text("unreliable genes too").click()
     settle(page)
-    choose(page, "Gene", "GAPDH ·")
-    expect(page.get_by_text("GAPDH is unreliable")).to_be_visible()
+    box.click()
+    box.fill("GAPDH")
+    expect(page.get_by_role("option", name="GAPDH ·")).to_have_count(1)
+
+
+def test_a_typed_gene_is_the_gene_of_that_name_or_none_and_a_sentence(demo_maps):
+    page = demo_maps
+    for typed, shown, told in [
+        ("CD24", "CD24", None),
+        ("ESR1", "CD24", "ESR1 is not in these weights: detected in too few spots"),
+        ("PGR", "CD24", "PGR is not in these weights"),
+        ("MS4A1", "CD24", "MS4A1 is not in these weights"),
+        ("CD20", "CD24", "CD20 is MS4A1, which is not in these weights"),
+        ("ER", "CD24", "ER is ESR1, which is not in these weights"),
+        ("HER2", "ERBB2", "HER2 is the gene ERBB2."),
+        ("ER", "ERBB2", "ER is ESR1, which is not in these weights"),
+        ("Ki-67", "MKI67", "Ki-67 is the gene MKI67."),
+        ("CD24", "CD24", None),
+    ]:
+        choose(page, "Gene", typed)
+        expect(page.get_by_role("combobox", name="Gene", exact=True)).to_have_value(re.compile(rf"{shown}\b.* · r "))
+        if told:
+            expect(page.get_by_text(told)).to_be_visible()
+        else:
+            expect(page.get_by_text("not in these weights")).to_have_count(0)
+        see_charts(page)
+        assert _drawn(page)["title"].startswith(f"{shown},")
 
 
 def test_a_link_opens_the_view_on_the_demo_slide(visit):
