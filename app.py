@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nsl.web import controls, links, navigation, pace, session, sources
+from nsl.web import controls, links, navigation, pace, sources, state
 
 st.set_page_config(page_title="NSL · expression maps from H&E", page_icon=controls.favicon(), layout="wide")
 
@@ -11,7 +11,7 @@ page = navigation.navigate()
 links.remember()
 sources.begin()
 sources.collect()
-session.collect_results()
+state.collect_results()
 if controls.sidebar():
     # Before the page: one that has nothing to show yet ends the script.
     sources.start()

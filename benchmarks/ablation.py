@@ -24,14 +24,15 @@ from torch.nn.functional import cosine_similarity
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from nsl import measure, train
+from nsl import train
 from nsl.evaluate import HeldOut, Method, Predictor, Training, hidden, leave_one_group_out, pearson_r, shared_part
 from nsl.histogram import ColorCounts, count_colors
-from nsl.measure import MeasuredSection
 from nsl.model import NeuralStain
-from nsl.spots import read_manifest
+from nsl.spots import measured_section
+from nsl.spots.measured_section import MeasuredSection
+from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
-from nsl.weights import USEFUL_R
+from nsl.weights.folder import USEFUL_R
 
 BASE = train.FitSettings(patterns=10, steps=50)
 SEEDS = 3
@@ -82,10 +83,10 @@ def published_stains(section: MeasuredSection) -> ColorCounts:
 
 
 def remeasured(
-    section: MeasuredSection, um=measure.TILE_UM, mpp=measure.ANALYSIS_MPP, bits=measure.BITS
+    section: MeasuredSection, um=measured_section.TILE_UM, mpp=measured_section.ANALYSIS_MPP, bits=measured_section.BITS
 ) -> ColorCounts:
     """The same spots read again; an image coarser than `mpp` is read at its own resolution."""
-    windows = measure.read_windows(section.source, section.centers_px, um, mpp)
+    windows = measured_section.read_windows(section.source, section.centers_px, um, mpp)
     return count_colors(windows.image, windows.bounds, windows.white_point, bits)
 
 
@@ -328,8 +329,8 @@ def main() -> None:
 
     # A variant a core: the tables are too small to share one out well.
     torch.set_num_threads(1)
-    sections = [measure.measure_section(section) for section in read_manifest(args.manifest)]
-    genes = measure.highest_mean(sections, measure.detected_genes(sections), args.genes)
+    sections = [measured_section.measure_section(section) for section in read_manifest(args.manifest)]
+    genes = measured_section.highest_mean(sections, measured_section.detected_genes(sections), args.genes)
     require_same_as_fit(sections, genes[:8])
     tell(f"{len(sections)} sections measured, {len(genes)} genes")
 

@@ -14,8 +14,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from nsl.measure import detected_genes, measure_section
-from nsl.spots import read_manifest
+from nsl.spots.measured_section import detected_genes, measure_section
+from nsl.spots.tables import read_manifest
 from nsl.train import fit
 
 

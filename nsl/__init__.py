@@ -8,9 +8,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "open_slide": "nsl.slide",
+    "open_slide": "nsl.slides.slide",
     "predict": "nsl.prediction",
-    "load_weights": "nsl.weights",
+    "load_weights": "nsl.weights.folder",
     "fit": "nsl.train",
     "NeuralStain": "nsl.model",
     "count_colors": "nsl.histogram",

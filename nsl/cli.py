@@ -47,7 +47,7 @@ def _without_folders(argv: Sequence[str]) -> str:
 
 def _open(path: Path, mpp: float | None):
     """`open_slide` without its warnings: the slide's notices say the same."""
-    from nsl.slide import open_slide
+    from nsl.slides.slide import open_slide
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -135,8 +135,8 @@ def _add_info(commands) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     """Write one result a slide into DIR, named after the slide, with its provenance beside it."""
-    from nsl.export import FORMATS, MAX_MAPS
-    from nsl.weights import default_source, load_weights
+    from nsl.export.files import FORMATS, MAX_MAPS
+    from nsl.weights.folder import default_source, load_weights
 
     formats = args.format.split(",")
     unknown = [name for name in formats if name not in FORMATS]
@@ -175,7 +175,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
-    from nsl.export import FORMATS
+    from nsl.export.files import FORMATS
     from nsl.prediction import MIN_TISSUE, predict, stain_warning
 
     start = time.perf_counter()
@@ -205,7 +205,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
 def _train(args: argparse.Namespace) -> int:
     """Fit the 11 weights of every gene on all sections of a manifest and write a weights folder."""
     from nsl.train import train
-    from nsl.weights import save_weights
+    from nsl.weights.folder import save_weights
 
     weights = train(
         args.manifest,
@@ -228,9 +228,9 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Leave patients or sections out, predict them by NSL and by other methods, and write the tables into DIR."""
-    from nsl.baselines import baselines
-    from nsl.comparison import as_markdown, compare, write_comparison
-    from nsl.measure import detected_genes, highest_mean
+    from nsl.methods.baselines import baselines
+    from nsl.methods.comparison import as_markdown, compare, write_comparison
+    from nsl.spots.measured_section import detected_genes, highest_mean
     from nsl.train import measure_all, neural_stain
 
     for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
@@ -241,7 +241,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     genes = highest_mean(sections, detected_genes(sections, args.min_detected), args.genes)
     methods = [neural_stain(), *baselines(args.tile_um, args.analysis_mpp)]
     if args.deep_minutes:
-        from nsl.deep import deep
+        from nsl.methods.densenet import deep
 
         methods.append(deep(args.deep_minutes, args.tile_um))
     if args.methods:
@@ -258,7 +258,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _publish(args: argparse.Namespace) -> int:
     """Send a weights folder to the Hugging Face Hub in one commit, with the token in HF_TOKEN; print how to pin it."""
-    from nsl.publish import publish
+    from nsl.weights.publish import publish
 
     sent = publish(args.folder, args.repo, private=args.private, dry_run=args.dry_run)
     for file in sent.files:

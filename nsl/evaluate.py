@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
-from nsl.measure import MeasuredSection
-from nsl.weights import SIGNIFICANT
+from nsl.spots.measured_section import MeasuredSection
+from nsl.weights.folder import SIGNIFICANT
 
 # Correlograms of regular arrays are flat within a class this fine; Sturges' rule gives 13 to 16 for 100 to 350 spots.
 _DISTANCE_CLASSES = 15

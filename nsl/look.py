@@ -7,8 +7,8 @@ import anndata
 import numpy as np
 
 from nsl.prediction import predict
-from nsl.slide import Slide
-from nsl.weights import Weights
+from nsl.slides.slide import Slide
+from nsl.weights.folder import Weights
 
 # Of a patch's side: finer is not seen on a screen.
 PATCH_PX = 1024

@@ -12,10 +12,10 @@ from nsl import __version__
 from nsl.errors import ScaleError, SlideError
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
-from nsl.slide import Slide
+from nsl.slides.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
-from nsl.weights import Weights
+from nsl.weights.folder import Weights
 
 MIN_TISSUE = 0.3
 # Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.

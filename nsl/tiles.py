@@ -7,7 +7,7 @@ import numpy as np
 
 from nsl.errors import ScaleError, SlideError
 from nsl.parallel import kernel, over_rows
-from nsl.slide import Slide
+from nsl.slides.slide import Slide
 from nsl.stains import TISSUE_OD, od_table
 
 # A map of so many tiles is finer than any screen; more are a slip of units, and would fill the memory.

@@ -23,7 +23,8 @@ from nsl.evaluate import (
     shared_part,
     standardised,
 )
-from nsl.measure import (
+from nsl.model import NeuralStain
+from nsl.spots.measured_section import (
     ANALYSIS_MPP,
     TILE_UM,
     MeasuredSection,
@@ -32,10 +33,9 @@ from nsl.measure import (
     measure_section,
     spatial_blocks,
 )
-from nsl.model import NeuralStain
-from nsl.spots import UNITS, read_manifest
+from nsl.spots.tables import UNITS, read_manifest
 from nsl.stains import angle_degrees
-from nsl.weights import SCHEMA_VERSION, Weights
+from nsl.weights.folder import SCHEMA_VERSION, Weights
 
 LEARNING_RATE = 0.02
 # Adam divides by the size of a weight's gradient; where there is next to none it would step on rounding errors, and a
@@ -121,7 +121,7 @@ def train(
     progress: Progress | None = None,
     **options,
 ) -> Weights:
-    """Weights from every section of a manifest, see `nsl.spots.read_manifest`; options are those of `train_sections`.
+    """Weights from every section of a manifest (`nsl.spots.tables.read_manifest`); options are of `train_sections`.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def train_sections(
 
     Parameters
     ----------
-    sections : of `nsl.measure.measure_section`.
+    sections : of `nsl.spots.measured_section.measure_section`.
     name, tissue, source, licence, command : recorded in the weights.
     min_detected : keep genes counted in at least this share of the spots of every patient.
     most_genes : of these, keep so many whose mean expression is highest; all, if not given.

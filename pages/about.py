@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from nsl.web import about, about_program, controls, navigation
+from nsl.web import controls, navigation
+from nsl.web.about import program, weights_card
 
 READING_WIDTH_PX = 860
 
@@ -10,15 +11,15 @@ navigation.enter()
 
 with st.container(width=READING_WIDTH_PX):
     controls.heading("About")
-    about_program.show_purpose()
+    program.show_purpose()
 
-    weights = about.weights_in_use()
-    about.show_training(weights)
-    about.show_reliability(weights)
-    about.show_card(weights)
-    about_program.show_method()
-    about.show_evaluation(weights)
-    about_program.show_limits(weights)
-    about_program.show_privacy()
-    about_program.show_citation(weights)
-    about_program.show_versions(weights)
+    weights = weights_card.weights_in_use()
+    weights_card.show_training(weights)
+    weights_card.show_reliability(weights)
+    weights_card.show_card(weights)
+    program.show_method()
+    weights_card.show_evaluation(weights)
+    program.show_limits(weights)
+    program.show_privacy()
+    program.show_citation(weights)
+    program.show_versions(weights)

@@ -1,15 +1,16 @@
 """Compare genes: two to four side by side, one less another, two in one map; or one gene on two slides."""
 
-from nsl.web import across, comparing, controls, navigation, needs
+from nsl.web import controls, navigation, needs
+from nsl.web.compare import gene_comparison, slide_comparison
 
 navigation.enter()
 
 heading = controls.heading("Compare genes")
 
 slide = needs.predicted_slide()
-mode = comparing.choose_mode()
-if mode == comparing.ACROSS:
-    across.show(slide)
+mode = gene_comparison.choose_mode()
+if mode == gene_comparison.ACROSS:
+    slide_comparison.show(slide)
 else:
     controls.cautions(slide, heading)
-    comparing.compare_genes(slide, mode)
+    gene_comparison.compare_genes(slide, mode)

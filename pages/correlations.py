@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from nsl.web import controls, correlating, measuring, navigation, needs
+from nsl.web import controls, navigation, needs
+from nsl.web.correlations import gene_pairs, measured_agreement
 
 WITH_EACH_OTHER, AGAINST_MEASUREMENT = "Genes with each other", "Against measurement"
 
@@ -22,6 +23,6 @@ what = st.segmented_control(
     label_visibility="collapsed",
 )
 if what == WITH_EACH_OTHER:
-    correlating.show(slide)
+    gene_pairs.show(slide)
 else:
-    measuring.show(slide)
+    measured_agreement.show(slide)

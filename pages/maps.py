@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from nsl.web import controls, downloads, genes, mapping, navigation, needs, regions, tile_view
+from nsl.web import controls, downloads, gene_choice, navigation, needs
+from nsl.web.maps import gene_map, region_comparison, tile_view
 
 navigation.enter()
 
@@ -10,19 +11,19 @@ heading = controls.heading("Expression maps")
 
 slide = needs.predicted_slide()
 controls.cautions(slide, heading)
-genes.follow_link(slide.result)
+gene_choice.follow_link(slide.result)
 with st.container(horizontal=True):
-    gene = genes.choose_one(slide.result, slide.weights)
-    style = mapping.choose_style(slide.result, gene)
-genes.show_reliability(slide.result, gene)
+    gene = gene_choice.choose_one(slide.result, slide.weights)
+    style = gene_map.choose_style(slide.result, gene)
+gene_choice.show_reliability(slide.result, gene)
 
 wide, narrow = controls.side_by_side(wide_first=True)
 with wide:
-    mapping.show_map(slide, gene, style)
-    mapping.show_numbers(slide.result, gene)
+    gene_map.show_map(slide, gene, style)
+    gene_map.show_numbers(slide.result, gene)
 with narrow:
     tile_view.show(slide, gene)
-    region = regions.show(slide)
+    region = region_comparison.show(slide)
 with st.container(horizontal=True):
     downloads.tables(
         slide,
@@ -30,4 +31,4 @@ with st.container(horizontal=True):
         extra=lambda: downloads.of_page(slide, gene, style, region),
     )
     downloads.of_gene(slide, gene, style)
-mapping.offer_fine_map(slide, gene, style)
+gene_map.offer_fine_map(slide, gene, style)

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from nsl.web import bringing, controls, navigation, predicting, session
+from nsl.web import controls, navigation, state
+from nsl.web.predict import prediction_run, slide_choice
 
 navigation.enter()
 
@@ -11,17 +12,17 @@ st.markdown("Bring a stained section, check its scale and tiles, and run.")
 
 choose, look = controls.side_by_side()
 with choose:
-    bringing.choose_slide()
-    slide = session.slide()
+    slide_choice.choose_slide()
+    slide = state.slide()
     if slide:
-        bringing.show_facts(slide)
-    settings = predicting.settings(slide) if slide else None
+        slide_choice.show_facts(slide)
+    settings = prediction_run.settings(slide) if slide else None
 with look:
     if slide is None:
-        bringing.explain()
+        slide_choice.explain()
     else:
-        predicting.show_result(slide, settings)
-        tiles = predicting.show_preview(slide, settings)
+        prediction_run.show_result(slide, settings)
+        tiles = prediction_run.show_preview(slide, settings)
 if settings:
     with choose:
-        predicting.run(slide, settings, tiles)
+        prediction_run.run(slide, settings, tiles)

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, paired, section_checks, trained, training
+from nsl.web import controls, navigation
+from nsl.web.train import fit_plan, fit_result, paired_sections, section_checks
 
 navigation.enter()
 
@@ -11,13 +12,13 @@ st.markdown("Bring sections whose spots were measured, look at the checks, and f
 
 choose, look = controls.side_by_side()
 with choose:
-    training.add_section()
-    sections = paired.sections()
-    plan = training.settings(sections)
-    trained.run(plan)
+    fit_plan.add_section()
+    sections = paired_sections.sections()
+    plan = fit_plan.settings(sections)
+    fit_result.run(plan)
 with look:
-    trained.show()
+    fit_result.show()
     if sections:
         section_checks.show(sections)
     else:
-        training.explain()
+        fit_plan.explain()

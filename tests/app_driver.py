@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from nsl.web.session import OpenSlide
+from nsl.web.state import OpenSlide
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from nsl.measure import MeasuredSection, measure_section
 from nsl.model import NeuralStain
-from nsl.spots import read_manifest
-from nsl.weights import Weights, load_weights, save_weights
+from nsl.spots.measured_section import MeasuredSection, measure_section
+from nsl.spots.tables import read_manifest
+from nsl.weights.folder import Weights, load_weights, save_weights
 from tests.fake_hub import FakeHub
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])

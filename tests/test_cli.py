@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from nsl.cli import main
 from nsl.errors import SlideError
-from nsl.slide import open_slide
+from nsl.slides.slide import open_slide
 
 PLACE_COLUMNS = ["tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"]
 GENES = ["ERBB2", "CD24", "COX6C"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nsl.demo import GENES, demo_expression, demo_slide
+from nsl.demo.slide import GENES, demo_expression, demo_slide
 from nsl.evaluate import (
     Method,
     Training,
@@ -21,8 +21,8 @@ from nsl.evaluate import (
     standardised,
 )
 from nsl.histogram import count_colors
-from nsl.measure import MeasuredSection, detected_genes, highest_mean, measure_section
-from nsl.spots import read_manifest
+from nsl.spots.measured_section import MeasuredSection, detected_genes, highest_mean, measure_section
+from nsl.spots.tables import read_manifest
 from nsl.stains import estimate_white_point
 from nsl.tiles import pixel_bounds
 from nsl.train import FitSettings, neural_stain

@@ -65,13 +65,19 @@ def test_only_the_web_folder_pages_and_app_import_streamlit():
         ("import nsl", ["torch", "numba", "streamlit", "numpy", "anndata"]),
         ("from nsl import open_slide", ["torch", "numba", "streamlit"]),
         ("import nsl.cli; nsl.cli._parser()", ["torch", "numba", "streamlit", "pandas", "huggingface_hub"]),
-        ("from nsl.weights import load_config; load_config()", ["torch", "numba", "streamlit", "huggingface_hub"]),
-        ("import nsl.hub; nsl.hub.is_hub_source('org/name@v1')", ["torch", "numpy", "huggingface_hub", "httpx2"]),
         (
-            "from nsl.web import controls, predicting, sources",
+            "from nsl.weights.folder import load_config; load_config()",
+            ["torch", "numba", "streamlit", "huggingface_hub"],
+        ),
+        (
+            "import nsl.weights.hub; nsl.weights.hub.is_hub_source('org/name@v1')",
+            ["torch", "numpy", "huggingface_hub", "httpx2"],
+        ),
+        (
+            "from nsl.web import controls, sources; from nsl.web.predict import prediction_run",
             ["torch", "numba", "pandas", "skimage"],
         ),
-        ("import nsl.publish", ["torch", "numpy", "huggingface_hub"]),
+        ("import nsl.weights.publish", ["torch", "numpy", "huggingface_hub"]),
     ],
 )
 def test_heavy_libraries_wait_until_they_are_needed(statement, not_yet):
@@ -82,7 +88,7 @@ def test_heavy_libraries_wait_until_they_are_needed(statement, not_yet):
 
 def test_public_names_are_functions_and_classes_also_after_their_modules_were_imported():
     code = (
-        "import nsl, nsl.prediction, nsl.train, nsl.slide\n"
+        "import nsl, nsl.prediction, nsl.train, nsl.slides.slide\n"
         "print(all(callable(getattr(nsl, name)) for name in nsl.__all__ if name != '__version__'))\n"
         "print(sorted(set(nsl.__all__) - set(dir(nsl))))"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb_from_hed
 
-from nsl.slide import open_slide
+from nsl.slides.slide import open_slide
 from nsl.stains import (
     HED_VECTORS,
     angle_degrees,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nsl.errors import ScaleError, SlideError
-from nsl.slide import open_slide
+from nsl.slides.slide import open_slide
 from nsl.tiles import TileGrid, pixel_bounds, tile_grid, tissue_fraction
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])

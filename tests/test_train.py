@@ -11,9 +11,9 @@ from PIL import Image
 from nsl import train as train_module
 from nsl.errors import ScaleError, SpotsError
 from nsl.histogram import ColorCounts
-from nsl.measure import MeasuredSection, detected_genes, measure_section
 from nsl.model import NeuralStain
-from nsl.spots import read_manifest
+from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_section
+from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
 from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train
 

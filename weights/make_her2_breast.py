@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from nsl.cli import main as nsl_command  # noqa: E402
-from nsl.comparison import card_rows  # noqa: E402
-from nsl.weights import load_weights, save_weights  # noqa: E402
+from nsl.methods.comparison import card_rows  # noqa: E402
+from nsl.weights.folder import load_weights, save_weights  # noqa: E402
 
 PUBLISHED = Path(__file__).resolve().with_name("her2st-manifest.csv")
 PREPARED, EVALUATION, WEIGHTS = Path("out/her2st"), Path("out/evaluation"), Path("weights/her2-breast")

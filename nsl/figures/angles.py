@@ -21,7 +21,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
 
     Parameters
     ----------
-    table : of `nsl.learned.vector_table`.
+    table : of `nsl.interpretation.vector_table`.
     selected : a gene to ring and to name.
     """
     x, y = "h_angle_to_hed_degrees", "e_angle_to_hed_degrees"

@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 from nsl.figures import images
 from nsl.figures.stains import SWATCH_OD
 from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, lying_above, plain
-from nsl.learned import STAINS, display_colors
+from nsl.interpretation import STAINS, display_colors
 from nsl.stains import PAPER_WHITE
 
 # Side of a region's picture on the screen; a larger one is averaged down before it is sent.
@@ -31,7 +31,7 @@ def concentration_figure(
     Parameters
     ----------
     rgb : (H, W, 3) uint8, the region.
-    concentrations : (H, W, 2) of `nsl.learned.concentration_images`.
+    concentrations : (H, W, 2) of `nsl.interpretation.concentration_images`.
     mpp : µm/px of the region; axes are in µm from its top left.
     vectors : (2, 3) the gene's learned stain vectors, whose colours the scales run to.
     white_point : (3,) intensity of the slide's background.

@@ -8,10 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from nsl.association import GeneCorrelations
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain
 from nsl.numerals import signed
-from nsl.weights import SIGNIFICANT
+from nsl.stats.correlation import GeneCorrelations
+from nsl.weights.folder import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
 _DIVERGING = "RdBu_r"
@@ -27,7 +27,7 @@ _TITLE_PX = 56
 def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None = None) -> go.Figure:
     """Genes by genes, coloured by r from −1 to 1; hovering says the pair, r and q (1e-12 where it is less).
 
-    order is that of `nsl.association.cluster_order`; as the genes come if not given. Names are on the axes of 80
+    order is that of `nsl.stats.correlation.cluster_order`; as the genes come if not given. Names are on the axes of 80
     genes or fewer. A gene with itself, and one that is the same everywhere, is left bare. Of a cell that was clicked,
     x and y are names as `nsl.figures.style.literal` writes them.
     """

@@ -19,7 +19,7 @@ from nsl.figures.style import (
     lying_above,
     plain,
 )
-from nsl.learned import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
+from nsl.interpretation import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
 from nsl.numerals import minus, signed
 from nsl.stains import PAPER_WHITE
 
@@ -34,7 +34,7 @@ _DENSITY_BIN_OD, _SMOOTHING_BINS = 0.04, 1.5
 def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
     """What expression changes by per OD of each learned stain: two bars a gene, with their sign, values written.
 
-    table is one row of `nsl.learned.vector_table`, or some of its rows.
+    table is one row of `nsl.interpretation.vector_table`, or some of its rows.
     """
     genes = table.to_frame().T if isinstance(table, pd.Series) else table
     figure = go.Figure()
@@ -122,7 +122,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
 
     Parameters
     ----------
-    surface : of `nsl.learned.response_surface`.
+    surface : of `nsl.interpretation.response_surface`.
     pixels_od : (N, 3) optical densities of a slide's stained pixels (`nsl.stains.stained_colors`); outlines then hold
         half of them and 95 %, those with the most pixels around.
     """

@@ -13,7 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
-from nsl.web import session
+from nsl.web import state
 from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def heading(title: str) -> DeltaGenerator:
     return badges
 
 
-def cautions(slide: session.OpenSlide, badges: DeltaGenerator) -> None:
+def cautions(slide: state.OpenSlide, badges: DeltaGenerator) -> None:
     """What to know of a slide and its result before either is read; `badges` is of `heading`."""
     with badges:
         synthetic_badge(slide)
@@ -72,7 +72,7 @@ def sidebar() -> bool:
 
 def _slides() -> None:
     """Which slide is looked at, what has become of it, and a way to let go of it."""
-    slides, slide = session.slides(), session.slide()
+    slides, slide = state.slides(), state.slide()
     st.caption("SLIDES" if len(slides) > 1 else "SLIDE")
     if slide is None:
         st.caption("None yet")
@@ -87,7 +87,7 @@ def _slides() -> None:
             format_func=lambda key: escaped(names[key]),
             key="slide_choice",
             label_visibility="collapsed",
-            on_change=lambda: session.choose(st.session_state["slide_choice"]),
+            on_change=lambda: state.choose(st.session_state["slide_choice"]),
         )
     else:
         st.markdown(f"**{escaped(slide.name)}**")
@@ -97,7 +97,7 @@ def _slides() -> None:
         _follow(running, slide)
     st.button(
         "Remove this slide",
-        on_click=session.remove,
+        on_click=state.remove,
         args=[slide],
         icon=":material/close:",
         type="tertiary",
@@ -107,7 +107,7 @@ def _slides() -> None:
 
 # Looking sooner would interrupt what is drawn on the page; the run of the slide looked at is watched there as well.
 @st.fragment(run_every=2.0)
-def _follow(running: list[session.OpenSlide], looked_at: session.OpenSlide) -> None:
+def _follow(running: list[state.OpenSlide], looked_at: state.OpenSlide) -> None:
     """How far the runs of other slides are; the page anew when one has ended."""
     if not all(one.job.is_running for one in running):
         st.rerun()
@@ -117,7 +117,7 @@ def _follow(running: list[session.OpenSlide], looked_at: session.OpenSlide) -> N
             st.progress(share, text=escaped(one.name))
 
 
-def status(slide: session.OpenSlide) -> str:
+def status(slide: state.OpenSlide) -> str:
     """What has become of a slide, in a few words."""
     if slide.is_running:
         return "waiting for its turn" if slide.job.ahead else "predicting"
@@ -152,7 +152,7 @@ def show_error(message: str) -> None:
     st.error(escaped(message), icon=":material/error:")
 
 
-def show_failure(slide: session.OpenSlide) -> None:
+def show_failure(slide: state.OpenSlide) -> None:
     """Why the last run of a slide came to nothing, if it did."""
     if slide.is_running or slide.job is None or not slide.job.error:
         return
@@ -195,7 +195,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def result_warnings(slide: session.OpenSlide) -> None:
+def result_warnings(slide: state.OpenSlide) -> None:
     """What to know of a result before it is read: stains outside training, other weights by now, a run cut short."""
     from nsl.web import sources
 
@@ -218,7 +218,7 @@ def stain_warning(result: "anndata.AnnData") -> None:
         st.warning(f"{told} Predictions may mislead.", icon=":material/palette:")
 
 
-def synthetic_badge(slide: session.OpenSlide) -> None:
+def synthetic_badge(slide: state.OpenSlide) -> None:
     """Mark the demo slide wherever it appears."""
     if slide.synthetic:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
@@ -230,7 +230,7 @@ def marked_row(key: str, rows: int) -> int | None:
     return int(marked[0]) if isinstance(marked, list) and marked and marked[0] in range(rows) else None
 
 
-def file_stem(slide: session.OpenSlide) -> str:
+def file_stem(slide: state.OpenSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
     return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
 

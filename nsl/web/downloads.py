@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from nsl.web import controls, session
+from nsl.web import controls, state
 
 if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
-    from nsl.web.comparing import Look
-    from nsl.web.mapping import Style
+    from nsl.web.compare.gene_comparison import Look
+    from nsl.web.maps.gene_map import Style
 
 
 def button(label: str, make: Callable[[], str | bytes], file_name: str, mime: str, *, icon: str = "download") -> None:
@@ -34,7 +34,7 @@ def csv(label: str, make: Callable[[], str | bytes], file_name: str) -> None:
 
 
 def tables(
-    slide: session.OpenSlide,
+    slide: state.OpenSlide,
     *,
     genes: Sequence[str] = (),
     extra: Callable[[], Mapping[str, tuple[str, str | bytes]]] | None = None,
@@ -42,20 +42,20 @@ def tables(
     """The result as CSV at hand, and as everything else a click away.
 
     genes : that are looked at, and so go into the GeoJSON, which cannot hold all.
-    extra : makes what else goes into the zip of everything, as `nsl.export.everything_zip` takes it; else it is the map
-        of the most reliable gene.
+    extra : makes what else goes into the zip of everything, as `nsl.export.files.everything_zip` takes it; else it is
+        the map of the most reliable gene.
     """
-    from nsl import export
+    from nsl.export import files
 
     result, stem = slide.result, controls.file_stem(slide)
-    csv("Download CSV", lambda: export.csv_text(result), f"{stem}.csv")
+    csv("Download CSV", lambda: files.csv_text(result), f"{stem}.csv")
     with st.popover("Other formats", icon=":material/download:"):
-        button("CSV with provenance (zip)", lambda: export.csv_zip(result, stem), f"{stem}.csv.zip", "application/zip")
-        button("AnnData (h5ad)", lambda: export.h5ad_bytes(result), f"{stem}.h5ad", "application/octet-stream")
-        some = export.genes_for_qupath(result, genes)
+        button("CSV with provenance (zip)", lambda: files.csv_zip(result, stem), f"{stem}.csv.zip", "application/zip")
+        button("AnnData (h5ad)", lambda: files.h5ad_bytes(result), f"{stem}.h5ad", "application/octet-stream")
+        some = files.genes_for_qupath(result, genes)
         button(
             "QuPath (GeoJSON)",
-            lambda: export.geojson_text(result, some),
+            lambda: files.geojson_text(result, some),
             f"{stem}.geojson",
             "application/geo+json",
         )
@@ -67,7 +67,7 @@ def tables(
             )
         button(
             "Everything (zip)",
-            lambda: export.everything_zip(
+            lambda: files.everything_zip(
                 result,
                 stem,
                 figure_genes=() if extra else some[:1],
@@ -80,21 +80,21 @@ def tables(
         )
 
 
-def of_gene(slide: session.OpenSlide, gene: str, style: "Style") -> None:
+def of_gene(slide: state.OpenSlide, gene: str, style: "Style") -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
-    from nsl import export
+    from nsl.export import files
 
-    result, stem = slide.result, f"{controls.file_stem(slide)}_{export.file_part(gene)}"
-    csv(f"CSV of {controls.escaped(gene)} alone", lambda: export.csv_text(result[:, [gene]]), f"{stem}.csv")
+    result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
+    csv(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
     print_png("Map to print (PNG)", lambda: _to_print(result, gene, style, style.limits), f"{stem}.png")
 
 
 def of_page(
-    slide: session.OpenSlide, gene: str, style: "Style", region: "pd.DataFrame | None"
+    slide: state.OpenSlide, gene: str, style: "Style", region: "pd.DataFrame | None"
 ) -> dict[str, tuple[str, str | bytes]]:
     """What the Maps page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
-    from nsl.export import file_part
-    from nsl.regions import REGION_CAVEAT
+    from nsl.export.files import file_part
+    from nsl.stats.regions import REGION_CAVEAT
 
     stem = controls.file_stem(slide)
     files = {
@@ -110,19 +110,19 @@ def of_page(
 
 
 def region_csv(table: "pd.DataFrame") -> str:
-    """Of `nsl.association.compare_region`, to six significant digits."""
+    """Of `nsl.stats.correlation.compare_region`, to six significant digits."""
     return table.to_csv(float_format="%.6g", lineterminator="\n")
 
 
-def of_fine_map(slide: session.OpenSlide, fine: "anndata.AnnData", style: "Style") -> None:
+def of_fine_map(slide: state.OpenSlide, fine: "anndata.AnnData", style: "Style") -> None:
     """The finer map of a gene as table, for scanpy and squidpy, and to print."""
-    from nsl import export
+    from nsl.export import files
     from nsl.figures.maps import percentile_limits
 
     [gene] = fine.var_names
-    stem = f"{controls.file_stem(slide)}_{export.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
-    csv("CSV of the finer map", lambda: export.csv_text(fine), f"{stem}.csv")
-    button("AnnData of it (h5ad)", lambda: export.h5ad_bytes(fine), f"{stem}.h5ad", "application/octet-stream")
+    stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
+    csv("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
+    button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad", "application/octet-stream")
     print_png(
         "Finer map to print (PNG)",
         lambda: _to_print(fine, gene, style, percentile_limits(fine.X.ravel())),
@@ -147,12 +147,12 @@ def prints(maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]
 
 
 def _zip_of_prints(maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]], look: "Look") -> bytes:
-    from nsl import export
+    from nsl.export import files
 
-    return export.zipped({name: _to_print(result, gene, look, ends) for name, (result, gene, ends) in maps.items()})
+    return files.zipped({name: _to_print(result, gene, look, ends) for name, (result, gene, ends) in maps.items()})
 
 
 def _to_print(result: "anndata.AnnData", gene: str, style: "Style | Look", limits: tuple[float, float]) -> bytes:
-    from nsl.picture import map_png  # Matplotlib, which takes half a second to import
+    from nsl.export.print import map_png  # Matplotlib, which takes half a second to import
 
     return map_png(result, gene, limits=limits, palette=style.palette, opacity=style.opacity)

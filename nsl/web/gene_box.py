@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from nsl.aliases import is_listed, resolve, symbol_of
-from nsl.web import controls, session
+from nsl.genes import is_listed, resolve, symbol_of
+from nsl.web import controls, state
 
 if TYPE_CHECKING:
-    from nsl.weights import Weights
+    from nsl.weights.folder import Weights
 
 WIDTH_PX = 245
 # Beside the box on a wide page, below it on a narrow one.
@@ -138,14 +138,14 @@ def _box(
 def _answer(key: str, held: Held, take: Callable[[str | None], None]) -> None:
     """Put the gene meant in the place of what was typed, and keep what there is to say of it."""
     typed = st.session_state[key]
-    session.put("typed", {key: _name(typed or "")})
+    state.put("typed", {key: _name(typed or "")})
     if typed is not None:
         take(held.find(typed))
 
 
 def _tell(key: str, held: Held) -> None:
     """Which gene it is that was typed last, where it goes by another name, or why there is none."""
-    name = (session.get("typed") or {}).get(key)
+    name = (state.get("typed") or {}).get(key)
     if not name:
         return
     gene = held.find(name)

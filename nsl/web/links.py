@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nsl.web import session
+from nsl.web import state
 
 NAMES = ("gene", "genes", "palette", "range", "view", "scale")
 
@@ -14,22 +14,22 @@ def remember() -> None:
     """
     asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
     if asked and frozenset(asked.items()) not in _written():
-        session.put("asked", asked)
+        state.put("asked", asked)
 
 
 def asked(name: str) -> str | None:
     """What the link that was opened asks for; it is asked once."""
-    return (session.get("asked") or {}).pop(name, None)
+    return (state.get("asked") or {}).pop(name, None)
 
 
 def is_waiting() -> bool:
     """Whether a link was opened that no page has shown yet."""
-    return bool(session.get("asked"))
+    return bool(state.get("asked"))
 
 
 def write(**view: str) -> None:
     """Put what the page shows into the address; what a link asked for besides is let go."""
-    session.put("asked", {})
+    state.put("asked", {})
     _written().add(frozenset(view.items()))
     if st.query_params.to_dict() != view:
         st.query_params.from_dict(view)
@@ -37,6 +37,6 @@ def write(**view: str) -> None:
 
 def _written() -> set[frozenset]:
     """Every view that this session has put into the address."""
-    if session.get("views_written") is None:
-        session.put("views_written", set())
-    return session.get("views_written")
+    if state.get("views_written") is None:
+        state.put("views_written", set())
+    return state.get("views_written")

@@ -3,12 +3,12 @@
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from nsl.web import session
+from nsl.web import state
 
 
 def navigate() -> Page:
     """Set up the navigation; returns the page to run."""
-    session.put("inside_app", True)
+    state.put("inside_app", True)
     page = st.navigation(
         [
             st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True),
@@ -20,9 +20,9 @@ def navigate() -> Page:
             st.Page("pages/about.py", title="About", icon=":material/info:"),
         ]
     )
-    if page.url_path != session.get("page"):
-        session.put("page", page.url_path)
-        session.put("typed", {})
+    if page.url_path != state.get("page"):
+        state.put("page", page.url_path)
+        state.put("typed", {})
     return page
 
 
@@ -32,6 +32,6 @@ def enter() -> None:
     Streamlit takes a folder named `pages` for its older kind of multipage app until the first call of
     `st.navigation`, so that a server's very first visitor, if sent to a page's own address, gets the bare page.
     """
-    if not session.get("inside_app"):
+    if not state.get("inside_app"):
         navigate()
         st.rerun()

@@ -3,12 +3,13 @@
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, links, predicting, session
+from nsl.web import controls, links, state
+from nsl.web.predict import prediction_run
 
 
-def predicted_slide() -> session.OpenSlide:
+def predicted_slide() -> state.OpenSlide:
     """The slide that is looked at, with its result; where there is none the page says how to come by one and ends."""
-    slide = session.slide()
+    slide = state.slide()
     if slide is not None and slide.is_running:
         controls.watch_job(slide.job)
     if slide is None or slide.result is None:
@@ -17,7 +18,7 @@ def predicted_slide() -> session.OpenSlide:
     return slide
 
 
-def _show_the_way(slide: session.OpenSlide | None) -> None:
+def _show_the_way(slide: state.OpenSlide | None) -> None:
     with st.container(border=True):
         if slide is not None and slide.is_running:
             st.markdown("What was predicted appears here when the run is done.")
@@ -38,10 +39,10 @@ def _show_the_way(slide: session.OpenSlide | None) -> None:
         controls.show_failure(slide)
 
 
-def _predict(slide: session.OpenSlide) -> None:
+def _predict(slide: state.OpenSlide) -> None:
     """As the Predict page proposes."""
     try:
-        predicting.start(slide, predicting.usual_settings(slide))
+        prediction_run.start(slide, prediction_run.usual_settings(slide))
     except NslError as error:
         controls.show_error(str(error))
         return
@@ -51,10 +52,10 @@ def _predict(slide: session.OpenSlide) -> None:
 def _predict_demo() -> None:
     try:
         with st.spinner("Staining the demo slide"):
-            session.take_demo()
+            state.take_demo()
     except NslError as error:
         controls.show_error(str(error))
         return
-    if session.slide().result is None:
-        _predict(session.slide())
+    if state.slide().result is None:
+        _predict(state.slide())
     st.rerun()

@@ -49,11 +49,11 @@ def warm_up() -> None:
 
 def rehearse(known: dict[str, float] | None = None) -> None:
     """Predict on a small slide, so that all is imported and compiled; `known` takes up how fast this computer is."""
-    from nsl.demo import demo_slide
+    from nsl.demo.slide import demo_slide
     from nsl.pixels import predict_pixels
     from nsl.prediction import predict
-    from nsl.slide import open_slide
-    from nsl.weights import load_weights
+    from nsl.slides.slide import open_slide
+    from nsl.weights.folder import load_weights
 
     weights, small = load_weights(), demo_slide(side_px=600)
     with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
@@ -66,7 +66,7 @@ def rehearse(known: dict[str, float] | None = None) -> None:
     predict_pixels(weights.model, small.image, np.array(squares), small.white_point)
     taken = time.perf_counter() - start
     import nsl.figures  # for the Maps page: Plotly, SciPy and scikit-image
-    import nsl.regions  # noqa: F401
+    import nsl.stats.regions  # noqa: F401
 
     if known is not None:
         known["responses_per_second"] = responses(len(squares), 50, 1, len(weights.genes)) / taken

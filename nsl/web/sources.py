@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.errors import HubError, NslError, WeightsError
-from nsl.hub import is_hub_source, parse_source
-from nsl.hub_cache import MAX_BYTES
-from nsl.web import controls, limits, session, storage
-from nsl.weights import default_source, load_config
+from nsl.web import controls, limits, state, storage
+from nsl.weights.folder import default_source, load_config
+from nsl.weights.hub import is_hub_source, parse_source
+from nsl.weights.hub_cache import MAX_BYTES
 
 if TYPE_CHECKING:
-    from nsl.weights import Weights
+    from nsl.weights.folder import Weights
 
 
 # Loading keeps the processor busy while the page is still on its way to the browser.
@@ -53,7 +53,7 @@ class Wish:
         return self.error is None if self.thread is None else self.thread.is_alive()
 
     def _run(self) -> None:
-        from nsl.weights import load_weights
+        from nsl.weights.folder import load_weights
 
         try:
             weights = load_weights(self.source)
@@ -67,30 +67,30 @@ class Wish:
 
 def begin() -> None:
     """Once a session: wish for what NSL_WEIGHTS names."""
-    if session.get("weights_begun") is None:
-        session.put("weights_begun", True)
+    if state.get("weights_begun") is None:
+        state.put("weights_begun", True)
         if default_source():
-            session.put("wish", Wish(default_source(), default_source()))
+            state.put("wish", Wish(default_source(), default_source()))
 
 
 def start() -> None:
     """Begin with what was wished for; it waits until the page has gone out, which it would hold up by a second."""
-    wish = session.get("wish")
+    wish = state.get("wish")
     if wish is not None and wish.thread is None and wish.error is None:
         wish.start()
 
 
 def collect() -> None:
     """Take weights that have come; those in use before stay where they have not."""
-    wish = session.get("wish")
+    wish = state.get("wish")
     if wish is not None and not wish.is_running and wish.weights is not None:
-        session.put("weights", wish.weights)
-        session.put("wish", None)
+        state.put("weights", wish.weights)
+        state.put("wish", None)
 
 
 def in_use() -> "Weights":
     """Weights to predict with now."""
-    return session.get("weights") or load_default_weights()
+    return state.get("weights") or load_default_weights()
 
 
 def are_in_use(weights: "Weights") -> bool:
@@ -101,14 +101,14 @@ def are_in_use(weights: "Weights") -> bool:
 @st.cache_resource(show_spinner="Loading the weights")
 def load_default_weights() -> "Weights":
     """The embedded weights, shared by all sessions; they are never changed."""
-    from nsl.weights import load_weights
+    from nsl.weights.folder import load_weights
 
     return load_weights()
 
 
 def config_in_use() -> dict:
     """What they say of themselves; for the embedded ones without loading them."""
-    weights = session.get("weights")
+    weights = state.get("weights")
     return weights.config if weights else load_config()
 
 
@@ -119,7 +119,7 @@ def tissue(config: dict) -> str:
 
 def show() -> None:
     """For the sidebar: the weights in use, where they are from, why not others, and a way to others."""
-    config, weights, wish = config_in_use(), session.get("weights"), session.get("wish")
+    config, weights, wish = config_in_use(), state.get("weights"), state.get("wish")
     data = config["training_data"]
     st.caption("WEIGHTS")
     st.markdown(f"**{controls.escaped(config['name'])}** · {len(config['genes']):,} genes")
@@ -148,7 +148,7 @@ def _origin(weights: "Weights | None") -> str:
 @st.fragment(run_every=2.0)
 def _watch() -> None:
     """Until the weights have come, or not; the page is usable meanwhile."""
-    wish = session.get("wish")
+    wish = state.get("wish")
     if wish is None or not wish.is_running:
         st.rerun()
     st.caption(f"Fetching {controls.escaped(wish.label)}; until then these are used.")
@@ -164,17 +164,17 @@ def _offer() -> None:
         on_change=_wish_for_hub,
     )
     upload = st.file_uploader("A weights folder as zip", type="zip", key="weights_zip", max_upload_size=MAX_ZIP_MB)
-    if upload is not None and session.get("weights_zip_id") != upload.file_id:
+    if upload is not None and state.get("weights_zip_id") != upload.file_id:
         with controls.shown_errors():
             limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
             with storage.new_folder() as folder:
                 unpack(upload.getvalue(), folder)
-            session.put("wish", Wish(folder, upload.name, is_uploaded=True))
-            session.put("weights_zip_id", upload.file_id)
-            session.put("weights_folder", folder)
+            state.put("wish", Wish(folder, upload.name, is_uploaded=True))
+            state.put("weights_zip_id", upload.file_id)
+            state.put("weights_folder", folder)
             st.rerun()
-    if session.get("weights") is not None and st.button("Back to the embedded weights"):
-        session.put("weights", None)
+    if state.get("weights") is not None and st.button("Back to the embedded weights"):
+        state.put("weights", None)
         st.rerun()
 
 
@@ -190,7 +190,7 @@ def _wish_for_hub() -> None:
             raise HubError(f"{source} is not a name on the Hub; write org/name@revision")
     except HubError as error:
         wish.error = str(error)
-    session.put("wish", wish)
+    state.put("wish", wish)
 
 
 def unpack(content: bytes, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anndata
 
 from nsl.errors import NslError, SpotsError
-from nsl.measured import read_measured
+from nsl.spots.measured import read_measured
 from nsl.web import limits
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ _ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
 
 
 def read_uploads(files: Sequence["UploadedFile"], folder: Path) -> anndata.AnnData:
-    """What `nsl.measured.read_measured` reads of uploaded files, told of by the names the user gave them.
+    """What `nsl.spots.measured.read_measured` reads of uploaded files, told of by the names the user gave them.
 
     The files stay on disk, in `folder`, no longer than that takes.
 
     Raises
     ------
-    SpotsError : they cannot be read or stored, or are larger than the server takes; see `nsl.spots.read_spots`.
+    SpotsError : they cannot be read or stored, or are larger than the server takes; see `nsl.spots.tables.read_spots`.
     """
     endings = [_ENDING.search(file.name.lower()) for file in files]
     names = {

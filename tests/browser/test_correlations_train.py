@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from nsl.weights import Weights, load_weights
+from nsl.weights.folder import Weights, load_weights
 from tests.browser.driver import UPLOAD, button, download, go_to, on_map, run, see_charts, settle, take_demo, take_file
 
 GENES = ["ERBB2", "COX6C", "CD24", "GAPDH"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from nsl.weights import load_weights
+from nsl.weights.folder import load_weights
 from tests.browser.driver import button, choose, download, go_to, middle_tile, on_map, see_charts, settle
 
 

@@ -1,0 +1,1 @@
+"""The synthetic slide that the app offers, and tests use."""

@@ -1,0 +1,1 @@
+"""Results to take home: files for other programs, and maps to print."""

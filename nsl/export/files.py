@@ -1,0 +1,313 @@
+"""Results as files: CSV with its provenance, h5ad, GeoJSON for QuPath, printed maps, and all of them as a zip."""
+
+import contextlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+import anndata
+import numpy as np
+import pandas as pd
+
+from nsl.errors import NslError
+from nsl.weights.folder import is_reliable
+
+DECIMALS = 4
+# QuPath holds every measurement of every object in memory, and lists all of their names.
+GEOJSON_GENES = 50
+MAX_MAPS = 20
+"""Genes drawn at once where every gene is a picture."""
+
+# Rows turned into text at once, so that a large result does not stand in memory as text and as numbers.
+_ROWS = 256
+# Digits pack hardly better at higher levels, and take four times as long.
+_DEFLATE_LEVEL = 3
+
+
+def tile_table(result: anndata.AnnData) -> pd.DataFrame:
+    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, then every gene."""
+    genes = pd.DataFrame(np.round(result.X, DECIMALS), index=result.obs_names, columns=result.var_names)
+    return pd.concat([_place_table(result), genes], axis=1).rename_axis("tile")
+
+
+def _place_table(result: anndata.AnnData) -> pd.DataFrame:
+    place = result.obs[["array_row", "array_col", "x_um", "y_um"]]
+    x_px, y_px = result.obsm["spatial"].T
+    centre = pd.DataFrame({"x_px": x_px, "y_px": y_px}, index=result.obs_names)
+    table = pd.concat([place, centre, result.obs[["tissue_fraction"]]], axis=1)
+    positions = ["x_um", "y_um", "x_px", "y_px"]
+    table[positions] = table[positions].round(2)
+    table["tissue_fraction"] = table["tissue_fraction"].round(DECIMALS)
+    return table.rename_axis("tile")
+
+
+def gene_table(result: anndata.AnnData) -> pd.DataFrame:
+    """One row a gene: how it was predicted where it was held out; NaN for genes that could not be told."""
+    return result.var.rename_axis("gene")
+
+
+def provenance(result: anndata.AnnData) -> dict:
+    """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
+    plain = {}
+    for key, value in result.uns["nsl"].items():
+        plain[key] = _finite(np.asarray(value).tolist())
+    return plain
+
+
+def _finite(value):
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def provenance_text(result: anndata.AnnData) -> str:
+    """The provenance as indented JSON."""
+    return json.dumps(provenance(result), indent=1) + "\n"
+
+
+def caveats(result: anndata.AnnData) -> list[str]:
+    """What must be said wherever a result is shown: that its slide is synthetic, that it is only a part."""
+    info = result.uns["nsl"]
+    said = ["The slide is synthetic: made by a program, not from a patient."] if info.get("synthetic", False) else []
+    if not info.get("complete", True):
+        said.append("This is part of the slide: the run was cancelled.")
+    return said
+
+
+def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
+    """The tile table as CSV, led by `# key: value` lines of its provenance only when asked for."""
+    comments = ""
+    if header_comments:
+        comments = "".join(f"# {key}: {json.dumps(value)}\n" for key, value in provenance(result).items())
+    # pandas and pyarrow take 9 and 3 times as long over the genes, which are nearly all of the text.
+    places = _place_table(result).to_csv(header=False, lineterminator="\n").splitlines()
+    header = tile_table(result[:0]).to_csv(lineterminator="\n")
+    rows = (f"{place},{','.join(cells)}\n" for place, cells in zip(places, _cells(result.X), strict=True))
+    return comments + header + "".join(rows)
+
+
+def _cells(values: np.ndarray) -> Iterator[list[str]]:
+    """Row by row, numbers as text of at most `DECIMALS` decimals; nothing where a number is NaN."""
+    for start in range(0, len(values), _ROWS):
+        block = np.round(values[start : start + _ROWS], DECIMALS)
+        # So rounded, few numbers differ: each is turned into text once.
+        codes, numbers = pd.factorize(block.ravel())
+        texts = [np.format_float_positional(number + 0.0, trim="0") for number in numbers]
+        yield from np.array([*texts, ""], object)[codes.reshape(block.shape)].tolist()
+
+
+def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = False) -> dict[str, str]:
+    """The tile table, the reliability of its genes and its provenance: text by file name."""
+    return {
+        f"{stem}.csv": csv_text(result, header_comments=header_comments),
+        f"{stem}.genes.csv": gene_table(result).to_csv(lineterminator="\n"),
+        f"{stem}.provenance.json": provenance_text(result),
+    }
+
+
+def csv_zip(result: anndata.AnnData, stem: str) -> bytes:
+    """`csv_files` as one zip; the same result gives the same bytes."""
+    return zipped(csv_files(result, stem))
+
+
+def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) -> str:
+    """Tiles as GeoJSON that QuPath 0.4 or newer imports as detections with measurements.
+
+    Every tile is a Feature: a square Polygon in pixels of level 0, `properties.objectType` "tile", the tile's name, and
+    as `properties.measurements` its share of tissue and the genes. A tile is what QuPath calls a detection that stands
+    for a region and no structure (PathTileObject, a subclass of PathDetectionObject): it is listed, mapped in colour
+    and exported with the detections, but not mistaken for a cell. A number that is not finite is left out, which QuPath
+    shows as missing. Ids are made of slide, grid and tile: the same tile has the same id in every export. The member
+    `provenance`, which QuPath passes over, says how the numbers came to be.
+
+    QuPath crops slides with empty surroundings (MIRAX, Leica SCN) to what was scanned; there the squares are off by the
+    crop. Schema: QuPathTypeAdapters.java of QuPath, and
+    https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html.
+
+    Parameters
+    ----------
+    result : of `nsl.predict`.
+    genes : which to write, in this order; all if not given. QuPath takes some dozens with ease.
+
+    Raises
+    ------
+    NslError : the result has no such gene.
+    """
+    genes = list(result.var_names if genes is None else dict.fromkeys(genes))
+    unknown = [gene for gene in genes if gene not in result.var_names]
+    if unknown:
+        raise NslError(f"{unknown[0]} is not among the {result.n_vars:,} genes of this result; predict it first")
+    info = result.uns["nsl"]
+    half = info["tile_um"] / info["mpp"] / 2
+    grid = f"{info['slide_sha256']}/{info['tile_um']:g}/{info['stride_um']:g}"
+    values = np.column_stack([result.obs["tissue_fraction"], result[:, genes].X])
+    values[~np.isfinite(values)] = np.nan
+    names = [f"{json.dumps(name)}:" for name in ("tissue fraction", *genes)]
+    features = []
+    for tile, (x, y), cells in zip(result.obs_names, result.obsm["spatial"], _cells(values), strict=True):
+        left, top, right, bottom = (round(float(side), 2) for side in (x - half, y - half, x + half, y + half))
+        ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+        measured = ",".join([name + cell for name, cell in zip(names, cells, strict=True) if cell])
+        features.append(
+            f'{{"type":"Feature","id":"{uuid5(NAMESPACE_URL, f"nsl:{grid}/{tile}")}",'
+            f'"geometry":{{"type":"Polygon","coordinates":[{json.dumps(ring)}]}},'
+            f'"properties":{{"objectType":"tile","name":{json.dumps(tile)},"measurements":{{{measured}}}}}}}'
+        )
+    listed, about = ",\n".join(features), json.dumps(provenance(result))
+    return f'{{"type":"FeatureCollection","provenance":{about},"features":[\n{listed}\n]}}\n'
+
+
+def everything_zip(
+    result: anndata.AnnData,
+    stem: str,
+    *,
+    figure_genes: Sequence[str] = (),
+    qupath_genes: Sequence[str] | None = None,
+    extra: Mapping[str, tuple[str, bytes | str]] | None = None,
+) -> bytes:
+    """All a result can be written as, in one zip, with a README.txt that says what each file is.
+
+    The same result gives the same bytes, under the same versions of the libraries that write h5ad and PNG.
+
+    Parameters
+    ----------
+    result : of `nsl.predict`.
+    stem : what the files' names start with.
+    figure_genes : genes whose maps are drawn, from their 2nd to their 98th percentile.
+    qupath_genes : those in the GeoJSON; of `genes_for_qupath` if not given.
+    extra : further files: by their names in the zip, what they are and what they hold.
+    """
+    genes = genes_for_qupath(result) if qupath_genes is None else list(qupath_genes)
+    files: dict[str, bytes | str] = {
+        **csv_files(result, stem),
+        f"{stem}.h5ad": h5ad_bytes(result),
+        f"{stem}.geojson": geojson_text(result, genes),
+        **{f"{stem}.{file_part(gene)}.png": _map_png(result, gene) for gene in figure_genes},
+    }
+    extra = extra or {}
+    about = _readme(result, stem, genes, figure_genes, {name: what for name, (what, _) in extra.items()})
+    return zipped({"README.txt": about, **files, **{name: content for name, (_, content) in extra.items()}})
+
+
+def genes_for_qupath(result: anndata.AnnData, first: Sequence[str] = ()) -> list[str]:
+    """Every gene of a short list, and of a long one those of `first`, then the reliable ones of highest held-out r."""
+    if result.n_vars <= GEOJSON_GENES:
+        return list(result.var_names)
+    reliable = result.var[is_reliable(result.var)].sort_values("r_heldout", ascending=False, kind="stable")
+    return list(dict.fromkeys([*first, *reliable.index]))[:GEOJSON_GENES]
+
+
+def _readme(
+    result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
+) -> str:
+    info = result.uns["nsl"]
+    measured = (
+        f"{len(genes)} genes, the reliable ones of highest held-out r" if genes else "no gene, as none is reliable"
+    )
+    measured = "every gene" if len(genes) == result.n_vars else measured
+    lines = {
+        f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
+        f"{result.n_vars:,} genes, as ln(1 + counts per 10,000)",
+        f"{stem}.genes.csv": "how well each gene was predicted where it was held out: Pearson r, its interval, q-value",
+        f"{stem}.provenance.json": "how the prediction came to be: weights, slide (by checksum), scale, tiles, stains",
+        f"{stem}.h5ad": "all of the above with a small image of the slide, for scanpy and squidpy (AnnData)",
+        f"{stem}.geojson": f"the tiles with {measured}, to drop on the slide in QuPath 0.4 or newer; where QuPath "
+        "crops a slide (MRXS, SCN) they are off by the crop",
+    }
+    for gene in figure_genes:
+        lines[f"{stem}.{file_part(gene)}.png"] = f"the map of {gene}, to print"
+    lines |= extra
+    said = [
+        f"Gene expression predicted from the colour of H&E by NSL {info['version']}.",
+        "For research use only; not a diagnostic device.",
+        *caveats(result),
+        f"Tiles of {info['tile_um']:g} µm, every {info['stride_um']:g} µm. Weights: {info['weights_id']}.",
+    ]
+    return "\n".join([*said, "", *(f"{name}\n    {what}" for name, what in lines.items())]) + "\n"
+
+
+def zipped(files: Mapping[str, bytes | str]) -> bytes:
+    """Files by name as one zip; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            # The time and the system of writing would make equal results differ.
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            packed = name.endswith((".png", ".h5ad"))
+            entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content, compresslevel=_DEFLATE_LEVEL)
+    return buffer.getvalue()
+
+
+def file_part(gene: str) -> str:
+    """A gene's name as part of a file's name: all but letters, digits, `-`, `_` and `.` as `%` and their code."""
+    return "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):02X}" for c in gene)
+
+
+def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = False) -> None:
+    """Write the tile table to `path`, and beside it `<name>.genes.csv` and `<name>.provenance.json`."""
+    files = csv_files(result, path.stem, header_comments=header_comments)
+    for file, text in zip([path, *map(path.with_name, list(files)[1:])], files.values(), strict=True):
+        _write(file, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+
+
+def write_h5ad(result: anndata.AnnData, path: Path) -> None:
+    """Write the whole result, the slide's small image included, for scanpy and squidpy."""
+    _write(path, lambda part: result.write_h5ad(part, compression="gzip"))
+
+
+def write_geojson(result: anndata.AnnData, path: Path) -> None:
+    """Write every tile with every gene of the result, see `geojson_text`."""
+    text = geojson_text(result)
+    _write(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_png(result: anndata.AnnData, path: Path) -> None:
+    """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
+    for gene in result.var_names:
+        picture = _map_png(result, gene)
+        _write(
+            path.with_name(f"{path.stem}.{file_part(gene)}.png"),
+            lambda part, picture=picture: part.write_bytes(picture),
+        )
+
+
+def _map_png(result: anndata.AnnData, gene: str) -> bytes:
+    from nsl.export.print import map_png
+    from nsl.figures.maps import percentile_limits  # Plotly and Matplotlib, which a table does without
+
+    return map_png(result, gene, limits=percentile_limits(result[:, gene].X))
+
+
+def h5ad_bytes(result: anndata.AnnData) -> bytes:
+    """What `write_h5ad` writes; the same result gives the same bytes."""
+    with tempfile.TemporaryDirectory() as folder:  # anndata writes to paths alone
+        path = Path(folder) / "result.h5ad"
+        write_h5ad(result, path)
+        return path.read_bytes()
+
+
+FORMATS: dict[str, Callable[..., None]] = {
+    "csv": write_csv,
+    "h5ad": write_h5ad,
+    "geojson": write_geojson,
+    "png": write_png,
+}
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    # Written beside and renamed, so that a full disk cannot leave half a file under the final name.
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise NslError(f"{path.name} cannot be written ({error.strerror or error}); choose another folder") from None

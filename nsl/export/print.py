@@ -1,0 +1,275 @@
+"""Maps as pictures to print: H&E, map, scale bar, colour bar, and what the map is worth."""
+
+import io
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from nsl.errors import NslError
+from nsl.export.files import caveats
+from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
+from nsl.figures.maps import PALETTES, on_grid
+from nsl.figures.style import UNIT
+from nsl.numerals import signed
+from nsl.weights.folder import is_reliable
+
+if TYPE_CHECKING:
+    import anndata
+    from matplotlib.axes import Axes
+
+# An A4 page is 297 mm high, and the text around the slide and a caption want their share.
+MAX_SLIDE_MM = 220.0
+_MM_PER_INCH = 25.4
+_MARGIN_MM, _GAP_MM, _LEGEND_MM, _BAR_MM = 3.0, 2.5, 12.0, 3.0
+_TITLE_PT, _TEXT_PT, _SMALL_PT = 12.0, 8.5, 7.0
+# In sizes of the type; the width is on the safe side of DejaVu Sans, whose bold type is wider.
+_LINE_HEIGHT, _CHARACTER_WIDTH, _BOLD = 1.4, 0.54, 1.25
+_BLACK, _GREY, _WARNING = "#000000", "#444444", "#a03000"
+
+
+def map_png(
+    result: "anndata.AnnData",
+    gene: str,
+    *,
+    limits: tuple[float, float],
+    palette: str = "Viridis",
+    opacity: float = 0.7,
+    dpi: int = 300,
+    width_mm: float = 180,
+) -> bytes:
+    """One gene over the slide as a PNG that prints `width_mm` wide; the default is two columns of a journal.
+
+    Tiles that overlap are drawn as the step between them, so that none hides another.
+
+    Parameters
+    ----------
+    result : of `nsl.predict`.
+    gene : one of its genes.
+    limits : values at the ends of the colour scale; beyond them the end colours are kept and the bar is pointed.
+    palette : one of `nsl.figures.PALETTES`.
+    opacity : of the map over the slide, 0 to 1.
+    dpi : pixels per inch, also written into the file.
+    width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.
+
+    Raises
+    ------
+    NslError : the result has no such gene, there is no such palette, the limits are not two rising numbers, or the
+        opacity or the width is out of range.
+    """
+    if palette not in PALETTES:
+        raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
+    _check(result, [gene], limits, opacity, width_mm)
+    # As Matplotlib spells Plotly's names.
+    drawing = _Drawing(result[:, gene].X.ravel(), limits, colormaps[palette.lower()], opacity, UNIT)
+    return _printed(result, drawing, gene, [gene], dpi, width_mm)
+
+
+def difference_png(
+    result: "anndata.AnnData",
+    gene_a: str,
+    gene_b: str,
+    *,
+    by: str = DIFFERENCES[0],
+    opacity: float = 0.7,
+    dpi: int = 300,
+    width_mm: float = 180,
+) -> bytes:
+    """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
+
+    Raises
+    ------
+    NslError : of `map_png`, and where a gene is the same everywhere.
+    """
+    _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
+    values, limits, unit = difference_of(result, gene_a, gene_b, by)
+    unit = by if unit == "sd" else f"log2 of the {by}"
+    drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, unit)
+    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What lies over the slide."""
+
+    values: np.ndarray  # (T,)
+    limits: tuple[float, float]
+    colors: Colormap
+    opacity: float
+    unit: str
+
+
+def _printed(
+    result: "anndata.AnnData", drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
+) -> bytes:
+    info = result.uns["nsl"]
+    inner_mm = width_mm - 2 * _MARGIN_MM
+    title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
+    told = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
+    header = _wrapped("; ".join(told), _TEXT_PT, inner_mm)
+    footer = _wrapped(_footer(result), _SMALL_PT, inner_mm)
+    slide_um = _slide_size_um(result)
+    slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
+
+    header_top = _MARGIN_MM + _height_mm(_TITLE_PT, len(title))
+    slide_top = header_top + _height_mm(_TEXT_PT, len(header)) + 1
+    legend_top = slide_top + slide_mm[1] + _GAP_MM
+    footer_top = legend_top + _LEGEND_MM
+    sheet = _Sheet.of_size(width_mm, footer_top + _height_mm(_SMALL_PT, len(footer)) + _MARGIN_MM, dpi)
+
+    sheet.text(_MARGIN_MM, _MARGIN_MM, title, _TITLE_PT, weight="bold")
+    color = _BLACK if is_reliable(result.var.loc[genes]).all() else _WARNING
+    sheet.text(_MARGIN_MM, header_top, header, _TEXT_PT, color=color)
+    axes = sheet.axes(_MARGIN_MM, slide_top, *slide_mm)
+    _draw_map(axes, result, drawing)
+    _draw_scale_bar(sheet, legend_top, slide_mm[0] / slide_um[0], longest_mm=slide_mm[0] / 4)
+    _draw_color_bar(sheet, legend_top, drawing, width_mm=inner_mm / 2)
+    sheet.text(_MARGIN_MM, footer_top, footer, _SMALL_PT, color=_GREY)
+    return sheet.png({"Title": f"{name}, predicted from colour", "Software": f"NSL {info['version']}"})
+
+
+def _check(result, genes, limits, opacity, width_mm) -> None:
+    for gene in genes:
+        if gene not in result.var_names:
+            raise NslError(
+                f"{gene} is not among the {result.n_vars:,} genes of this result; choose one that was predicted"
+            )
+    if not (np.isfinite(limits).all() and limits[0] < limits[1]):
+        raise NslError(f"a colour scale cannot run from {limits[0]:g} to {limits[1]:g}; give two rising numbers")
+    if not 0 <= opacity <= 1:
+        raise NslError(f"the opacity must lie between 0 and 1, got {opacity:g}; 0.7 is usual")
+    if not 60 <= width_mm <= 1000:
+        raise NslError(f"a picture {width_mm:g} mm wide cannot be drawn; give 60 to 1,000 mm")
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A figure on which things are placed in millimetres from its top left corner."""
+
+    figure: Figure
+    width_mm: float
+    height_mm: float
+
+    @classmethod
+    def of_size(cls, width_mm: float, height_mm: float, dpi: int) -> "_Sheet":
+        # Figure and canvas alone, never pyplot: this runs in threads of a server.
+        figure = Figure((width_mm / _MM_PER_INCH, height_mm / _MM_PER_INCH), dpi=dpi, facecolor="white")
+        FigureCanvasAgg(figure)
+        return cls(figure, width_mm, height_mm)
+
+    def axes(self, x_mm: float, y_mm: float, width_mm: float, height_mm: float) -> "Axes":
+        bottom = 1 - (y_mm + height_mm) / self.height_mm
+        place = (x_mm / self.width_mm, bottom, width_mm / self.width_mm, height_mm / self.height_mm)
+        return self.figure.add_axes(place)
+
+    def text(self, x_mm: float, y_mm: float, lines: list[str], size_pt: float, **style) -> None:
+        """Lines of text whose first has its top at y_mm."""
+        style = {"color": _BLACK, "va": "top", "linespacing": _LINE_HEIGHT} | style
+        # A gene's name is no formula, whatever it holds.
+        at = (x_mm / self.width_mm, 1 - y_mm / self.height_mm)
+        self.figure.text(*at, "\n".join(lines), size=size_pt, parse_math=False, **style)
+
+    def png(self, about: dict[str, str]) -> bytes:
+        canvas = self.figure.canvas
+        canvas.draw()
+        notes = PngInfo()
+        for key, value in about.items():
+            notes.add_itxt(key, value)
+        buffer, dpi = io.BytesIO(), self.figure.dpi
+        # Without the transparency that journals refuse.
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        picture.save(buffer, "PNG", dpi=(dpi, dpi), pnginfo=notes)
+        return buffer.getvalue()
+
+
+def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
+    info, (width, height) = result.uns["nsl"], _slide_size_um(result)
+    axes.set_axis_off()
+    axes.imshow(result.uns["spatial"]["slide"]["images"]["hires"], extent=(0, width, height, 0), aspect="auto")
+    grid = on_grid(result, drawing.values)
+    step, first = info["stride_um"], (info["tile_um"] - info["stride_um"]) / 2
+    right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
+    axes.imshow(
+        grid,
+        extent=(first, right, bottom, first),
+        cmap=drawing.colors,
+        vmin=drawing.limits[0],
+        vmax=drawing.limits[1],
+        alpha=drawing.opacity,
+        interpolation="nearest",
+        aspect="auto",
+    )
+    axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def _slide_size_um(result) -> np.ndarray:
+    """(2,) width and height of the slide."""
+    spatial = result.uns["spatial"]["slide"]
+    um_per_px = result.uns["nsl"]["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"]
+    return um_per_px * np.array(spatial["images"]["hires"].shape[1::-1])
+
+
+def _draw_scale_bar(sheet: _Sheet, top_mm: float, mm_per_um: float, longest_mm: float) -> None:
+    length_um = _round_length(longest_mm / mm_per_um)
+    axes = sheet.axes(_MARGIN_MM, top_mm, length_um * mm_per_um, _BAR_MM / 3)
+    axes.set_axis_off()
+    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=_BLACK, linewidth=0))
+    label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    sheet.text(_MARGIN_MM, top_mm + _BAR_MM / 3 + 1, [label], _TEXT_PT)
+
+
+def _round_length(longest_um: float) -> float:
+    """The longest of 1, 2 and 5 times a power of ten that is not longer."""
+    power = 10.0 ** math.floor(math.log10(longest_um))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= longest_um)
+
+
+def _colors_seen(drawing: _Drawing) -> ListedColormap:
+    """Its colours as they look at its opacity over white."""
+    return ListedColormap(1 - drawing.opacity * (1 - drawing.colors(np.linspace(0, 1, 256))[:, :3]))
+
+
+def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm: float) -> None:
+    values, limits = drawing.values, drawing.limits
+    beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    extend = beyond[bool(values.min() < limits[0]), bool(values.max() > limits[1])]
+    left = sheet.width_mm - _MARGIN_MM - width_mm
+    sheet.text(sheet.width_mm - _MARGIN_MM, top_mm, [drawing.unit], _TEXT_PT, ha="right")
+    axes = sheet.axes(left, top_mm + _height_mm(_TEXT_PT, 1), width_mm, _BAR_MM)
+    scale = ScalarMappable(Normalize(*limits), _colors_seen(drawing))
+    bar = sheet.figure.colorbar(scale, cax=axes, orientation="horizontal", extend=extend)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=_SMALL_PT, length=2, width=0.5, pad=1.5, color=_BLACK, labelcolor=_BLACK)
+
+
+def _reliability(result, gene: str) -> str:
+    row = result.var.loc[gene]
+    mark = "" if is_reliable(result.var.loc[[gene]]).all() else " · unreliable"
+    if not np.isfinite(row.r_heldout):
+        return f"held-out r unknown{mark}"
+    interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""
+    return f"held-out r {signed(row.r_heldout)}{interval}{mark}"
+
+
+def _footer(result) -> str:
+    version = result.uns["nsl"]["version"]
+    purpose = f"Predicted from colour by NSL {version}; for research use only, not a diagnostic device."
+    return " ".join([purpose, *caveats(result)])
+
+
+def _wrapped(text: str, size_pt: float, width_mm: float) -> list[str]:
+    return textwrap.wrap(text, int(width_mm / (_CHARACTER_WIDTH * size_pt * _MM_PER_INCH / 72)))
+
+
+def _height_mm(size_pt: float, lines: int) -> float:
+    return lines * _LINE_HEIGHT * size_pt * _MM_PER_INCH / 72

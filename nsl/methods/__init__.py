@@ -1,0 +1,1 @@
+"""Other methods, to hold NSL against on the same folds."""

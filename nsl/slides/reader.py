@@ -1,0 +1,126 @@
+"""What every reader of image files shares: levels, µm/px from metadata, and the words for damage."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nsl.errors import SlideError
+
+Scale = tuple[float, float]
+"""µm per level-0 pixel along x and along y."""
+
+BELIEVABLE_MPP = (0.05, 20.0)
+"""A TIFF resolution tag is µm/px only inside this range. Printers and cameras fill the same tag: 72 dpi
+reads as 353 µm/px, 300 dpi as 85, while microscopes lie between 0.1 (63×) and 10 (an overview).
+In JPEG and PNG the tag is never more than dpi, so there it is not read at all."""
+
+UNIT_UM = {
+    "nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "centimeter": 1e4,
+    "m": 1e6, "inch": 25_400.0, "in": 25_400.0,
+}  # fmt: skip
+"""Micrometres in a unit, in the spellings of OME-XML, ImageJ and OpenSlide, with the micro sign U+00B5."""
+TIFF_UNITS = {2: "inch", 3: "cm"}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of an image: level-0 position x lies at `x / downsample + x_origin` of its pixels."""
+
+    downsample: float
+    width: int
+    height: int
+    x_origin: float = 0.0
+    y_origin: float = 0.0
+
+
+class Reader(ABC):
+    """Upright 8-bit RGB pixels of one file, level by level."""
+
+    format: str
+    levels: tuple[Level, ...]
+    scale: Scale | None = None
+    scanner: str | None = None
+    """Make and model, as far as the file says."""
+    objective_power: float | None = None
+    """Magnification of the objective that the scan is said to be of, such as 20."""
+    altered: tuple[str, ...] = ()
+    """Where the pixels handed out are not those of the file: a sentence for each change."""
+
+    @abstractmethod
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """uint8 (height, width, 3) of a box in this level's own pixels, which must lie inside it."""
+
+    def other_files(self) -> list[tuple[str, Path]]:
+        """What the slide has besides the file opened, as `nsl.slides.companions.other_files`; most have nothing."""
+        return []
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def damaged(name: str, reason: str = "") -> SlideError:
+    return SlideError(f"{name} is damaged or incomplete{reason}; copy or export it again")
+
+
+def resolution_scale(x: Any, y: Any, unit: str | None) -> Scale | None:
+    """µm/px from pixels per unit (numbers, or TIFF's pairs of them); None where absent or not believable."""
+    scale = []
+    for value in (x, y or x):
+        try:
+            per_unit = value[0] / value[1] if isinstance(value, tuple) else float(value)
+            scale.append(UNIT_UM[spelled_unit(unit)] / per_unit)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return None
+    low, high = BELIEVABLE_MPP
+    return (scale[0], scale[1]) if all(low <= mpp <= high for mpp in scale) else None
+
+
+def spelled_unit(unit: str | None) -> str:
+    """A unit as UNIT_UM has it; ImageJ escapes the micro sign, others write the Greek letter."""
+    return (unit or "").strip().replace("\\u00B5", "µ").replace("\u03bc", "µ").lower()
+
+
+def positive_scale(x: Any, y: Any) -> Scale | None:
+    """µm/px that a microscope wrote, to be believed if they are positive; x alone stands for both."""
+    try:
+        scale = float(x), float(x if y is None else y)
+    except (TypeError, ValueError):
+        return None
+    return scale if all(math.isfinite(mpp) and mpp > 0 for mpp in scale) else None
+
+
+def greyscale(name: str) -> SlideError:
+    return SlideError(f"{name} is greyscale; colour is what the model reads: give the H&E image in RGB")
+
+
+@contextlib.contextmanager
+def any_error_told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SlideError:
+        raise
+    except Exception as error:  # tifffile's parser and every codec have errors of their own
+        raise damaged(name) from error
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Any of Pillow's colour modes as RGB, what is transparent as white."""
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = image.getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return image.convert("RGB")
+    page = Image.new("RGB", image.size, "white")
+    page.paste(image, mask=alpha)
+    return page

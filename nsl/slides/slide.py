@@ -1,0 +1,274 @@
+"""Open any H&E image or whole-slide file, and read its colour at a resolution given in µm/px."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from nsl.errors import ScaleError, SlideError
+from nsl.slides.formats import Reader, Scale, open_reader
+
+MPP_LIMITS = (0.01, 100.0)
+"""No microscope image of tissue is finer or coarser; a value outside is a slip of units."""
+
+TOLERANCE = 1e-3
+"""Relative: levels and metadata are rounded (a level of 4.0002 serves for 4), and no map changes for it."""
+
+GRID = 1024
+"""Pixel edges are rounded to 1/1024 of a level's pixel: a band and the whole slide then agree to the last
+bit, though their floats were computed in different ways."""
+
+BLOCK_PIXELS, BLOCK_WIDTH = 2**24, 2**15
+"""Most pixels of a level held at once (16 Mpx, 0.3 GB with copies), in strips as wide as TIFFs have."""
+
+MIN_THUMBNAIL = 16
+
+
+def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
+    """Open an image file.
+
+    Parameters
+    ----------
+    path
+        A scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
+    mpp
+        µm per pixel at full resolution; wins over the file's metadata.
+
+    Raises
+    ------
+    SlideError
+        The file is missing, damaged, greyscale, a stack, or not an image.
+    ScaleError
+        `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
+
+    Warns
+    -----
+    UserWarning
+        For each way in which the pixels handed out are not those stored.
+    """
+    path = Path(path)
+    given = None if mpp is None else checked_mpp(mpp)
+    reader = open_reader(path)
+    try:
+        slide = Slide(path, reader, given)
+    except ScaleError:
+        reader.close()
+        raise
+    for notice in reader.altered:
+        warnings.warn(notice, stacklevel=2)
+    return slide
+
+
+class Slide:
+    """An open image; `open_slide` makes it. One thread at a time may read from it."""
+
+    size: tuple[int, int]
+    """(width, height) in level-0 pixels, upright."""
+    mpp: float | None
+    """µm per level-0 pixel; None where neither caller nor file says."""
+    levels: tuple[float, ...]
+    """How much coarser than level 0 each resolution is that the file offers, first 1.0."""
+    format: str
+    """What a person would call the file, such as "Aperio SVS" or "JPEG"."""
+    scanner: str | None
+    """Make and model of the scanner, as far as the file says."""
+    objective_power: float | None
+    """Magnification that the scan is said to be of, such as 20; µm/px are never derived from it."""
+    notices: tuple[str, ...]
+    """What the user should know of how the file was taken, a sentence each."""
+
+    def __init__(self, path: Path, reader: Reader, mpp: float | None = None) -> None:
+        self._path, self._reader, self._is_closed = path, reader, False
+        self.mpp, notices = _settle_scale(path.name, mpp, reader.scale)
+        self.size = (reader.levels[0].width, reader.levels[0].height)
+        self.levels = tuple(level.downsample for level in reader.levels)
+        self.format = reader.format
+        self.scanner, self.objective_power = reader.scanner, reader.objective_power
+        self.notices = (*reader.altered, *notices)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hex digest of all the slide's files, of which it reads every byte once.
+
+        Of a slide in one file: the SHA-256 of its bytes. Of one in several (MIRAX, VMS, DICOM): the SHA-256 of a
+        sorted list with a line `<SHA-256 of a file>  <its name>` for each. The name is the one that the slide's own
+        files have for it; the file opened and the files of DICOM, which are told by their content, have none. So a
+        slide that is renamed keeps its digest, and so does DICOM opened by another of its files.
+        """
+        try:
+            own, others = _file_sha256(self._path), self._reader.other_files()
+            if not others:
+                return own
+            lines = [f"{own}  \n", *(f"{_file_sha256(path)}  {name}\n" for name, path in others)]
+        except OSError as error:
+            raise SlideError(f"{self._path.name} can no longer be read ({error.strerror}); open it again") from error
+        return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+    def require_mpp(self) -> float:
+        """µm per level-0 pixel, or ScaleError saying how to give it."""
+        if self.mpp is None:
+            raise ScaleError(
+                f"{self._path.name} has no µm/px in its metadata; give it: 0.25 for a 40× scan, 0.5 for 20× "
+                "(--mpp on the command line)"
+            )
+        return self.mpp
+
+    def read(self, x: float, y: float, width: float, height: float, mpp: float | None = None) -> np.ndarray:
+        """Average the colour of a region over pixels of a given size.
+
+        Parameters
+        ----------
+        x, y, width, height
+            The region in level-0 pixels, fractions allowed, inside the slide.
+        mpp
+            µm per pixel wanted, no finer than the slide's own; None for level-0 pixels.
+
+        Returns
+        -------
+        uint8 RGB, (round(height * self.mpp / mpp), round(width * self.mpp / mpp), 3), at least one pixel.
+        Every pixel is the mean over its own area, fractions of source pixels included, taken from the
+        coarsest level that is at least as fine.
+
+        Raises
+        ------
+        SlideError
+            The region is not inside the slide, the slide is closed, or its pixels are damaged.
+        ScaleError
+            `mpp` is given but the slide has none, or it is finer than the slide.
+        """
+        self._check_region(x, y, width, height)
+        downsample = 1.0 if mpp is None else checked_mpp(mpp) / self.require_mpp()
+        if downsample < 1 - TOLERANCE:
+            raise ScaleError(
+                f"{self._path.name} has {self.mpp:g} µm/px at its finest, {mpp:g} was asked; "
+                f"ask for {self.mpp:g} or more"
+            )
+        shape = max(1, round(height / downsample)), max(1, round(width / downsample))
+        return self._average(x, y, width, height, shape, downsample)
+
+    def thumbnail(self, max_side: int = 1024) -> np.ndarray:
+        """The whole slide, uint8 RGB (height, width, 3), its longer side at most `max_side` (16 or more)."""
+        if max_side < MIN_THUMBNAIL:
+            raise ValueError(f"max_side must be at least {MIN_THUMBNAIL}, got {max_side}")
+        width, height = self.size
+        downsample = max(1.0, max(self.size) / max_side)
+        shape = max(1, round(height / downsample)), max(1, round(width / downsample))
+        return self._average(0, 0, width, height, shape, downsample)
+
+    def close(self) -> None:
+        """Let go of the file; closing twice does no harm."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_region(self, x: float, y: float, width: float, height: float) -> None:
+        slack = TOLERANCE  # of a pixel: band edges computed in floats may overshoot
+        w, h = self.size
+        is_inside = x >= -slack and y >= -slack and x + width <= w + slack and y + height <= h + slack
+        if not (is_inside and width > 0 and height > 0):
+            raise SlideError(
+                f"region x={x:g}, y={y:g}, {width:g} × {height:g} px is not inside {self._path.name}, "
+                f"which is {w} × {h} px; ask for less"
+            )
+
+    def _average(
+        self, x: float, y: float, width: float, height: float, shape: tuple[int, int], downsample: float
+    ) -> np.ndarray:
+        """Mean colours of `shape` (rows, columns) equal boxes tiling a region, in bounded memory."""
+        if self._is_closed:
+            raise SlideError(f"{self._path.name} is closed; open it again to read from it")
+        number = max(i for i, d in enumerate(self.levels) if i == 0 or d <= downsample * (1 + TOLERANCE))
+        level = self._reader.levels[number]
+        tops, bottoms = _edges(y / level.downsample + level.y_origin, height / level.downsample, shape[0], level.height)
+        lefts, rights = _edges(x / level.downsample + level.x_origin, width / level.downsample, shape[1], level.width)
+        out = np.empty((*shape, 3), np.uint8)
+        for columns in _blocks(lefts, rights, BLOCK_WIDTH):
+            x0, x1 = math.floor(lefts[columns][0]), math.ceil(rights[columns][-1])
+            for rows in _blocks(tops, bottoms, BLOCK_PIXELS // (x1 - x0)):
+                y0, y1 = math.floor(tops[rows][0]), math.ceil(bottoms[rows][-1])
+                pixels = self._reader.read(number, x0, y0, x1 - x0, y1 - y0)
+                boxes = tops[rows] - y0, bottoms[rows] - y0, lefts[columns] - x0, rights[columns] - x0
+                _average_boxes(pixels, *boxes, out[rows, columns])
+        return out
+
+
+def checked_mpp(mpp: float) -> float:
+    """The µm/px as a float, or ScaleError where no microscope image can have it."""
+    remedy = "give 0.25 for a 40× scan or 0.5 for 20×"
+    if not (math.isfinite(mpp) and mpp > 0):
+        raise ScaleError(f"µm/px must be a positive number, got {mpp:g}; {remedy}")
+    low, high = MPP_LIMITS
+    if not low <= mpp <= high:
+        raise ScaleError(f"µm/px must lie between {low:g} and {high:g}, got {mpp:g}; {remedy}")
+    return float(mpp)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle_scale(name: str, given: float | None, found: Scale | None) -> tuple[float | None, tuple[str, ...]]:
+    """One µm/px from the caller's and the file's, and what the user should know of the choice."""
+    if found is None:
+        return given, ()
+    mean, difference = sum(found) / 2, abs(found[0] - found[1]) / min(found)
+    if given is not None:
+        if abs(given - mean) / mean <= 0.02:
+            return given, ()
+        return given, (f"{name} says {mean:.4g} µm/px; the {given:g} given is used.",)
+    if difference > 0.2:
+        raise ScaleError(
+            f"{name} has pixels of {found[0]:.4g} × {found[1]:.4g} µm, which are not square; "
+            "export it again with square pixels, or give one µm/px if its metadata is wrong"
+        )
+    low, high = MPP_LIMITS
+    if not low <= mean <= high:
+        raise ScaleError(f"{name} says {mean:.4g} µm/px, which no microscope image has; give the right one")
+    if difference > 0.02:
+        return mean, (f"{name} has pixels of {found[0]:.4g} × {found[1]:.4g} µm; their mean is used.",)
+    return mean, ()
+
+
+def _edges(start: float, length: float, count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of `count` equal intervals, on the grid, inside 0 to `limit`, none of them empty."""
+    edges = np.rint((start + length * np.arange(count + 1) / count) * GRID) / GRID
+    starts = np.clip(edges[:-1], 0, limit - 1 / GRID)
+    return starts, np.clip(edges[1:], starts + 1 / GRID, limit)
+
+
+def _blocks(starts: np.ndarray, ends: np.ndarray, most: int) -> Iterator[slice]:
+    """Runs of intervals that cover at most `most` pixels, or one where that alone covers more."""
+    step = max(1, int((most - 2) / (ends - starts).max()))
+    for first in range(0, len(starts), step):
+        yield slice(first, first + step)
+
+
+def _average_boxes(
+    pixels: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, lefts: np.ndarray, rights: np.ndarray, out: np.ndarray
+) -> None:
+    """Write the mean colour of every box of `pixels` (h, w, 3) to `out` (rows, columns, 3)."""
+    if out.shape == pixels.shape and all((edges % 1 == 0).all() for edges in (tops, bottoms, lefts, rights)):
+        out[:] = pixels
+        return
+    from nsl.parallel import over_rows
+    from nsl.slides.resampling import average_rows
+
+    over_rows(average_rows, len(out), pixels, tops, bottoms, lefts, rights, out)

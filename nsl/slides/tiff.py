@@ -1,0 +1,212 @@
+"""TIFFs without a scanner's mark, through tifffile."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import struct
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from nsl.errors import SlideError
+from nsl.slides.picture import _pillow_open
+from nsl.slides.reader import (
+    TIFF_UNITS,
+    UNIT_UM,
+    Level,
+    Reader,
+    Scale,
+    any_error_told,
+    damaged,
+    greyscale,
+    positive_scale,
+    resolution_scale,
+    spelled_unit,
+)
+
+if TYPE_CHECKING:
+    import tifffile
+
+# TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
+JPEG, JPEG_2000, PNG, WEBP = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001
+JPEG_2000_START = b"\xff\x4f\xff\x51"
+
+
+class TiffReader(Reader):
+    """OME-TIFF, ImageJ and any RGB TIFF that is not OpenSlide's, of any depth, read tile by tile or strip by strip."""
+
+    def __init__(self, name: str, tiff: tifffile.TiffFile) -> None:
+        self._name, self._tiff, self._series = name, tiff, tiff.series[0]
+        self._alpha: str | None = None
+        self._check_compression()
+        self._check_complete()
+        self._check_axes()
+        self.format = "OME-TIFF" if tiff.is_ome else "ImageJ TIFF" if tiff.is_imagej else "TIFF"
+        self.levels = self._measure_levels()
+        self.scale = self._find_scale()
+        self._peak = self._find_peak()
+
+    def _check_compression(self) -> None:
+        compression = self._series.keyframe.compression
+        if compression in _pictures() - {*JPEG, *JPEG_2000, PNG, WEBP}:
+            raise SlideError(
+                f"{self._name} is compressed by {compression.name}, which is not read; export it with JPEG or Deflate"
+            )
+
+    def _check_complete(self) -> None:
+        """A file cut short breaks late, at its missing tiles; the table of tiles tells at once."""
+        size = self._tiff.filehandle.size
+        for page in (page for level in self._series.levels for page in level.pages if page is not None):
+            end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+            if end > size:
+                raise damaged(self._name, f" ({size} of at least {end} bytes)")
+
+    def _check_axes(self) -> None:
+        axes, shape = self._series.axes, self._series.shape
+        if axes == "YX" or (axes in ("YXS", "SYX") and shape[axes.index("S")] < 3):
+            raise greyscale(self._name)
+        channels = shape[axes.index("S" if "S" in axes else "C")] if axes in ("YXS", "SYX", "CYX") else 0
+        if not channels:
+            count = math.prod(n for axis, n in zip(axes, shape, strict=True) if axis not in "YXSC")
+            raise SlideError(f"{self._name} holds {count} images (axes {axes}); export one of them as RGB")
+        if channels != 3 and (axes == "CYX" or channels > 4):
+            raise SlideError(
+                f"{self._name} has {channels} channels; the model reads the colour of H&E: export it as RGB"
+            )
+        self._channels = channels
+        if axes == "CYX":
+            self.altered += (f"The three channels of {self._name} are read as red, green and blue.",)
+        if channels == 4:
+            extra = (*self._series.keyframe.extrasamples, 0)[0]
+            self._alpha = {1: "associated", 2: "separate"}.get(int(extra))
+            self.altered += (
+                (f"{self._name} has transparency, which was laid on white.",)
+                if self._alpha
+                else (f"The fourth channel of {self._name} was left out.",)
+            )
+
+    def _measure_levels(self) -> tuple[Level, ...]:
+        sizes = [
+            (level.shape[level.axes.index("X")], level.shape[level.axes.index("Y")]) for level in self._series.levels
+        ]
+        (width, height), levels = sizes[0], []
+        for w, h in sizes:
+            factor = round(width / w)
+            # Writers drop or keep the last odd pixel: the factor is the whole number they meant.
+            is_whole = all(n // factor <= m <= -(-n // factor) for n, m in ((width, w), (height, h)))
+            levels.append(Level(float(factor) if is_whole else (width / w + height / h) / 2, w, h))
+        return tuple(levels)
+
+    def _find_scale(self) -> Scale | None:
+        scale = _ome_scale(self._tiff.ome_metadata) if self._tiff.is_ome else None
+        tags = self._series.keyframe.tags
+        unit = TIFF_UNITS.get(tags.valueof(296, 0))
+        if self._tiff.is_imagej:
+            unit = (self._tiff.imagej_metadata or {}).get("unit", unit)
+        return scale or resolution_scale(tags.valueof(282), tags.valueof(283), unit)
+
+    def _find_peak(self) -> float:
+        """The value that becomes 255, from the whole of the coarsest level."""
+        dtype = self._series.dtype
+        if dtype == np.uint8:
+            return 255.0
+        coarsest = len(self.levels) - 1
+        width, height = self.levels[coarsest].width, self.levels[coarsest].height
+        rows = max(1, 2**24 // width)
+        low, high = math.inf, -math.inf
+        for y in range(0, height, rows):
+            strip = self._raw(coarsest, 0, y, width, min(rows, height - y))
+            low, high = np.minimum(low, strip.min()), np.maximum(high, strip.max())
+        if dtype == np.uint16:
+            peak = next(peak for peak in (255.0, 4095.0, 65535.0) if high <= peak)
+        elif dtype.kind == "f" and low >= 0 and high <= 1:
+            peak = 1.0
+        else:
+            raise SlideError(f"{self._name} holds {dtype} values from {low:g} to {high:g}; export it as 8-bit RGB")
+        self.altered += (f"{self._name} holds {dtype} values up to {high:g}; 0 to {peak:g} became 0 to 255.",)
+        return peak
+
+    def _raw(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """(height, width, channels) as stored, from the tiles or strips that the box touches."""
+        box = np.zeros((height, width, self._channels), self._series.dtype)
+        first = 0
+        for page in self._series.levels[level].pages:
+            axes, grid = page.keyframe.axes, page.keyframe.chunked
+            chunks = (1, *page.keyframe.chunks)[-len(axes) :]  # planes stored apart are left out of it
+            reach = {"Y": (y, y + height), "X": (x, x + width)}
+            spans = [
+                range(reach[axis][0] // chunk, -(-reach[axis][1] // chunk)) if axis in reach else range(count)
+                for axis, chunk, count in zip(axes, chunks, grid, strict=True)
+            ]
+            for index in itertools.product(*spans):
+                self._paste(page, int(np.ravel_multi_index(index, grid)), box, x, y, first)
+            first += page.keyframe.samplesperpixel
+        return box
+
+    def _paste(self, page: Any, number: int, box: np.ndarray, x: int, y: int, first: int) -> None:
+        """Decode one tile or strip, and copy the part inside a box that begins at x, y."""
+        file, keyframe = self._tiff.filehandle, page.keyframe
+        file.seek(page.dataoffsets[number])
+        data = file.read(page.databytecounts[number]) or None
+        if data and keyframe.compression in _pictures() and _pixels(data) > math.prod(keyframe.chunks):
+            raise damaged(self._name, " (a tile is larger than it says)")
+        # Only JPEG takes tables; other decoders refuse the argument.
+        tables = (
+            {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if keyframe.compression in JPEG else {}
+        )
+        pixels, (plane, _, top, left, _), _ = keyframe.decode(data, number, **tables)
+        if pixels is None:  # a sparse file leaves blank tiles out
+            return
+        pixels, first = pixels[0], first + plane
+        above, before = max(0, y - top), max(0, x - left)
+        part = pixels[above : y + len(box) - top, before : x + box.shape[1] - left]
+        top, left = top + above - y, left + before - x
+        box[top : top + len(part), left : left + part.shape[1], first : first + part.shape[2]] = part
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        with any_error_told(self._name):
+            pixels = self._raw(level, x, y, width, height)
+        if pixels.dtype != np.uint8:
+            scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / self._peak))
+            pixels = np.clip(scaled, 0, 255).astype(np.uint8)
+        if self._alpha is None:
+            return pixels[..., :3]
+        colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+        if self._alpha == "separate":
+            colour = (colour * alpha + 127) // 255
+        return np.minimum(colour + 255 - alpha, 255).astype(np.uint8)
+
+    def close(self) -> None:
+        self._tiff.close()
+
+
+def _pictures() -> set[int]:
+    import tifffile
+
+    return tifffile.TIFF.IMAGE_COMPRESSIONS
+
+
+def _pixels(data: bytes) -> int:
+    """Pixels that a compressed tile says it has: decoders take memory for these, whatever the TIFF says."""
+    if data.startswith(JPEG_2000_START):
+        width, height, *_, components = struct.unpack(">8x8IH", data[:42])
+        return width * height * -(-components // 4)
+    with _pillow_open(io.BytesIO(data), ("JPEG", "PNG", "WEBP")) as picture:
+        return math.prod(picture.size)
+
+
+def _ome_scale(xml: str | None) -> Scale | None:
+    """PhysicalSizeX and Y of an OME-XML's first image, in µm; None where absent or in no unit of length."""
+    try:
+        pixels = ElementTree.fromstring(xml or "").find(".//{*}Pixels")
+        sizes = [
+            float(size) * UNIT_UM[spelled_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
+            for axis in "XY"
+            if (size := pixels.get(f"PhysicalSize{axis}"))
+        ]
+        return positive_scale(sizes[0], sizes[-1])
+    except (ElementTree.ParseError, AttributeError, KeyError, ValueError, IndexError):
+        return None

@@ -1,0 +1,282 @@
+"""What is looked at before measured expression is used: positions, tissue, gene names, and what a fit needs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import anndata
+import numpy as np
+from scipy.spatial import KDTree
+
+from nsl.errors import SpotsError
+from nsl.numerals import minus
+from nsl.spots.files import ENSEMBL_ID, are_ensembl
+from nsl.spots.measured_section import PATTERN_MIN_DETECTED
+
+# Of the predicted genes: a table of fewer is a small panel, or names them in another way.
+_FEW_GENES = 0.2
+# Of the spots, on tissue: sections have spots beside it and over holes, but not more.
+LEAST_ON_TISSUE = 0.8
+LEAST_SPOTS, LEAST_DEPTH, LEAST_GENES = 50, 500, 100
+# A scale so near 1 is no other image, but spots at the very edge.
+_EDGE_SCALE = 0.95
+
+
+def check_on_slide(measured: anndata.AnnData, slide_size: tuple[int, int], *, scale: float = 1.0) -> np.ndarray:
+    """Spot centres in pixels of the slide: (S, 2) float64 x, y.
+
+    Parameters
+    ----------
+    measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
+    slide_size : (width, height) in level-0 pixels.
+    scale : factor that turns the positions into pixels of the slide; 1 where they are of this very image.
+
+    Raises
+    ------
+    SpotsError : a spot lies outside the slide; it says how many do, both extents, and the likely remedy.
+    """
+    if not (np.isfinite(scale) and scale > 0):
+        raise SpotsError(
+            f"the scale of the positions must be a positive number, got {scale:g}; 1 leaves them as they are"
+        )
+    centers_px, size = measured.obsm["spatial"] * scale, np.asarray(slide_size)
+    outside = int((~_inside(centers_px, size)).sum())
+    if outside:
+        remedy = _remedy(centers_px, size, measured.uns.get("image_scales", {}))
+        raise SpotsError(
+            f"{outside:,} of {len(centers_px):,} spots lie outside the slide: positions reach {_extent(centers_px)}, "
+            f"and the slide is {size[0]:,} × {size[1]:,} px; {remedy}"
+        )
+    return centers_px
+
+
+def _remedy(centers_px: np.ndarray, size: np.ndarray, image_scales: dict[str, float]) -> str:
+    if (centers_px < 0).any():
+        return "give positions in pixels of this very image, counted from its top left corner"
+    most = float((size / centers_px.max(axis=0)).min())
+    if most > _EDGE_SCALE:
+        return "leave out the spots beyond the edge, or check that the positions are of this very image"
+    # A smaller image of the same slide is filled as far as the slide itself is.
+    known = {name: factor for name, factor in image_scales.items() if most / 4 <= factor < most}
+    if known:
+        name = max(known, key=known.get)
+        return f"they fit if the slide is the {name} image of this section: scale the positions by {known[name]:.4g}"
+    if _inside(centers_px[:, ::-1], size).all():
+        return "they fit with x and y exchanged, so check which column is which"
+    low, high = centers_px.min(axis=0), centers_px.max(axis=0)
+    if (low > high / 2).any() and (high - low < size).all():
+        return "they fit but for where they are counted from: give them from the top left corner of this very image"
+    return (
+        "if they are of a larger original of this image, scale them by its width over the original's, "
+        f"which is {most:.3g} or less"
+    )
+
+
+def _inside(centers_px: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return ((centers_px >= 0) & (centers_px < size)).all(axis=1)
+
+
+def _extent(centers_px: np.ndarray) -> str:
+    (left, top), (right, bottom) = centers_px.min(axis=0), centers_px.max(axis=0)
+    return minus(f"from x {left:,.0f} to {right:,.0f} and y {top:,.0f} to {bottom:,.0f} px")
+
+
+def check_on_tissue(
+    centers_px: np.ndarray, result: anndata.AnnData, image_scales: Mapping[str, float] | None = None
+) -> str | None:
+    """What to say where spots lie off the tissue of a prediction; None where nearly all lie on it.
+
+    Parameters
+    ----------
+    centers_px : (S, 2) x, y in level-0 pixels of the slide.
+    result : of `nsl.prediction.predict`, of the same slide.
+    image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
+
+    Raises
+    ------
+    SpotsError : no spot lies on a predicted tile.
+    """
+    info, tiles, number = result.uns["nsl"], result.obsm["spatial"], len(centers_px)
+    reach, tree = max(info["tile_um"], info["stride_um"]) / info["mpp"] / 2, KDTree(tiles)
+
+    def on_tissue(centers: np.ndarray) -> int:
+        return int((tree.query(centers, p=np.inf)[0] <= reach).sum())
+
+    found = on_tissue(centers_px)
+    if found >= LEAST_ON_TISSUE * number:
+        return None
+    ways = _other_ways(np.asarray(centers_px, float), result, image_scales or {})
+    fit, remedy = max(((on_tissue(centers), way) for way, centers in ways.items()), key=lambda way: way[0])
+    remedy = remedy if fit >= LEAST_ON_TISSUE * number else None
+    if found:
+        told = remedy or "the positions may be shifted, or of another image"
+        return f"Only {found:,} of {number:,} spots lie on predicted tissue; {told}."
+    raise SpotsError(
+        f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
+        f"tissue {_extent(tiles)}; {remedy or _remedy_off_tissue(centers_px, tiles)}"
+    )
+
+
+def _other_ways(
+    centers_px: np.ndarray, result: anndata.AnnData, image_scales: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+    """Where the spots lie if their positions were meant in another way, by what to do then."""
+    spatial, mpp = result.uns["spatial"]["slide"], result.uns["nsl"]["mpp"]
+    shape, scale = spatial["images"]["hires"].shape, spatial["scalefactors"]["tissue_hires_scalef"]
+    height, width = shape[0] / scale, shape[1] / scale
+    ways = {
+        "they fit with x and y exchanged, so check which column is which": centers_px[:, ::-1],
+        "they fit with x counted from the right, so mirror x": centers_px * [-1, 1] + [width, 0],
+        "they fit with y counted from the bottom, so mirror y": centers_px * [1, -1] + [0, height],
+        "they fit turned by half, so mirror x and y": [width, height] - centers_px,
+        f"they fit as µm, so multiply the positions by {1 / mpp:.4g}": centers_px / mpp,
+    }
+    for name, of_full in image_scales.items():
+        remedy = f"they fit as pixels of the {name} image, so multiply the positions by {1 / of_full:.4g}"
+        ways[remedy] = centers_px / of_full
+    return ways
+
+
+def _remedy_off_tissue(centers_px: np.ndarray, tiles: np.ndarray) -> str:
+    remedy = "give positions in pixels of this very image"
+    if centers_px.max() < tiles.max() / 4:
+        remedy += ", not array positions, µm or pixels of a smaller image"
+    return remedy
+
+
+class GeneMatch(NamedTuple):
+    """Genes that were both measured and predicted, pair by pair, in the order of the predicted."""
+
+    measured: list[str]
+    """Their names in the measured table."""
+    predicted: list[str]
+    """Their names in the weights."""
+    number_measured: int
+    """Genes of the measured table, predicted or not."""
+    notice: str | None
+    """What to say where names do not agree well; None where they do."""
+
+
+def match_genes(measured: anndata.AnnData, genes: Sequence[str]) -> GeneMatch:
+    """Find the predicted genes among the measured, by name, else by Ensembl id, else however capitalised.
+
+    Raises
+    ------
+    SpotsError : none was measured; it says how each side names its genes.
+    """
+    ids = measured.var.get("gene_id", measured.var_names)
+    by_name = {name: name for name in measured.var_names}
+    by_id = {_unversioned(one): name for one, name in zip(ids, measured.var_names, strict=True) if _is_ensembl(one)}
+    by_capitals = {name.upper(): name for name in reversed(measured.var_names)}
+    pairs = {gene: gene for gene in genes if gene in by_name}
+    taken, other_capitals = set(pairs), 0
+    for gene in genes:
+        if gene not in pairs:
+            by_other_capitals = by_capitals.get(gene.upper())
+            name = by_id.get(_unversioned(gene), by_other_capitals)
+            if name is not None and name not in taken:
+                pairs[gene] = name
+                taken.add(name)
+                other_capitals += name == by_other_capitals
+    found = f"{len(pairs):,} of {len(genes):,} predicted genes were measured"
+    if not pairs:
+        raise SpotsError(f"none of the {len(genes):,} predicted genes was measured: {_naming(measured, genes)}")
+    notice = None
+    predicted = [gene for gene in genes if gene in pairs]
+    if other_capitals > len(pairs) / 2:
+        example = next(gene for gene in predicted if pairs[gene] != gene)
+        notice = (
+            f"{found}, most only with other capitals ({pairs[example]} for {example}): the two may be of different "
+            "species, such as mouse and human."
+        )
+    elif len(pairs) < _FEW_GENES * len(genes):
+        notice = f"Only {found}: {_naming(measured, genes)}."
+    return GeneMatch([pairs[gene] for gene in predicted], predicted, measured.n_vars, notice)
+
+
+def _naming(measured: anndata.AnnData, genes: Sequence[str]) -> str:
+    """How the two sides name their genes, and what to do where they do so differently."""
+    names = measured.var_names
+    examples = f"{', '.join(names[:3])} in the table, {', '.join(genes[:3])} in the weights"
+    if are_ensembl(names) and not are_ensembl(genes):
+        mouse = " of mouse" if names[0].startswith("ENSMUSG") else ""
+        return f"the table names genes by Ensembl id{mouse} ({examples}); name them by symbol"
+    if are_ensembl(genes) and not are_ensembl(names):
+        return f"the weights name genes by Ensembl id ({examples}); name them so in the table"
+    if len(names) < _FEW_GENES * len(genes):
+        return f"the table holds {len(names):,} genes ({examples})"
+    return f"the first of each are {examples}; check that both are symbols of the same species"
+
+
+def _is_ensembl(name: str) -> bool:
+    return ENSEMBL_ID.fullmatch(str(name)) is not None
+
+
+def _unversioned(gene: str) -> str:
+    return str(gene).partition(".")[0] if _is_ensembl(gene) else gene
+
+
+@dataclass(frozen=True)
+class SectionReport:
+    """What a measured section holds to learn from."""
+
+    name: str
+    spots: int
+    """Spots with counts and a position."""
+    spots_on_tissue: int
+    """Those whose window is tissue to at least `nsl.prediction.MIN_TISSUE`."""
+    median_counts: float
+    """Per spot, of all genes (UMI)."""
+    median_genes: float
+    """Genes counted at least once in a spot."""
+    genes_detected: int
+    """Genes counted at least once in a tenth of the spots, which are those that weights are fitted to."""
+    notices: list[str]
+    """What the reader has to say of the tables, a sentence each."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may spoil a fit, a sentence each."""
+        said = []
+        if self.spots < LEAST_SPOTS:
+            said.append(
+                f"{self.name} has {self.spots:,} spots; from fewer than {LEAST_SPOTS} a fit learns little, and what it "
+                "is worth cannot be told."
+            )
+        if self.spots_on_tissue < LEAST_ON_TISSUE * self.spots:
+            said.append(
+                f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie on tissue; the "
+                "positions may be shifted, or of another image."
+            )
+        if self.median_counts < LEAST_DEPTH:
+            said.append(
+                f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes "
+                "are noise."
+            )
+        if self.genes_detected < LEAST_GENES:
+            said.append(
+                f"Only {self.genes_detected:,} genes of {self.name} are counted in at least a tenth of its spots; "
+                f"fewer than {LEAST_GENES} have little in common to learn from."
+            )
+        return said
+
+
+def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
+    """Look at a section's counts before a fit.
+
+    Parameters
+    ----------
+    name : of the section.
+    measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
+    spots_on_tissue : how many of its windows are tissue to at least `nsl.prediction.MIN_TISSUE`.
+    """
+    counted = measured.X > 0
+    return SectionReport(
+        name=name,
+        spots=measured.n_obs,
+        spots_on_tissue=spots_on_tissue,
+        median_counts=float(np.median(measured.X.sum(axis=1))),
+        median_genes=float(np.median(counted.sum(axis=1))),
+        genes_detected=int((counted.mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
+        notices=measured.uns["notices"],
+    )

@@ -1,0 +1,133 @@
+"""Measured sections as AnnData files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem, sparse_dataset
+from scipy import sparse
+
+from nsl.errors import SpotsError
+from nsl.spots.files import are_ensembl, by_symbol, image_scales, own_hdf5, readable, require_bytes, require_size
+from nsl.spots.tables import Positions, first_not_a_count, placed
+
+# scanpy, cellxgene and annotation packages call them so.
+_SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol", "SYMBOL")
+_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl")
+# Where counts may lie, what a user calls it, and the table of their genes; raw holds genes that X may lack.
+_PLACES = (("raw/X", "raw.X", "raw/var"), ("layers/counts", 'layers["counts"]', "var"), ("X", "X", "var"))
+# Of a dense matrix, read at once.
+_VALUES_AT_ONCE = 30_000_000
+
+
+def read_h5ad(path: str | Path) -> anndata.AnnData:
+    """Spots of an AnnData file of one section, as scanpy, squidpy or cellxgene write it.
+
+    Counts are the first of raw.X, layers["counts"] and X that holds whole numbers; positions are obsm["spatial"], in
+    pixels of the full-resolution image. Genes named by Ensembl id are renamed by a column of symbols such as
+    gene_symbols or feature_name; where a symbol stands for several genes, the one of most counts is kept. Spots that
+    are 0 in obs["in_tissue"] are left out.
+
+    Returns and raises what `nsl.spots.tables.read_spots` does; SpotsError also where the file holds several sections,
+    or an array larger than `nsl.spots.files.MAX_BYTES`.
+    """
+    path = Path(path)
+    with readable(path.name), own_hdf5(path.name, path) as file:
+        scales = _image_scales(path.name, file)
+        require_size(f"{path.name}: obs", file["obs"])
+        obs = read_elem(file["obs"])
+        positions = _positions(path.name, file, obs)
+        values, var = _raw_counts(path.name, file)
+        require_size(f"{path.name}: {var.name[1:]}", var)
+        names, gene_id = _symbols(read_elem(var))
+        counts, notices = by_symbol(path.name, values, obs.index, names, gene_id)
+        return placed(counts, positions, notices, scales)
+
+
+def _image_scales(name: str, file: h5py.File) -> dict[str, float]:
+    stored = file.get("uns/spatial")
+    is_group = isinstance(stored, h5py.Group)
+    sections = [key for key, value in stored.items() if isinstance(value, h5py.Group)] if is_group else []
+    if len(sections) > 1:
+        raise SpotsError(
+            f'{name} holds {len(sections)} sections (uns["spatial"]: {", ".join(sections[:3])}), and a slide shows '
+            "one; save each in a file of its own"
+        )
+    factors = stored[sections[0]].get("scalefactors", {}) if sections else {}
+    if factors:
+        require_size(f"{name}: scalefactors", factors)
+    return image_scales({key: value[()] for key, value in factors.items()})
+
+
+def _positions(name: str, file: h5py.File, obs: pd.DataFrame) -> Positions:
+    if "obsm/spatial" not in file:
+        others = ", ".join(file.get("obsm", {})) or "nothing"
+        raise SpotsError(
+            f'{name} has no obsm["spatial"] (obsm holds {others}); put the spot centres there, x and y in pixels of '
+            "the full-resolution image"
+        )
+    require_size(f'{name}: obsm["spatial"]', file["obsm/spatial"])
+    xy = np.asarray(read_elem(file["obsm/spatial"]), float)
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        shape = " × ".join(map(str, xy.shape))
+        raise SpotsError(f'{name}: obsm["spatial"] is {shape}; it needs two columns, x and y in pixels')
+    table = pd.DataFrame(xy, obs.index.astype(str), ["x_px", "y_px"])
+    if "in_tissue" in obs:
+        table = table[pd.to_numeric(obs.in_tissue.astype(object), errors="coerce").to_numpy() != 0]
+    return Positions(name, table)
+
+
+def _raw_counts(name: str, file: h5py.File) -> tuple[sparse.csr_array, h5py.Group]:
+    """Counts, and the stored table of their genes."""
+    seen = []
+    for key, label, var in _PLACES:
+        if key in file:
+            require_size(f"{name}: {label}", file[key])
+            if isinstance(file[key], h5py.Group):
+                # Turned from columns to rows, it takes memory by its shape, which a file can state as it likes.
+                require_bytes(f"{name}: {label}", 8 * sum(sparse_dataset(file[key]).shape))
+            found = _whole_numbers(file[key])
+            if sparse.issparse(found):
+                return found, file[var]
+            seen.append(f"{label} holds {found:g}")
+    held = ", ".join(seen) if seen else "it has no X"
+    raise SpotsError(f'{name} holds no raw counts: {held}; save the counts, whole numbers from 0, in layers["counts"]')
+
+
+def _whole_numbers(stored: h5py.Group | h5py.Dataset) -> sparse.csr_array | float:
+    """The matrix where all of it is counts; else the first value that is none."""
+    parts = []
+    for block in _blocks(stored):
+        at = first_not_a_count(block)
+        if at is not None:
+            return float(block.data[at])
+        parts.append(block)
+    return sparse.vstack(parts, format="csr")
+
+
+def _blocks(stored: h5py.Group | h5py.Dataset) -> Iterator[sparse.csr_array]:
+    """Rows of a matrix, some at a time where it is stored dense."""
+    if isinstance(stored, h5py.Dataset):
+        step = max(_VALUES_AT_ONCE // max(stored.shape[1], 1), 1)
+        for start in range(0, max(len(stored), 1), step):
+            yield sparse.csr_array(stored[start : start + step].astype(np.float32))
+    else:
+        matrix = read_elem(stored)
+        matrix.check_format(full_check=True)
+        yield sparse.csr_array(matrix, dtype=np.float32)
+
+
+def _symbols(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    """Names of the genes, symbols where there are any, and their Ensembl ids where known."""
+    names = var.index.to_numpy(object)
+    if not are_ensembl(names):
+        column = next((column for column in _ID_COLUMNS if column in var), None)
+        return names, None if column is None else var[column].to_numpy(object)
+    column = next((column for column in _SYMBOL_COLUMNS if column in var), None)
+    if column is None:
+        return names, names
+    symbols = var[column].astype(object)
+    return symbols.where(symbols.notna() & (symbols != ""), names).to_numpy(), names

@@ -1,0 +1,92 @@
+"""Measured expression as instruments and toolkits write it: Space Ranger's folder or a zip of it, h5ad, tables.
+
+Every reader returns what `nsl.spots.tables.read_spots` does.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import anndata
+import numpy as np
+
+from nsl.errors import SpotsError
+from nsl.spots.files import content, readable, require_unpacked
+from nsl.spots.h5ad import read_h5ad
+from nsl.spots.tables import layout_of, read_spots, read_table
+from nsl.spots.visium import POSITIONS, read_files, read_visium
+
+__all__ = ["read_h5ad", "read_measured", "read_visium"]
+
+LEAST_SHARE_OF_COUNTS = 0.02
+"""Of the median spot's counts, that a spot must have to be looked at."""
+
+
+def read_measured(paths: Sequence[Path]) -> anndata.AnnData:
+    """Measured expression from whatever a user gave: one zip, folder or .h5ad, or two files, in any order.
+
+    Two files are a table of raw counts and a table of positions, told by their columns, or Space Ranger's .h5 and its
+    tissue positions. Returns and raises what `nsl.spots.tables.read_spots` does, without the spots that are nearly
+    empty.
+    """
+    return _without_empty_spots(_read(paths))
+
+
+def _without_empty_spots(measured: anndata.AnnData) -> anndata.AnnData:
+    """Without spots so far below the others' counts that what they hold is chance: a single one can hide a gene."""
+    counts = np.asarray(measured.X.sum(axis=1)).ravel()
+    least = max(LEAST_SHARE_OF_COUNTS * float(np.median(counts)), 1)
+    kept = counts >= least
+    if kept.all() or not kept.any():
+        return measured
+    left = measured[kept].copy()
+    left.uns["notices"] = [
+        *measured.uns["notices"],
+        f"{(~kept).sum():,} of {len(kept):,} spots were left out because they are nearly empty: they have fewer than "
+        f"{least:,.0f} counts, where the median spot has {np.median(counts):,.0f}.",
+    ]
+    return left
+
+
+def _read(paths: Sequence[Path]) -> anndata.AnnData:
+    paths = [Path(path) for path in paths]
+    suffixes = [path.suffix.lower() for path in paths]
+    if len(paths) == 1 and (suffixes == [".zip"] or paths[0].is_dir()):
+        return read_visium(paths[0])
+    if suffixes == [".h5ad"]:
+        return read_h5ad(paths[0])
+    if len(paths) == 2 and sorted(suffix == ".h5" for suffix in suffixes) == [False, True]:
+        matrix, positions = sorted(paths, key=lambda path: path.suffix.lower() != ".h5")
+        with readable(f"{matrix.name} with {positions.name}"):
+            files = {matrix.name: partial(content, matrix), positions.name: partial(content, positions)}
+            return read_files(matrix.name, files, matrix.name, positions.name)
+    if len(paths) == 2 and not {".zip", ".h5ad", ".h5"} & set(suffixes):
+        return _two_tables(*paths)
+    given = ", ".join(path.name for path in paths) if paths else "nothing"
+    raise SpotsError(
+        f"measured expression cannot be read from {given}; give a zip of Space Ranger's outs folder, its "
+        f"filtered_feature_bc_matrix.h5 with its {POSITIONS[0]}, an .h5ad, or two tables (CSV or TSV): raw counts with "
+        "a row a spot, and spot positions"
+    )
+
+
+def _two_tables(first: Path, second: Path) -> anndata.AnnData:
+    for path in (first, second):
+        with readable(path.name):
+            require_unpacked(path)
+    has_positions = [layout_of(read_table(path, nrows=0).columns) is not None for path in (first, second)]
+    if has_positions == [True, False]:
+        return read_spots(second, first)
+    if has_positions == [False, True]:
+        return read_spots(first, second)
+    which = "both can" if all(has_positions) else "neither can"
+    seen = "; ".join(f"{path.name} has {_columns_of(path)}" for path in (first, second))
+    raise SpotsError(
+        f"of {first.name} and {second.name} {which} be the table of positions, which has columns spot, x_px, y_px or "
+        f"x, y, pixel_x, pixel_y ({seen}); give one such table, and one of raw counts with a row a spot"
+    )
+
+
+def _columns_of(path: Path) -> str:
+    columns = [str(column) for column in read_table(path, nrows=0).columns]
+    return ", ".join(columns[:4]) + (", …" if len(columns) > 4 else "")

@@ -1,0 +1,183 @@
+"""A measured section as fits and evaluations need it: colours around each spot, and expression."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from nsl.errors import SpotsError
+from nsl.histogram import ColorCounts, count_colors
+from nsl.slides.slide import Slide, open_slide
+from nsl.spots.tables import Section, log_normalised, read_spots
+from nsl.stains import estimate_stain_vectors, estimate_white_point, stained_colors
+from nsl.tiles import pixel_bounds
+
+TILE_UM = 150.0
+ANALYSIS_MPP = 3.0
+# Held-out r is the same from 3 to 6 bits (benchmarks/RESULTS.md), and 4 fit five times faster than 5.
+BITS = 4
+# The expression of one section holds no more patterns that other sections share.
+MAX_PATTERNS = 10
+PATTERN_MIN_DETECTED = 0.1
+
+
+@dataclass(frozen=True)
+class MeasuredSection:
+    """Colour counts and expression of S spots, in the same order; the image itself is not kept."""
+
+    name: str
+    patient: str
+    colors: ColorCounts
+    genes: list[str]
+    expression: np.ndarray
+    """(S, genes) float32, log1p of counts per 10,000."""
+    detected: np.ndarray
+    """(genes,) float64, share of spots with at least one count."""
+    centers_px: np.ndarray
+    """(S, 2) float64, x and y of the spots in pixels of the image as stored."""
+    stain_vectors: np.ndarray | None
+    """(2, 3) hematoxylin and eosin of the slide, estimated from its image."""
+    source: Section | None = None
+    """Where it was read, for methods that look at the image again."""
+
+    @cached_property
+    def _column(self) -> dict[str, int]:
+        return {gene: i for i, gene in enumerate(self.genes)}
+
+    @cached_property
+    def patterns(self) -> np.ndarray:
+        """(S, k) orthonormal: what the expression of many genes has in common over the spots, strongest first.
+
+        Left singular vectors of the standardised expression of the genes detected in a tenth of the spots.
+        """
+        known = self.expression[:, self.detected >= PATTERN_MIN_DETECTED]
+        sd = known.std(axis=0)
+        known = (known[:, sd > 0] - known[:, sd > 0].mean(axis=0)) / sd[sd > 0]
+        return np.linalg.svd(known, full_matrices=False)[0][:, :MAX_PATTERNS].copy()
+
+    def expression_of(self, genes: Sequence[str]) -> np.ndarray:
+        """(S, G) float32 expression of the genes in the order given; NaN for those not measured here."""
+        chosen = np.full((len(self.expression), len(genes)), np.nan, np.float32)
+        for i, gene in enumerate(genes):
+            if gene in self._column:
+                chosen[:, i] = self.expression[:, self._column[gene]]
+        return chosen
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The image of a section with the square windows around its spots."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB of the whole section at `mpp`."""
+    bounds: np.ndarray
+    """(S, 4) int64 pixel bounds x0, y0, x1, y1 of the windows; they may reach over the edge."""
+    white_point: np.ndarray
+    """(3,) intensity of the background, estimated from the image."""
+    mpp: float
+
+
+def read_windows(section: Section, centers_px: np.ndarray, window_um: float, mpp: float) -> Windows:
+    """Read a section's image at `mpp`, or its own resolution if that is coarser.
+
+    centers_px is (S, 2) in pixels of the image as stored.
+
+    Raises
+    ------
+    SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
+    SpotsError : a centre lies outside the image.
+    """
+    with open_slide(section.image, section.mpp) as slide:
+        _require_spots_on_slide(section, slide, centers_px)
+        mpp = max(mpp, slide.require_mpp())
+        image = slide.read(0, 0, *slide.size, mpp)
+        bounds = pixel_bounds(centers_px, window_um, slide.mpp, mpp)
+    return Windows(image, bounds, estimate_white_point(image).rgb, mpp)
+
+
+def measure_section(
+    section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP, bits: int = BITS
+) -> MeasuredSection:
+    """Read a section's image and spots into colour counts and log-normalised expression.
+
+    Raises
+    ------
+    SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
+    SpotsError : the tables cannot be used, or spots lie outside the image.
+    """
+    measured = read_spots(section.counts, section.spots)
+    centers_px = measured.obsm["spatial"]
+    windows = read_windows(section, centers_px, tile_um, analysis_mpp)
+    colors = count_colors(windows.image, windows.bounds, windows.white_point, bits)
+    filled = colors.pixels > 0
+    if not filled.any():
+        raise SpotsError(
+            f"section {section.name}: no spot's window of {tile_um:g} µm holds a pixel at {windows.mpp:g} µm/px; check "
+            "the window and the positions"
+        )
+    return MeasuredSection(
+        name=section.name,
+        patient=section.patient,
+        colors=ColorCounts(colors.moments[filled], colors.palette_od),
+        genes=list(measured.var_names),
+        expression=log_normalised(measured.X)[filled],
+        detected=(measured.X[filled] > 0).mean(axis=0),
+        centers_px=centers_px[filled],
+        stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
+        source=section,
+    )
+
+
+def _require_spots_on_slide(section: Section, slide: Slide, centers_px: np.ndarray) -> None:
+    outside = ((centers_px < 0) | (centers_px >= slide.size)).any(axis=1).sum()
+    if outside:
+        width, height = slide.size
+        raise SpotsError(
+            f"section {section.name}: {outside} of {len(centers_px)} spots lie outside the image of {width} × {height} "
+            f"px (the farthest at x {centers_px[:, 0].max():.0f}, y {centers_px[:, 1].max():.0f}); give positions in "
+            "pixels of this very image"
+        )
+
+
+def spatial_blocks(section: MeasuredSection) -> list[MeasuredSection]:
+    """The section cut into quarters of about as many spots each: left and right, each into upper and lower."""
+    x, y = section.centers_px.T
+    left = x <= np.median(x)
+    blocks = []
+    for side, half in (("left", left), ("right", ~left)):
+        upper = y <= np.median(y[half])
+        for level, quarter in (("upper", half & upper), ("lower", half & ~upper)):
+            blocks.append(_spots_of(section, quarter, f"{section.name}, {level} {side}"))
+    return blocks
+
+
+def _spots_of(section: MeasuredSection, keep: np.ndarray, name: str) -> MeasuredSection:
+    return replace(
+        section,
+        name=name,
+        colors=ColorCounts(section.colors.moments[keep], section.colors.palette_od),
+        expression=section.expression[keep],
+        centers_px=section.centers_px[keep],
+    )
+
+
+def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) -> list[str]:
+    """Genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
+    kept = list(dict.fromkeys(gene for section in sections for gene in section.genes))
+    for patient in {section.patient for section in sections}:
+        spots: dict[str, float] = dict.fromkeys(kept, 0)
+        own = [section for section in sections if section.patient == patient]
+        for section in own:
+            for gene, count in zip(section.genes, np.rint(section.detected * len(section.colors)), strict=True):
+                if gene in spots:
+                    spots[gene] += count
+        total = sum(len(section.colors) for section in own)
+        kept = [gene for gene in kept if spots[gene] >= min_share * total - 1e-9]
+    return kept
+
+
+def highest_mean(sections: Sequence[MeasuredSection], genes: Sequence[str], number: int) -> list[str]:
+    """Those of the genes whose expression is highest, as the mean of the sections' means; highest first."""
+    mean = np.mean([np.nan_to_num(section.expression_of(genes).mean(axis=0)) for section in sections], axis=0)
+    return [genes[i] for i in np.argsort(-mean, kind="stable")[:number]]

@@ -1,0 +1,157 @@
+"""Which genes of a map go together, and how many patterns they show, with neighbours counted for their worth.
+
+Neighbouring tiles resemble each other, so a test that counts tiles finds everything significant. Correlations here
+rest on the effective sample sizes of `nsl.stats.autocorrelation`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+from nsl.errors import NslError
+from nsl.evaluate import q_values
+from nsl.stats.autocorrelation import LEAST_EFFECTIVE, blocks, effective_sample_sizes, mean_and_sd
+
+MAX_GENES = 1_000
+"""Genes correlated with each other at once; a thousand have half a million pairs."""
+METHODS = ("pearson", "spearman")
+
+# The best order of a thousand unrelated leaves takes seconds.
+_BEST_ORDER_GENES = 500
+
+
+@dataclass(frozen=True)
+class GeneCorrelations:
+    """How G genes of one map go together; each array is (G, G) and symmetric."""
+
+    genes: list[str]
+    r: np.ndarray
+    """Pearson's r, or Spearman's, which is Pearson's of the ranks; NaN for a gene that is the same everywhere."""
+    effective_n: np.ndarray
+    """Independent tiles that would know r as well."""
+    p_value: np.ndarray
+    """Two-sided, of t with effective_n − 2 degrees of freedom; NaN for a gene with itself."""
+    q_value: np.ndarray
+    """Benjamini and Hochberg's over the distinct pairs; NaN for a gene with itself."""
+    method: str
+
+    def pairs_table(self) -> pd.DataFrame:
+        """A row a pair: gene_a, gene_b, r, effective_n, p_value, q_value; the largest |r| first, NaN last."""
+        a, b = np.triu_indices(len(self.genes), 1)
+        order = np.argsort(-np.abs(self.r[a, b]), kind="stable")
+        a, b = a[order], b[order]
+        genes = np.array(self.genes, object)
+        numbers = {name: getattr(self, name)[a, b] for name in ("r", "effective_n", "p_value", "q_value")}
+        return pd.DataFrame({"gene_a": genes[a], "gene_b": genes[b], **numbers})
+
+
+def gene_correlations_over_tiles(
+    result: anndata.AnnData, genes: Sequence[str] | None = None, method: str = "pearson"
+) -> GeneCorrelations:
+    """How predicted genes go together over the tiles of one slide.
+
+    Predictions are made of few colour patterns, see `independent_patterns`: that two predicted genes go together
+    says that their weights answer to the same colours, not that the genes are regulated together.
+
+    Parameters
+    ----------
+    result : of `nsl.predict`.
+    genes : two or more of its genes; all if not given.
+    method : "pearson", or "spearman" for ranks.
+
+    Raises
+    ------
+    NslError : fewer than two genes, more than 1,000, a gene the result does not hold, or fewer than four tiles.
+    ValueError : another method.
+    """
+    if method not in METHODS:
+        raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {method}")
+    genes = require_genes(result, genes)
+    if len(genes) < 2:
+        raise NslError(f"correlations are between genes, and {len(genes)} is chosen; choose two or more")
+    if len(genes) > MAX_GENES:
+        raise NslError(
+            f"{len(genes):,} genes have more pairs than are correlated at once; choose {MAX_GENES:,} genes or fewer, "
+            "such as the reliable ones"
+        )
+    if result.n_obs < LEAST_EFFECTIVE:
+        raise NslError(f"correlations need four tiles or more, and this map has {result.n_obs}; ask for smaller tiles")
+    values = values_of(result, genes)
+    if method == "spearman":
+        values = np.stack([stats.rankdata(column).astype(np.float32) for column in values.T], axis=1)
+    r, effective = pearson_r(values, values), effective_sample_sizes(result, values)
+    p_value = two_sided_p(r, effective)
+    # A gene with itself is no finding.
+    np.fill_diagonal(p_value, np.nan)
+    pairs = np.triu_indices(len(genes), 1)
+    q_value = np.full_like(p_value, np.nan)
+    q_value[pairs] = q_value.T[pairs] = q_values(p_value[pairs])
+    return GeneCorrelations(genes, r, effective, p_value, q_value, method)
+
+
+def require_genes(result: anndata.AnnData, genes: Sequence[str] | None) -> list[str]:
+    if genes is None:
+        return list(result.var_names)
+    unknown = [gene for gene in dict.fromkeys(genes) if gene not in result.var_names]
+    if unknown:
+        more = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
+        raise NslError(
+            f"the map holds no gene {unknown[0]}{more}; choose among its {result.n_vars:,}, or predict that gene first"
+        )
+    return list(dict.fromkeys(genes))
+
+
+def values_of(result: anndata.AnnData, genes: list[str]) -> np.ndarray:
+    """(S, G) predicted expression; a view of the result where all genes are wanted."""
+    if genes == list(result.var_names):
+        return np.asarray(result.X)
+    return np.asarray(result.X[:, result.var_names.get_indexer(genes)])
+
+
+def pearson_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(G, H) Pearson r of each column of (S, G) with each of (S, H); NaN where one is the same everywhere."""
+    (mean_a, sd_a), (mean_b, sd_b) = mean_and_sd(a), mean_and_sd(b)
+    products = np.zeros((a.shape[1], b.shape[1]))
+    for block in blocks(len(a), a.shape[1] + b.shape[1]):
+        products += (a[block] - mean_a).T @ (b[block] - mean_b)
+    return np.clip(products / len(a) / np.outer(sd_a, sd_b), -1, 1)
+
+
+def two_sided_p(r: np.ndarray, effective_n: np.ndarray) -> np.ndarray:
+    """p-value of a correlation known as well as from `effective_n` independent tiles (t, n − 2 degrees of freedom)."""
+    # r = 1 has t infinite.
+    inside = np.clip(r, -1 + 1e-12, 1 - 1e-12)
+    t = inside * np.sqrt((effective_n - 2) / (1 - inside**2))
+    return 2 * stats.t.sf(np.abs(t), effective_n - 2)
+
+
+def cluster_order(r: np.ndarray) -> np.ndarray:
+    """Order that puts genes that go together side by side: average linkage on 1 − r.
+
+    Leaves are in their best order for up to 500 genes. r is (G, G); NaN counts as 0.
+    """
+    if len(r) < 3:
+        return np.arange(len(r))
+    distance = 1 - np.nan_to_num((r + r.T) / 2)
+    np.fill_diagonal(distance, 0)
+    best = len(r) <= _BEST_ORDER_GENES
+    return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=best))
+
+
+def independent_patterns(values: np.ndarray) -> float:
+    """How many independent patterns maps (S, G) show: the participation ratio (Σλ)² / Σλ².
+
+    λ are the eigenvalues of the maps' correlation. Maps that are all alike show 1, G unrelated ones nearly G. Maps
+    that are the same everywhere do not count; 0 where all are.
+    """
+    r = pearson_r(values, values)
+    varied = np.isfinite(np.diag(r))
+    r = r[np.ix_(varied, varied)]
+    # The sum of the eigenvalues is the trace, that of their squares the sum of squares of r.
+    return float(np.trace(r) ** 2 / (r**2).sum()) if len(r) else 0.0

@@ -1,0 +1,135 @@
+"""How a region of a map differs from the rest: the tiles in a box or a lasso, and their genes against all others."""
+
+from collections.abc import Sequence
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy import stats
+from skimage.measure import points_in_poly
+
+from nsl.errors import NslError
+from nsl.evaluate import q_values
+from nsl.stats.autocorrelation import effective_sample_sizes
+from nsl.stats.correlation import pearson_r, require_genes, two_sided_p, values_of
+
+REGION_CAVEAT = (
+    "The region was drawn by looking at the map, so its p- and q-values are smaller than those of a region chosen "
+    "beforehand: use them to rank genes, not as proof."
+)
+"""To be said wherever the p-values of `compare_region` are shown."""
+LEAST_TILES = 3
+"""On each side of a comparison."""
+
+
+def tiles_in_box(result: anndata.AnnData, x0_mm: float, y0_mm: float, x1_mm: float, y1_mm: float) -> np.ndarray:
+    """(S,) bool, whether a tile's centre lies in the box between two opposite corners, edges included.
+
+    Positions are in mm from the slide's top left; NslError where one is not a number.
+    """
+    corners = _finite_mm([[x0_mm, y0_mm], [x1_mm, y1_mm]])
+    centers = _centers_mm(result)
+    return ((centers >= corners.min(axis=0)) & (centers <= corners.max(axis=0))).all(axis=1)
+
+
+def tiles_in_lasso(result: anndata.AnnData, polygon_mm: np.ndarray) -> np.ndarray:
+    """(S,) bool, whether a tile's centre lies in a polygon of (V, 2) x, y in mm from the slide's top left.
+
+    The polygon need not be closed; where it crosses itself, the even-odd rule tells inside from outside. NslError
+    for fewer than three corners, or one that is not a number.
+    """
+    polygon = _finite_mm(polygon_mm).reshape(-1, 2)
+    if len(polygon) < 3:
+        raise NslError(f"a lasso needs three corners or more, got {len(polygon)}; draw round the region again")
+    return points_in_poly(_centers_mm(result), polygon)
+
+
+def _finite_mm(positions: Sequence) -> np.ndarray:
+    positions = np.asarray(positions, float)
+    if not np.isfinite(positions).all():
+        raise NslError("the region's corners must be numbers of mm; draw the region again")
+    return positions
+
+
+def _centers_mm(result: anndata.AnnData) -> np.ndarray:
+    return result.obs[["x_um", "y_um"]].to_numpy(float) / 1000
+
+
+def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[str] | None = None) -> pd.DataFrame:
+    """How the tiles of a region differ from the rest of the slide, gene by gene.
+
+    The effect size is Cohen's d, the difference in standard deviations within the two sides (pooled). d and the
+    correlation of expression with being inside are one and the same, d = r/√(1 − r²) · √(S(S − 2)/(S₁S₀)) for S₁
+    tiles inside and S₀ outside; p-value and interval are those of that correlation, whose effective sample size
+    allows for neighbours that resemble each other in the map and in the region alike.
+
+    A region that was drawn by looking at the map lies where the map is extreme, which no p-value here allows for: say
+    `REGION_CAVEAT` beside it.
+
+    Parameters
+    ----------
+    result : of `nsl.predict`.
+    inside : (S,) bool, of `tiles_in_box` or `tiles_in_lasso`.
+    genes : which to compare; all if not given.
+
+    Returns
+    -------
+    A row a gene, the largest effect first: mean_inside, mean_outside and difference (in the units of the result),
+    effect_size with effect_low and effect_high (95 %), effective_n, p_value (two-sided), q_value (Benjamini–Hochberg
+    over the genes) and r_heldout. Effects are NaN, and last, for genes that are the same everywhere.
+
+    Raises
+    ------
+    NslError : fewer than three tiles inside or outside, or a gene the result does not hold.
+    ValueError : inside is not one bool a tile.
+    """
+    inside = np.asarray(inside)
+    if inside.dtype != bool or inside.shape != (result.n_obs,):
+        raise ValueError(f"a region is one bool a tile, ({result.n_obs},), got {inside.dtype} {inside.shape}")
+    _check_sides(inside)
+    genes = require_genes(result, genes)
+    values, indicator = values_of(result, genes), inside[:, None].astype(float)
+    r = pearson_r(values, indicator)[:, 0]
+    effective = effective_sample_sizes(result, values, indicator)[:, 0]
+    half = stats.norm.ppf(0.975) / np.sqrt(effective - 3)
+    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    p_value = two_sided_p(r, effective)
+    mean_inside, mean_outside = (
+        values.mean(axis=0, dtype=np.float64, where=side[:, None]) for side in (inside, ~inside)
+    )
+    table = pd.DataFrame(
+        {
+            "mean_inside": mean_inside,
+            "mean_outside": mean_outside,
+            "difference": mean_inside - mean_outside,
+            "effect_size": _cohens_d(z, inside),
+            "effect_low": _cohens_d(z - half, inside),
+            "effect_high": _cohens_d(z + half, inside),
+            "effective_n": effective,
+            "p_value": p_value,
+            "q_value": q_values(p_value),
+            "r_heldout": result.var["r_heldout"].reindex(genes).to_numpy(),
+        },
+        index=pd.Index(genes, name="gene"),
+    )
+    return table.sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
+
+
+def _check_sides(inside: np.ndarray) -> None:
+    number, tiles = int(inside.sum()), len(inside)
+    if number == 0:
+        raise NslError("the region holds no tile's centre; draw it larger, or over the tissue")
+    if number == tiles:
+        raise NslError(f"the region holds all {tiles:,} tiles, so there is no rest to compare with; draw it smaller")
+    if number < LEAST_TILES:
+        raise NslError(f"the region holds {number} of {tiles:,} tiles, and needs {LEAST_TILES}; draw it larger")
+    if tiles - number < LEAST_TILES:
+        raise NslError(
+            f"the region leaves {tiles - number} of {tiles:,} tiles outside, and needs {LEAST_TILES}; draw it smaller"
+        )
+
+
+def _cohens_d(z: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Difference of means over the pooled sd, from Fisher's z of r: r/√(1 − r²) is sinh z."""
+    tiles, number = len(inside), int(inside.sum())
+    return np.sinh(z) * np.sqrt(tiles * (tiles - 2) / (number * (tiles - number)))

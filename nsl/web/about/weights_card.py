@@ -1,0 +1,297 @@
+"""The weights in use, in reading form: what they were learned on, how far each gene held up, and beside what."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.figures.reliability import reliability_histogram
+from nsl.genes import resolve
+from nsl.numerals import signed
+from nsl.web import controls, downloads, gene_choice, sources, state
+from nsl.weights.folder import CARD, SIGNIFICANT, USEFUL_R, embedded_folder, is_reliable, load_config
+from nsl.weights.hub import fetch
+
+if TYPE_CHECKING:
+    from nsl.weights.folder import Weights
+
+_OURS = "NSL-11"
+_LEFT_OUT, _METHOD, _RANKED_BY = "left out", "method", "median r"
+_MAX_SECTIONS, _MAX_CARD_LETTERS = 12, 100_000
+
+
+def weights_in_use() -> "Weights":
+    """Those that the next run predicts with; the page ends, with a sentence, where they cannot be loaded."""
+    with controls.shown_errors():
+        return sources.in_use()
+    st.stop()
+
+
+def show_training(weights: "Weights") -> None:
+    """What the weights were learned on, and how."""
+    st.subheader("The weights in use", anchor="weights")
+    st.markdown(
+        f"**{controls.escaped(weights.name)}**, {_origin(weights)}. They say of themselves what they were learned on:"
+    )
+    rows = {name: controls.escaped(text) for name, text in training_facts(weights).items()}
+    st.table(pd.Series(rows), border="horizontal", hide_header=True)
+
+
+def training_facts(weights: "Weights") -> dict[str, str]:
+    """What config.json says of the training, a line each; whoever wrote it need not have filled in everything."""
+    config, data, fit = weights.config, weights.config["training_data"], weights.config.get("fit")
+    facts = {
+        "Tissue": sources.tissue(config),
+        "Patients": f"{data['patients']:,}",
+        "Sections": _sections(data.get("sections")),
+        "Spots": f"{data['spots']:,}",
+        "Genes": f"{len(weights.genes):,}: {data['genes_rule']}" if "genes_rule" in data else f"{len(weights.genes):,}",
+        "Source": data.get("source"),
+        "Licence of the data": data.get("licence"),
+        "Window": f"squares of {config['tile_um']:g} µm",
+        "Resolution": f"{config['analysis_mpp']:g} µm/px",
+        "Units": config["units"],
+        "Stains": _stains(config["stains"]),
+        "Fit": _fit(fit) if isinstance(fit, dict) else None,
+    }
+    return {name: "not stated" if text in (None, "") else str(text) for name, text in facts.items()}
+
+
+def _sections(names: Any) -> str | None:
+    if not isinstance(names, list):
+        return None
+    more = f" and {len(names) - _MAX_SECTIONS:,} more" if len(names) > _MAX_SECTIONS else ""
+    return f"{len(names):,}: {', '.join(str(name) for name in names[:_MAX_SECTIONS])}{more}"
+
+
+def _stains(stains: dict) -> str:
+    told = zip(("hematoxylin", "eosin"), stains["reference"], stains["spread_degrees"], strict=True)
+    return "; ".join(
+        f"{name} {' '.join(signed(od) for od in vector)} (OD of red, green, blue), slides within {spread:.1f}°"
+        for name, vector, spread in told
+    )
+
+
+def _fit(fit: dict) -> str | None:
+    known = {"steps", "learning_rate", "patterns"} <= fit.keys()
+    if not known:
+        return None
+    learned = (
+        f"the {fit['patterns']} strongest patterns of each section's expression" if fit["patterns"] else "each gene"
+    )
+    by = f"; nsl {fit['nsl_version']}" if "nsl_version" in fit else ""
+    return f"{fit['steps']} steps of Adam at {fit['learning_rate']} from the published stains, learning {learned}{by}"
+
+
+def _origin(weights: "Weights") -> str:
+    if weights.revision:
+        return f"{controls.escaped(weights.source)} on the Hugging Face Hub at commit {weights.revision}"
+    return "which come with this program" if weights.source == "embedded" else controls.escaped(weights.source)
+
+
+def show_reliability(weights: "Weights") -> None:
+    """How the genes held up where they were held out: figures, the distribution, and a table of all."""
+    st.subheader("How far to trust a gene", anchor="reliability")
+    table, protocol = weights.reliability, weights.config["reliability"]
+    reliable, left_out = is_reliable(table), controls.escaped(protocol["left_out"])
+    st.markdown(
+        f"Each of {protocol['groups']} {gene_choice.plural(left_out)} was left out in turn, and its genes were "
+        "predicted by weights that had not seen it. A gene's **held-out r** is the correlation of prediction and "
+        "measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 "
+        f"beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene "
+        f"predicted from r {USEFUL_R} on."
+    )
+    figures = {
+        "Genes": f"{len(table):,}",
+        "Reliable": f"{reliable.sum():,}",
+        f"r above {USEFUL_R}": f"{(table.r_heldout > USEFUL_R).sum():,}",
+        "Median r": signed(table.r_heldout.median()),
+    }
+    with st.container(horizontal=True):
+        for label, value in figures.items():
+            st.metric(label, value, width=130)
+    unknown = int(table.r_heldout.isna().sum())
+    if unknown < len(table):
+        st.plotly_chart(
+            reliability_histogram(table),
+            theme="streamlit",
+            key="reliability_histogram",
+            alt=f"Histogram of held-out r over genes: median {figures['Median r']}, from "
+            f"{signed(table.r_heldout.min())} to {signed(table.r_heldout.max())}; {reliable.sum():,} genes "
+            "are reliable",
+        )
+    if unknown:
+        st.caption(f"{unknown:,} genes could not be held out and have no r.")
+    _show_genes(weights)
+
+
+def _show_genes(weights: "Weights") -> None:
+    table, protocol = weights.reliability.copy(), weights.config["reliability"]
+    table.insert(0, "reliable", is_reliable(table).map({True: "reliable", False: "not reliable"}))
+    wanted = st.text_input(
+        "Find genes",
+        placeholder="ERBB2, Ki-67, KRT",
+        max_chars=500,
+        key="about_genes",
+        persist_state="session",
+        width=360,
+    )
+    found = matching(table, wanted)
+    st.dataframe(found, height=320, column_config=_columns(protocol), key="reliability_table")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)
+        downloads.csv(
+            "Download all genes (CSV)",
+            lambda: table.to_csv(index_label="gene", lineterminator="\n"),
+            f"{stem}_reliability.csv",
+        )
+        count = f"{len(found):,} of {len(table):,} genes" if wanted.strip() else f"{len(table):,} genes"
+        st.caption(f"{count}, the highest held-out r first. Click a heading to sort.", width="stretch")
+
+
+def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
+    """Rows of the genes that a text names, by symbol, common name (HER2) or a part of a symbol; all for no text.
+
+    Those named come first, then the others that hold a part, each the highest r_heldout first.
+    """
+    ordered = table.sort_values("r_heldout", ascending=False)
+    words = [word for word in re.split(r"[,;\s]+", text) if word]
+    if not words:
+        return ordered
+    capitals = ordered.index.str.upper()
+    known = dict(zip(capitals, ordered.index, strict=True))
+    named = ordered.index.isin([resolve(word, known) for word in words])
+    holds = [any(word.upper() in gene for word in words) for gene in capitals]
+    return pd.concat([ordered[named], ordered[~named & holds]])
+
+
+def _columns(protocol: dict) -> dict:
+    number = st.column_config.NumberColumn
+    of = f"of {protocol['groups']} {gene_choice.plural(protocol['left_out'])} left out"
+    return {
+        "gene": st.column_config.TextColumn("Gene", pinned=True),
+        "reliable": st.column_config.TextColumn("Held up"),
+        "r_heldout": number("Held-out r", format="%.2f"),
+        "r_low": number("r, low", format="%.2f", help="Lower end of the 95 % interval"),
+        "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),
+        "p_value": number("p", format="%.2g"),
+        "q_value": number("q", format="%.2g", help="False discovery rate"),
+        "patients_replicated": number("Replicated in", format="%d", help=of),
+        "n_spots": number("Spots", format="%d"),
+    }
+
+
+def show_card(weights: "Weights") -> None:
+    """The model card as its author wrote it, without what could reach out of the page."""
+    text = _card_text(weights)
+    if text:
+        with st.expander("The model card as it stands in the weights folder", icon=":material/description:"):
+            st.markdown(harmless(text))
+
+
+def _card_text(weights: "Weights") -> str | None:
+    """README.md of the folder that the weights came from; None for weights without one, or trained here."""
+    folders = [embedded_folder()]
+    if state.get("weights_folder"):
+        folders.append(state.get("weights_folder"))
+    try:
+        if weights.revision:
+            # By its commit a cached repository is found without a request.
+            folders = [fetch(f"{weights.source}@{weights.revision}").folder]
+        own = next((folder for folder in folders if load_config(folder) == weights.config), None)
+        return (own / CARD).read_text(encoding="utf-8", errors="replace")[:_MAX_CARD_LETTERS] if own else None
+    except (NslError, OSError):
+        return None
+
+
+def harmless(markdown: str) -> str:
+    """A stranger's Markdown without its front matter, large headings and pictures, which would be loaded from afar.
+
+    Streamlit shows raw HTML as text. "!" before "[" is all that tells a picture from a link.
+    """
+    text = re.sub(r"\A---\s*\n.*?\n---\s*\n", "", markdown, flags=re.DOTALL)
+    text = re.sub(r"!+\[", "[", text)
+    return re.sub(r"^ {0,3}#{1,6}(?=\s)", "####", text, flags=re.MULTILINE)
+
+
+def show_evaluation(weights: "Weights") -> None:
+    """NSL beside other methods on the same folds, where the weights tell."""
+    st.subheader("Beside other methods", anchor="evaluation")
+    table = evaluation(weights.config)
+    if table is None:
+        st.caption(
+            "These weights bring no comparison with other methods. `python -m nsl evaluate` makes one from measured "
+            "sections such as those they were learned on."
+        )
+        return
+    st.markdown(
+        "Every method predicted the same spots left out, for the genes of highest mean expression. Medians and counts "
+        "are means over what was left out in turn."
+    )
+    st.markdown("\n".join(f"- {sentence}" for sentence in standing(table)))
+    settings = _settings(table)
+    tabs = st.tabs([controls.escaped(f"{name[:1].upper()}{name[1:]} left out") for name in settings])
+    for tab, setting in zip(tabs, settings, strict=True):
+        rows = table[table[_LEFT_OUT] == setting].drop(columns=_LEFT_OUT).map(controls.escaped).set_index(_METHOD)
+        rows.index = [f"**{name}**" if name == _OURS else name for name in rows.index]
+        tab.table(rows, border="horizontal")
+    st.caption(
+        "Weights per gene are a gene's own numbers; trees and networks share theirs. “On patterns” gives another "
+        "method the targets that NSL may choose: the strongest patterns of a section's expression."
+    )
+
+
+def evaluation(config: dict) -> pd.DataFrame | None:
+    """Figures of the methods as text, a row each; None where the weights bring none that can be read."""
+    rows = config.get("evaluation")
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+        return None
+    table = pd.DataFrame(rows).astype(str)
+    return table if {_LEFT_OUT, _METHOD} <= set(table.columns) else None
+
+
+def _settings(table: pd.DataFrame) -> list[str]:
+    """What was left out; patients first, as that is what predicting a new slide comes down to."""
+    return sorted(dict.fromkeys(table[_LEFT_OUT]), key=lambda name: name != "one patient")
+
+
+def standing(table: pd.DataFrame) -> list[str]:
+    """A sentence for patients and one for sections left out: the rank of NSL by median r, and who is best."""
+    clauses: dict[str, list[str]] = {}
+    for setting in _settings(table):
+        r = _median_r(table, setting)
+        if _OURS not in r.index or len(r) < 2:
+            continue
+        ranks, others = r.rank(ascending=False, method="min"), r.drop(_OURS)
+        best, rank = others.idxmax(), int(ranks[_OURS])
+        clause = (
+            f"with {setting} left out, {_OURS} comes {_ordinal(rank)} of {len(r)} methods, with a median r of "
+            f"{r[_OURS]:.3f}; the {'next' if rank == 1 else 'best'}, {best}, has {others[best]:.3f}"
+        )
+        clauses.setdefault(setting.split(" of ")[0], []).append(controls.escaped(clause))
+    return [f"{told[:1].upper()}{told[1:]}." for told in (", and ".join(parts) for parts in clauses.values())]
+
+
+def hardest(table: pd.DataFrame) -> tuple[str, str, float] | None:
+    """What was left out where even the best method reached least: its name, that method, its median r."""
+    best = []
+    for setting in _settings(table):
+        r = _median_r(table, setting).dropna()
+        if len(r):
+            best.append((setting, str(r.idxmax()), float(r.max())))
+    return min(best, key=lambda told: told[2], default=None) if len(best) > 1 else None
+
+
+def _median_r(table: pd.DataFrame, setting: str) -> pd.Series:
+    """Median r by method; without those whose figure is no number."""
+    rows = table[table[_LEFT_OUT] == setting]
+    if _RANKED_BY not in rows:
+        return pd.Series(dtype=float)
+    return pd.to_numeric(rows.set_index(_METHOD)[_RANKED_BY], errors="coerce").dropna()
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

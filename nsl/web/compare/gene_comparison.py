@@ -1,0 +1,312 @@
+"""The parts of the Compare page: which genes, their maps, what one has and another has not, what goes with what."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from nsl.figures import compare
+from nsl.figures.maps import percentile_limits
+from nsl.numerals import signed
+from nsl.web import chart, controls, downloads, gene_choice, links, state
+from nsl.web.compare import tile_selection
+from nsl.web.maps import gene_map
+
+if TYPE_CHECKING:
+    import anndata
+    import plotly.graph_objects as go
+
+SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS = MODES = ("Side by side", "Difference", "Blend", "Across slides")
+MOST_GENES = 4
+_OWN, _SHARED = "Its own for each", "One for all"
+# As the address of the page calls them.
+_VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides"), MODES, strict=True))
+_SCALES = {"own": _OWN, "shared": _SHARED}
+_GENES = "compare_genes"
+_CONTROL_PX = gene_map.CONTROL_PX
+
+
+class Look(NamedTuple):
+    """How the maps are drawn."""
+
+    palette: str | None
+    """None in a mode that has colours of its own."""
+    opacity: float
+    outline: bool
+    shared: bool
+    """Whether all maps have one colour scale."""
+
+
+def choose_mode() -> str:
+    """What is compared, and how."""
+    if (wished := _VIEWS.get(links.asked("view"))) is not None:
+        st.session_state["compare_mode"] = wished
+    mode = st.segmented_control(
+        "Compare",
+        MODES,
+        default=SIDE_BY_SIDE,
+        required=True,
+        key="compare_mode",
+        persist_state="session",
+        label_visibility="collapsed",
+    )
+    return mode or SIDE_BY_SIDE  # `required` binds the browser alone
+
+
+def choose_genes(slide: state.OpenSlide) -> list[str]:
+    """Up to four genes."""
+    _follow_link(slide.result)
+    return gene_choice.choose_some(slide.result, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES)
+
+
+def require_two(chosen: list[str]) -> None:
+    """With fewer genes than two the page says what it needs and ends."""
+    if len(chosen) < 2:
+        st.info(
+            f"{'Choose two to four genes' if not chosen else 'Choose another gene'}; their maps are drawn here.",
+            icon=":material/compare:",
+        )
+        st.stop()
+
+
+def _follow_link(result: "anndata.AnnData") -> None:
+    """Genes that a link asks for, and none that was not predicted here."""
+    wished = [gene for gene in (links.asked("genes") or "").split(",") if gene]
+    missing = [gene for gene in wished if gene not in result.var_names]
+    if missing:
+        told = ", ".join(missing[:MOST_GENES]) + (" and more" if len(missing) > MOST_GENES else "")
+        st.info(f"The link you opened shows genes that were not predicted here: {controls.escaped(told)}.")
+    chosen = list(dict.fromkeys(wished)) or st.session_state.get(_GENES, [])
+    kept = [gene for gene in chosen if gene in result.var_names][:MOST_GENES]
+    if wished and len(kept) == 1:
+        kept += [gene for gene in gene_choice.listed(result) if gene != kept[0]][:1]
+    if kept:
+        st.session_state[_GENES] = kept
+    elif chosen:
+        st.session_state.pop(_GENES, None)
+
+
+def write_link(mode: str, look: Look, **genes: str) -> None:
+    """The view in the address."""
+    view = next(name for name, known in _VIEWS.items() if known == mode)
+    palette = {"palette": look.palette} if look.palette else {}
+    scale = {"scale": "shared" if look.shared else "own"} if mode == SIDE_BY_SIDE else {}
+    links.write(view=view, **genes, **palette, **scale)
+
+
+def choose_look(mode: str, result: "anndata.AnnData") -> Look:
+    """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed."""
+    palette, scale = None, _SHARED
+    if (wished := _SCALES.get(links.asked("scale"))) is not None:
+        st.session_state["compare_scale"] = wished
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        opacity = gene_map.choose_opacity()
+        if mode in (SIDE_BY_SIDE, ACROSS):
+            palette = gene_map.choose_palette()
+        if mode == SIDE_BY_SIDE:
+            scale = st.segmented_control(
+                "Colour scale",
+                [_OWN, _SHARED],
+                default=_OWN,
+                required=True,
+                key="compare_scale",
+                persist_state="session",
+                help="From the 2nd to the 98th percentile. A scale of its own shows each gene's pattern; on one for "
+                "all, their levels can be read against each other.",
+            )
+        outline = gene_map.offer_outline()
+        gene_choice.offer_unreliable(result)
+    return Look(palette, opacity, outline, scale == _SHARED)
+
+
+def compare_genes(slide: state.OpenSlide, mode: str) -> None:
+    """Genes of one slide: their maps, each against the other, and the tiles selected in either."""
+    chosen = choose_genes(slide)
+    look = choose_look(mode, slide.result)
+    require_two(chosen)
+    write_link(mode, look, genes=",".join(chosen))
+    if mode == SIDE_BY_SIDE:
+        _show_side_by_side(slide, chosen, look)
+        pair = _pair(chosen, "Which two the scatter is of:")
+        scatter, selection = controls.side_by_side(wide_first=True)
+    else:
+        pair = _pair(chosen, f"A {mode.lower()} is of two genes, and {len(chosen)} are chosen. Which two?")
+        maps, scatter = controls.side_by_side(wide_first=True)
+        selection = scatter
+        with maps:
+            (_show_difference if mode == DIFFERENCE else _show_blend)(slide, pair, look)
+            _offer_table(slide, chosen)
+    with scatter:
+        tile_selection.show_scatter(slide, pair)
+    with selection:
+        tile_selection.show_selection(slide, chosen)
+    if mode == SIDE_BY_SIDE:
+        with st.container(horizontal=True):
+            _offer_table(slide, chosen)
+            _offer_prints(slide, chosen, look)
+
+
+def _offer_table(slide: state.OpenSlide, chosen: list[str]) -> None:
+    from nsl.export import files
+
+    downloads.csv(
+        "CSV of these genes",
+        lambda: files.csv_text(slide.result[:, chosen]),
+        f"{tile_selection.file_stem(slide, chosen)}.csv",
+    )
+
+
+def _offer_prints(slide: state.OpenSlide, chosen: list[str], look: Look) -> None:
+    limits = _limits(slide.result, chosen, look)
+    maps = {
+        f"{tile_selection.file_stem(slide, [gene])}.png": (slide.result, gene, ends)
+        for gene, ends in zip(chosen, limits * len(chosen) if look.shared else limits, strict=True)
+    }
+    downloads.prints(maps, look, tile_selection.file_stem(slide, chosen))
+
+
+def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tuple[float, float]]:
+    """Ends of the colour scales: one for all genes, or one for each."""
+    values = [result[:, gene].X.ravel() for gene in chosen]
+    return [percentile_limits(group) for group in ([np.concatenate(values)] if look.shared else values)]
+
+
+def _pair(chosen: list[str], ask: str) -> tuple[str, str]:
+    """The two genes, or which two of more."""
+    if len(chosen) == 2:
+        return chosen[0], chosen[1]
+    st.caption(ask)
+    with st.container(horizontal=True):
+        first = _one_of("First gene", chosen, "compare_first")
+        second = _one_of("Second gene", [gene for gene in chosen if gene != first], "compare_second")
+    return first, second
+
+
+def _one_of(label: str, options: list[str], key: str) -> str:
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    # Of so few, none is typed: Enter would take the first that is spelled nearly so.
+    return st.selectbox(label, options, key=key, persist_state="session", filter_mode=None, width=_CONTROL_PX)
+
+
+def _exchange(pair: tuple[str, str]) -> None:
+    first, second = pair
+    if len(st.session_state[_GENES]) == 2:
+        st.session_state[_GENES] = [second, first]
+    else:
+        st.session_state["compare_first"], st.session_state["compare_second"] = second, first
+
+
+def _show_side_by_side(slide: state.OpenSlide, chosen: list[str], look: Look) -> None:
+    figure = compare.side_by_side(
+        slide.result,
+        chosen,
+        limits=_limits(slide.result, chosen, look),
+        palette=look.palette,
+        opacity=look.opacity,
+        outline=look.outline,
+        selected=tile_selection.selected_tiles(slide),
+    )
+    scale = "on one colour scale" if look.shared else "each on its own colour scale"
+    _show_map(slide, SIDE_BY_SIDE, figure, f"Maps of {', '.join(chosen)} side by side, {scale}", chosen)
+
+
+def _show_difference(slide: state.OpenSlide, pair: tuple[str, str], look: Look) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        by = st.segmented_control(
+            "Difference in",
+            compare.DIFFERENCES,
+            format_func=str.capitalize,
+            default=compare.DIFFERENCES[0],
+            required=True,
+            key="compare_by",
+            persist_state="session",
+        )
+        st.button("Exchange the genes", icon=":material/swap_horiz:", on_click=_exchange, args=[pair])
+    by = by or compare.DIFFERENCES[0]
+    drawn = {"by": by, "opacity": look.opacity, "outline": look.outline}
+    with controls.shown_errors():
+        figure = compare.difference_map(slide.result, *pair, selected=tile_selection.selected_tiles(slide), **drawn)
+        _show_map(slide, DIFFERENCE, figure, f"Map of {pair[0]} less {pair[1]}, in {by}", pair)
+        st.caption(_meaning(slide.result, pair, by))
+        _say_reliability(slide, pair)
+        stem = f"{tile_selection.file_stem(slide, pair)}_difference"
+        with st.container(horizontal=True):
+            downloads.csv("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
+            downloads.print_png(
+                "Map to print (PNG)", lambda: _print_difference(slide.result, pair, by, look), f"{stem}.png"
+            )
+
+
+def _print_difference(result: "anndata.AnnData", pair: tuple[str, str], by: str, look: Look) -> bytes:
+    from nsl.export.print import difference_png
+
+    return difference_png(result, *pair, by=by, opacity=look.opacity)
+
+
+def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
+    """What 0 and the colours of a difference say."""
+    a, b = map(controls.escaped, pair)
+    if by == compare.DIFFERENCES[0]:
+        return (
+            f"Teal: {a} stands higher among this slide's tiles than {b} does; brown: lower. Each gene is counted in "
+            "standard deviations from its own mean over this slide, so 0 says that both stand equally high, not that "
+            "there is as much of one as of the other."
+        )
+    median = signed(np.median(compare.log2_ratio(result, *pair)))
+    return (
+        f"log2 of the counts per 10,000 of {a} over those of {b}, with 0.5 added to both: +1 is twice as many, −1 half "
+        f"as many, 0 the same. White is the median of this slide, {median}: teal tiles have more {a} for their {b}, "
+        "brown ones less."
+    )
+
+
+def difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
+    from nsl.export import files
+
+    table = files.tile_table(result[:, list(pair)])
+    if by == compare.DIFFERENCES[0]:
+        table["difference_sd"] = compare.standardised_difference(result, *pair).round(4)
+    else:
+        table["log2_ratio"] = compare.log2_ratio(result, *pair).round(4)
+    return table.to_csv(lineterminator="\n")
+
+
+def _show_blend(slide: state.OpenSlide, pair: tuple[str, str], look: Look) -> None:
+    a, b = pair
+    figure = compare.blend_map(
+        slide.result,
+        a,
+        b,
+        limits=[percentile_limits(slide.result[:, gene].X.ravel()) for gene in pair],
+        opacity=look.opacity,
+        outline=look.outline,
+        selected=tile_selection.selected_tiles(slide),
+    )
+    _show_map(slide, BLEND, figure, f"Map of {a} in magenta and {b} in green, white where both are high", pair)
+    st.caption(
+        "Each gene runs from dark at its 2nd percentile on this slide to full colour at its 98th, so the colours say "
+        "where each is high for this slide, not which there is more of."
+    )
+    _say_reliability(slide, pair)
+
+
+def _say_reliability(slide: state.OpenSlide, chosen: Sequence[str]) -> None:
+    told = gene_choice.labels(slide.result.var.loc[list(chosen)])
+    st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
+
+
+def _show_map(slide: state.OpenSlide, mode: str, figure: "go.Figure", alt: str, chosen: Sequence[str]) -> None:
+    """Draw maps on which a box or lasso selects tiles."""
+    key = f"{mode} of {slide.key}"
+    # The second axes of a blend are those of the key to its colours.
+    axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")
+    tile_selection.forget_marks(figure, slide)
+    chart.show(
+        figure,
+        key=key,
+        alt=f"{alt}; {slide.result.n_obs:,} tiles",
+        file_name=f"{tile_selection.file_stem(slide, chosen)}_{mode.replace(' ', '_').lower()}",
+        on_area=lambda: tile_selection.take_area(slide, key, axes),
+    )

@@ -1,0 +1,150 @@
+"""One gene on two slides of the session."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.figures import compare
+from nsl.figures.maps import percentile_limits
+from nsl.web import chart, controls, downloads, gene_choice, state
+from nsl.web.compare import gene_comparison, tile_selection
+from nsl.weights.folder import is_reliable
+
+
+def show(slide: state.OpenSlide) -> None:
+    """One gene on this slide and on another of the session."""
+    others = {one.key: one for one in state.slides() if one is not slide and one.result is not None}
+    if not others:
+        _show_the_way(slide)
+        return
+    gene_choice.follow_link(slide.result)
+    with st.container(horizontal=True):
+        gene = gene_choice.choose_one(slide.result, slide.weights)
+        other = others[_choose_other(others)]
+    look = gene_comparison.choose_look(gene_comparison.ACROSS, slide.result)
+    if gene not in other.result.var_names:
+        st.warning(
+            f"{gene} was predicted on {controls.escaped(slide.name)} and not on {controls.escaped(other.name)}. Choose "
+            "another gene, or predict the other slide with this gene too.",
+            icon=":material/search_off:",
+        )
+        return
+    gene_comparison.write_link(gene_comparison.ACROSS, look, gene=gene)
+    both = (slide, other)
+    _warn(both)
+    limits = percentile_limits(np.concatenate([one.result[:, gene].X.ravel() for one in both]))
+    _show_maps(both, gene, look, limits)
+    _show_numbers(both, gene)
+    stem = f"{tile_selection.file_stem(slide, [gene])}_{controls.file_stem(other)}"
+    with st.container(horizontal=True):
+        downloads.csv(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
+        maps = {
+            f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one.result, gene, limits)
+            for number, one in enumerate(both, start=1)
+        }
+        downloads.prints(maps, look, stem)
+
+
+def _choose_other(others: dict[str, state.OpenSlide]) -> str:
+    key = "compare_other"
+    if st.session_state.get(key) not in others:
+        st.session_state[key] = next(iter(others))
+    return st.selectbox(
+        "Beside it",
+        list(others),
+        format_func=lambda other: others[other].name,
+        key=key,
+        persist_state="session",
+        help="The first slide is the one chosen in the sidebar.",
+        width=gene_choice.WIDTH_PX,
+    )
+
+
+def _show_the_way(slide: state.OpenSlide) -> None:
+    others = [one for one in state.slides() if one is not slide]
+    with st.container(border=True):
+        if not others:
+            told = "is the only slide of this session. Bring another one on Predict and run it there: both stay."
+        else:
+            told = "is the only slide with a prediction. Choose another one in the sidebar and run it on Predict."
+        st.markdown(f"A gene is compared across two predicted slides, and {controls.escaped(slide.name)} {told}")
+        st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
+    for one in others:
+        if one.is_running:
+            st.caption(f"{controls.escaped(one.name)} is being predicted:")
+            controls.watch_job(one.job)
+
+
+def _warn(both: tuple[state.OpenSlide, state.OpenSlide]) -> None:
+    """What to know before the maps are read, of each slide and of the two together."""
+    from nsl.prediction import stain_warning
+
+    for one in both:
+        if one.synthetic or stain_warning(one.result) or not one.result.uns["nsl"]["complete"]:
+            st.markdown(f"**{controls.escaped(one.name)}**")
+            controls.synthetic_badge(one)
+            controls.result_warnings(one)
+    first, other = (one.result.uns["nsl"] for one in both)
+    if first["weights_sha256"] != other["weights_sha256"]:
+        st.warning(
+            "The two slides were predicted with different weights: their values may not compare.",
+            icon=":material/difference:",
+        )
+    if first["tile_um"] != other["tile_um"]:
+        st.info(
+            f"Tiles are {first['tile_um']:g} µm wide on the first slide and {other['tile_um']:g} µm on the other; "
+            "smaller tiles vary more.",
+            icon=":material/info:",
+        )
+
+
+def _show_maps(
+    both: tuple[state.OpenSlide, state.OpenSlide], gene: str, look: gene_comparison.Look, limits: tuple[float, float]
+) -> None:
+    results, names = [one.result for one in both], [one.name for one in both]
+    figure = compare.across_slides(
+        results,
+        names,
+        gene,
+        limits=limits,
+        palette=look.palette,
+        opacity=look.opacity,
+        outline=look.outline,
+    )
+    chart.show(
+        figure,
+        key="across slides",
+        alt=f"Maps of {gene} on {names[0]} and on {names[1]}, on one colour scale",
+        file_name="_".join([tile_selection.file_stem(both[0], [gene]), controls.file_stem(both[1])]),
+    )
+
+
+def _show_numbers(both: tuple[state.OpenSlide, state.OpenSlide], gene: str) -> None:
+    rows = {}
+    for one in both:
+        values = one.result[:, gene].X.ravel()
+        rows[one.name] = [len(values), *np.percentile(values, [5, 50, 95]), one.result.var.r_heldout[gene]]
+    columns = ["Tiles", "5th percentile", "Median", "95th percentile", "Held-out r"]
+    numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in columns[1:]}
+    st.dataframe(
+        pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("Slide").reset_index(),
+        hide_index=True,
+        height="content",
+        column_config=numbers | {"Tiles": st.column_config.NumberColumn(format="localized")},
+    )
+    unreliable = [one for one in both if not is_reliable(one.result.var.loc[[gene]]).all()]
+    if unreliable:
+        gene_choice.show_reliability(unreliable[0].result, gene)
+    st.caption(
+        "Maps and numbers are in ln(1 + counts per 10,000); the colour scale runs from the 2nd to the 98th percentile "
+        "of the tiles of both. Slides that were stained or scanned differently differ in them for that reason too, so "
+        "compare the patterns before the levels."
+    )
+
+
+def _csv_of_both(both: tuple[state.OpenSlide, state.OpenSlide], gene: str) -> str:
+    from nsl.export import files
+
+    tables = [files.tile_table(one.result[:, [gene]]) for one in both]
+    table = pd.concat(tables, keys=[one.name for one in both], names=["slide"])
+    return table.to_csv(lineterminator="\n")

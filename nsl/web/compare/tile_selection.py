@@ -1,0 +1,160 @@
+"""Tiles selected on the maps or in the scatter of two genes, and seen in both."""
+
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.figures import gene_scatter
+from nsl.web import chart, controls, downloads, state
+from nsl.web.maps import region_comparison
+
+if TYPE_CHECKING:
+    import anndata
+    import plotly.graph_objects as go
+
+# The scatter's title stands below the chart's tools, which would hide it in a narrow column.
+_TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
+_KEPT, _DRAWN, _ERROR = "compare_selected", "compare_drawn", "compare_error"
+
+
+def selected_tiles(slide: state.OpenSlide) -> np.ndarray:
+    """(T,) bool, the tiles selected on a map or in the scatter."""
+    return slide.result.obs_names.isin(slide.kept.get(_KEPT, []))
+
+
+def forget_marks(figure: "go.Figure", slide: state.OpenSlide) -> None:
+    """Let go what the chart itself marked in the last box or lasso: it knows points by their place in a trace."""
+    figure.update_layout(selectionrevision=slide.kept.get(_DRAWN, 0))
+
+
+def take_area(slide: state.OpenSlide, key: str, axes: Container[str]) -> None:
+    """Select the tiles in a box or lasso drawn in a chart of this key, where its axes are those of a map."""
+    area = chart.drawn_area(key)
+    if not area:
+        return
+    slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1
+    if area["axis"] not in axes:
+        return
+    try:
+        _keep(slide, region_comparison.tiles_inside(slide, area))
+    except NslError as error:
+        slide.kept[_ERROR] = str(error)
+
+
+def _keep(slide: state.OpenSlide, inside: np.ndarray) -> None:
+    slide.kept[_KEPT] = list(slide.result.obs_names[inside])
+
+
+def show_scatter(slide: state.OpenSlide, pair: tuple[str, str]) -> None:
+    """One gene against the other, a point a tile; a box or lasso selects."""
+    key = f"scatter of {slide.key}"
+    figure = gene_scatter(slide.result, *pair, selected_tiles(slide))
+    forget_marks(figure, slide)
+    figure.update_layout(
+        dragmode="select",
+        uirevision=" ".join(pair),
+        margin_t=_SCATTER_HEAD_PX,
+        title={"y": 1 - _TOOLS_PX / figure.layout.height, "yanchor": "top"},
+    )
+    chart.show(
+        figure,
+        key=key,
+        alt=f"{pair[1]} against {pair[0]} over {slide.result.n_obs:,} tiles",
+        file_name=f"{file_stem(slide, pair)}_scatter",
+        on_area=lambda: take_points(slide, pair, key),
+    )
+    st.caption(
+        "Both genes are read off the same colours: that they go together says that their weights answer to the same "
+        "stains, not that they are regulated together."
+    )
+
+
+def take_points(slide: state.OpenSlide, pair: tuple[str, str], key: str) -> None:
+    """Select the tiles in a box or lasso drawn in the scatter of this key."""
+    area = chart.drawn_area(key)
+    if area:
+        slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1
+        points = np.column_stack([slide.result[:, gene].X.ravel() for gene in pair])
+        _keep(slide, _points_inside(points, area))
+
+
+def _points_inside(points: np.ndarray, area: dict) -> np.ndarray:
+    """(T,) bool, which of points (T, 2) lie in a box or lasso drawn in the scatter."""
+    corners = np.column_stack([area["x"], area["y"]])
+    if area["kind"] == "box":
+        return ((points >= corners.min(axis=0)) & (points <= corners.max(axis=0))).all(axis=1)
+    from skimage.measure import points_in_poly
+
+    return points_in_poly(points, corners)
+
+
+def show_selection(slide: state.OpenSlide, chosen: list[str]) -> None:
+    """How many tiles are selected, and the genes' means in them and in the rest."""
+    with st.container(border=True):
+        st.subheader("Selection")
+        if error := slide.kept.pop(_ERROR, None):
+            controls.show_error(error)
+        if _KEPT not in slide.kept:
+            st.caption(
+                "Draw a box or a lasso in the scatter and its tiles are outlined on the maps; draw one on a map, with "
+                "the tools above it, and its tiles are marked in the scatter."
+            )
+            return
+        inside = selected_tiles(slide)
+        st.button(
+            "Clear the selection",
+            on_click=slide.kept.pop,
+            args=[_KEPT, None],
+            icon=":material/close:",
+            type="tertiary",
+        )
+        if not inside.any():
+            st.caption("No tile lies in what was drawn.")
+            return
+        st.markdown(f"{inside.sum():,} of {len(inside):,} tiles are selected.")
+        _show_means(slide, chosen, inside)
+
+
+def _show_means(slide: state.OpenSlide, chosen: list[str], inside: np.ndarray) -> None:
+    from nsl.export import files
+
+    unit = "ln(1 + counts per 10,000)"
+    help_of = {
+        "Selected": f"Mean over the selected tiles, {unit}",
+        "Rest": f"Mean over all other tiles, {unit}",
+        "Difference, sd": "Of the means, in standard deviations over all tiles",
+    }
+    st.dataframe(
+        _means(slide.result, chosen, inside),
+        hide_index=True,
+        height="content",
+        column_config={name: st.column_config.NumberColumn(format="%.2f", help=text) for name, text in help_of.items()},
+    )
+    st.caption("This describes what was selected by eye and tests nothing; the Maps page tests a region drawn there.")
+    downloads.csv(
+        "CSV of the selection",
+        lambda: files.csv_text(slide.result[inside][:, chosen]),
+        f"{file_stem(slide, chosen)}_selection.csv",
+    )
+
+
+def _means(result: "anndata.AnnData", chosen: list[str], inside: np.ndarray) -> pd.DataFrame:
+    rows = []
+    for gene in chosen:
+        values = np.asarray(result[:, gene].X, float).ravel()
+        among = values[inside].mean()
+        rest = values[~inside].mean() if not inside.all() else np.nan
+        spread = values.std()
+        rows.append((gene, among, rest, (among - rest) / spread if spread else np.nan))
+    return pd.DataFrame(rows, columns=["Gene", "Selected", "Rest", "Difference, sd"])
+
+
+def file_stem(slide: state.OpenSlide, chosen: Sequence[str]) -> str:
+    """Slide and genes as part of a file's name."""
+    from nsl.export import files
+
+    return "_".join([controls.file_stem(slide), *map(files.file_part, chosen)])

@@ -1,0 +1,313 @@
+"""The first half of the Correlations page: how predicted genes go together over the tiles of a slide."""
+
+import html
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from nsl.figures import correlation_heatmap, gene_scatter
+from nsl.genes import parse_gene_list
+from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
+from nsl.web import chart, controls, downloads, gene_box, links, state
+from nsl.weights.folder import is_reliable
+
+if TYPE_CHECKING:
+    import anndata
+
+METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
+MOST_RELIABLE, A_LIST = "The most reliable", "A list"
+FEWEST, MOST, USUAL = 10, 200, 50
+PAIRS_SHOWN = 2_000
+HEATMAP_PX = 620
+# More names than this do not fit beside each other.
+NAMED = 50
+LEFT_OUT_NAMED = 8
+# Typical |r| of a pair, from which maps are called so.
+_ALIKE = ((0.8, "nearly alike"), (0.5, "much alike"), (0.3, "somewhat alike"), (0.0, "little alike"))
+_ONE_CAUSE_R = 0.5
+
+_COLUMNS = {
+    "gene_a": st.column_config.TextColumn("Gene", width=72),
+    "gene_b": st.column_config.TextColumn("and gene", width=72),
+    "r": st.column_config.NumberColumn("r", format="%.3f", width=52),
+    "effective_n": st.column_config.NumberColumn(
+        "Eff. tiles",
+        format="%.0f",
+        width=70,
+        help="Effective number of tiles: neighbours resemble each other, so all tiles tell no more than so many "
+        "independent ones",
+    ),
+    "q_value": st.column_config.NumberColumn("q", format="%.1g", width=66, help="False discovery rate over all pairs"),
+}
+
+
+class Found(NamedTuple):
+    """What came of correlating some genes."""
+
+    correlations: GeneCorrelations
+    order: np.ndarray
+    """Of the genes on the heat map."""
+    patterns: float
+    """Independent ones, see `nsl.stats.correlation.independent_patterns`."""
+
+
+def show(slide: state.OpenSlide) -> None:
+    """Choose genes; the heat map, the table of pairs, the two genes of a cell or a row, downloads."""
+    with controls.shown_errors():
+        chosen, method = _choose(slide)
+        if len(chosen) < 2:
+            st.info("Name two genes or more that were predicted here to see how they go together.")
+            return
+        found = _correlated(slide.run, tuple(chosen), method, slide.result)
+        st.markdown(patterns_in_words(found))
+        st.caption(
+            "Correlation of predictions is not correlation of expression: two genes go together here where their "
+            "weights answer to the same colours, whether or not the tissue regulates them together. As colour drives "
+            "every map, nearly all pairs have a small q, and it tells little."
+        )
+        wide, narrow = controls.side_by_side(wide_first=True)
+        with wide:
+            _show_heatmap(slide, found)
+        with narrow:
+            _show_pair(slide, found)
+            _show_table(slide, found)
+        with st.container(horizontal=True):
+            _offer_downloads(slide, found)
+
+
+def _choose(slide: state.OpenSlide) -> tuple[list[str], str]:
+    """Genes, none where a list is still to come, and the kind of correlation."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        which = st.segmented_control(
+            "Genes",
+            [MOST_RELIABLE, A_LIST],
+            default=MOST_RELIABLE,
+            required=True,
+            key="correlated_which",
+            persist_state="session",
+        )
+        chosen = _most_reliable(slide.result) if which == MOST_RELIABLE else []
+        method = st.segmented_control(
+            "Correlation",
+            list(METHODS),
+            default="Pearson",
+            required=True,
+            key="correlation_method",
+            persist_state="session",
+            help="Spearman's is that of ranks: it asks for a common order of the tiles, not for a straight line.",
+        )
+    return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method or "Pearson"]
+
+
+def _most_reliable(result: "anndata.AnnData") -> list[str]:
+    """As many as the slider says, out of those that held up where there are any."""
+    table = result.var.sort_values("r_heldout", ascending=False)
+    reliable = is_reliable(table)
+    held_up = reliable.sum() > 1
+    ranked = list(table.index[reliable] if held_up else table.index)
+    most = min(MOST, len(ranked))
+    if most <= FEWEST:
+        st.caption(f"All {most:,} reliable genes of {len(table):,}" if held_up else f"All {most:,}", width="content")
+        return ranked
+    key = "correlated_number"
+    if key in st.session_state:  # of a result with more genes
+        st.session_state[key] = min(st.session_state[key], most)
+    number = st.slider(
+        "How many",
+        FEWEST,
+        most,
+        min(USUAL, most),
+        key=key,
+        persist_state="session",
+        width=220,
+        help="Those of the highest held-out r",
+    )
+    return ranked[:number]
+
+
+def _listed(slide: state.OpenSlide) -> list[str]:
+    text = st.text_area(
+        "Gene symbols",
+        placeholder="ERBB2, CD24, COX6C",
+        help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
+        max_chars=controls.LONGEST_GENE_LIST,
+        key="correlated_list",
+        persist_state="session",
+        height=90,
+    )
+    if not text.strip():
+        return []
+    known, unknown = slide.weights.find_genes(parse_gene_list(text))
+    predicted = [gene for gene in known if gene in slide.result.var_names]
+    left_out = [*unknown, *(gene for gene in known if gene not in predicted)]
+    if left_out:
+        more = f" and {len(left_out) - LEFT_OUT_NAMED:,} more" if len(left_out) > LEFT_OUT_NAMED else ""
+        names = controls.escaped(", ".join(left_out[:LEFT_OUT_NAMED]))
+        st.warning(f"Left out, because they were not predicted on this slide: {names}{more}.")
+    return predicted
+
+
+@st.cache_data(max_entries=2, scope="session", show_spinner="Correlating the genes")
+def _correlated(run: str, chosen: tuple[str, ...], method: str, _result) -> Found:
+    correlations = gene_correlations_over_tiles(_result, chosen, method)
+    return Found(correlations, cluster_order(correlations.r), independent_patterns(_result[:, list(chosen)].X))
+
+
+def patterns_in_words(found: Found) -> str:
+    """How many independent patterns the genes show, and how alike that makes their maps, as Markdown."""
+    number, patterns = len(found.correlations.genes), found.patterns
+    if not patterns:
+        return f"None of these {number:,} genes varies over this slide."
+    r = found.correlations.r[np.triu_indices(number, 1)]
+    typical = float(np.nanmedian(np.abs(r))) if np.isfinite(r).any() else 0.0
+    alike = next(words for least, words in _ALIKE if typical >= least)
+    if (r < -_ONE_CAUSE_R).any():
+        alike += " or each other's reverse"
+    cause = ", because all read the same two stains" if typical >= _ONE_CAUSE_R else ""
+    return (
+        f"**These {number:,} genes show about {patterns:.1f} independent patterns**: their maps are {alike}{cause}. "
+        f"Half of the pairs have |r| of {typical:.2f} or more."
+    )
+
+
+def _show_heatmap(slide: state.OpenSlide, found: Found) -> None:
+    correlations, key = found.correlations, f"correlations of {slide.key}"
+    chart.show(
+        _figure(found),
+        key=key,
+        alt=f"Heat map of the {correlations.method.capitalize()} correlations between {len(correlations.genes):,} "
+        "predicted genes, those that go together side by side; the table of pairs holds the same numbers",
+        file_name=f"{controls.file_stem(slide)}_correlations",
+        on_click=lambda: _take_cell(slide, key, _table_key(slide, found)),
+    )
+    unnamed = " Zoom in to read every name." if len(correlations.genes) > NAMED else ""
+    st.caption(
+        f"Genes that go together stand side by side (average linkage).{unnamed} Click a cell to see its two genes tile "
+        "by tile."
+    )
+
+
+def _figure(found: Found) -> go.Figure:
+    """The heat map, as wide as half a page is: its scale lies above it, and it keeps to the top."""
+    figure = correlation_heatmap(found.correlations, found.order)
+    bar = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "len": 0.5, "thickness": 11}
+    bar |= {"title": {"side": "top"}, "ypad": 0, "xpad": 0, "tickvals": [-1, -0.5, 0, 0.5, 1]}
+    figure.update_layout(
+        height=min(figure.layout.height, HEATMAP_PX),
+        margin_t=70,
+        coloraxis={"colorbar": bar},
+        uirevision=_mark(found),
+    )
+    small = {"tickfont_size": 8} if len(found.correlations.genes) > 40 else {}
+    figure.update_xaxes(constraintoward="left", **small)
+    figure.update_yaxes(constraintoward="top", **small)
+    if len(found.correlations.genes) > NAMED:
+        # Some of the names; the rest as one zooms in.
+        figure.update_layout(
+            {axis: {"showticklabels": True, "dtick": None, "nticks": 30} for axis in ("xaxis", "yaxis")}
+        )
+    return figure
+
+
+def _mark(found: Found) -> str:
+    """Of the genes and how they were correlated: what belongs to others starts anew."""
+    return f"{hash((found.correlations.method, *found.correlations.genes)):x}"
+
+
+def _table_key(slide: state.OpenSlide, found: Found) -> str:
+    return f"pairs of {slide.key} {_mark(found)} {st.session_state.get('pairs_with')}"
+
+
+def _take_cell(slide: state.OpenSlide, key: str, table_key: str) -> None:
+    names = chart.clicked_names(key)
+    if names and names[0] != names[1]:
+        # The chart knows genes by the text it shows.
+        slide.kept["pair"] = (html.unescape(names[1]), html.unescape(names[0]))
+        slide.kept["pair_asked"] = False
+        # The row marked in the table is another pair.
+        st.session_state[table_key] = {"selection": {"rows": []}}
+
+
+def _pair(slide: state.OpenSlide, found: Found) -> tuple[str, str]:
+    """The two genes looked at: of a link, of a click, or those that go together most."""
+    wished = (links.asked("genes") or "").split(",")
+    if len(wished) == 2 and set(wished) <= set(slide.result.var_names):
+        slide.kept["pair"], slide.kept["pair_asked"] = tuple(wished), True
+    pair = slide.kept.get("pair")
+    # A pair that a link asks for stays until another is chosen, whichever genes are correlated.
+    if pair and (slide.kept.get("pair_asked") or set(pair) <= set(found.correlations.genes)):
+        return pair
+    strongest = found.correlations.pairs_table().iloc[0]
+    return strongest.gene_a, strongest.gene_b
+
+
+def _show_pair(slide: state.OpenSlide, found: Found) -> None:
+    first, second = _pair(slide, found)
+    st.plotly_chart(
+        gene_scatter(slide.result, first, second, method=found.correlations.method).update_layout(height=380),
+        key="pair_scatter",
+        alt=f"Predicted {second} against predicted {first}, a point a tile",
+    )
+    links.write(genes=f"{first},{second}")
+
+
+def _show_table(slide: state.OpenSlide, found: Found) -> None:
+    table = found.correlations.pairs_table()
+    correlated = found.correlations.genes
+    only = gene_box.one(
+        "Pairs",
+        correlated,
+        gene_box.Held(correlated, slide.weights, "is not among the genes correlated here; choose others above"),
+        key="pairs_with",
+        first=None,
+        width="stretch",
+        placeholder="Of all genes; type one to see its pairs",
+        label_visibility="collapsed",
+    )
+    if only:
+        table = table[(table.gene_a == only) | (table.gene_b == only)]
+    shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
+    key = _table_key(slide, found)
+    st.dataframe(
+        shown[list(_COLUMNS)],
+        hide_index=True,
+        height=300,
+        column_config=_COLUMNS,
+        key=key,
+        on_select=lambda: _take_row(slide, key, shown),
+        selection_mode="single-row",
+        alt="Pairs of genes with their correlation",
+    )
+    more = f"; the CSV holds all {len(table):,}" if len(table) > len(shown) else ""
+    st.caption(
+        f"{len(shown):,} pairs, the largest |r| first{more}. Mark a row to see its genes above; the magnifying glass "
+        "searches, a column's head sorts."
+    )
+
+
+def _take_row(slide: state.OpenSlide, key: str, shown: pd.DataFrame) -> None:
+    row = controls.marked_row(key, len(shown))
+    if row is not None:
+        slide.kept["pair"], slide.kept["pair_asked"] = tuple(shown.loc[row, ["gene_a", "gene_b"]]), False
+
+
+def _offer_downloads(slide: state.OpenSlide, found: Found) -> None:
+    correlations, stem = found.correlations, f"{controls.file_stem(slide)}_{found.correlations.method}"
+    downloads.csv("Download the pairs (CSV)", lambda: pairs_csv(correlations), f"{stem}_pairs.csv")
+    downloads.csv("Download the matrix (CSV)", lambda: matrix_csv(found), f"{stem}_matrix.csv")
+
+
+def pairs_csv(correlations: GeneCorrelations) -> str:
+    """Every pair, the largest |r| first, to six significant digits."""
+    return correlations.pairs_table().to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def matrix_csv(found: Found) -> str:
+    """r of genes by genes, in the order of the heat map, to six significant digits."""
+    square = np.ix_(found.order, found.order)
+    names = np.array(found.correlations.genes, object)[found.order]
+    table = pd.DataFrame(found.correlations.r[square], pd.Index(names, name="gene"), names)
+    return table.to_csv(float_format="%.6g", lineterminator="\n")

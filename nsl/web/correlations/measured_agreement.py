@@ -1,0 +1,260 @@
+"""The second half of the Correlations page: predicted against measured expression, where the user has measured it."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.errors import SpotsError
+from nsl.figures import agreement_overview
+from nsl.numerals import signed
+from nsl.spots.checks import LEAST_ON_TISSUE
+from nsl.stats.agreement import agreement_csv, agreement_summary
+from nsl.web import controls, downloads, limits, state, storage
+from nsl.web.correlations import measured_gene, measurements
+from nsl.web.correlations.measurements import Brought, Compared, Ready
+from nsl.web.uploads import FILE_TYPES
+from nsl.weights.folder import SIGNIFICANT, USEFUL_R, is_reliable
+
+SECTIONS_NAMED = 12
+
+_COLUMNS = {
+    "gene": st.column_config.TextColumn("Gene"),
+    "pearson_r": st.column_config.NumberColumn("r", format="%.2f", help="Pearson r of predicted with measured, spots"),
+    "r_low": st.column_config.NumberColumn("from", format="%.2f", help="95 % interval of r"),
+    "r_high": st.column_config.NumberColumn("to", format="%.2f", help="95 % interval of r"),
+    "p_value": st.column_config.NumberColumn("p", format="%.2g", help="Two-sided; neighbouring spots count for less"),
+    "q_value": st.column_config.NumberColumn("q", format="%.2g", help="False discovery rate over the genes compared"),
+    "r_heldout": st.column_config.NumberColumn(
+        "Held-out r", format="%.2f", help="How the gene was predicted where the weights were tested"
+    ),
+    "detected_percent": st.column_config.NumberColumn(
+        "Detected", format="%.0f %%", help="Share of the spots with at least one count of it"
+    ),
+}
+
+
+def show(slide: state.OpenSlide) -> None:
+    """Bring measured data, see what they are, compare; then all genes, and one gene at a time."""
+    brought = measurements.brought_for(slide)
+    measurements.collect(brought)
+    choose, look = controls.side_by_side()
+    with choose:
+        _bring(brought)
+        if brought.data is not None:
+            _compare(slide, brought)
+    compared = brought.compared
+    with look:
+        if compared is not None:
+            _show_overview(slide, compared)
+        elif brought.data is None:
+            _explain_files()
+        else:
+            _explain_comparison()
+    if compared is not None:
+        measured_gene.show(slide, compared)
+
+
+def _explain_files() -> None:
+    with st.container(border=True):
+        st.subheader("What this needs")
+        st.markdown(
+            "Spatial transcriptomics of **this very section**: counts and spot positions. Any of\n"
+            "- **two tables** (CSV or TSV, also gzipped): raw counts with a row a spot and a column a gene; and "
+            "positions, with columns `spot, x_px, y_px`, or `x, y, pixel_x, pixel_y` as the ST pipeline writes them;\n"
+            "- **Visium**: a zip of Space Ranger's `outs` folder, or its `filtered_feature_bc_matrix.h5` with "
+            "`tissue_positions.csv`;\n"
+            '- an **h5ad** of one section, raw counts inside and positions in `obsm["spatial"]`.'
+        )
+        st.caption("The files are read and deleted at once; the counts stay in memory until the slide is removed.")
+
+
+def _explain_comparison() -> None:
+    with st.container(border=True):
+        st.subheader("What will be compared")
+        st.markdown(
+            "Every gene is predicted from the tissue around each spot, and correlated over the spots with what was "
+            "measured there. As neighbouring spots resemble each other, they count for fewer independent ones.\n\n"
+            "You get r with its interval, p and q for each gene, both maps side by side, and tables to take home."
+        )
+
+
+def _bring(brought: Brought) -> None:
+    with st.container(border=True):
+        st.subheader("1 · Measured data")
+        if brought.data is None:
+            _upload(brought, "Two tables, a Visium zip or an h5ad")
+            return
+        st.markdown(f"**{controls.escaped(brought.label)}**")
+        counts = np.asarray(brought.data.X.sum(axis=1)).ravel()
+        with st.container(horizontal=True):
+            st.metric("Spots", f"{brought.data.n_obs:,}", width=95)
+            st.metric("Genes", f"{brought.data.n_vars:,}", width=105)
+            st.metric("Median counts", f"{np.median(counts):,.0f}", width=130, help="Of a spot, over all genes (UMI)")
+        _upload(brought, "Other measured data")
+        st.button(
+            "Remove the measured data",
+            on_click=measurements.let_go,
+            args=[brought],
+            icon=":material/close:",
+            type="tertiary",
+        )
+
+
+def _upload(brought: Brought, label: str) -> None:
+    files = st.file_uploader(
+        label,
+        type=FILE_TYPES,
+        accept_multiple_files=True,
+        max_upload_size=limits.read().max_upload_mb,
+        key=f"measured files {id(brought)} {brought.uploads}",
+    )
+    with st.spinner("Reading the measured data"):
+        is_new = measurements.take(brought, files, storage.folder())
+    if is_new:
+        st.rerun()
+    if measurements.lacks_second_file(files):
+        st.info(
+            f"{controls.escaped(files[0].name)} is one of two: add the other. Counts and spot positions go together."
+        )
+    if brought.error:
+        controls.show_error(brought.error)
+        if brought.data is not None:
+            st.caption("The measured data you had stay in use.")
+
+
+def _compare(slide: state.OpenSlide, brought: Brought) -> None:
+    with st.container(border=True):
+        st.subheader("2 · Do they fit this slide?")
+        scale = st.number_input(
+            "Multiply positions by",
+            value=1.0,
+            min_value=0.0,
+            step=0.01,
+            format="%.4f",
+            help="1 where positions are in pixels of this very image. Where they are of a larger original, the slide's "
+            "width over the original's; of Visium, the scale factor of the image.",
+            key=f"measured scale of {slide.key}",
+            persist_state="session",
+        )
+        try:
+            with st.spinner("Checking"):
+                ready = measurements.check(slide, brought, scale)
+        except SpotsError as error:
+            controls.show_error(str(error))
+            if brought.compared:
+                st.caption("What was compared before stays.")
+            return
+        _say_what_fits(slide, brought, ready)
+        _offer_run(slide, brought, ready)
+
+
+def _say_what_fits(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
+    match = ready.match
+    tissue = f", at least {LEAST_ON_TISSUE:.0%} of them on predicted tissue" if ready.is_on_tissue else ""
+    st.markdown(
+        f"All {brought.data.n_obs:,} spots lie on the slide{tissue}. "
+        f"**{len(match.predicted):,} of {slide.result.n_vars:,}** predicted genes are among the "
+        f"{match.number_measured:,} measured."
+    )
+    for notice in ready.notices:
+        st.warning(controls.escaped(notice), icon=":material/warning:")
+
+
+def _offer_run(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
+    job = brought.job
+    if brought.is_comparing:
+        controls.watch_job(job)
+        return
+    if job is not None and job.is_cancelled:
+        st.info("The comparison was cancelled.")
+    elif job is not None and job.error:
+        controls.show_error(slide.told(job.error))
+    if st.button(
+        "Compare again" if brought.compared else "Compare",
+        type="primary",
+        width="stretch",
+        icon=":material/compare_arrows:",
+    ):
+        measurements.start(slide, brought, ready)
+        st.rerun()
+    compared = brought.compared
+    if compared is None:
+        return
+    if compared.measured is not brought.data or compared.terms != ready.terms:
+        st.info("The prediction, the data or the scale have changed since the comparison. Compare again to use them.")
+
+
+def _show_overview(slide: state.OpenSlide, compared: Compared) -> None:
+    with st.container(border=True):
+        st.subheader("Agreement")
+        st.markdown(summary_in_words(compared.table))
+        st.caption(controls.escaped(no_test_if_learned(slide)))
+        st.plotly_chart(
+            agreement_overview(compared.table).update_layout(height=340),
+            key="agreement_overview",
+            alt="Pearson r of predicted with measured expression, a point a gene, the highest first",
+        )
+        _show_table(compared)
+        with st.container(horizontal=True):
+            downloads.csv(
+                "Download the agreement (CSV)",
+                lambda: agreement_csv(compared.table),
+                f"{controls.file_stem(slide)}_agreement.csv",
+            )
+
+
+def summary_in_words(table: pd.DataFrame) -> str:
+    """What came out over all genes, and over those that held up elsewhere, as Markdown."""
+    all_genes = agreement_summary(table)
+    spots = int(table.n_spots.iloc[0])
+    if not all_genes.genes:
+        return f"No gene can be told: what was measured is the same at all {spots:,} spots."
+    said = (
+        f"**{all_genes.genes:,} genes compared at {spots:,} spots: median r {signed(all_genes.median_r)}.** "
+        f"{all_genes.significant:,} have r above 0 with q < {SIGNIFICANT:g}, and {all_genes.useful:,} have r above "
+        f"{USEFUL_R:g}."
+    )
+    reliable = is_reliable(table[["r_heldout", "heldout_q_value"]].rename(columns={"heldout_q_value": "q_value"}))
+    if 0 < reliable.sum() < len(table):
+        held_up = agreement_summary(table[reliable])
+        said += (
+            f" Of the {held_up.genes:,} that held up when the weights were tested: median r "
+            f"{signed(held_up.median_r)}, {held_up.useful:,} above {USEFUL_R:g}."
+        )
+    return said
+
+
+def no_test_if_learned(slide: state.OpenSlide) -> str:
+    """That a section the weights learned from tests nothing, and which those are, as far as they say."""
+    said = "If these weights learned from this section, this is no test."
+    sections = [str(name) for name in slide.weights.config["training_data"].get("sections", [])]
+    if sections:
+        more = f" and {len(sections) - SECTIONS_NAMED:,} more" if len(sections) > SECTIONS_NAMED else ""
+        said += f" {slide.weights.name} learned from {', '.join(sections[:SECTIONS_NAMED])}{more}."
+    window_um = slide.result.uns["nsl"]["tile_um"]
+    return f"{said} Each spot was predicted from a square of {window_um:g} µm around it, as the tiles of the maps were."
+
+
+def _show_table(compared: Compared) -> None:
+    table = compared.table.sort_values("pearson_r", ascending=False, kind="stable").reset_index()
+    table["detected_percent"] = 100 * table.detected
+    key = f"agreement of {id(compared)}"
+    st.dataframe(
+        table[list(_COLUMNS)],
+        hide_index=True,
+        height=300,
+        column_config=_COLUMNS,
+        key=key,
+        on_select=lambda: _take_row(key, table),
+        selection_mode="single-row",
+        alt="Genes with the agreement of prediction and measurement",
+    )
+    st.caption(
+        "The highest r first. Mark a row to see its gene below; the magnifying glass searches, a column's head sorts."
+    )
+
+
+def _take_row(key: str, table: pd.DataFrame) -> None:
+    row = controls.marked_row(key, len(table))
+    if row is not None:
+        st.session_state["measured_gene"] = table.gene[row]

@@ -1,0 +1,98 @@
+"""The part of the Correlations page on one gene at the spots: measured beside predicted, and the two to take along."""
+
+import numpy as np
+import streamlit as st
+
+from nsl.export.files import file_part, h5ad_bytes
+from nsl.figures import PALETTES, agreement_scatter
+from nsl.figures.spots_map import spots_map
+from nsl.numerals import signed
+from nsl.web import chart, controls, downloads, gene_box, gene_choice, links, state
+from nsl.web.correlations.measurements import Compared
+
+
+def show(slide: state.OpenSlide, compared: Compared) -> None:
+    """One gene: both maps, and the scatter over the spots."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            gene = _choose_gene(slide, compared)
+            opacity = st.slider(
+                "Opacity of the spots, %", 0, 100, 85, step=5, key="spots_opacity", persist_state="session", width=185
+            )
+        measured, predicted = compared.measured_expression(gene), compared.predicted_expression(gene)
+        palette = st.session_state.get("palette")
+        figure = spots_map(
+            slide.result,
+            compared.centers_px,
+            measured,
+            predicted,
+            gene,
+            spot_um=compared.terms.window_um,
+            names=compared.measured.obs_names,
+            palette=palette if palette in PALETTES else PALETTES[0],
+            opacity=opacity / 100,
+        )
+        chart.show(
+            figure,
+            key=f"spots of {slide.key}",
+            alt=f"Two maps of {gene} at the spots: measured, and predicted",
+            file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_spots",
+        )
+        st.caption(
+            "Each map has its own colours, from its 2nd to its 98th percentile, because predictions spread less than "
+            "measurements: compare the patterns, not the colours. Both zoom together."
+        )
+        _show_scatter(compared, gene, measured, predicted)
+        _offer_spots(slide, compared, gene)
+
+
+def _show_scatter(compared: Compared, gene: str, measured: np.ndarray, predicted: np.ndarray) -> None:
+    row = compared.table.loc[gene]
+    figure = agreement_scatter(predicted, measured, gene, row, spots=compared.measured.obs_names)
+    # As text it wraps on narrow screens.
+    st.markdown(f"**{controls.escaped(gene)}**: {figure.layout.title.subtitle.text}.")
+    st.plotly_chart(
+        figure.update_layout(title=None, margin_t=8, height=400),
+        key="agreement_scatter",
+        width=620,
+        alt=f"Measured against predicted expression of {gene}, a point a spot",
+    )
+
+
+def _choose_gene(slide: state.OpenSlide, compared: Compared) -> str:
+    table = compared.table.sort_values("pearson_r", ascending=False, kind="stable")
+    names, key = list(table.index), "measured_gene"
+    wished = links.asked("gene")
+    if wished in names:
+        st.session_state[key] = wished
+    looked_at = [gene for gene in (st.session_state.get("gene"), *gene_choice.FIRST_GENES) if gene in names]
+    labels = {
+        gene: f"{gene} · r {signed(r)} · held-out r {signed(held_out)}"
+        for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)
+    }
+    gene = gene_box.one(
+        "Gene",
+        names,
+        gene_box.Held(names, slide.weights, "was not compared: it was not measured here, or not predicted"),
+        key=key,
+        first=looked_at[0] if looked_at else names[0],
+        labels=labels,
+        help="The highest r first. Type a symbol or a common name such as HER2, and Enter.",
+        width=320,
+    )
+    links.write(gene=gene)
+    return gene
+
+
+def _offer_spots(slide: state.OpenSlide, compared: Compared, gene: str) -> None:
+    stem = controls.file_stem(slide)
+    with st.container(horizontal=True):
+        downloads.csv(
+            f"The spots, {gene} (CSV)", lambda: compared.spots_csv(gene), f"{stem}_{file_part(gene)}_spots.csv"
+        )
+        downloads.button(
+            "The spots, all genes (h5ad)",
+            lambda: h5ad_bytes(compared.as_anndata(slide.result)),
+            f"{stem}_spots.h5ad",
+            "application/octet-stream",
+        )

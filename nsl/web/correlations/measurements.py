@@ -1,0 +1,260 @@
+"""Measured expression that a user brought for a slide: read, held for the session, compared; draws nothing."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import anndata
+import numpy as np
+import pandas as pd
+
+from nsl.errors import NslError
+from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
+from nsl.spots.tables import expression_of
+from nsl.stats.agreement import agreement, predict_spots
+from nsl.web import state
+from nsl.web.jobs import Job
+from nsl.web.uploads import read_uploads
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+# Files that stand for a section by themselves.
+_WHOLE = (".zip", ".h5ad")
+
+
+class Terms(NamedTuple):
+    """What a comparison was made with."""
+
+    weights_sha256: str
+    mpp: float
+    window_um: float
+    analysis_mpp: float
+    white_point: tuple[float, ...]
+    genes: tuple[str, ...]
+    scale: float
+    """That turned the positions into pixels of the slide."""
+
+
+class Ready(NamedTuple):
+    """Measured data that passed the checks against a slide and its prediction."""
+
+    centers_px: np.ndarray
+    match: GeneMatch
+    is_on_tissue: bool
+    """Nearly all of the spots are."""
+    notices: list[str]
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came of comparing G genes at S spots."""
+
+    table: pd.DataFrame
+    """A row a gene: what `nsl.stats.agreement.agreement` gives, and r_heldout and heldout_q_value of the weights."""
+    predicted: np.ndarray
+    """(S, G) float32, NaN for spots off the slide."""
+    measured: anndata.AnnData
+    """Raw counts of the S spots."""
+    measured_as: dict[str, str]
+    """Of each gene its name among the measured."""
+    centers_px: np.ndarray
+    label: str
+    """The files, as the user calls them."""
+    terms: Terms
+
+    def measured_expression(self, gene: str) -> np.ndarray:
+        """(S,) log1p of counts per 10,000."""
+        return expression_of(self.measured, [self.measured_as[gene]])[:, 0]
+
+    def predicted_expression(self, gene: str) -> np.ndarray:
+        """(S,) in the same unit."""
+        return self.predicted[:, self.table.index.get_loc(gene)]
+
+    def spots_csv(self, gene: str) -> str:
+        """A row a spot: spot, x_px, y_px of the slide, measured and predicted expression of one gene."""
+        table = pd.DataFrame(
+            {
+                "x_px": self.centers_px[:, 0].round(2),
+                "y_px": self.centers_px[:, 1].round(2),
+                "measured": self.measured_expression(gene).round(4),
+                "predicted": self.predicted_expression(gene).round(4),
+            },
+            self.measured.obs_names.rename("spot"),
+        )
+        return table.to_csv(lineterminator="\n")
+
+    def as_anndata(self, result: anndata.AnnData) -> anndata.AnnData:
+        """Spots × genes for scanpy and squidpy: X is predicted, layers["measured"] measured, var the agreement.
+
+        result : of the slide, which lends its picture and its provenance.
+        """
+        spatial = result.uns["spatial"]["slide"]
+        factors = spatial["scalefactors"] | {
+            "spot_diameter_fullres": self.terms.window_um / self.terms.mpp,
+        }
+        names = [self.measured_as[gene] for gene in self.table.index]
+        return anndata.AnnData(
+            X=self.predicted,
+            obs=pd.DataFrame(index=self.measured.obs_names),
+            var=self.table,
+            layers={"measured": expression_of(self.measured, names)},
+            obsm={"spatial": self.centers_px},
+            uns={"spatial": {"slide": spatial | {"scalefactors": factors}}, "nsl": dict(result.uns["nsl"])},
+        )
+
+
+@dataclass
+class Brought:
+    """What was brought for one slide, and what came of it."""
+
+    owner: Callable[[], state.OpenSlide | None]
+    file_ids: tuple[str, ...] = ()
+    """Of the files last seen in the uploader."""
+    uploads: int = 0
+    """Whose uploader is on the page: a new one is empty, and the files before are let go of."""
+    error: str | None = None
+    label: str = ""
+    data: anndata.AnnData | None = None
+    job: Job | None = None
+    compared: Compared | None = None
+    checked: tuple = field(default=(), repr=False)
+    """What the last check was of, and what it gave."""
+
+    @property
+    def is_comparing(self) -> bool:
+        """Whether a comparison goes on, or ended since `collect` last looked."""
+        return self.job is not None and (self.job.is_running or self.job.result is not None)
+
+
+def brought_for(slide: state.OpenSlide) -> Brought:
+    """What this session holds for a slide. It outlasts a new result, which `slide.kept` does not, but not the slide."""
+    # By the slide itself: one that is brought again has the key it had before.
+    here = {id(one) for one in state.slides()}
+    held = {key: one for key, one in (state.get("measured") or {}).items() if id(one.owner()) in here}
+    held.setdefault(slide.key, Brought(weakref.ref(slide)))
+    state.put("measured", held)
+    return held[slide.key]
+
+
+def let_go(brought: Brought) -> None:
+    """Forget the data and what they were compared to."""
+    if brought.job:
+        brought.job.is_cancelled = True
+    brought.label, brought.data, brought.job, brought.compared = "", None, None, None
+    brought.error, brought.file_ids = None, ()
+    brought.uploads += 1
+
+
+def lacks_second_file(files: Sequence["UploadedFile"]) -> bool:
+    """Whether one table of two is there."""
+    return len(files) == 1 and not files[0].name.lower().endswith(_WHOLE)
+
+
+def take(brought: Brought, files: Sequence["UploadedFile"], folder: Path) -> bool:
+    """Read files that have not been seen yet; what was there before stays where they cannot be read.
+
+    Returns whether the page is to be drawn anew: the data are new, or the uploader is.
+    """
+    ids = tuple(file.file_id for file in files)
+    if not files or ids == brought.file_ids:
+        return False
+    brought.file_ids, brought.error = ids, None
+    if lacks_second_file(files):
+        return False
+    try:
+        data = read_uploads(files, folder)
+    except NslError as error:
+        brought.error = f"{error}; then bring all files again"
+        # An empty uploader, lest the files refused are read again with those that come in their place.
+        brought.uploads += 1
+        return True
+    let_go(brought)
+    brought.data, brought.label = data, " and ".join(file.name for file in files)
+    return True
+
+
+def terms_of(slide: state.OpenSlide, scale: float) -> Terms:
+    """What a comparison made now would be made with: as the tiles of the slide's result were predicted."""
+    info = slide.result.uns["nsl"]
+    return Terms(
+        info["weights_sha256"],
+        float(info["mpp"]),
+        float(info["tile_um"]),
+        float(info["analysis_mpp"]),
+        tuple(np.asarray(info["white_point"], float)),
+        tuple(slide.result.var_names),
+        scale,
+    )
+
+
+def check(slide: state.OpenSlide, brought: Brought, scale: float) -> Ready:
+    """Whether the data are of this slide and of genes that were predicted.
+
+    Raises
+    ------
+    SpotsError : of `nsl.spots.checks`: spots outside the slide, none on its tissue, no gene in common.
+    """
+    terms = terms_of(slide, scale)
+    if brought.checked and brought.checked[0] == (brought.label, terms) and brought.checked[1] is brought.data:
+        return brought.checked[2]
+    data = brought.data
+    centers_px = check_on_slide(data, slide.size, scale=scale)
+    match = match_genes(data, list(terms.genes))
+    off_tissue = check_on_tissue(centers_px, slide.result, data.uns["image_scales"])
+    notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice) if notice]
+    ready = Ready(centers_px, match, off_tissue is None, notices, terms)
+    brought.checked = ((brought.label, terms), data, ready)
+    return ready
+
+
+def start(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
+    """Compare in a thread of its own; what was compared before stays until it is done."""
+    data, label, weights = brought.data, brought.label, slide.weights
+    held_out = slide.result.var[["r_heldout", "q_value"]]
+    terms, match = ready.terms, ready.match
+
+    def work(job: Job) -> Compared:
+        def progress(doing: str) -> Callable[[int, int], None]:
+            def tell(done: int, total: int) -> None:
+                job.progress(done, total, doing)
+                if job.is_cancelled:
+                    raise NslError("the comparison was cancelled")
+
+            return tell
+
+        with slide.open(terms.mpp) as opened:
+            predicted = predict_spots(
+                opened,
+                weights,
+                ready.centers_px,
+                genes=match.predicted,
+                spot_window_um=terms.window_um,
+                analysis_mpp=terms.analysis_mpp,
+                white_point=np.array(terms.white_point),
+                progress=progress("predicting the spots"),
+            )
+        table = agreement(predicted, data, ready.centers_px, match.predicted, progress=progress("comparing the genes"))
+        known = held_out.reindex(table.index)
+        return Compared(
+            table=table.assign(r_heldout=known.r_heldout, heldout_q_value=known.q_value),
+            predicted=predicted,
+            measured=data,
+            measured_as=dict(zip(match.predicted, match.measured, strict=True)),
+            centers_px=ready.centers_px,
+            label=label,
+            terms=terms,
+        )
+
+    brought.job = Job()
+    brought.job.start(work)
+
+
+def collect(brought: Brought) -> None:
+    """Keep a comparison that has come to its end."""
+    job = brought.job
+    if job is not None and not job.is_running and job.result is not None:
+        brought.compared, brought.job = job.result, None

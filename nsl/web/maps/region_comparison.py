@@ -1,0 +1,74 @@
+"""A region drawn on the map, against the rest of the slide."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.stats.regions import REGION_CAVEAT, compare_region, tiles_in_box, tiles_in_lasso
+from nsl.web import controls, downloads, state
+from nsl.weights.folder import is_reliable
+
+_COLUMNS = {
+    "gene": st.column_config.TextColumn("Gene"),
+    "effect_size": st.column_config.NumberColumn(
+        "Effect", format="%.2f", help="Difference of the means in standard deviations (Cohen's d)"
+    ),
+    "q_value": st.column_config.NumberColumn(
+        "q", format="%.2g", help="False discovery rate; neighbouring tiles count for what they tell"
+    ),
+    "mean_inside": st.column_config.NumberColumn("Inside", format="%.2f"),
+    "mean_outside": st.column_config.NumberColumn("Outside", format="%.2f"),
+    "r_heldout": st.column_config.NumberColumn("Held-out r", format="%.2f"),
+}
+
+
+def show(slide: state.OpenSlide) -> pd.DataFrame | None:
+    """The region's mean per gene against the rest, with effect size and q-value; returns it where there is one."""
+    with st.container(border=True):
+        st.subheader("Region")
+        region = slide.kept.get("region")
+        if region is None:
+            st.caption("Choose the box or the lasso above the map and draw: the region is compared with the rest.")
+            return None
+        st.button(
+            "Clear the region", on_click=slide.kept.pop, args=["region"], icon=":material/close:", type="tertiary"
+        )
+        with controls.shown_errors():
+            inside = tiles_inside(slide, region)
+            table = _compared(slide.run, json.dumps(region), slide.result, inside)
+            _show_table(slide, table, inside)
+            return table
+        return None
+
+
+def tiles_inside(slide: state.OpenSlide, region: dict) -> np.ndarray:
+    """(T,) bool; NslError for a region that cannot be one."""
+    x, y = region["x"], region["y"]
+    if region["kind"] == "box":
+        return tiles_in_box(slide.result, x[0], y[0], x[1], y[1])
+    return tiles_in_lasso(slide.result, np.column_stack([x, y]))
+
+
+@st.cache_data(max_entries=8, scope="session", show_spinner="Comparing the region with the rest")
+def _compared(run: str, region: str, _result, _inside: np.ndarray) -> pd.DataFrame:
+    return compare_region(_result, _inside)
+
+
+def _show_table(slide: state.OpenSlide, table: pd.DataFrame, inside: np.ndarray) -> None:
+    reliable = is_reliable(slide.result.var.loc[table.index])
+    shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
+    st.caption(
+        f"{inside.sum():,} tiles inside, {(~inside).sum():,} outside. {len(shown):,} "
+        f"{'reliable ' if len(shown) < len(table) else ''}genes, the largest effect first."
+    )
+    st.dataframe(
+        shown.reset_index()[list(_COLUMNS)], hide_index=True, height=280, column_config=_COLUMNS, key="region_table"
+    )
+    st.caption(REGION_CAVEAT)
+    downloads.csv(
+        "Download the comparison (CSV)",
+        lambda: downloads.region_csv(table),
+        f"{controls.file_stem(slide)}_region.csv",
+    )

@@ -1,0 +1,115 @@
+"""The tile that was clicked: its tissue, its values, its stains."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.look import Patch, patch, percentile_of
+from nsl.web import controls, gene_choice, state
+
+
+def genes_read(slide: state.OpenSlide, gene: str) -> list[str]:
+    """The gene of the map and those followed, as far as they were predicted."""
+    followed = st.session_state.get("followed") or []
+    return [gene, *(other for other in followed if other != gene and other in slide.result.var_names)]
+
+
+def show(slide: state.OpenSlide, gene: str) -> None:
+    """The clicked tile's H&E, the values of the genes followed, and its concentrations of the gene's learned stains."""
+    with st.container(border=True):
+        st.subheader("Tile")
+        st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(gene)}:")
+        _offer_tiles(slide, gene)
+        tile = slide.kept.get("tile")
+        if tile is None:
+            return
+        try:
+            tissue = _patch(slide.run, tile, slide)
+        except NslError as error:
+            controls.show_error(slide.told(str(error)))
+            return
+        _show_tissue(slide, tile, tissue)
+        followed = gene_choice.choose_some(
+            slide.result, slide.weights, key="followed", label="Genes to read here", most=12, default=4
+        )
+        _show_values(slide, tile, list(dict.fromkeys([gene, *followed])))
+        _show_stains(slide, gene, tissue)
+
+
+def _offer_tiles(slide: state.OpenSlide, gene: str) -> None:
+    """Ways to a tile that need no pointer."""
+    values, names = slide.result[:, gene].X.ravel(), slide.result.obs_names
+    with st.container(horizontal=True):
+        for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):
+            st.button(label, on_click=slide.kept.update, args=[{"tile": names[row]}])
+        typed = st.text_input(
+            "Name of a tile",
+            placeholder="r21c19",
+            max_chars=40,
+            key=f"tile of {slide.run}",
+            on_change=_take_typed,
+            args=[slide],
+            label_visibility="collapsed",
+            width=120,
+        ).strip()
+    if typed and typed not in names:
+        controls.show_error(
+            f"there is no tile {typed} on this map; the CSV names all {len(names):,}, such as {names[0]}"
+        )
+
+
+def _take_typed(slide: state.OpenSlide) -> None:
+    typed = st.session_state[f"tile of {slide.run}"].strip()
+    if typed in slide.result.obs_names:
+        slide.kept["tile"] = typed
+
+
+@st.cache_data(max_entries=16, scope="session", show_spinner="Reading the tile")
+def _patch(run: str, tile: str, _slide: state.OpenSlide) -> Patch:
+    with _slide.open() as opened:
+        return patch(opened, _slide.result, tile)
+
+
+def _show_tissue(slide: state.OpenSlide, tile: str, tissue: Patch) -> None:
+    place, side_um = slide.result.obs.loc[tile], slide.result.uns["nsl"]["tile_um"]
+    st.image(tissue.rgb, width="stretch", output_format="PNG", alt=f"H&E of tile {tile}, {side_um:g} µm wide")
+    st.caption(
+        f"Tile {tile}: {side_um:g} µm wide at {tissue.mpp:.3g} µm/px, centre x {place.x_um / 1000:.2f} mm, "
+        f"y {place.y_um / 1000:.2f} mm, {place.tissue_fraction:.0%} tissue"
+    )
+
+
+def _show_values(slide: state.OpenSlide, tile: str, chosen: list[str]) -> None:
+    result = slide.result
+    row = result.obs_names.get_loc(tile)
+    table = pd.DataFrame(
+        {
+            "Gene": chosen,
+            "Value": [float(result[:, gene].X[row, 0]) for gene in chosen],
+            "Percentile": [percentile_of(result, gene, tile) for gene in chosen],
+            "Held-out r": result.var.r_heldout[chosen].to_numpy(),
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        column_config={
+            "Value": st.column_config.NumberColumn(format="%.2f", help="ln(1 + counts per 10,000)"),
+            "Percentile": st.column_config.NumberColumn(format="%.0f", help="Among the tiles of this slide"),
+            "Held-out r": st.column_config.NumberColumn(format="%.2f"),
+        },
+    )
+
+
+def _show_stains(slide: state.OpenSlide, gene: str, tissue: Patch) -> None:
+    from nsl.interpretation import tile_concentrations
+
+    model = slide.weights.model
+    white_point = np.asarray(slide.result.uns["nsl"]["white_point"])
+    hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, white_point)
+    st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {controls.escaped(gene)}")
+    with st.container(horizontal=True):
+        st.metric("Hematoxylin-like", f"{hematoxylin:.2f}", width=120)
+        st.metric("Eosin-like", f"{eosin:.2f}", width=120)

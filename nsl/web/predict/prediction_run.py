@@ -1,0 +1,317 @@
+"""The parts of the Predict page that follow the slide: settings, preview, run, result."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.web import controls, downloads, limits, pace, sources, state
+from nsl.web.jobs import Job
+from nsl.web.predict import slide_choice
+from nsl.weights.folder import is_reliable
+
+if TYPE_CHECKING:
+    from nsl.weights.folder import Weights
+
+# Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
+STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
+USUAL_STEP, USUAL_TISSUE = 1, 30
+LEAST_TILE_UM = 10.0
+ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
+PREVIEW_HEIGHT_PX = 640
+NAMED_UNKNOWN = 5
+GENE_FILE_MB = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose for a run."""
+
+    mpp: float
+    tile_um: float
+    stride_um: float
+    analysis_mpp: float
+    min_tissue: float
+    genes: list[str] | None
+    """None for all."""
+
+    def gave(self, slide: state.OpenSlide) -> bool:
+        """Whether the slide's result is what a run with these settings and the weights in use would give."""
+        info = slide.result.uns["nsl"]
+        lengths = {
+            "mpp": self.mpp,
+            "tile_um": self.tile_um,
+            "stride_um": self.stride_um,
+            "analysis_mpp": max(self.analysis_mpp, self.mpp),
+            "min_tissue": self.min_tissue,
+        }
+        genes = slide.weights.genes if self.genes is None else self.genes
+        return (
+            np.allclose([info[name] for name in lengths], list(lengths.values()))
+            and sources.are_in_use(slide.weights)
+            and list(slide.result.var_names) == genes
+        )
+
+
+def settings(slide: state.OpenSlide) -> Settings | None:
+    """The choices for a run; None while they cannot be run."""
+    with st.container(border=True):
+        st.subheader("2 · Settings")
+        mpp = slide_choice.scale(slide)
+        if mpp is None:
+            return None
+        config = sources.config_in_use()
+        _follow_weights(config)
+        tile_um = st.number_input(
+            "Tile side, µm",
+            min_value=LEAST_TILE_UM,
+            step=10.0,
+            format="%.0f",
+            help=f"The weights were trained on windows of {config['tile_um']:g} µm.",
+            key="tile_um",
+            persist_state="session",
+        )
+        step = st.selectbox("Step between tiles", list(STEPS), index=USUAL_STEP, key="step", persist_state="session")
+        min_tissue = st.slider(
+            "Least tissue in a tile, %", 0, 100, USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
+        )
+        with st.expander("Analysis resolution"):
+            analysis_mpp = st.number_input(
+                "The slide is read at, µm per pixel",
+                min_value=0.1,
+                step=0.5,
+                format="%.1f",
+                help="Leave it as it is: the weights were trained at this resolution, and finer takes longer without "
+                "predicting better.",
+                key="analysis_mpp",
+                persist_state="session",
+            )
+        genes = _choose_genes()
+    return Settings(mpp, tile_um, tile_um * STEPS[step], analysis_mpp, min_tissue / 100, genes)
+
+
+def _follow_weights(config: dict) -> None:
+    """Propose the window and the resolution of the weights in use, anew when others come into use."""
+    proposed = {"tile_um": max(float(config["tile_um"]), LEAST_TILE_UM), "analysis_mpp": float(config["analysis_mpp"])}
+    if state.get("proposed") != (config["name"], proposed):
+        state.put("proposed", (config["name"], proposed))
+        st.session_state.update(proposed)
+
+
+def _choose_genes() -> list[str] | None:
+    """None for all; none at all where a list is still to come."""
+    which = st.radio(
+        "Genes", [ALL_GENES, RELIABLE_GENES, LISTED_GENES], horizontal=True, key="which_genes", persist_state="session"
+    )
+    if which == ALL_GENES:
+        return None
+    if which == RELIABLE_GENES:
+        table = sources.in_use().reliability
+        genes = list(table.index[is_reliable(table)])
+        st.caption(f"{len(genes):,} of {len(table):,} genes were predicted beyond chance where they were held out.")
+        return genes
+    return _listed_genes()
+
+
+def _listed_genes() -> list[str]:
+    from nsl.genes import parse_gene_list
+
+    text = st.text_area(
+        "Gene symbols",
+        placeholder="ERBB2, CD24, COX6C",
+        help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
+        max_chars=controls.LONGEST_GENE_LIST,
+        key="gene_list",
+        persist_state="session",
+    )
+    upload = st.file_uploader(
+        "or a file with them", type=["txt", "csv", "tsv"], max_upload_size=GENE_FILE_MB, key="gene_file"
+    )
+    weights = sources.in_use()
+    genes, unknown = [], []
+    with controls.shown_errors():
+        if upload is not None:
+            limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
+            text = upload.getvalue().decode("utf-8", errors="replace")
+        if text.strip():
+            genes, unknown = weights.find_genes(parse_gene_list(text))
+    if genes:
+        first = controls.escaped(", ".join(genes[:6])) + (", …" if len(genes) > 6 else "")
+        st.caption(f"{len(genes):,} gene{'s' if len(genes) > 1 else ''}: {first}")
+    if unknown:
+        _say_unknown(weights, unknown)
+    return genes
+
+
+def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
+    """Which names of a list the weights do not hold, and what they may have been meant for."""
+    from nsl.spots.files import are_ensembl
+
+    told = []
+    for gene in unknown[:NAMED_UNKNOWN]:
+        near = weights.near_names(gene)
+        told.append(f"{gene} (did you mean {', '.join(near)}?)" if near else gene)
+    more = f" and {len(unknown) - NAMED_UNKNOWN:,} more" if len(unknown) > NAMED_UNKNOWN else ""
+    why = "Genes go by symbol here, not by Ensembl id" if are_ensembl(unknown) else ""
+    why = why or "Weights hold only genes that were detected often enough where they were learned"
+    st.warning(
+        f"Left out, because the weights {controls.escaped(weights.name)} do not hold them: "
+        f"{controls.escaped(', '.join(told))}{more}. {why}."
+    )
+
+
+def run(slide: state.OpenSlide, chosen: Settings, tiles: int | None) -> None:
+    """How long it will take, the button, and why the last run failed if it did."""
+    genes = len(sources.config_in_use()["genes"]) if chosen.genes is None else len(chosen.genes)
+    can_run = bool(genes) and not slide.is_running
+    if not genes:
+        st.caption("Name the genes to predict.")
+    elif tiles:
+        can_run = _fits(tiles, genes) and can_run
+        work = pace.responses(tiles, chosen.tile_um, max(chosen.analysis_mpp, chosen.mpp), genes)
+        wait = controls.duration(pace.seconds(slide.open_seconds, work))
+        st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
+    if st.button("Run", type="primary", width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
+        start(slide, chosen)
+        st.rerun()
+    controls.show_failure(slide)
+
+
+def _fits(tiles: int, genes: int) -> bool:
+    """Whether memory may hold the result; says so where it may not."""
+    from nsl.prediction import check_memory
+
+    try:
+        check_memory(tiles, genes)
+    except NslError as error:
+        controls.show_error(str(error))
+        return False
+    return True
+
+
+def show_result(slide: state.OpenSlide, chosen: Settings | None) -> None:
+    """The running job, or what came out and the way on: maps and the downloads."""
+    if slide.is_running:
+        with st.container(border=True):
+            controls.watch_job(slide.job)
+        return
+    result = slide.result
+    if result is None:
+        return
+    info = result.uns["nsl"]
+    with st.container(border=True):
+        st.subheader("Result")
+        with st.container(horizontal=True):
+            st.metric("Tissue tiles", f"{result.n_obs:,}", width=120)
+            st.metric("Genes", f"{result.n_vars:,}", width=120)
+            st.metric("Time", f"{slide.finished.seconds:.1f} s", width=120)
+        st.caption(
+            f"Run with the weights {controls.escaped(info['weights_id'])} at {info['mpp']:g} µm/px: tiles of "
+            f"{info['tile_um']:g} µm every {info['stride_um']:g} µm, read at {info['analysis_mpp']:g} µm/px."
+        )
+        if not info["complete"]:
+            st.warning("The run was cancelled: the tiles below the last one reached are missing.")
+        if chosen and not chosen.gave(slide):
+            st.info("The settings or the weights have changed since. Run again to use them.")
+        if info["white_point_source"] != "background":
+            st.warning("No empty background was found on this slide, so pure white was taken for it.")
+        controls.stain_warning(result)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")
+            downloads.tables(slide)
+
+
+def show_preview(slide: state.OpenSlide, chosen: Settings | None) -> int | None:
+    """The slide, with its tiles once the scale is known; how many of them hold tissue."""
+    with st.container(border=True):
+        controls.synthetic_badge(slide)
+        width = _image_width(slide.thumbnail)
+        if chosen is None:
+            st.image(slide.thumbnail, width=width, output_format="JPEG", alt="The slide")
+            return None
+        with controls.shown_errors():
+            place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue)
+            picture, tiles = _preview(slide.key, slide.thumbnail, slide.size, *place)
+            st.image(picture, width=width, output_format="JPEG", alt=f"The slide with {tiles} tissue tiles outlined")
+            if tiles:
+                st.caption(
+                    f"About {tiles:,} tiles hold at least {chosen.min_tissue:.0%} tissue. Paler areas are left out, as "
+                    "is a margin on the right and below that holds no whole tile."
+                )
+            else:
+                st.warning("No tissue was found. Check the image, or lower the least share of tissue.")
+            return tiles
+        return None
+
+
+def _image_width(image: np.ndarray) -> int:
+    """Width in pixels at which a picture of any shape fits on the screen beside the settings."""
+    height, width = image.shape[:2]
+    return int(min(860, PREVIEW_HEIGHT_PX * width / height))
+
+
+@st.cache_data(max_entries=8, scope="session", show_spinner="Looking for tissue")
+def _preview(
+    slide_key: str,
+    _thumbnail: np.ndarray,
+    size: tuple[int, int],
+    mpp: float,
+    tile_um: float,
+    stride_um: float,
+    min_tissue: float,
+) -> tuple[np.ndarray, int]:
+    """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
+    from nsl.figures import preview
+    from nsl.stains import estimate_white_point
+    from nsl.tiles import grid_over, overview_tissue
+
+    grid = grid_over(size, mpp, tile_um, stride_um)
+    keep = overview_tissue(grid, _thumbnail, size[0], mpp, estimate_white_point(_thumbnail).rgb) >= min_tissue
+    return preview(_thumbnail, grid, keep, size[0]), int(keep.sum())
+
+
+def _learn_pace(slide: state.OpenSlide, result, seconds: float) -> None:
+    info = result.uns["nsl"]
+    pace.learn(
+        slide.open_seconds,
+        pace.responses(result.n_obs, info["tile_um"], info["analysis_mpp"], result.n_vars),
+        seconds,
+    )
+
+
+def usual_settings(slide: state.OpenSlide) -> Settings:
+    """What the page proposes for a slide whose file says its scale."""
+    config = sources.config_in_use()
+    tile_um = float(config["tile_um"])
+    stride_um = tile_um * list(STEPS.values())[USUAL_STEP]
+    return Settings(slide.metadata_mpp, tile_um, stride_um, float(config["analysis_mpp"]), USUAL_TISSUE / 100, None)
+
+
+def start(slide: state.OpenSlide, chosen: Settings) -> None:
+    """Predict in a thread of its own; what was predicted before stays until it is done."""
+    weights = sources.in_use()
+
+    def work(job: Job):
+        from nsl.prediction import predict
+
+        with slide.open(chosen.mpp) as opened:
+            result = predict(
+                opened,
+                weights,
+                tile_um=chosen.tile_um,
+                stride_um=chosen.stride_um,
+                analysis_mpp=chosen.analysis_mpp,
+                genes=chosen.genes,
+                min_tissue=chosen.min_tissue,
+                progress=job.progress,
+                cancelled=lambda: job.is_cancelled,
+            )
+        result.uns["nsl"]["synthetic"] = slide.synthetic
+        job.weights = weights
+        _learn_pace(slide, result, time.perf_counter() - job.started)
+        return result
+
+    slide.start(Job(), work)

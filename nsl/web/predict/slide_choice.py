@@ -1,0 +1,134 @@
+"""Bringing a slide: an upload, a slide of the server's folder, or the demo."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.slides.slide import checked_mpp
+from nsl.web import controls, limits, sources, state
+from nsl.web.predict import server_folder
+
+FILE_TYPES = [
+    *("jpg", "jpeg", "png", "tif", "tiff", "svs", "ndpi", "scn", "bif", "webp", "bmp", "svslide", "czi", "zip"),
+]
+
+
+def choose_slide() -> None:
+    """Upload, a slide of the server's folder, or the demo; errors leave the slides that are there."""
+    with st.container(border=True), controls.shown_errors():
+        st.subheader("1 · Slide")
+        upload = st.file_uploader(
+            "H&E image or whole-slide file",
+            type=FILE_TYPES,
+            max_upload_size=limits.read().max_upload_mb,
+            key=f"slide_upload {state.uploads()}",
+            help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF; MRXS and DICOM as a zip of slide and folder. "
+            "Each upload is one more slide. Slides are deleted within minutes of closing the page.",
+        )
+        if upload is not None:
+            try:
+                state.take_upload(upload)
+                st.rerun()
+            except NslError as error:
+                controls.show_error(str(error))
+                if state.slide():
+                    st.caption("The slide you had stays open.")
+        with controls.shown_errors():
+            _offer_server_folder()
+        demo()
+
+
+def demo(label: str = "Use the demo slide") -> None:
+    """The button that makes the synthetic slide."""
+    if st.button(label, icon=":material/science:", help="A synthetic section, made on the spot"):
+        with st.spinner("Staining the demo slide"), controls.shown_errors():
+            state.take_demo()
+            st.rerun()
+
+
+def _offer_server_folder() -> None:
+    where = server_folder.slide_dir()
+    if where is None:
+        return
+    found = {slide.name: slide for slide in _server_slides(where)}
+    name = st.selectbox(
+        "A slide on the server",
+        list(found),
+        index=None,
+        placeholder=f"{len(found):,} slides" if found else "No slides there yet",
+        format_func=lambda name: f"{name} · {controls.file_size(found[name].size_bytes)}",
+        disabled=not found,
+        key="server_slide",
+    )
+    if st.button("Open it", disabled=name is None, icon=":material/folder_open:"):
+        state.take_server_file(server_folder.resolve(where, name), name)
+        st.rerun()
+
+
+@st.cache_data(ttl=30, max_entries=1, show_spinner="Looking for slides")
+def _server_slides(where: Path) -> list[server_folder.FolderSlide]:
+    """Looked up for all sessions at once: a folder of archives takes long to walk."""
+    return server_folder.slides_in(where)
+
+
+def explain() -> None:
+    """What a first-time visitor sees."""
+    config = sources.config_in_use()
+    with st.container(border=True):
+        st.subheader("How it works")
+        st.markdown(
+            f"1. The image is cut into **tiles** of tissue, {config['tile_um']:g} µm wide.\n"
+            "2. For each gene, a model of **11 numbers** reads how strongly each pixel absorbs two learned stains.\n"
+            "3. You get a **map** of predicted expression for each gene, and a table to download.\n\n"
+            "No graphics card is needed: a whole section takes seconds."
+        )
+        st.caption(
+            "Colour alone is a weak predictor for many genes, so every gene comes with how it was predicted in a "
+            f"{config['reliability']['left_out']} it had not seen. The weights were learned on "
+            f"{controls.escaped(sources.tissue(config))}; other tissue has not been tested."
+        )
+
+
+def show_facts(slide: state.OpenSlide) -> None:
+    """What the file says of itself, and how it had to be altered."""
+    width, height = slide.size
+    facts = [
+        controls.escaped(slide.name),
+        slide.format,
+        controls.escaped(slide.scanner) if slide.scanner else None,
+        f"scanned at {slide.objective_power:g}×" if slide.objective_power else None,
+        f"{width:,} × {height:,} px",
+        # A JPEG has but one; the others are quick ways to decode it.
+        f"{len(slide.levels)} resolutions" if len(slide.levels) > 1 and slide.format != "JPEG" else "one resolution",
+        f"{slide.metadata_mpp:.4g} µm/px in the file" if slide.metadata_mpp else "no scale in the file",
+    ]
+    st.caption(" · ".join(fact for fact in facts if fact))
+    for notice in slide.notices:
+        st.info(controls.escaped(notice))
+
+
+def scale(slide: state.OpenSlide) -> float | None:
+    """µm per pixel, from the file or the user; never guessed."""
+    mpp = st.number_input(
+        "Scale, µm per pixel",
+        value=slide.metadata_mpp,
+        min_value=0.0,
+        step=0.01,
+        format="%.3f",
+        placeholder="0.25 for a 40× scan, 0.5 for 20×",
+        help="Read from the file where it says so; otherwise ask whoever made the image.",
+        key=f"mpp of {slide.key}",
+        persist_state="session",
+    )
+    if mpp is None:
+        st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
+        return None
+    try:
+        checked_mpp(mpp)
+    except NslError as error:
+        controls.show_error(str(error))
+        return None
+    width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
+    st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
+    return mpp

@@ -1,0 +1,104 @@
+"""The part of the Stains page on all genes: their stain vectors as a plot, as a table, and as QuPath takes them."""
+
+import pandas as pd
+import streamlit as st
+
+from nsl.export.files import file_part
+from nsl.figures import angle_plot
+from nsl.interpretation import qupath_stains, vectors_csv, vectors_of
+from nsl.web import chart, controls, downloads
+from nsl.web.stains.gene_stains import View, below_buttons, degrees
+
+
+def show_all(view: View, gene: str) -> None:
+    """Every gene by where its stains turned to; a click chooses one."""
+    st.subheader("All genes")
+    key = f"angles of {view.weights.sha256}"
+    chart.show(
+        below_buttons(angle_plot(view.table, gene)),
+        key=key,
+        alt=f"Every gene by the angles of its two stain vectors to the published ones, coloured by held-out r; {gene} "
+        f"lies at {degrees(view.table.h_angle_to_hed_degrees[gene])} and "
+        f"{degrees(view.table.e_angle_to_hed_degrees[gene])}",
+        file_name=f"{file_part(view.weights.name)}_stain_angles",
+        on_click=lambda: _choose_clicked(key, view.table),
+    )
+    st.caption("Click a point to choose its gene; the wheel zooms. Angles are from where the fit starts.")
+
+
+def _choose_clicked(key: str, table: pd.DataFrame) -> None:
+    place = chart.clicked_place(key)
+    if place:
+        away = (table.h_angle_to_hed_degrees - place[0]) ** 2 + (table.e_angle_to_hed_degrees - place[1]) ** 2
+        st.session_state["gene"] = str(away.idxmin())
+
+
+def show_table(view: View) -> None:
+    """Every vector, to search and to take along."""
+    st.subheader("All vectors")
+    table = view.table.sort_values(["reliable", "r_heldout"], ascending=False)
+    if view.slide is None:
+        table = table.drop(columns=["h_angle_to_slide_degrees", "e_angle_to_slide_degrees"])
+    first = ["r_heldout", "reliable"]
+    order = [*first, *table.columns.drop(first)]
+    st.dataframe(table, height=380, column_config=_columns(), column_order=order, key="vector_table")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
+        downloads.csv("Download all vectors (CSV)", lambda: vectors_csv(table), f"{stem}_stain_vectors.csv")
+        st.caption(
+            f"{len(table):,} genes, the reliable first, the highest held-out r first. Search with the lens above the "
+            "table.",
+            width="stretch",
+        )
+
+
+def _columns() -> dict:
+    number, check = st.column_config.NumberColumn, st.column_config.CheckboxColumn
+    columns = {"gene": st.column_config.TextColumn("Gene", pinned=True)}
+    for stain, letter in zip("he", "HE", strict=True):
+        columns |= {f"{stain}_od_{c}": number(f"{letter} {c.upper()}", format="%.3f") for c in "rgb"}
+        for name, of in (("hed", "published"), ("training", "training"), ("slide", "this slide")):
+            columns[f"{stain}_angle_to_{name}_degrees"] = number(f"{letter} to {of}, °", format="%.1f")
+        columns |= {
+            f"{stain}_effect": number(f"{letter} effect w", format="%.3f"),
+            f"{stain}_offset": number(f"{letter} offset o", format="%.3f"),
+            f"{stain}_effect_per_od": number(f"{letter} effect per OD", format="%.2f"),
+            f"{stain}_onset_od": number(f"{letter} onset, OD", format="%.2f"),
+            f"{stain}_negative": check(f"{letter} negative", help="The vector has a component below 0"),
+        }
+    columns |= {
+        "intercept": number("Intercept b", format="%.3f"),
+        "r_heldout": number("Held-out r", format="%.2f"),
+        "r_low": number("r, low", format="%.2f", help="Lower end of the 95 % interval"),
+        "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),
+        "q_value": number("q", format="%.2g", help="False discovery rate"),
+        "reliable": check("Reliable"),
+    }
+    return columns
+
+
+def offer_qupath(view: View, gene: str) -> None:
+    """The lines that set stains in QuPath."""
+    st.subheader("In QuPath")
+    st.markdown(
+        "Open the slide as *Brightfield (H&E)*, choose **Automate → Script editor**, paste a line and run it: QuPath "
+        "then separates the stains by these vectors."
+    )
+    st.caption(f"THE STAINS LEARNED FOR {controls.escaped(gene)}")
+    with controls.shown_errors():
+        line = qupath_stains(gene, vectors_of(view.table.loc[gene]), view.white_point)
+        st.code(line, language="groovy", wrap_lines=True)
+    if view.slide is None:
+        st.caption("The background is paper white, 255; with a predicted slide it is that slide's own.")
+    else:
+        st.caption("THIS SLIDE'S OWN STAINS, AS ESTIMATED")
+        with controls.shown_errors():
+            st.code(
+                qupath_stains("Estimated on the slide", view.slide_vectors, view.white_point),
+                language="groovy",
+                wrap_lines=True,
+            )
+    st.caption(
+        "QuPath counts optical density to base 10, so its amounts are smaller by a factor of 2.30; its third stain is "
+        "its own, so they come near to the model's concentrations and are not the same."
+    )

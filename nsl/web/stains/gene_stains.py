@@ -1,0 +1,296 @@
+"""The parts of the Stains page: a gene's 11 numbers, its stain vectors, what they do, and those of all genes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.figures import effects_bars, response_surface_figure, swatches
+from nsl.interpretation import (
+    CHANNELS,
+    STAINS,
+    onset_in_words,
+    response_surface,
+    stain_amounts,
+    vector_table,
+    vectors_of,
+)
+from nsl.numerals import signed
+from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, stained_colors
+from nsl.web import controls, gene_choice, links, sources, state
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from streamlit.delta_generator import DeltaGenerator
+
+    from nsl.weights.folder import Weights
+
+_CHOICE_PX = 520
+_BUTTONS_PX = 28
+# OD shown of a response surface: as far as the slide's darkest pixels, but for specks, within reason.
+_DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page speaks of: weights, and the slide that was predicted with them where there is one."""
+
+    weights: "Weights"
+    slide: state.OpenSlide | None
+
+    @property
+    def white_point(self) -> np.ndarray:
+        """(3,) of the slide's glass; paper white without a slide."""
+        return PAPER_WHITE if self.slide is None else np.asarray(self.slide.result.uns["nsl"]["white_point"], float)
+
+    @property
+    def training_vectors(self) -> np.ndarray:
+        """(2, 3) mean over the training slides."""
+        return np.array(self.weights.config["stains"]["reference"], float)
+
+    @cached_property
+    def slide_vectors(self) -> np.ndarray | None:
+        """(2, 3) as estimated on the slide; None without a slide, NaN where too little of it is stained."""
+        if self.slide is None:
+            return None
+        return np.asarray(self.slide.result.uns["nsl"]["slide_stain_vectors"], float)
+
+    @property
+    def mixed_vectors(self) -> np.ndarray:
+        """(2, 3) hematoxylin and eosin to mix colours of: the slide's own where they are known."""
+        own = self.slide_vectors
+        return self.training_vectors if own is None or not np.isfinite(own).all() else own
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """`nsl.interpretation.vector_table`, made once for these weights and this result."""
+        made_of, table = state.get("vector_table") or (None, None)
+        wanted = (self.weights.sha256, self.slide and self.slide.run)
+        if made_of != wanted:
+            table = vector_table(self.weights, self.slide_vectors)
+            state.put("vector_table", (wanted, table))
+        return table
+
+
+def look(heading: "DeltaGenerator") -> View:
+    """The weights of the slide's result, or those in use; what is not there to see is said.
+
+    heading : the place for badges beside the page's title.
+    """
+    slide = state.slide()
+    if slide is not None and slide.is_running:
+        controls.watch_job(slide.job)
+    if slide is not None and slide.result is not None:
+        controls.cautions(slide, heading)
+        _say_whose(slide)
+        return View(slide.weights, slide)
+    with controls.shown_errors():
+        view = View(sources.in_use(), None)
+        _show_the_way(slide, view.weights)
+        return view
+    st.stop()
+
+
+def _say_whose(slide: state.OpenSlide) -> None:
+    config = slide.weights.config
+    st.caption(
+        f"Learned by the weights {controls.escaped(config['name'])}, with which {controls.escaped(slide.name)} was "
+        f"predicted, on {controls.escaped(sources.tissue(config))}."
+    )
+
+
+def _show_the_way(slide: state.OpenSlide | None, weights: "Weights") -> None:
+    tissue = controls.escaped(sources.tissue(weights.config))
+    st.caption(f"Learned by the weights {controls.escaped(weights.name)}, on {tissue}.")
+    if slide is not None:
+        controls.show_failure(slide)
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            "Once a slide is predicted, its own stains and pixels appear here beside what was learned.", width="stretch"
+        )
+        st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:", width="content")
+
+
+def choose_gene(view: View) -> str:
+    """Any gene of the weights, predicted on the slide or not."""
+    known = gene_choice.of_weights(view.weights)
+    gene_choice.follow_link(known)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        gene = gene_choice.choose_one(known, view.weights)
+        gene_choice.offer_unreliable(known)
+    gene_choice.show_reliability(known, gene)
+    if not view.table.reliable[gene]:
+        st.caption(
+            f"What did not predict {controls.escaped(gene)} where it was held out is likely chance: its vectors and "
+            "effects mean little."
+        )
+    links.write(gene=gene)
+    return gene
+
+
+def show_numbers(view: View, gene: str) -> None:
+    """The model of one gene: all its weights, what each is, and the equation."""
+    st.subheader("The 11 numbers")
+    one = view.weights.model.select([gene])
+    deconvolution, offset, effect, intercept = (getattr(one, name).numpy()[0] for name in one.shapes)
+    meaning = {
+        "D, red": "What each unit of optical density (OD) in red adds to the stain's concentration in a pixel",
+        "D, green": "The same for green",
+        "D, blue": "The same for blue",
+        "o, offset": "Added before a concentration below 0 becomes 0; where negative, faint colour does not count",
+        "w, effect": "What each unit of the stain's mean concentration over a tile adds to its expression",
+    }
+    numbers = [*deconvolution, offset, effect]
+    rows = [f"| {name} | {_three(*pair)} | {meaning[name]} |" for name, pair in zip(meaning, numbers, strict=True)]
+    rows.append(
+        f"| b, intercept | {_three(intercept)} | | Expression of a tile where neither stain counts, "
+        "ln(1 + counts per 10,000) |"
+    )
+    head = f"| | {STAINS[0].capitalize()} | {STAINS[1].capitalize()} | What it means |\n|:--|--:|--:|:--|\n"
+    st.markdown(head + "\n".join(rows))
+    st.markdown(
+        "A pixel's colour is three optical densities: how strongly red, green and blue light are absorbed, 0 for clear "
+        "glass. Each stain weighs them by its three numbers D, adds its offset, and takes 0 where that is below 0: its "
+        "concentration in the pixel. The expression of a tile is the intercept plus, for either stain, its effect "
+        "times its mean concentration over the tile's pixels. With the numbers of this gene:"
+    )
+    lines = [
+        f"{stain:<16} = max(0, {_sum(zip(deconvolution[:, s], CHANNELS, strict=True), offset[s])})"
+        for s, stain in enumerate(STAINS)
+    ]
+    total = _sum(zip(effect, (f"mean {stain}" for stain in STAINS), strict=True), intercept)
+    st.code("\n".join([*lines, f"{gene:<16} = {total}"]), language=None, wrap_lines=True)
+
+
+def _three(*numbers: float) -> str:
+    return " | ".join(signed(number, 3) for number in numbers)
+
+
+def _sum(terms, constant: float) -> str:
+    """Terms and a constant added up as one writes it."""
+    text = ""
+    for number, name in [*terms, (constant, None)]:
+        sign = (" − " if number < 0 else " + ") if text else ("−" if number < 0 else "")
+        text += f"{sign}{abs(number):.3f}" + (f" × {name}" if name else "")
+    return text
+
+
+def show_vectors(view: View, gene: str) -> None:
+    """The learned stains as colours beside the published, the training slides' and the slide's own."""
+    st.subheader("Stain vectors")
+    learned, own = vectors_of(view.table.loc[gene]), view.slide_vectors
+    shown = {}
+    for s, (stain, name) in enumerate(zip(STAINS, ("hematoxylin", "eosin"), strict=True)):
+        shown[f"{gene}, {stain}"] = learned[s]
+        shown[f"published {name}"] = HED_VECTORS[s] / np.linalg.norm(HED_VECTORS[s])
+        shown[f"training slides' {name}"] = view.training_vectors[s]
+        if own is not None:
+            shown[f"this slide's {name}"] = own[s]
+    figure = swatches(shown, view.white_point)
+    figure.update_yaxes(tickfont_size=14)
+    st.plotly_chart(
+        figure,
+        key="swatches",
+        alt=f"Colours of the two stains learned for {gene} beside the published ones, from 0 to 2 optical density",
+        config={"displayModeBar": False},
+    )
+    glass = "paper white" if view.slide is None else "this slide's glass"
+    st.caption(
+        f"Each colour from {glass} on the left to 2 OD of the stain on the right; beside it the optical densities of "
+        "red, green and blue that make up 1 OD."
+    )
+    _show_angles(view, gene, learned)
+    st.caption(
+        f"A learned vector is what the fit found useful to predict {controls.escaped(gene)}; it is not a measurement "
+        "of the dye. The fit starts from Ruifrok and Johnston's vectors and stops early: a small angle to them says "
+        "that it moved little. No dye absorbs negatively, so a vector with a negative component is the colour of no "
+        "dye."
+    )
+
+
+def _show_angles(view: View, gene: str, learned: np.ndarray) -> None:
+    row, spread = view.table.loc[gene], view.weights.config["stains"]["spread_degrees"]
+    references = {
+        "published by Ruifrok and Johnston, where the fit starts": "hed",
+        "mean of the training slides": "training",
+        "estimated on this slide": "slide",
+    }
+    if view.slide is None:
+        del references["estimated on this slide"]
+    lines = ["| Angle between the learned vector and the one | Hematoxylin | Eosin |", "|:--|--:|--:|"]
+    for text, name in references.items():
+        lines.append(f"| {text} | {degrees(*(row[f'{stain}_angle_to_{name}_degrees'] for stain in 'he'))} |")
+    lines.append(f"| *for comparison: from the training mean to the farthest training slide* | {degrees(*spread)} |")
+    st.markdown("\n".join(lines))
+    st.caption(f"The gene's two vectors lie {degrees(angle_degrees(*learned))} apart.")
+
+
+def degrees(*angles: float) -> str:
+    """Angles as cells of a table."""
+    return " | ".join(f"{angle:.1f}°" if np.isfinite(angle) else "not known" for angle in angles)
+
+
+def show_effects(view: View, gene: str) -> None:
+    """The effects in units that compare between genes."""
+    st.subheader("Effects")
+    with st.container(width=_CHOICE_PX):
+        beside = gene_choice.choose_some(
+            gene_choice.of_weights(view.weights),
+            view.weights,
+            key="effects_beside",
+            label="Genes to compare with",
+            most=5,
+            default=0,
+        )
+    chosen = view.table.loc[list(dict.fromkeys([gene, *beside]))]
+    figure = effects_bars(chosen)
+    figure.update_yaxes(tickfont_size=14)
+    st.plotly_chart(
+        figure,
+        key="effects",
+        alt=f"Bars of how expression changes per optical density of either learned stain: {', '.join(chosen.index)}",
+        config={"displayModeBar": False},
+    )
+    onsets = [f"{stain} {onset_in_words(chosen[f'{s}_onset_od'][gene])}" for stain, s in zip(STAINS, "he", strict=True)]
+    st.caption(
+        "A bar says by how much the expression of a tile changes when all its pixels absorb 1 OD more of the stain. "
+        "Unlike w it does not depend on the scale of D, so stains and genes can be compared. A stain counts only from "
+        f"some density on: for {controls.escaped(gene)}, {' and '.join(onsets)}."
+    )
+
+
+def show_response(view: View, gene: str) -> None:
+    """From colour to expression, and which colours the slide has."""
+    st.subheader("From colour to expression")
+    pixels, most_od = None, _USUAL_OD
+    if view.slide is not None:
+        picture = view.slide.result.uns["spatial"]["slide"]["images"]["hires"]
+        pixels = stained_colors(picture, view.white_point)
+    if pixels is not None and len(pixels):
+        darkest = np.percentile(stain_amounts(pixels, view.mixed_vectors), _DARKEST_PERCENTILE, axis=0).max()
+        most_od = float(np.clip(np.ceil(2 * darkest) / 2, _LEAST_OD, _MOST_OD))
+    surface = response_surface(
+        view.weights.model, gene, vectors=view.mixed_vectors, white_point=view.white_point, max_od=most_od
+    )
+    st.plotly_chart(
+        response_surface_figure(surface, pixels),
+        key="response",
+        alt=f"Colours mixed of hematoxylin and eosin, and the expression of {gene} predicted for each, from "
+        f"{surface.expression.min():.2f} to {surface.expression.max():.2f}",
+    )
+    source = "estimated on this slide" if view.mixed_vectors is view.slide_vectors else "on the training slides"
+    st.caption(
+        f"Colours are mixed of hematoxylin and eosin as {source}. Each mixture gets the expression of a tile that is "
+        "of this colour throughout."
+        + (" What lies outside the lines is colour that this slide hardly has." if pixels is not None else "")
+    )
+
+
+def below_buttons(figure: "go.Figure") -> "go.Figure":
+    """The figure with room above it for the chart's buttons, which would lie on its titles."""
+    return figure.update_layout(
+        height=figure.layout.height + _BUTTONS_PX, margin_t=figure.layout.margin.t + _BUTTONS_PX
+    )

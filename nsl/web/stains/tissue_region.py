@@ -1,0 +1,231 @@
+"""The part of the Stains page that looks at tissue: where a gene's model sees its two stains in a region."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from nsl.errors import NslError, SlideError
+from nsl.export.files import file_part
+from nsl.figures import concentration_figure, expression_map
+from nsl.interpretation import STAINS, concentration_images, stain_amounts, tile_concentrations, vectors_of
+from nsl.look import Patch, tile_at
+from nsl.numerals import signed
+from nsl.stains import optical_density
+from nsl.tiles import pixel_bounds
+from nsl.web import chart, controls, state
+from nsl.web.maps import gene_map
+from nsl.web.stains.gene_stains import View, below_buttons
+
+if TYPE_CHECKING:
+    import anndata
+
+# The longer side of a region is read at so many pixels at most to be seen, and for its means at so many.
+_SHOWN_PX, _MEASURED_PX = 640, 2048
+_WIDTHS_UM = (300.0, 600.0, 1200.0)
+_LEAST_UM = 10.0
+_INNER_TISSUE = 0.98
+_OVERVIEW_PX = 320
+
+
+class Region(NamedTuple):
+    """A rectangle of a slide, in µm from its top left."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def show(view: View, gene: str) -> None:
+    """Choosing a region, its concentration images, and what they add up to."""
+    st.subheader("Where the stains lie")
+    if view.slide is None:
+        st.caption("For a region of a predicted slide, this shows how much of either learned stain each pixel has.")
+        return
+    choose, look = controls.side_by_side()
+    try:
+        with choose:
+            region = _choose(view, gene)
+            tissue = _read(view.slide.run, region, float(view.slide.result.uns["nsl"]["analysis_mpp"]), view.slide)
+            _show_sum(view, gene, tissue)
+        with look:
+            _show_overview(view.slide, gene, region)
+        _show_images(view, gene, tissue)
+    except NslError as error:
+        controls.show_error(view.slide.told(str(error)))
+
+
+def _choose(view: View, gene: str) -> Region:
+    slide = view.slide
+    _follow_map(slide)
+    places = _places(slide, gene)
+    if st.session_state.get("stain_place") not in places:
+        st.session_state.pop("stain_place", None)
+    place = st.selectbox(
+        "Region", list(places), format_func=places.__getitem__, key="stain_place", persist_state="session"
+    )
+    if place == "region":
+        return _drawn(slide)
+    tile_um = float(slide.result.uns["nsl"]["tile_um"])
+    width_um = st.segmented_control(
+        "Width, µm",
+        [tile_um, *(um for um in _WIDTHS_UM if um > tile_um)],
+        format_func=lambda um: f"{um:,.0f}",
+        default=tile_um,
+        required=True,
+        key=f"stain_width of {tile_um:g}",
+        persist_state="session",
+        help=f"A tile is {tile_um:g} µm wide; more shows its surroundings.",
+    )
+    return _around(slide, _tile(view, gene, place), width_um or tile_um)
+
+
+def _follow_map(slide: state.OpenSlide) -> None:
+    """Look at what was clicked or drawn last, here or on the Maps page."""
+    for place in ("region", "tile"):
+        marked = slide.kept.get(place)
+        if marked is not None and marked != slide.kept.get(f"stains of {place}"):
+            slide.kept[f"stains of {place}"] = marked
+            st.session_state["stain_place"] = place
+
+
+def _places(slide: state.OpenSlide, gene: str) -> dict[str, str]:
+    places = {}
+    if slide.kept.get("tile"):
+        places["tile"] = f"Tile {slide.kept['tile']}, as clicked"
+    if slide.kept.get("region"):
+        places["region"] = "The region drawn on the map"
+    places["hematoxylin"] = "The tile richest in hematoxylin"
+    if gene in slide.result.var_names:
+        places["highest"] = "The tile where the gene is predicted highest"
+    return places
+
+
+def _tile(view: View, gene: str, place: str) -> str:
+    slide = view.slide
+    if place == "tile":
+        return slide.kept["tile"]
+    if place == "highest":
+        return slide.result.obs_names[slide.result[:, gene].X.argmax()]
+    if "richest" not in slide.kept:
+        slide.kept["richest"] = _richest(slide.result, view.mixed_vectors)
+    return slide.kept["richest"]
+
+
+def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
+    """The tile that absorbs most along the hematoxylin vector, by the slide's picture."""
+    spatial, info = result.uns["spatial"]["slide"], result.uns["nsl"]
+    picture = spatial["images"]["hires"]
+    amounts = stain_amounts(optical_density(picture, info["white_point"]).reshape(-1, 3), vectors)[:, 0]
+    hematoxylin = np.where(picture.any(axis=-1), amounts.reshape(picture.shape[:2]), 0)  # pure black is padding
+    sums = np.pad(hematoxylin, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    picture_mpp = info["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"]
+    bounds = pixel_bounds(result.obsm["spatial"], info["tile_um"], info["mpp"], picture_mpp)
+    x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(picture.shape[1::-1], 2)).T
+    within = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+    # The tissue's edge is where it folds, and folds are dark.
+    inner = result.obs["tissue_fraction"].to_numpy() >= min(_INNER_TISSUE, result.obs["tissue_fraction"].max())
+    return result.obs_names[np.where(inner, within, -np.inf).argmax()]
+
+
+def _around(slide: state.OpenSlide, tile: str, width_um: float) -> Region:
+    place = slide.result.obs.loc[tile]
+    x, y, half = place.x_um, place.y_um, width_um / 2
+    return _within(slide, Region(x - half, y - half, x + half, y + half))
+
+
+def _drawn(slide: state.OpenSlide) -> Region:
+    """The rectangle around what was drawn."""
+    x, y = (1000 * np.array(slide.kept["region"][axis]) for axis in "xy")
+    return _within(slide, Region(x.min(), y.min(), x.max(), y.max()))
+
+
+def _within(slide: state.OpenSlide, region: Region) -> Region:
+    width_um, height_um = (side * slide.result.uns["nsl"]["mpp"] for side in slide.size)
+    left, right = np.clip([region.left, region.right], 0, width_um)
+    top, bottom = np.clip([region.top, region.bottom], 0, height_um)
+    if min(right - left, bottom - top) < _LEAST_UM:
+        raise SlideError(
+            f"the region drawn holds {right - left:.0f} × {bottom - top:.0f} µm of the slide; draw one of at least "
+            f"{_LEAST_UM:.0f} µm on the map, or choose a tile"
+        )
+    return Region(*map(float, (left, top, right, bottom)))
+
+
+@st.cache_data(max_entries=8, scope="session", show_spinner="Reading the region")
+def _read(run: str, region: Region, analysis_mpp: float, _slide: state.OpenSlide) -> Patch:
+    longest_um = max(region.right - region.left, region.bottom - region.top)
+    with _slide.open() as opened:
+        mpp = opened.require_mpp()
+        corner_and_size = (region.left, region.top, region.right - region.left, region.bottom - region.top)
+        place = [um / mpp for um in corner_and_size]
+        shown_mpp = max(mpp, longest_um / _SHOWN_PX)
+        measured_mpp = max(analysis_mpp, longest_um / _MEASURED_PX)
+        return Patch(opened.read(*place, shown_mpp), shown_mpp, opened.read(*place, measured_mpp))
+
+
+def _show_overview(slide: state.OpenSlide, gene: str, region: Region) -> None:
+    result = slide.result
+    if gene not in result.var_names:
+        st.caption(f"{controls.escaped(gene)} was not predicted on this slide, so there is no map of it to click.")
+        return
+    left, top, right, bottom = (um / 1000 for um in region)
+    box = {"kind": "box", "x": [left, right], "y": [top, bottom]}
+    limits = gene_map.percentile_limits(result[:, gene].X.ravel())
+    key = f"stain overview of {slide.key}"
+    chart.show(
+        expression_map(result, gene, limits=limits, outline=False, region=box, width_px=_OVERVIEW_PX),
+        key=key,
+        alt=f"Small map of {gene} with the region that is looked at; a click chooses another tile",
+        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_region",
+        on_click=lambda: _keep_tile(slide, key),
+    )
+
+
+def _keep_tile(slide: state.OpenSlide, key: str) -> None:
+    place = chart.clicked_place(key)
+    tile = tile_at(slide.result, *place) if place else None
+    if tile:
+        slide.kept["tile"] = tile
+        st.session_state["stain_place"] = "tile"
+
+
+def _show_sum(view: View, gene: str, tissue: Patch) -> None:
+    """How the region's mean concentrations make its expression."""
+    concentrations = tile_concentrations(view.weights.model, gene, tissue.analysed, view.white_point)
+    row = view.table.loc[gene]
+    parts = [row.h_effect, row.e_effect] * concentrations
+    lines = ["| | Mean | Adds |", "|:--|--:|--:|"]
+    lines += [
+        f"| {stain.capitalize()} | {signed(mean)} | {signed(part)} |"
+        for stain, mean, part in zip(STAINS, concentrations, parts, strict=True)
+    ]
+    lines.append(f"| Intercept | | {signed(row.intercept)} |")
+    lines.append(f"| **Predicted here** | | **{signed(row.intercept + parts.sum())}** |")
+    st.markdown("\n".join(lines))
+    st.caption(
+        "Mean concentration of either stain over the region, and what it adds to the expression, ln(1 + counts per "
+        "10,000)."
+    )
+
+
+def _show_images(view: View, gene: str, tissue: Patch) -> None:
+    slide = view.slide
+    concentrations = concentration_images(view.weights.model, gene, tissue.rgb, view.white_point)
+    figure = concentration_figure(
+        tissue.rgb, concentrations, tissue.mpp, vectors=vectors_of(view.table.loc[gene]), white_point=view.white_point
+    )
+    # As much as there is room for above a panel on a narrow page.
+    figure.update_coloraxes(colorbar_title_text="concentration")
+    chart.show(
+        below_buttons(figure),
+        key=f"concentrations of {slide.key}",
+        alt=f"The region's H&E and, for either stain learned for {gene}, each pixel's concentration",
+        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_stains",
+    )
+    st.caption(
+        f"{tissue.mpp:.2g} µm/px. Concentrations are in the gene's own scale of D. The model was trained at "
+        f"{view.weights.config['analysis_mpp']:g} µm/px: a finer picture shows what it makes of each pixel, which no "
+        "measurement has confirmed."
+    )

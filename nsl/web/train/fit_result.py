@@ -1,0 +1,262 @@
+"""The parts of the Train page from the button on: the fit, what was held out, the weights to use and to keep."""
+
+import io
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.numerals import signed
+from nsl.web import controls, downloads, state
+from nsl.web.jobs import Job
+from nsl.web.train import fit_duration, paired_sections
+from nsl.web.train.fit_plan import Plan
+from nsl.weights.folder import USEFUL_R, is_reliable
+
+if TYPE_CHECKING:
+    from nsl.weights.folder import Weights
+
+SOURCE = "Trained in this session"
+# Of a bar of the histogram: own sections have fewer genes than published weights.
+_BIN_R = 0.05
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights that came of a training, and their folder."""
+
+    weights: "Weights"
+    folder_name: str
+    zipped: bytes
+    seconds: float
+
+
+def run(plan: Plan | None) -> None:
+    """What will be held out and how long it takes, the button, and why the last training failed if it did."""
+    job: Job | None = state.get("training")
+    is_running = job is not None and job.is_running
+    if plan is not None:
+        st.caption(
+            f"{_held_out(plan)} {plan.genes:,} gene{'s' if plan.genes > 1 else ''}: about "
+            f"{controls.duration(plan.reckoned_seconds)} on this computer."
+        )
+        if st.button("Train", type="primary", width="stretch", disabled=is_running, icon=":material/model_training:"):
+            state.put("training", start(plan))
+            st.rerun()
+    if is_running:
+        with st.container(border=True):
+            controls.watch_job(job)
+            st.caption("You may look at other pages meanwhile; closing the app ends it.")
+    elif job is not None and job.result is not None:
+        state.put("trained", job.result)
+        st.success(
+            f"Trained in {controls.duration(job.result.seconds)}. The result stands before the checks.",
+            icon=":material/check_circle:",
+        )
+    elif job is not None and job.is_cancelled:
+        st.info("The training was cancelled. Sections and settings are as they were.", icon=":material/stop_circle:")
+    elif job is not None and job.error:
+        controls.show_error(job.error)
+
+
+def _held_out(plan: Plan) -> str:
+    """What the fit will not see, before it begins."""
+    patients = {section.patient for section in plan.sections}
+    if len(patients) > 1:
+        return f"Each of {len(patients)} patients is left out in turn to tell how well genes are predicted."
+    if len(plan.sections) > 1:
+        return (
+            f"Each of {len(plan.sections)} sections of the one patient is left out in turn to tell how well genes are "
+            "predicted."
+        )
+    return "Each quarter of the section is left out in turn to tell how well genes are predicted."
+
+
+def start(plan: Plan) -> Job:
+    """Fit in a thread of its own; what was trained before stays until it is done."""
+
+    def work(job: Job) -> Trained:
+        from nsl.train import train_sections
+
+        def tell(what: str, done: int, total: int) -> None:
+            if job.is_cancelled:
+                raise NslError("the training was cancelled")
+            job.progress(done, total, what)
+
+        begun = time.perf_counter()
+        tell("reading the sections", 0, 1)
+        fitted = train_sections(
+            paired_sections.to_train_on(plan.sections, plan.window_um, plan.analysis_mpp, plan.share),
+            name=plan.name,
+            tissue=plan.tissue,
+            source=plan.source,
+            licence=plan.licence,
+            min_detected=plan.share,
+            most_genes=plan.most_genes,
+            tile_um=plan.window_um,
+            analysis_mpp=plan.analysis_mpp,
+            candidates=plan.candidates,
+            command="streamlit run app.py, page Train",
+            progress=tell,
+        )
+        tell("writing the weights", 0, 1)
+        seconds = time.perf_counter() - begun
+        fit_duration.learn(plan.reckoned_seconds, seconds)
+        return _kept(fitted, seconds)
+
+    job = Job()
+    job.start(work)
+    return job
+
+
+def _kept(fitted: "Weights", seconds: float) -> Trained:
+    """Weights as they are when loaded from their folder, which gives them their checksum, and the folder as a zip."""
+    from nsl.weights.folder import load_weights, save_weights
+
+    with tempfile.TemporaryDirectory(prefix="nsl-") as parent:
+        folder = Path(parent) / _file_name(fitted.name)
+        save_weights(fitted, folder)
+        weights = replace(load_weights(folder), source=SOURCE)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(folder.iterdir()):
+                archive.write(path, f"{folder.name}/{path.name}")
+        return Trained(weights, folder.name, buffer.getvalue(), seconds)
+
+
+def _file_name(name: str) -> str:
+    """The weights' name as a folder may be named."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name).strip("_") or "weights"
+
+
+def show() -> None:
+    """What came of the last training that ended well."""
+    from nsl.figures.reliability import reliability_histogram
+
+    trained: Trained | None = state.get("trained")
+    if trained is None:
+        return
+    weights, table = trained.weights, trained.weights.reliability
+    with st.container(border=True):
+        st.subheader(f"Result: {controls.escaped(weights.name)}")
+        _show_numbers(trained)
+        st.markdown(_what_was_held_out(weights.config))
+        st.info(_caution(weights.config), icon=":material/info:")
+        _offer(trained)
+        st.plotly_chart(
+            reliability_histogram(table, _BIN_R),
+            theme="streamlit",
+            key="trained_histogram",
+            alt=f"Histogram of the held-out r of {len(table):,} genes, {is_reliable(table).sum():,} of them reliable",
+        )
+        st.caption(f"The dashed line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
+        _show_table(trained)
+
+
+def _show_numbers(trained: Trained) -> None:
+    table = trained.weights.reliability
+    with st.container(horizontal=True):
+        st.metric("Genes", f"{len(table):,}", width=90)
+        st.metric("Median held-out r", signed(table.r_heldout.median()), width=130)
+        st.metric(
+            "Reliable",
+            f"{is_reliable(table).sum():,}",
+            width=100,
+            help="Held-out r above 0 beyond chance, false discoveries among them under 5 %",
+        )
+        st.metric(f"r above {USEFUL_R}", f"{(table.r_heldout > USEFUL_R).sum():,}", width=100)
+
+
+def _what_was_held_out(config: dict) -> str:
+    left_out, groups = config["reliability"]["left_out"], config["reliability"]["groups"]
+    spots = f"{config['training_data']['spots']:,} spots"
+    if left_out == "patient":
+        return f"Each of {groups} patients was left out in turn and predicted by a fit to the others ({spots} in all)."
+    if left_out == "section":
+        return (
+            f"Each of {groups} sections of the one patient was left out in turn and predicted by a fit to the others "
+            f"({spots} in all)."
+        )
+    return (
+        f"Each quarter of the section was left out in turn and predicted by a fit to the other three ({spots} in all)."
+    )
+
+
+def _caution(config: dict) -> str:
+    """What the held-out figures do not tell."""
+    left_out, groups = config["reliability"]["left_out"], config["reliability"]["groups"]
+    if left_out == "patient":
+        return (
+            f"These figures are of patients that the fit had not seen, {groups} of them: few, so intervals are wide. "
+            "Another laboratory or scanner may be predicted worse."
+        )
+    if left_out == "section":
+        return (
+            "The sections left out are of the patient that was learned from: another patient will be predicted worse, "
+            "and how much worse cannot be told from these data."
+        )
+    return (
+        "The quarters left out lie beside the tissue that was learned from, on the same slide: another patient will be "
+        "predicted worse, and how much worse cannot be told from one section."
+    )
+
+
+def _offer(trained: Trained) -> None:
+    """Use them from now on, or take them home."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if state.get("weights") is trained.weights:
+            st.badge("In use", icon=":material/check:", color="green")
+            st.page_link("pages/predict.py", label="Predict with them", icon=":material/play_circle:")
+        else:
+            st.button(
+                "Use these weights", on_click=_use, args=[trained], type="primary", icon=":material/check_circle:"
+            )
+        downloads.button(
+            "Download the weights (zip)",
+            lambda: trained.zipped,
+            f"{trained.folder_name}.zip",
+            "application/zip",
+            icon="folder_zip",
+        )
+        downloads.csv("Download the table (CSV)", lambda: _csv(trained), f"{trained.folder_name}_heldout.csv")
+    st.caption(
+        'The zip opens in the sidebar under "Use other weights" in any later session, and, unpacked, with '
+        "`python -m nsl predict --weights`."
+    )
+
+
+def _use(trained: Trained) -> None:
+    state.put("weights", trained.weights)
+    state.put("wish", None)  # else weights asked for before would replace them when they come
+
+
+def _csv(trained: Trained) -> str:
+    return trained.weights.reliability.to_csv(index_label="gene", lineterminator="\n")
+
+
+_COLUMNS = {
+    "gene": st.column_config.TextColumn("Gene"),
+    "r_heldout": st.column_config.NumberColumn("Held-out r", format="%.2f"),
+    "r_low": st.column_config.NumberColumn("from", format="%.2f", help="Lower end of the 95 % interval"),
+    "r_high": st.column_config.NumberColumn("to", format="%.2f", help="Upper end of the 95 % interval"),
+    "q_value": st.column_config.NumberColumn("q", format="%.2g", help="False discovery rate over all genes"),
+    "patients_replicated": st.column_config.NumberColumn("Replicated in"),
+    "reliable": st.column_config.CheckboxColumn("Reliable"),
+}
+
+
+def _show_table(trained: Trained) -> None:
+    table = trained.weights.reliability
+    protocol = trained.weights.config["reliability"]
+    shown = table.assign(reliable=is_reliable(table)).sort_values("r_heldout", ascending=False).reset_index()
+    columns = _COLUMNS | {
+        "patients_replicated": st.column_config.NumberColumn(
+            "Replicated in", format=f"%d of {protocol['groups']}", help=f"Of each {protocol['left_out']} left out"
+        )
+    }
+    st.dataframe(shown[list(_COLUMNS)], hide_index=True, height=320, column_config=columns, key="trained_table")

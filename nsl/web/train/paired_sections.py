@@ -1,0 +1,263 @@
+"""The session's measured sections to train on: a slide each, with its spots, and what was found on looking at them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsl.errors import SlideError, SpotsError
+from nsl.web import state
+
+if TYPE_CHECKING:
+    import anndata
+
+    from nsl.histogram import ColorCounts
+    from nsl.spots.checks import SectionReport
+    from nsl.spots.measured_section import MeasuredSection
+
+# Each keeps its counts and the colours around its spots in memory.
+MAX_SECTIONS = 12
+LONGEST_LABEL = 40
+# Of the demo slide: distance of spots, mean hematoxylin and eosin where one lies on tissue, how many genes of each of
+# its six kinds, and counts of a spot.
+_DEMO_STEP_UM, _DEMO_LEAST_STAIN, _DEMO_REPEATS, _DEMO_DEPTH = 120.0, 0.08, 25, (3_000, 9_000)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was read of a section's image, with windows of one size at one resolution."""
+
+    window_um: float
+    analysis_mpp: float
+    colors: "ColorCounts"
+    """Of all S spots."""
+    stain_vectors: np.ndarray | None
+    """(2, 3)."""
+    on_tissue: np.ndarray
+    """(S,) bool."""
+    report: "SectionReport"
+
+
+@dataclass
+class PairedSection:
+    """A slide of the session with what was measured on it."""
+
+    key: str
+    name: str
+    patient: str
+    slide: state.OpenSlide
+    mpp: float
+    measured: "anndata.AnnData"
+    """Counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide."""
+    last: Look | None = field(default=None, repr=False)
+
+    def look(self, window_um: float, analysis_mpp: float) -> Look:
+        """Read the image around the spots; the last look is kept.
+
+        Raises
+        ------
+        SlideError, ScaleError, SpotsError : the section cannot be used so.
+        """
+        if self.last is None or (self.last.window_um, self.last.analysis_mpp) != (window_um, analysis_mpp):
+            if not self.slide.path.exists():
+                raise SlideError(
+                    f"the slide of {self.name} was removed from this session; remove {self.name} too, or bring the "
+                    "slide and add it again"
+                )
+            try:
+                self.last = _look(self, window_um, analysis_mpp)
+            except (SlideError, SpotsError) as error:
+                raise type(error)(self.slide.told(str(error))) from None
+        return self.last
+
+
+def sections() -> list[PairedSection]:
+    """Those of the session, the first added first."""
+    return list((state.get("paired") or {}).values())
+
+
+def added() -> int:
+    """How many were ever added: default names and keys of widgets count on."""
+    return state.get("paired_added") or 0
+
+
+def free_label(prefix: str, taken: set[str]) -> str:
+    """S1, S2, … or P1, P2, …: the first that is not taken."""
+    return next(label for i in range(1, len(taken) + 2) if (label := f"{prefix}{i}") not in taken)
+
+
+def add(
+    slide: state.OpenSlide,
+    mpp: float,
+    measured: "anndata.AnnData",
+    *,
+    name: str,
+    patient: str,
+    positions_scale: float,
+    window_um: float,
+    analysis_mpp: float,
+) -> PairedSection:
+    """Check a section and keep it.
+
+    Parameters
+    ----------
+    measured : of `nsl.spots.measured.read_measured`.
+    positions_scale : turns its positions into pixels of the slide.
+
+    Raises
+    ------
+    SlideError, ScaleError, SpotsError : it cannot be used; the others stay.
+    """
+    from nsl.slides.slide import checked_mpp
+    from nsl.spots.checks import check_on_slide
+
+    name, patient = _label("section", name), _label("patient", patient)
+    others = sections()
+    if len(others) >= MAX_SECTIONS:
+        raise SpotsError(f"this session holds {MAX_SECTIONS} measured sections, as many as it can; remove one first")
+    if name in {other.name for other in others}:
+        raise SpotsError(f"there is a section {name} already; give each section its own name")
+    measured.obsm["spatial"] = check_on_slide(measured, slide.size, scale=positions_scale)
+    twin = next((other for other in others if other.slide is slide and _same_spots(other.measured, measured)), None)
+    if twin:
+        raise SpotsError(f"these spots of {slide.name} are section {twin.name} already; a section counts once")
+    number = added() + 1
+    section = PairedSection(f"section {number}", name, patient, slide, checked_mpp(mpp), measured)
+    if not section.look(window_um, analysis_mpp).on_tissue.any():
+        raise SpotsError(
+            f"none of the {measured.n_obs:,} spots of {name} lies on tissue; give positions in pixels of this very "
+            "image, and check its scale"
+        )
+    state.put("paired", (state.get("paired") or {}) | {section.key: section})
+    state.put("paired_added", number)
+    return section
+
+
+def remove(key: str) -> None:
+    """Let go of a section; its slide stays."""
+    state.put("paired", {other.key: other for other in sections() if other.key != key})
+
+
+def _label(what: str, text: str) -> str:
+    label = " ".join(text.split())
+    if not label:
+        raise SpotsError(f"the {what} has no name; type one, such as {what[0].upper()}1")
+    if len(label) > LONGEST_LABEL:
+        raise SpotsError(f"the name of the {what} has {len(label)} letters; use at most {LONGEST_LABEL}")
+    return label
+
+
+def _same_spots(one: "anndata.AnnData", other: "anndata.AnnData") -> bool:
+    return one.n_obs == other.n_obs and np.array_equal(one.obsm["spatial"], other.obsm["spatial"])
+
+
+def _look(section: PairedSection, window_um: float, analysis_mpp: float) -> Look:
+    """What `nsl.spots.measured_section.measure_section` does, from any format, and what is to be said of it."""
+    from nsl.histogram import count_colors
+    from nsl.prediction import MIN_TISSUE
+    from nsl.spots.checks import report_on
+    from nsl.spots.measured_section import BITS, read_windows
+    from nsl.spots.tables import Section
+    from nsl.stains import estimate_stain_vectors, stained_colors
+    from nsl.tiles import tissue_fraction
+
+    slide = section.slide
+    of_manifest = Section(section.name, section.patient, slide.path, section.mpp, spots=slide.path, counts=slide.path)
+    windows = read_windows(of_manifest, section.measured.obsm["spatial"], window_um, analysis_mpp)
+    colors = count_colors(windows.image, windows.bounds, windows.white_point, BITS)
+    if not (colors.pixels > 0).any():
+        raise SpotsError(
+            f"section {section.name}: no spot's window of {window_um:g} µm holds a pixel at {windows.mpp:g} µm/px; "
+            "check the window and the positions"
+        )
+    on_tissue = tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE
+    return Look(
+        window_um=window_um,
+        analysis_mpp=analysis_mpp,
+        colors=colors,
+        stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
+        on_tissue=on_tissue,
+        report=report_on(section.name, section.measured, int(on_tissue.sum())),
+    )
+
+
+def _detected(counts) -> np.ndarray:
+    """(genes,) share of the spots with at least one count."""
+    return np.asarray((counts > 0).mean(axis=0)).ravel()
+
+
+def detected_genes(sections: Sequence[PairedSection], share: float) -> list[str]:
+    """Genes counted in at least `share` of the spots of every patient: those that would be fitted."""
+    from nsl.spots import measured_section
+
+    # Which genes are detected takes no expression, and that of all genes would be dense.
+    return measured_section.detected_genes(
+        [_measured_section(section, section.last, None) for section in sections], share
+    )
+
+
+def to_train_on(
+    sections: Sequence[PairedSection], window_um: float, analysis_mpp: float, share: float
+) -> list["MeasuredSection"]:
+    """The sections as a fit needs them, with the genes that it may look at.
+
+    A gene detected in so many of a patient's spots is so in one of its sections, so none is missed; tens of thousands
+    that no fit looks at are never made dense.
+    """
+    from nsl.spots.measured_section import PATTERN_MIN_DETECTED
+
+    looks = [section.look(window_um, analysis_mpp) for section in sections]
+    wanted: set[str] = set()
+    for section in sections:
+        is_detected = _detected(section.measured.X) >= min(share, PATTERN_MIN_DETECTED)
+        wanted |= set(section.measured.var_names[is_detected])
+    return [_measured_section(section, look, wanted) for section, look in zip(sections, looks, strict=True)]
+
+
+def _measured_section(section: PairedSection, look: Look, wanted: set[str] | None) -> "MeasuredSection":
+    """With the expression of the genes wanted, or the detection of all genes and no expression."""
+    from nsl.histogram import ColorCounts
+    from nsl.spots.measured_section import MeasuredSection
+    from nsl.spots.tables import log_normalised
+
+    filled = look.colors.pixels > 0
+    counts, names = section.measured.X[filled], section.measured.var_names
+    keep = np.arange(len(names)) if wanted is None else np.flatnonzero(names.isin(wanted))
+    return MeasuredSection(
+        name=section.name,
+        patient=section.patient,
+        colors=ColorCounts(look.colors.moments[filled], look.colors.palette_od),
+        genes=list(names[keep]),
+        expression=np.empty((counts.shape[0], 0), np.float32) if wanted is None else log_normalised(counts, keep),
+        detected=_detected(counts)[keep],
+        centers_px=section.measured.obsm["spatial"][filled],
+        stain_vectors=look.stain_vectors,
+    )
+
+
+def demo_measured() -> "anndata.AnnData":
+    """Made-up counts of made-up genes over the demo slide: 50 follow its hematoxylin, 50 its eosin, 50 nothing."""
+    import anndata
+    import pandas as pd
+    from scipy import sparse
+
+    from nsl.demo.slide import demo_expression, demo_slide
+    from nsl.spots.tables import COUNTS_PER_SPOT
+
+    demo, rng = demo_slide(), np.random.default_rng(1)
+    step = round(_DEMO_STEP_UM / demo.mpp)
+    stain = (demo.hematoxylin + demo.eosin).reshape(len(demo.image) // step, step, -1, step).mean(axis=(1, 3))
+    row, column = np.nonzero(stain > _DEMO_LEAST_STAIN)
+    centers_px = (np.stack([column, row], axis=1) + 0.5) * step
+    repeats = [demo_expression(demo, centers_px, _DEMO_STEP_UM, seed=i) for i in range(_DEMO_REPEATS)]
+    per_spot = np.expm1(pd.concat([genes.add_suffix(f"-{i}") for i, genes in enumerate(repeats, start=1)], axis=1))
+    per_spot["OTHER"] = COUNTS_PER_SPOT - per_spot.sum(axis=1)
+    depth = rng.uniform(*_DEMO_DEPTH, (len(per_spot), 1)) / COUNTS_PER_SPOT
+    return anndata.AnnData(
+        X=sparse.csr_array(rng.poisson(per_spot.to_numpy() * depth).astype(np.float32)),
+        obs=pd.DataFrame(index=[f"{c}x{r}" for r, c in zip(row, column, strict=True)]),
+        var=pd.DataFrame(index=per_spot.columns),
+        obsm={"spatial": centers_px},
+        uns={"notices": [], "image_scales": {}},
+    )

@@ -1,0 +1,170 @@
+"""The model card of a weights folder: its README.md, with the front matter the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from nsl.weights.folder import USEFUL_R, is_reliable
+
+if TYPE_CHECKING:
+    from nsl.weights.folder import Weights
+
+
+def model_card(weights: Weights) -> str:
+    """What the weights are, what they were trained on, how far each gene can be trusted, and their limits."""
+    config, data, fit = weights.config, weights.config["training_data"], weights.config["fit"]
+    return _CARD.format(
+        **{key: value for part in (config, data, fit) for key, value in part.items() if key != "evaluation"},
+        genes_count=len(weights.genes),
+        per_gene=weights.model.trainable_per_gene,
+        section_names=", ".join(data["sections"]),
+        stain_rows=_stain_rows(config["stains"]),
+        learned_from=f"the {fit['patterns']} strongest patterns of each section's expression"
+        if fit["patterns"]
+        else "each gene as measured",
+        front_results=_front_results(weights),
+        **_reliability_words(weights),
+        evaluation=_evaluation_section(config.get("evaluation")),
+    )
+
+
+def _stain_rows(stains: dict) -> str:
+    rows = zip(("hematoxylin", "eosin"), stains["reference"], stains["spread_degrees"], strict=True)
+    return "\n".join(
+        f"| {stain} | {' '.join(f'{od:.3f}' for od in vector)} | {spread:.1f}° |" for stain, vector, spread in rows
+    )
+
+
+def _reliability_words(weights: Weights) -> dict:
+    table, protocol = weights.reliability, weights.config["reliability"]
+    best = table.sort_values("r_heldout", ascending=False).head(10)
+    return {
+        "left_out": protocol["left_out"],
+        "groups": protocol["groups"],
+        "median_r": table.r_heldout.median(),
+        "useful_genes": int((table.r_heldout > USEFUL_R).sum()),
+        "useful_r": USEFUL_R,
+        "significant_genes": int(is_reliable(table).sum()),
+        "everywhere": int((table.patients_replicated == protocol["groups"]).sum()),
+        "best_rows": "\n".join(
+            f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {row.q_value:.1g} "
+            f"| {row.patients_replicated:.0f} of {protocol['groups']} |"
+            for gene, row in best.iterrows()
+        ),
+    }
+
+
+def _front_results(weights: Weights) -> str:
+    """The model-index of the front matter; JSON is YAML."""
+    table, protocol = weights.reliability, weights.config["reliability"]
+    metrics = [
+        {"type": "pearson_r", "name": "median held-out Pearson r over genes", "value": table.r_heldout.median()},
+        {
+            "type": "count",
+            "name": f"genes with held-out r above {USEFUL_R}",
+            "value": (table.r_heldout > USEFUL_R).sum(),
+        },
+    ]
+    results = {
+        "task": {"type": "other", "name": "gene expression from H&E colour"},
+        "dataset": {
+            "type": "spatial-transcriptomics",
+            "name": f"{weights.config['training_data']['source']}; every {protocol['left_out']} left out in turn",
+        },
+        "metrics": [metric | {"value": round(float(metric["value"]), 3)} for metric in metrics],
+    }
+    return json.dumps([{"name": weights.name, "results": [results]}], ensure_ascii=False)
+
+
+def _evaluation_section(rows: list[dict] | None) -> str:
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    lines = [
+        "## Beside other methods",
+        "",
+        "The same folds, the same spots, the genes of highest mean expression, by `python -m nsl evaluate`. NSL learns",
+        "from the strongest patterns of each section where nested validation says so; `on patterns` gives others the",
+        "same targets.",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(str(row[column]) for column in columns)} |" for row in rows),
+        "",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_CARD = """---
+library_name: nsl
+license: other
+license_name: research-use
+tags:
+- histology
+- spatial-transcriptomics
+- gene-expression
+- research-only
+model-index: {front_results}
+---
+# {name}: Neural Stain Learning weights for {genes_count:,} genes
+
+Predicts the expression of each gene, as {units}, from the colours of an H&E tile of {tile_um:g} µm read at
+{analysis_mpp:g} µm/px, with {per_gene} weights per gene.
+
+## Intended use
+
+Research on H&E sections like those of the training data: to see where in a section a gene is likely to be high, and
+to choose what to measure. **For research use only; not a diagnostic device.** No map replaces a stain, an assay or a
+count: a map of a receptor's gene is no receptor test.
+
+## How far to trust a gene
+
+Each {left_out} was left out in turn, settings were chosen without it, and every gene of it was predicted from its
+image. `reliability.csv` has, for each gene, the mean held-out Pearson r over spots (`r_heldout`) with its 95 %
+interval, the false discovery rate (`q_value`), and in how many of {groups} groups left out it replicated.
+
+- Median held-out r over the {genes_count:,} genes: {median_r:.3f}.
+- Genes with held-out r above {useful_r}: {useful_genes:,}; with r above 0 at q < 0.05: {significant_genes:,};
+  replicated in all {groups}: {everywhere:,}.
+
+| best genes | held-out r | 95 % interval | q | replicated |
+|---|---|---|---|---|
+{best_rows}
+
+{evaluation}## Training data
+
+- Tissue: {tissue}.
+- Spots: {spots:,}, in the sections {section_names} of {patients} patients.
+- Genes: {genes_rule}.
+- Source: {source}.
+- Licence of the data: {licence}. Only weights derived from the data are here.
+
+## Stain vectors of the training slides
+
+| stain | mean optical density R G B | largest angle of a slide to the mean |
+|---|---|---|
+{stain_rows}
+
+A slide whose own stain vectors lie farther from these means has colours the weights never saw; `predict` says so.
+
+## How it was made
+
+```
+{command}
+```
+
+{steps} steps of Adam at {learning_rate:g} from the Ruifrok–Johnston matrix, every section alike, learning
+{learned_from}; nsl {nsl_version}. The same data give the same weights.
+
+## Limits
+
+Colour alone is a weak predictor for many genes. Predictions follow the amount and the hue of the stains: they
+cannot see shape, and genes that share a colour share a map. What they say of a tissue, a laboratory or a scanner
+outside the training data is untested; few patients were seen, so intervals are wide and still optimistic.
+
+## Cite
+
+Dawood M, Branson K, Rajpoot NM, Minhas FA. All You Need is Color: Image based Spatial Gene Expression Prediction
+using Neural Stain Learning. arXiv:2108.10446, 2021.
+"""

@@ -1,0 +1,33 @@
+"""What `reliability` promises: every gene with an r is counted once, in the bar that its r lies in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nsl.figures.reliability import reliability_histogram
+from nsl.weights.folder import is_reliable
+
+
+def table_of(r) -> pd.DataFrame:
+    r = np.asarray(r, float)
+    return pd.DataFrame({"r_heldout": r, "q_value": np.where(r > 0.1, 0.001, 0.5)})
+
+
+@pytest.mark.parametrize("bin_r", [0.02, 0.05])
+def test_every_gene_is_counted_once_in_its_bar_by_whether_it_is_reliable(bin_r):
+    table = table_of([*np.random.default_rng(0).uniform(-0.3, 0.6, 200), np.nan])
+    reliable, others = reliability_histogram(table, bin_r).data
+    for bars, genes in ((reliable, table[is_reliable(table)]), (others, table[~is_reliable(table)])):
+        r = genes.r_heldout.dropna().to_numpy()
+        edges = np.asarray(bars.customdata)
+        assert list(bars.y) == [((r >= low) & (r < high)).sum() for low, high in edges]
+        np.testing.assert_allclose(edges[:, 1] - edges[:, 0], bin_r)
+        np.testing.assert_allclose(edges.mean(axis=1), bars.x)
+        assert sum(bars.y) == len(r)
+    assert reliable.marker.color != others.marker.color
+    assert reliable.marker.pattern.shape != others.marker.pattern.shape
+
+
+@pytest.mark.parametrize("r", [[], [np.nan], [0.3]])
+def test_few_genes_or_none_are_drawn_too(r):
+    assert sum(sum(bars.y) for bars in reliability_histogram(table_of(r)).data) == np.isfinite(r).sum()

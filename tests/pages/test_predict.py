@@ -1,0 +1,236 @@
+"""The Predict page beyond a plain upload: slides of several files, a folder of the server, the time a run takes."""
+
+import re
+import time
+import zipfile
+
+import pytest
+
+from nsl import prediction
+from nsl.web import pace
+from tests.app_driver import (
+    click,
+    finish,
+    metrics,
+    png_bytes,
+    predict_demo,
+    said,
+    slide,
+    take_weights,
+    upload,
+    zipped_folder,
+)
+from tests.slides.test_archive import painted, write_dicom, zipped
+
+
+@pytest.fixture
+def dicom_zip(tmp_path):
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    write_dicom(folder, painted(512, 768), 0.5)
+    return zipped(folder).read_bytes()
+
+
+def test_a_zipped_dicom_slide_is_opened_at_the_scale_it_says(app, dicom_zip):
+    upload(app, "case 4.zip", dicom_zip)
+    assert not app.exception
+    assert slide(app).name == "case 4.zip"
+    assert slide(app).size == (768, 512)
+    assert app.number_input[0].value == pytest.approx(0.5)
+    assert "DICOM" in said(app)
+
+
+def test_a_zip_without_a_slide_is_told_by_the_users_name_for_it(app, tmp_path):
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("Dear colleague")
+    upload(app, "letters.zip", zipped(folder).read_bytes())
+    assert not app.exception
+    assert app.error[0].value.startswith("letters.zip ")
+    assert slide(app) is None
+
+
+@pytest.fixture
+def server_folder(tmp_path, monkeypatch, section):
+    folder = tmp_path / "slides"
+    (folder / "2026").mkdir(parents=True)
+    (folder / "2026/a.png").write_bytes(png_bytes(section.pixels))
+    monkeypatch.setenv("NSL_SLIDE_DIR", str(folder))
+    return folder
+
+
+def test_a_slide_of_the_servers_folder_is_opened_and_never_deleted(server_folder, app):
+    app.selectbox(key="server_slide").select("2026/a.png").run()
+    click(app, "Open it")
+    assert not app.exception
+    assert slide(app).name == "2026/a.png"
+    click(app, "Remove this slide")
+    assert slide(app) is None
+    assert (server_folder / "2026/a.png").exists()
+
+
+def test_a_servers_folder_that_is_not_there_is_told(monkeypatch, tmp_path, app):
+    monkeypatch.setenv("NSL_SLIDE_DIR", str(tmp_path / "absent"))
+    app.run()
+    assert not app.exception
+    assert "which cannot be listed" in app.error[0].value
+    assert "Use the demo slide" in [button.label for button in app.button]
+
+
+def test_without_a_servers_folder_nothing_is_offered(app, monkeypatch):
+    monkeypatch.delenv("NSL_SLIDE_DIR", raising=False)
+    assert "Open it" not in [button.label for button in app.run().button]
+
+
+def wait_said(app) -> float:
+    """Seconds that the page says a run will take."""
+    told = re.search(r"about ([\d.]+) (s|min|h) on this computer", said(app))
+    return float(told[1]) * {"s": 1, "min": 60, "h": 3600}[told[2]]
+
+
+@pytest.fixture
+def slow_computer(app):
+    """The demo slide on a computer that is thought to be very slow."""
+    pace._known()["responses_per_second"] = 1e6
+    return click(app, "Use the demo slide")
+
+
+def test_the_page_says_how_long_a_run_takes_before_it_begins_and_learns_from_it(slow_computer, monkeypatch):
+    app, predict = slow_computer, prediction.predict
+    tiles = int(re.search(r"About (\d+) tiles and 4,812 genes", said(app))[1])
+    before = wait_said(app)
+    assert before > 3600
+
+    def take_a_second(*args, **kwargs):
+        time.sleep(1)  # of less than the reading a run tells nothing
+        return predict(*args, **kwargs)
+
+    slide(app).open_seconds = 0.1
+    monkeypatch.setattr(prediction, "predict", take_a_second)
+    finish(click(app, "Run"))
+    assert wait_said(app) < before / 10
+    assert tiles == pytest.approx(int(metrics(app)["Tissue tiles"]), rel=0.02)
+
+
+def test_fewer_genes_and_wider_steps_are_said_to_take_less_time(slow_computer):
+    app = slow_computer
+    all_genes = wait_said(app)
+    app.selectbox(key="step").select("Side by side").run()
+    wide = wait_said(app)
+    app.radio(key="which_genes").set_value("A list").run()
+    app.text_area(key="gene_list").set_value("ERBB2 COX6C").run()
+    assert wait_said(app) < wide < all_genes / 2
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (42.4, "42 s"), (150, "2 min"), (9000, "2.5 h")])
+def test_times_are_said_in_words(seconds, said):
+    from nsl.web.controls import duration
+
+    assert duration(seconds) == said
+
+
+def test_a_file_with_gene_names_is_taken(app):
+    click(app, "Use the demo slide")
+    app.radio(key="which_genes").set_value("A list").run()
+    app.file_uploader(key="gene_file").upload("panel.csv", b"gene,why\nERBB2,receptor\nHER3,partner\n")
+    app.run()
+    assert not app.exception
+    assert "ERBB2" in said(app)
+
+
+def test_finer_analysis_than_the_slide_is_taken_at_the_slides_own(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    app.number_input[0].set_value(4.0).run()
+    finish(click(app, "Run"))
+    assert slide(app).result.uns["nsl"]["analysis_mpp"] == 4.0
+    assert "The settings have changed" not in said(app)
+
+
+def test_other_weights_propose_the_window_and_resolution_they_were_trained_with(app, tiny_weights):
+    click(app, "Use the demo slide")
+    assert (app.number_input(key="tile_um").value, app.number_input(key="analysis_mpp").value) == (150, 3)
+    take_weights(app, tiny_weights)
+    config = app.session_state["nsl.weights"].config
+    assert app.number_input(key="tile_um").value == config["tile_um"] == 100
+    finish(click(app, "Run"))
+    info = slide(app).result.uns["nsl"]
+    assert (info["tile_um"], info["analysis_mpp"]) == (config["tile_um"], config["analysis_mpp"])
+    app.number_input(key="tile_um").set_value(120.0).run()
+    app.switch_page("pages/about.py").run()
+    app.switch_page("pages/predict.py").run()
+    assert app.number_input(key="tile_um").value == 120
+
+
+def test_a_result_of_other_weights_or_genes_is_told(app, tiny_weights):
+    predict_demo(app, "ERBB2 CD24")
+    assert "have changed since" not in said(app)
+    assert "the weights her2-breast" in said(app)
+    app.text_area(key="gene_list").set_value("ERBB2").run()
+    assert "have changed since" in said(app)
+    app.text_area(key="gene_list").set_value("ERBB2 CD24").run()
+    assert "have changed since" not in said(app)
+    take_weights(app, tiny_weights)
+    assert "have changed since" in said(app)
+
+
+def test_weights_that_cannot_be_unpacked_are_told_until_others_come(app, tiny_weights):
+    damaged = bytearray(zipped_folder(tiny_weights, compression=zipfile.ZIP_DEFLATED))
+    start = damaged.index(b"config.json") + len("config.json")
+    damaged[start + 4 : start + 40] = b"\xff" * 36
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", bytes(damaged))
+    for _ in range(2):
+        app.run()
+        assert not app.exception
+        assert "The zip cannot be read" in app.error[0].value
+
+
+def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypatch):
+    from streamlit.runtime.scriptrunner_utils.exceptions import StopException
+
+    from nsl.web import limits
+
+    clicks = []
+
+    def click_once(name, size):
+        if not clicks:
+            clicks.append(name)
+            raise StopException
+
+    monkeypatch.setattr(limits, "check_size", click_once)
+    upload(app, "a.png", png_bytes(section.pixels))
+    app.run()
+    assert clicks
+    assert slide(app).name == "a.png"
+    assert slide(app).path.exists()
+    assert len(app.session_state["nsl.slides"]) == 1
+
+
+def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    assert not app.main.get("file_uploader")[0].value
+    upload(app, "a.png", png_bytes(section.pixels))
+    assert [one.name for one in app.session_state["nsl.slides"].values()] == ["a.png", "a.png (2)"]
+
+
+def test_a_cancelled_run_leaves_the_whole_result_from_before(app):
+    predict_demo(app, "ERBB2")
+    whole = slide(app).result
+    click(app, "Run")
+    job = slide(app).job
+    job.thread.join(60)
+    job.is_cancelled, job.result = True, job.result[:100].copy()
+    job.result.uns["nsl"]["complete"] = False
+    app.run()
+    assert slide(app).result is whole
+    assert "the result from before stays" in said(app)
+    assert not app.error
+
+
+def test_weights_wished_for_are_fetched_also_where_the_page_has_nothing_to_show(app):
+    from nsl.web import sources
+
+    app.session_state["nsl.wish"] = sources.Wish("no-such-folder", "no-such-folder")
+    app.switch_page("pages/maps.py").run()
+    wish = app.session_state["nsl.wish"]
+    wish.thread.join(10)
+    assert "no-such-folder" in wish.error

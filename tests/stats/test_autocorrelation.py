@@ -1,0 +1,75 @@
+"""What `autocorrelation` promises: what the dense formulas give, fast, wherever on the slide the tissue lies."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+from nsl.errors import NslError
+from nsl.evaluate import effective_sample_size
+from nsl.stats import autocorrelation
+from nsl.stats.autocorrelation import effective_sample_sizes
+from nsl.stats.correlation import gene_correlations_over_tiles
+from nsl.stats.regions import compare_region, tiles_in_box
+from nsl.tiles import TileGrid
+from tests.made_maps import GRIDS, STRIDE_UM, TILE_UM, smooth_map
+
+
+@pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
+def small(request) -> anndata.AnnData:
+    return smooth_map(**request.param, genes=5, sigma=1.5, seed=3)
+
+
+def autocovariance(place: anndata.AnnData | TileGrid, values: np.ndarray) -> np.ndarray:
+    return autocorrelation._autocovariance(autocorrelation._lags(place), values)
+
+
+def test_effective_sample_sizes_are_those_of_the_dense_distances(small):
+    x = small.X.astype(float)
+    x = (x - x.mean(axis=0)) / np.sqrt(((x - x.mean(axis=0)) ** 2).sum(axis=0))
+    centers = small.obs[["array_col", "array_row"]].to_numpy(float)
+    ours = effective_sample_sizes(small, small.X)
+    for i in range(5):
+        dense = effective_sample_size(x, np.roll(x, i, axis=1), centers)
+        np.testing.assert_allclose(ours[np.arange(5), np.arange(5) - i], dense, rtol=1e-6)
+
+
+def test_autocovariance_is_the_mean_product_of_the_pairs_in_each_class_of_distance(small):
+    x = small.X.astype(float) - small.X.mean(axis=0, dtype=float)
+    distance = squareform(pdist(small.obs[["array_col", "array_row"]].to_numpy(float)))
+    ours = autocovariance(small, small.X)
+    assert ours.shape == (5, 16)
+    for k in range(16):
+        low, high = (edge * distance.max() / 15 for edge in (k - 1, k))
+        i, j = np.nonzero((distance > low) & (distance <= high))
+        mean = (x[i] * x[j]).mean(axis=0) if len(i) else np.zeros(5)
+        np.testing.assert_allclose(ours[:, k], mean, atol=1e-9)
+
+
+def test_a_tile_grid_does_as_well_as_a_result(small):
+    grid = TileGrid(TILE_UM, STRIDE_UM, 0.5, small.obs.array_row.to_numpy(), small.obs.array_col.to_numpy())
+    np.testing.assert_array_equal(autocovariance(grid, small.X), autocovariance(small, small.X))
+
+
+def test_where_on_the_slide_the_tissue_lies_does_not_matter(small):
+    moved = small.copy()
+    moved.obs["array_row"] += 70
+    moved.obs["array_col"] += 9
+    np.testing.assert_array_equal(autocovariance(moved, small.X), autocovariance(small, small.X))
+
+
+def test_batches_make_no_difference(small, monkeypatch):
+    inside = tiles_in_box(small, 0, 0, 0.3, 9)
+    whole = gene_correlations_over_tiles(small), compare_region(small, inside)
+    monkeypatch.setattr(autocorrelation, "_BATCH_VALUES", 30)
+    parts = gene_correlations_over_tiles(small), compare_region(small, inside)
+    for name in ("r", "effective_n", "p_value", "q_value"):
+        np.testing.assert_allclose(getattr(parts[0], name), getattr(whole[0], name), rtol=1e-9)
+    pd.testing.assert_frame_equal(parts[1], whole[1], rtol=1e-9)
+
+
+def test_two_tiles_at_one_place_are_refused():
+    one = smooth_map(6, 6, 3, tiles=20, sigma=1, seed=0)
+    with pytest.raises(NslError, match="one slide at a time"):
+        gene_correlations_over_tiles(anndata.concat([one, one], index_unique="-"))

@@ -1,0 +1,474 @@
+"""The pages in each of their states, driven without a browser."""
+
+import io
+import re
+import threading
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from nsl.web.jobs import Job
+from nsl.weights.hub import fetch
+from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, said, slide, upload, zipped_folder
+
+MAPS = "pages/maps.py"
+
+
+def test_first_page_offers_upload_and_demo_and_names_the_weights(app):
+    assert not app.exception
+    assert len(app.main.get("file_uploader")) == 1
+    assert [button.label for button in app.button] == ["Use the demo slide"]
+    assert any("every gene comes with how it was predicted in a patient" in caption.value for caption in app.caption)
+    sidebar = " ".join(element.value for element in [*app.sidebar.markdown, *app.sidebar.caption])
+    assert "her2-breast" in sidebar
+    assert "4,812 genes" in sidebar
+    assert "not a diagnostic device" in said(app)
+
+
+def test_maps_page_without_a_result_shows_the_way(app):
+    app.switch_page(MAPS).run()
+    assert not app.exception
+    assert any("There is no slide yet" in element.value for element in app.markdown)
+
+
+def test_demo_slide_goes_from_click_to_map(app):
+    click(app, "Use the demo slide")
+    assert not app.exception
+    assert any("tissue" in caption.value and "tiles" in caption.value for caption in app.caption)
+    assert app.number_input[0].value == 1.0
+    finish(click(app, "Run"))
+    assert not app.exception
+    assert not app.error
+    tiles = int(metrics(app)["Tissue tiles"].replace(",", ""))
+    assert tiles > 500
+    assert [b.label for b in app.get("download_button")] == [
+        *("Download CSV", "CSV with provenance (zip)", "AnnData (h5ad)", "QuPath (GeoJSON)", "Everything (zip)"),
+    ]
+
+    app.switch_page(MAPS).run()
+    assert not app.exception
+    figure = chart(app)
+    assert figure["data"][0]["type"] == "heatmap"
+    assert "ERBB2" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
+    assert metrics(app)["Tiles"] == f"{tiles:,}"
+
+
+def test_another_gene_changes_the_map_and_not_the_slide(app):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    finished = slide(app).finished
+    app.switch_page(MAPS).run()
+    app.selectbox(key="gene").select("COX6C")
+    app.run()
+    figure = chart(app)
+    assert "COX6C" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
+    assert slide(app).finished is finished
+
+
+def test_colour_range_goes_by_percentile_or_by_value(app):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    app.switch_page(MAPS).run()
+
+    def limits() -> tuple[float, float]:
+        axis = chart(app)["layout"]["coloraxis"]
+        return axis["cmin"], axis["cmax"]
+
+    values = slide(app).finished.result[:, "ERBB2"].X.ravel()
+    assert limits() == pytest.approx(tuple(np.percentile(values, [2, 98])), abs=1e-4)
+    app.button_group[0].set_value("Value")
+    app.run()
+    assert limits() == pytest.approx((float(values.min()), float(values.max())), abs=0.02)
+    assert not app.exception
+
+
+def test_scale_is_asked_for_when_the_file_has_none_and_never_guessed(app, section, tmp_path):
+    upload(app, "patient 12.png", png_bytes(section.pixels))
+    assert not app.exception
+    assert app.number_input[0].value is None
+    assert any("does not say its scale" in info.value for info in app.info)
+    assert "Run" not in [button.label for button in app.button]
+    app.number_input[0].set_value(1.0).run()
+    assert "Run" in [button.label for button in app.button]
+
+
+@pytest.mark.parametrize(("scale", "says"), [(0.0, "positive number, got 0"), (500.0, "between 0.01 and 100, got 500")])
+def test_an_impossible_scale_is_refused_in_a_sentence(app, section, tmp_path, scale, says):
+    upload(app, "a.png", png_bytes(section.pixels))
+    app.number_input[0].set_value(scale).run()
+    assert not app.exception
+    assert says in app.error[0].value
+    assert "Run" not in [button.label for button in app.button]
+
+
+BAD_FILES = {
+    "text named jpg": ("notes.jpg", b"Dear colleague, please find attached", "notes.jpg looks like a text file"),
+    "nothing": ("empty.png", b"", "empty.png is empty (0 bytes)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_told_by_the_users_name_for_it_and_the_slide_before_stays(app, case):
+    name, content, says = BAD_FILES[case]
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    upload(app, name, content)
+    assert not app.exception
+    assert says in app.error[0].value
+    assert slide(app).synthetic
+    assert "Tissue tiles" in metrics(app)
+    assert says in app.run().error[0].value  # as long as the file is there
+
+
+def test_a_truncated_jpeg_is_told(app, section, tmp_path):
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(section.pixels).save(path)
+    upload(app, "cut.jpg", path.read_bytes()[:4000])
+    assert not app.exception
+    assert "cut.jpg is damaged or incomplete" in app.error[0].value
+
+
+def test_a_slide_without_tissue_is_told_and_its_settings_stay(app, tmp_path):
+    blank = np.full((500, 500, 3), (240, 238, 241), np.uint8)
+    upload(app, "blank.png", png_bytes(blank))
+    app.number_input[0].set_value(1.0).run()
+    finish(click(app, "Run"))
+    assert not app.exception
+    assert any("no tile is at least 30% tissue" in error.value.lower() for error in app.error)
+    assert app.number_input[0].value == 1.0
+
+
+def test_an_image_smaller_than_a_tile_is_told(app, tmp_path):
+    small = np.full((50, 60, 3), (200, 120, 160), np.uint8)
+    upload(app, "small.png", png_bytes(small))
+    app.number_input[0].set_value(1.0).run()
+    assert not app.exception
+    assert any("smaller than one tile of 150 µm" in error.value for error in app.error)
+
+
+def test_unknown_genes_of_a_list_are_named_and_left_out_and_the_result_before_stays(app):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    app.radio[0].set_value("A list")
+    app.run()
+    assert "Name the genes to predict" in said(app)
+    run = next(button for button in app.button if button.label == "Run")
+    assert run.disabled
+    app.text_area[0].set_value("HER2, ERBB22, ENSG00000141736, COX6C").run()
+    assert not app.exception
+    told = app.warning[0].value
+    assert "ERBB22 (did you mean ERBB2" in told
+    assert "ENSG00000141736" in told
+    assert metrics(app)["Genes"] == "4,812"
+    finish(click(app, "Run"))
+    assert list(slide(app).result.var_names) == ["ERBB2", "COX6C"]
+
+
+def test_genes_listed_by_ensembl_id_are_told_that_symbols_are_wanted(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("A list").run()
+    app.text_area[0].set_value("ENSG00000141736 ENSG00000164919").run()
+    assert "by symbol here, not by Ensembl id" in app.warning[0].value
+    assert next(button for button in app.button if button.label == "Run").disabled
+
+
+def test_a_result_that_memory_cannot_hold_is_told_before_the_run(app, monkeypatch):
+    monkeypatch.setattr("nsl.prediction.MAX_VALUES", 1000)
+    click(app, "Use the demo slide")
+    assert "more than memory may hold" in app.error[0].value
+    assert next(button for button in app.button if button.label == "Run").disabled
+
+
+def test_the_sidebar_follows_a_run_of_a_slide_that_is_not_looked_at(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    app.number_input[0].set_value(1.0).run()
+    other = slide(app)
+    click(app, "Use the demo slide")
+    release = threading.Event()
+    other.start(Job(), lambda job: release.wait(30) and None)
+    app.run()
+    assert any("a.png" in bar.proto.text for bar in app.sidebar.get("progress"))
+    release.set()
+    other.job.thread.join(30)
+
+
+def test_common_names_of_genes_are_understood_and_shown_as_symbols(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("A list")
+    app.run()
+    app.text_area[0].set_value("HER2, cox6c").run()
+    assert any("2 genes: ERBB2, COX6C" in caption.value for caption in app.caption)
+
+
+def test_only_the_reliable_genes_are_predicted_when_asked(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("Reliable only")
+    app.run()
+    finish(click(app, "Run"))
+    var = slide(app).result.var
+    assert 1000 < len(var) < 4812
+    assert ((var.r_heldout > 0) & (var.q_value < 0.05)).all()
+
+
+def test_a_list_of_genes_is_all_that_is_predicted(app):
+    click(app, "Use the demo slide")
+    app.radio[0].set_value("A list")
+    app.run()
+    app.text_area[0].set_value("COX6C CD24\nERBB2").run()
+    finish(click(app, "Run"))
+    assert metrics(app)["Genes"] == "3"
+
+
+def test_settings_outlast_a_change_of_page(app):
+    click(app, "Use the demo slide")
+    app.slider(key="min_tissue").set_value(60)
+    app.run()
+    app.switch_page(MAPS).run()
+    app.switch_page("pages/predict.py").run()
+    assert app.slider(key="min_tissue").value == 60
+
+
+def test_damaged_weights_are_told_on_the_page(app, monkeypatch, tmp_path):
+    monkeypatch.setattr("nsl.weights.folder.embedded_folder", lambda: tmp_path / "her2-breast")
+    app.run()
+    assert not app.exception
+    assert "There is no weights folder" in app.error[0].value
+
+
+def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, section):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    demo = slide(app)
+    upload(app, "patient 7.png", png_bytes(section.pixels))
+    assert slide(app).name == "patient 7.png"
+    assert slide(app).result is None
+    choice = app.sidebar.radio(key="slide_choice")
+    assert choice.options == ["Demo slide (synthetic) · 720 tiles predicted", "patient 7.png · not predicted yet"]
+    choice.set_value(demo.key).run()
+    assert slide(app) is demo
+    assert metrics(app)["Tissue tiles"] == "720"
+
+
+def test_a_slide_of_the_same_name_is_numbered(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", png_bytes(section.pixels[::-1]))
+    assert slide(app).name == "a.png (2)"
+
+
+def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):
+    upload(app, "a.png", png_bytes(section.pixels))
+    first = slide(app)
+    click(app, "Use the demo slide")
+    click(app, "Run")
+    demo, job = slide(app), slide(app).job
+    click(app, "Remove this slide")
+    assert job.is_stopped
+    assert not demo.path.exists()
+    assert slide(app) is first
+    click(app, "Remove this slide")
+    assert slide(app) is None
+    assert not first.path.exists()
+
+
+def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
+    click(app, "Use the demo slide")
+    monkeypatch.setattr("nsl.web.jobs.Job.progress", _cancel_at_half)
+    finish(click(app, "Run"))
+    assert not app.exception
+    assert 0 < slide(app).result.n_obs < 720
+    assert any("The run was cancelled" in warning.value for warning in app.warning)
+    assert "cancelled" in " ".join(caption.value for caption in app.sidebar.caption)
+
+
+def _cancel_at_half(job, done, total, doing=""):
+    job.is_cancelled |= done > total / 2
+
+
+def test_a_session_holds_so_many_slides_and_says_so(app, section, monkeypatch):
+    monkeypatch.setattr("nsl.web.state.MAX_SLIDES", 1)
+    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "b.png", png_bytes(section.pixels))
+    assert "holds 1 slides, as many as it can; remove one first" in app.error[0].value
+    assert slide(app).name == "a.png"
+
+
+def test_notices_call_the_file_what_the_user_calls_it(app, section, tmp_path):
+    rgba = np.dstack([section.pixels, np.full(section.pixels.shape[:2], 200, np.uint8)])
+    upload(app, "with alpha.png", png_bytes(rgba))
+    assert any(info.value.startswith("with alpha.png has transparency") for info in app.info)
+
+
+def test_a_full_disk_is_told_and_stays_told(app, section, tmp_path, monkeypatch):
+    content = png_bytes(section.pixels)
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    upload(app, "a.png", content)
+    assert not app.exception
+    assert "cannot be stored (No space left on device)" in app.error[0].value
+    assert "cannot be stored" in app.run().error[0].value
+
+
+def test_demo_after_a_bad_file_shows_no_error(app):
+    upload(app, "notes.jpg", b"Dear colleague")
+    assert app.error
+    click(app, "Use the demo slide")
+    assert not app.error
+
+
+def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app, section):
+    of_other_dyes = section.pixels[..., [0, 2, 1]]
+    for name, pixels, is_warned in (("as trained.png", section.pixels, False), ("other.png", of_other_dyes, True)):
+        upload(app, name, png_bytes(pixels))
+        app.number_input[0].set_value(1.0).run()
+        finish(click(app, "Run"))
+        for page in ("pages/predict.py", MAPS, "pages/predict.py"):
+            app.switch_page(page).run()
+            told = " ".join(warning.value for warning in app.warning)
+            assert ("lie outside training: its hematoxylin is" in told) == is_warned
+            assert ("; its eosin is" in told) == is_warned
+
+
+def test_only_the_stain_that_lies_outside_training_is_named(app):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    info = slide(app).finished.result.uns["nsl"]
+    info |= {"stain_angles_degrees": [2.0, 40.0], "training_spread_degrees": [3.0, 12.0]}
+    app.switch_page(MAPS).run()
+    told = app.warning[0].value
+    assert "its eosin is 40.0° from the training mean, where training slides reached 12.0°" in told
+    assert "hematoxylin" not in told
+
+
+def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    app.switch_page(MAPS).run()
+    var = slide(app).finished.result.var
+    listed = app.selectbox(key="gene").options
+    best = var.r_heldout.idxmax()
+    assert listed[0] == f"{best} · r {var.r_heldout[best]:.2f}"
+    assert not any(option.startswith("GAPDH ") for option in listed)
+    app.toggle(key="unreliable_genes").set_value(True).run()
+    assert len(app.selectbox(key="gene").options) == len(var) > len(listed)
+    app.selectbox(key="gene").select("GAPDH").run()
+    assert any("GAPDH is unreliable" in warning.value for warning in app.warning)
+
+
+def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
+    from nsl.web import storage
+
+    class EndOfTest(Exception):
+        pass
+
+    ticks = iter(range(storage.LOOKS_BEFORE_DELETION + 1))
+
+    def tick(seconds):
+        if next(ticks, None) is None:
+            raise EndOfTest
+
+    monkeypatch.setattr("nsl.web.storage.time.sleep", tick)
+    folder = storage.tempfile.TemporaryDirectory()
+    with pytest.raises(EndOfTest):
+        storage._sweep({"a session that is no more": folder})
+    assert not Path(folder.name).exists()
+
+
+# Weights other than the embedded ones
+
+
+def _collected(app: AppTest) -> AppTest:
+    app.session_state["nsl.wish"].thread.join(timeout=60)
+    return app.run()
+
+
+def _sidebar(app: AppTest) -> str:
+    return " ".join(element.value for element in [*app.sidebar.markdown, *app.sidebar.caption, *app.sidebar.warning])
+
+
+@pytest.mark.parametrize("below", ["", "tiny/"])
+def test_a_weights_zip_is_used_from_then_on(app, tiny_weights, below):
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", zipped_folder(tiny_weights, below=below))
+    _collected(app.run())
+    assert "**tiny** · 3 genes" in _sidebar(app)
+    # The name of the file, which may be a patient's, goes nowhere.
+    assert "Uploaded zip" in _sidebar(app)
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    assert list(slide(app).finished.result.var_names) == ["ERBB2", "CD24", "COX6C"]
+    click(app, "Back to the embedded weights")
+    assert "4,812 genes" in _sidebar(app)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda content: content[:100], "the zip cannot be read"),
+        (lambda content: _zipped_without(content, "model.safetensors"), r"has no model\.safetensors"),
+    ],
+)
+def test_a_bad_zip_is_told_and_the_weights_in_use_stay(app, tiny_weights, spoil, said):
+    app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", spoil(zipped_folder(tiny_weights)))
+    app.run()
+    assert not app.exception
+    assert re.search(said, app.error[0].value.replace("\\", ""), re.IGNORECASE)
+    assert "4,812 genes" in _sidebar(app)
+
+
+def _zipped_without(content: bytes, name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            if info.filename != name:
+                new.writestr(info, old.read(info))
+    return buffer.getvalue()
+
+
+def test_weights_of_the_hub_replace_the_embedded_ones_when_they_have_come(app, hub, tiny_weights, monkeypatch):
+    monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))
+    commit = hub.commit("org/tiny", {path.name: path.read_bytes() for path in tiny_weights.iterdir()})
+    app.sidebar.text_input(key="hub_source").set_value("org/tiny").run()
+    _collected(app)
+    assert "**tiny** · 3 genes" in _sidebar(app)
+    assert f"org/tiny at commit {commit[:7]}" in _sidebar(app)
+
+
+@pytest.mark.parametrize(
+    "source", ["org/absent", "absent", "/etc/passwd", "nsl/web", "https://huggingface.co/org/name"]
+)
+def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub, monkeypatch, source):
+    monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))
+    app.sidebar.text_input(key="hub_source").set_value(source).run()
+    if app.session_state["nsl.wish"].thread:
+        _collected(app)
+    assert not app.exception
+    assert "The weights above stay in use." in _sidebar(app)
+    assert source.split("@")[0] in _sidebar(app).replace("\\", "")
+    assert "4,812 genes" in _sidebar(app)
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    assert slide(app).finished.result.n_vars == 4812
+
+
+def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_path, monkeypatch, tiny_weights):
+    hub.commit("org/tiny", {path.name: path.read_bytes() for path in tiny_weights.iterdir()})
+    hub.silent = True
+    monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))
+    monkeypatch.setenv("NSL_WEIGHTS", "org/tiny")
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
+    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert app.session_state["nsl.wish"].is_running
+    assert len(app.file_uploader) >= 1
+    _collected(app)
+    assert "does not answer in time" in _sidebar(app)
+    assert "4,812 genes" in _sidebar(app)

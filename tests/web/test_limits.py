@@ -1,0 +1,327 @@
+"""What a server's environment limits: sizes, and runs at the same time."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from PIL import Image
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from nsl.errors import NslError, SlideError
+from nsl.web import jobs, limits
+from nsl.web.limits import Limits, Line
+from tests.app_driver import slide
+
+ROOT = Path(__file__).parents[2]
+VARIABLES = ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS")
+SECONDS = 20
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """No limits, and nothing remembered of other tests' limits; returns how to set one."""
+
+    def forget():
+        limits.read.cache_clear()
+        limits.line.cache_clear()
+
+    def limit(variable: str, value: str) -> None:
+        monkeypatch.setenv(variable, value)
+        forget()
+
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(limits, "LOOK_SECONDS", 0.01)
+    forget()
+    yield limit
+    forget()
+
+
+@pytest.fixture
+def app(environment, monkeypatch):
+    """The app in a browser's stead; start it with .run() once the limits are set."""
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
+    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+class Work:
+    """Work that begins and ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self, job):
+        self.begun.set()
+        deadline = time.monotonic() + 3 * SECONDS
+        while not self.may_end.wait(0.01) and time.monotonic() < deadline:
+            job.progress(1, 2)
+        return "result"
+
+
+def _started(*, count: int) -> list[tuple[jobs.Job, Work]]:
+    runs = [(jobs.Job(), Work()) for _ in range(count)]
+    for job, work in runs:
+        job.start(work)
+    return runs
+
+
+def _end(*runs: tuple[jobs.Job, Work]) -> None:
+    for job, work in runs:
+        work.may_end.set()
+        job.thread.join(SECONDS)
+        assert not job.is_running
+
+
+# What the environment says
+
+
+def test_nothing_is_limited_unless_it_is_set():
+    assert limits.read() == Limits(None, None, None)
+    limits.check_size("slide.svs", (10**6, 10**6))
+
+
+def test_limits_come_from_the_environment_and_an_empty_one_is_none(environment):
+    environment("NSL_MAX_PIXELS", "4000000000")
+    environment("NSL_MAX_UPLOAD_MB", " 500 ")
+    environment("NSL_MAX_CONCURRENT_RUNS", "")
+    assert limits.read() == Limits(4_000_000_000, 500, None)
+
+
+def test_limits_are_read_once(environment, monkeypatch):
+    environment("NSL_MAX_PIXELS", "100")
+    limits.read()
+    monkeypatch.setenv("NSL_MAX_PIXELS", "200")
+    assert limits.read().max_pixels == 100
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "1e9", "500 MB", "inf"])
+def test_a_bad_value_is_told_with_its_variable_and_the_remedy(environment, variable, value):
+    environment(variable, value)
+    with pytest.raises(NslError) as told:
+        limits.read()
+    assert str(told.value) == (f'{variable} must be a whole number above 0, got "{value}"; leave it unset for no limit')
+
+
+# Sizes
+
+
+def test_a_slide_of_as_many_pixels_as_allowed_is_taken_and_one_more_is_not(environment):
+    environment("NSL_MAX_PIXELS", "1000000")
+    limits.check_size("a.png", (1000, 1000))
+    with pytest.raises(SlideError, match=r"a\.png has 1,001 × 1,000 px, 1,001,000 in all") as told:
+        limits.check_size("a.png", (1001, 1000))
+    assert "at most 1,000,000; crop it" in str(told.value)
+
+
+def test_a_slide_too_large_is_told_by_the_users_name_for_it_and_the_slide_before_stays(app, environment, tmp_path):
+    environment("NSL_MAX_PIXELS", str(3000 * 3000))
+    app.run()
+    _click(app, "Use the demo slide")
+    Image.fromarray(np.full((3001, 3000, 3), 240, np.uint8)).save(tmp_path / "large.png")
+    app.file_uploader[0].upload("patient7.png", (tmp_path / "large.png").read_bytes())
+    app.run()
+    assert not app.exception
+    assert "patient7.png has 3,000 × 3,001 px" in app.error[0].value
+    assert slide(app).synthetic
+    assert [path.name for path in slide(app).path.parent.iterdir()] == ["demo.tif"]
+
+
+@pytest.mark.parametrize(("value", "shown"), [("500", 500), (None, st.get_option("server.maxUploadSize"))])
+def test_the_uploader_offers_what_the_server_takes(app, environment, value, shown):
+    if value:
+        environment("NSL_MAX_UPLOAD_MB", value)
+    app.run()
+    assert app.main.get("file_uploader")[0].proto.max_upload_size_mb == shown
+
+
+def test_a_bad_value_is_told_on_the_page_instead_of_an_unlimited_upload(app, environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "two")
+    app.run()
+    assert not app.exception
+    assert 'must be a whole number above 0, got "two"' in app.error[0].value
+    assert not app.main.get("file_uploader")
+    assert not app.button
+
+
+# Runs at the same time
+
+
+def test_without_a_limit_no_run_waits():
+    runs = _started(count=3)
+    assert all(work.begun.wait(SECONDS) for _, work in runs)
+    assert [job.ahead for job, _ in runs] == [0, 0, 0]
+    _end(*runs)
+
+
+def test_a_run_beyond_the_limit_waits_and_then_runs(environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    first, second = _started(count=2)
+    assert first[1].begun.wait(SECONDS)
+    assert not second[1].begun.wait(0.2)
+    assert second[0].is_running
+    assert (first[0].ahead, second[0].ahead) == (0, 1)
+    _end(first)
+    assert second[1].begun.wait(SECONDS)
+    assert second[0].ahead == 0
+    _end(second)
+    assert (first[0].result, second[0].result) == ("result", "result")
+    assert second[0].error is None
+
+
+def test_the_time_of_a_run_leaves_out_its_waiting(environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    first, second = _started(count=2)
+    assert not second[1].begun.wait(0.5)
+    _end(first, second)
+    assert second[0].seconds < first[0].seconds
+
+
+def test_runs_begin_in_the_order_they_were_asked_for(environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "2")
+    runs = _started(count=5)
+    assert [job.ahead for job, _ in runs] == [0, 0, 1, 2, 3]
+    for number, run in enumerate(runs):
+        assert run[1].begun.wait(SECONDS)
+        assert [work.begun.is_set() for _, work in runs[number + 2 :]] == [False] * len(runs[number + 2 :])
+        _end(run)
+
+
+@pytest.mark.parametrize("error", [NslError("no tissue"), MemoryError(), KeyError("fault")], ids=repr)
+def test_a_run_that_fails_gives_its_place_back(environment, error):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+
+    def fail(job):
+        raise error
+
+    first = jobs.Job()
+    first.start(fail)
+    second = _started(count=1)[0]
+    assert second[1].begun.wait(SECONDS)
+    _end(second)
+    assert first.error
+    assert second[0].result == "result"
+
+
+def test_a_stopped_run_gives_its_place_to_the_next(environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    first, second = _started(count=2)
+    assert first[1].begun.wait(SECONDS)
+    first[0].is_stopped = True
+    assert second[1].begun.wait(SECONDS)
+    assert first[0].result is None
+    _end(second)
+
+
+def test_a_run_stopped_while_it_waits_lets_those_behind_it_move_up(environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    first, second, third = _started(count=3)
+    assert third[0].ahead == 2
+    second[0].is_stopped = True
+    second[0].thread.join(SECONDS)
+    assert not second[1].begun.is_set()
+    assert third[0].ahead == 1
+    _end(first, third)
+
+
+@pytest.mark.parametrize("closed", [0, 1], ids=["running", "waiting"])
+def test_a_run_whose_page_was_closed_gives_its_place_back(environment, monkeypatch, closed):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    monkeypatch.setattr(jobs, "FORGOTTEN_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "is_connected", lambda session_id: session_id != "closed")
+    runs = _started(count=3)
+    runs[closed][0].session_id = "closed"
+    runs[closed][0].thread.join(SECONDS)
+    assert "its page was closed" in runs[closed][0].error
+    left = [run for number, run in enumerate(runs) if number != closed]
+    _end(*left)
+    assert [job.result for job, _ in left] == ["result", "result"]
+
+
+def test_a_page_that_is_away_for_a_moment_keeps_its_place(environment, monkeypatch):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    looks = iter([True, False, False])
+    monkeypatch.setattr(jobs, "is_connected", lambda session_id: next(looks, True))
+    first, second = _started(count=2)
+    first[0].session_id = None
+    second[0].session_id = "on a train"
+    assert not second[1].begun.wait(0.2)
+    _end(first, second)
+    assert second[0].result == "result"
+    assert second[0].away_since is None
+
+
+def test_leaving_the_line_twice_does_no_harm():
+    turn = Line(1).join()
+    turn.leave()
+    turn.leave()
+    assert turn.ahead == 0
+
+
+def test_the_page_says_how_many_runs_come_first_and_shows_the_result_when_its_turn_has_come(app, environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    others = _started(count=2)
+    app.run()
+    _click(app, "Use the demo slide")
+    _click(app, "Run")
+    assert not app.exception
+    assert _waiting(app) == ["Waiting for 2 other runs to end"]
+    _end(others[0])
+    app.run()
+    assert _waiting(app) == ["Waiting for 1 other run to end"]
+    _end(others[1])
+    slide(app).job.thread.join(60)
+    app.run()
+    assert not app.exception
+    assert _waiting(app) == []
+    assert "Tissue tiles" in [metric.label for metric in app.metric]
+
+
+def test_a_removed_slide_takes_its_waiting_run_out_of_the_line(app, environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    (other,) = _started(count=1)
+    app.run()
+    _click(app, "Use the demo slide")
+    _click(app, "Run")
+    job = slide(app).job
+    _click(app, "Remove this slide")
+    job.thread.join(SECONDS)
+    assert job.error == "the run was stopped"
+    assert not app.error
+    _end(other)
+
+
+def test_a_run_cancelled_while_it_waits_gives_its_place_up_and_says_so(app, environment):
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    (other,) = _started(count=1)
+    app.run()
+    _click(app, "Use the demo slide")
+    _click(app, "Run")
+    assert "waiting for its turn" in " ".join(caption.value for caption in app.sidebar.caption)
+    _click(app, "Cancel")
+    slide(app).job.thread.join(SECONDS)
+    app.run()
+    assert "The run was cancelled before it began" in app.info[-1].value
+    assert not app.error
+    _end(other)
+
+
+def _click(app: AppTest, label: str) -> None:
+    next(button for button in app.button if button.label == label).click()
+    app.run()
+
+
+def _waiting(app: AppTest) -> list[str]:
+    """What progress bars say of waiting."""
+    texts = [bar.proto.text for bar in app.get("progress")]
+    return [text for text in texts if text.startswith("Waiting")]
