@@ -3,7 +3,7 @@
 import streamlit as st
 
 from nsl.web import controls, downloads, gene_choice, navigation, needs
-from nsl.web.maps import gene_map, region_comparison, tile_view
+from nsl.web.maps import finer_map, gene_map, region_comparison, tile_view
 
 navigation.enter()
 
@@ -23,12 +23,12 @@ with wide:
     gene_map.show_numbers(slide.result, gene)
 with narrow:
     tile_view.show(slide, gene)
-    region = region_comparison.show(slide)
+    region_table = region_comparison.show(slide)
 with st.container(horizontal=True):
     downloads.tables(
         slide,
         genes=tile_view.genes_read(slide, gene),
-        extra=lambda: downloads.of_page(slide, gene, style, region),
+        extra=lambda: gene_map.files_shown(slide, gene, style, region_table),
     )
-    downloads.of_gene(slide, gene, style)
-gene_map.offer_fine_map(slide, gene, style)
+    gene_map.offer_files(slide, gene, style)
+finer_map.offer_fine_map(slide, gene, style)

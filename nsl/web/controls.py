@@ -13,7 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
-from nsl.web import state
+from nsl.web import links, state
 from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ NARROW_PX, WIDE_LEAST_PX = 400, 460
 LONGEST_STEM = 60
 # Room for the symbols of twenty thousand genes. Reading megabytes of them would keep the server busy for minutes.
 LONGEST_GENE_LIST = 200_000
+# Controls stand in a row that wraps on narrow screens.
+CONTROL_PX = 150
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
@@ -233,6 +235,27 @@ def marked_row(key: str, rows: int) -> int | None:
 def file_stem(slide: state.OpenSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
     return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
+
+
+def choose_opacity() -> float:
+    """Opacity of maps over the slide, 0 to 1; what is chosen on one page holds on the others."""
+    percent = st.slider("Opacity, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX)
+    return percent / 100
+
+
+def choose_palette() -> str:
+    """One of `PALETTES`, that of a link where it asks for one."""
+    from nsl.figures.maps import PALETTES
+
+    wished = links.asked("palette")
+    if wished in PALETTES:
+        st.session_state["palette"] = wished
+    return st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
+
+
+def offer_outline() -> bool:
+    """Whether the edge of the tissue is drawn."""
+    return st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width="content")
 
 
 def escaped(text: str) -> str:

@@ -11,7 +11,6 @@ from nsl.figures.maps import percentile_limits
 from nsl.numerals import signed
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.web.compare import tile_selection
-from nsl.web.maps import gene_map
 
 if TYPE_CHECKING:
     import anndata
@@ -24,7 +23,6 @@ _OWN, _SHARED = "Its own for each", "One for all"
 _VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides"), MODES, strict=True))
 _SCALES = {"own": _OWN, "shared": _SHARED}
 _GENES = "compare_genes"
-_CONTROL_PX = gene_map.CONTROL_PX
 
 
 class Look(NamedTuple):
@@ -101,9 +99,9 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
     if (wished := _SCALES.get(links.asked("scale"))) is not None:
         st.session_state["compare_scale"] = wished
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        opacity = gene_map.choose_opacity()
+        opacity = controls.choose_opacity()
         if mode in (SIDE_BY_SIDE, ACROSS):
-            palette = gene_map.choose_palette()
+            palette = controls.choose_palette()
         if mode == SIDE_BY_SIDE:
             scale = st.segmented_control(
                 "Colour scale",
@@ -115,7 +113,7 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
                 help="From the 2nd to the 98th percentile. A scale of its own shows each gene's pattern; on one for "
                 "all, their levels can be read against each other.",
             )
-        outline = gene_map.offer_outline()
+        outline = controls.offer_outline()
         gene_choice.offer_unreliable(result)
     return Look(palette, opacity, outline, scale == _SHARED)
 
@@ -163,7 +161,7 @@ def _offer_prints(slide: state.OpenSlide, chosen: list[str], look: Look) -> None
         f"{tile_selection.file_stem(slide, [gene])}.png": (slide.result, gene, ends)
         for gene, ends in zip(chosen, limits * len(chosen) if look.shared else limits, strict=True)
     }
-    downloads.prints(maps, look, tile_selection.file_stem(slide, chosen))
+    downloads.prints(maps, look.palette, look.opacity, tile_selection.file_stem(slide, chosen))
 
 
 def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tuple[float, float]]:
@@ -187,7 +185,7 @@ def _one_of(label: str, options: list[str], key: str) -> str:
     if st.session_state.get(key) not in options:
         st.session_state[key] = options[0]
     # Of so few, none is typed: Enter would take the first that is spelled nearly so.
-    return st.selectbox(label, options, key=key, persist_state="session", filter_mode=None, width=_CONTROL_PX)
+    return st.selectbox(label, options, key=key, persist_state="session", filter_mode=None, width=controls.CONTROL_PX)
 
 
 def _exchange(pair: tuple[str, str]) -> None:

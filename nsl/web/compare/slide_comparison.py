@@ -42,7 +42,7 @@ def show(slide: state.OpenSlide) -> None:
             f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one.result, gene, limits)
             for number, one in enumerate(both, start=1)
         }
-        downloads.prints(maps, look, stem)
+        downloads.prints(maps, look.palette, look.opacity, stem)
 
 
 def _choose_other(others: dict[str, state.OpenSlide]) -> str:

@@ -1,4 +1,4 @@
-"""The parts of the Maps page: how a gene is coloured, the map, its numbers, a finer map."""
+"""One gene over the slide: how it is coloured, its map, its numbers, and the files of it."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -6,17 +6,16 @@ import numpy as np
 import streamlit as st
 
 from nsl.export.files import file_part
-from nsl.figures.maps import PALETTES, PERCENTILES, apart, expression_map, percentile_limits
-from nsl.look import FINE_STEPS_UM, fine_map
+from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed
+from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, state
-from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
-# Controls stand in a row that wraps on narrow screens.
-CONTROL_PX, SLIDER_PX = 150, 185
+SLIDER_PX = 185
 
 
 class Style(NamedTuple):
@@ -31,7 +30,7 @@ class Style(NamedTuple):
 def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     """Opacity, palette, the ends of the colour scale, the tissue's edge."""
     _follow_link(gene)
-    opacity, palette = choose_opacity(), choose_palette()
+    opacity, palette = controls.choose_opacity(), controls.choose_palette()
     by = st.segmented_control(
         "Colour range by",
         ["Percentile", "Value"],
@@ -43,32 +42,10 @@ def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     values = result[:, gene].X.ravel()
     limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
     with st.container(horizontal=True, vertical_alignment="center"):
-        outline = offer_outline()
+        outline = controls.offer_outline()
         gene_choice.offer_unreliable(result)
     links.write(gene=gene, palette=palette, range=range_text)
     return Style(opacity, palette, limits, outline)
-
-
-# What is chosen for the maps of one page holds on the other.
-
-
-def choose_opacity() -> float:
-    """Of maps over the slide, 0 to 1."""
-    percent = st.slider("Opacity, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX)
-    return percent / 100
-
-
-def choose_palette() -> str:
-    """One of `PALETTES`, that of a link where it asks for one."""
-    wished = links.asked("palette")
-    if wished in PALETTES:
-        st.session_state["palette"] = wished
-    return st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
-
-
-def offer_outline() -> bool:
-    """Whether the edge of the tissue is drawn."""
-    return st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width="content")
 
 
 def _follow_link(gene: str) -> None:
@@ -168,85 +145,36 @@ def show_numbers(result: "anndata.AnnData", gene: str) -> None:
     )
 
 
-def offer_fine_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
-    """One gene on squares of 10 to 20 µm, made when asked for."""
-    # Drawn only while it is open: it may have a million squares.
-    part = st.expander(f"A finer map of {controls.escaped(gene)}", key="fine_part", on_change="rerun")
-    if not part.open:
-        return
-    with part:
-        st.caption(
-            "A tile's value is the mean over its pixels. This map shows where inside the tiles it comes from. Nothing "
-            "finer than a tile has been compared with measurement: it shows what the model sees, not where cells are."
+def offer_files(slide: state.OpenSlide, gene: str, style: Style) -> None:
+    """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
+    from nsl.export import files
+
+    result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
+    downloads.csv(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
+    downloads.print_png("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
+
+
+def files_shown(
+    slide: state.OpenSlide, gene: str, style: Style, region_table: "pd.DataFrame | None"
+) -> dict[str, tuple[str, str | bytes]]:
+    """What the page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
+    from nsl.export.files import file_part
+
+    stem = controls.file_stem(slide)
+    shown = {
+        f"{stem}.{file_part(gene)}.png": (
+            f"the map of {gene}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
+            printed(slide.result, gene, style, style.limits),
         )
-        step_um = st.segmented_control(
-            "Side of a square, µm",
-            FINE_STEPS_UM,
-            format_func=lambda um: f"{um:g}",
-            default=FINE_STEPS_UM[0],
-            required=True,
-            key="fine_step",
-            persist_state="session",
-        )
-        step_um = step_um or FINE_STEPS_UM[0]
-        job: Job | None = slide.kept.get("fine_job")
-        if job is not None and job.is_running:
-            controls.watch_job(job)
-            return
-        if st.button("Draw it", icon=":material/grid_4x4:"):
-            slide.kept["fine_job"], slide.kept["fine_of"] = _start_fine(slide, gene, step_um), (gene, step_um)
-            st.rerun()
-        if job is None or slide.kept["fine_of"] != (gene, step_um):
-            return
-        if job.error:
-            controls.show_error(slide.told(job.error))
-        if job.result is not None:
-            _show_fine(slide, job.result, style)
+    }
+    if region_table is not None:
+        what = f"the region drawn on the map against the rest, gene by gene. {REGION_CAVEAT}"
+        shown[f"{stem}.region.csv"] = (what, downloads.six_digits(region_table))
+    return shown
 
 
-def _start_fine(slide: state.OpenSlide, gene: str, step_um: float) -> Job:
-    info, weights = slide.result.uns["nsl"], slide.weights
+def printed(result: "anndata.AnnData", gene: str, style: Style, limits: tuple[float, float]) -> bytes:
+    """A map of the page at print size, as PNG."""
+    from nsl.export.print import map_png
 
-    def work(job: Job):
-        with slide.open() as opened:
-            return fine_map(
-                opened,
-                weights,
-                gene,
-                step_um,
-                min_tissue=info["min_tissue"],
-                analysis_mpp=info["analysis_mpp"],
-                progress=job.progress,
-                cancelled=lambda: job.is_cancelled,
-            )
-
-    job = Job()
-    job.start(work)
-    return job
-
-
-def _show_fine(slide: state.OpenSlide, fine: "anndata.AnnData", style: Style) -> None:
-    gene = fine.var_names[0]
-    figure = expression_map(
-        fine,
-        gene,
-        limits=percentile_limits(fine.X.ravel()),
-        palette=style.palette,
-        opacity=style.opacity,
-        outline=False,
-    )
-    side_um = fine.uns["nsl"]["tile_um"]
-    if not fine.uns["nsl"]["complete"]:
-        st.warning("The run was cancelled: the squares below the last one reached are missing.", icon=":material/cut:")
-    chart.show(
-        figure,
-        key=f"fine map of {slide.key}",
-        alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
-        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_{side_um:g}um",
-    )
-    st.caption(
-        f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
-        f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
-    )
-    with st.container(horizontal=True):
-        downloads.of_fine_map(slide, fine, style)
+    return map_png(result, gene, limits=limits, palette=style.palette, opacity=style.opacity)

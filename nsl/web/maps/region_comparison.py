@@ -69,6 +69,6 @@ def _show_table(slide: state.OpenSlide, table: pd.DataFrame, inside: np.ndarray)
     st.caption(REGION_CAVEAT)
     downloads.csv(
         "Download the comparison (CSV)",
-        lambda: downloads.region_csv(table),
+        lambda: downloads.six_digits(table),
         f"{controls.file_stem(slide)}_region.csv",
     )

@@ -8,13 +8,13 @@ import streamlit as st
 from nsl.errors import NslError, SlideError
 from nsl.export.files import file_part
 from nsl.figures import concentration_figure, expression_map
+from nsl.figures.maps import percentile_limits
 from nsl.interpretation import STAINS, concentration_images, stain_amounts, tile_concentrations, vectors_of
 from nsl.look import Patch, tile_at
 from nsl.numerals import signed
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds
 from nsl.web import chart, controls, state
-from nsl.web.maps import gene_map
 from nsl.web.stains.gene_stains import View, below_buttons
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _show_overview(slide: state.OpenSlide, gene: str, region: Region) -> None:
         return
     left, top, right, bottom = (um / 1000 for um in region)
     box = {"kind": "box", "x": [left, right], "y": [top, bottom]}
-    limits = gene_map.percentile_limits(result[:, gene].X.ravel())
+    limits = percentile_limits(result[:, gene].X.ravel())
     key = f"stain overview of {slide.key}"
     chart.show(
         expression_map(result, gene, limits=limits, outline=False, region=box, width_px=_OVERVIEW_PX),

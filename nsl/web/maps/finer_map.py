@@ -1,0 +1,113 @@
+"""One gene on squares of 10 to 20 µm, made when asked for."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from nsl.export.files import file_part
+from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
+from nsl.look import FINE_STEPS_UM, fine_map
+from nsl.web import chart, controls, downloads, state
+from nsl.web.jobs import Job
+from nsl.web.maps.gene_map import Style, printed
+
+if TYPE_CHECKING:
+    import anndata
+
+
+def offer_fine_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
+    """One gene on squares of 10 to 20 µm, made when asked for."""
+    # Drawn only while it is open: it may have a million squares.
+    part = st.expander(f"A finer map of {controls.escaped(gene)}", key="fine_part", on_change="rerun")
+    if not part.open:
+        return
+    with part:
+        st.caption(
+            "A tile's value is the mean over its pixels. This map shows where inside the tiles it comes from. Nothing "
+            "finer than a tile has been compared with measurement: it shows what the model sees, not where cells are."
+        )
+        step_um = st.segmented_control(
+            "Side of a square, µm",
+            FINE_STEPS_UM,
+            format_func=lambda um: f"{um:g}",
+            default=FINE_STEPS_UM[0],
+            required=True,
+            key="fine_step",
+            persist_state="session",
+        )
+        step_um = step_um or FINE_STEPS_UM[0]
+        job: Job | None = slide.kept.get("fine_job")
+        if job is not None and job.is_running:
+            controls.watch_job(job)
+            return
+        if st.button("Draw it", icon=":material/grid_4x4:"):
+            slide.kept["fine_job"], slide.kept["fine_of"] = _start_fine(slide, gene, step_um), (gene, step_um)
+            st.rerun()
+        if job is None or slide.kept["fine_of"] != (gene, step_um):
+            return
+        if job.error:
+            controls.show_error(slide.told(job.error))
+        if job.result is not None:
+            _show_fine(slide, job.result, style)
+
+
+def _start_fine(slide: state.OpenSlide, gene: str, step_um: float) -> Job:
+    info, weights = slide.result.uns["nsl"], slide.weights
+
+    def work(job: Job):
+        with slide.open() as opened:
+            return fine_map(
+                opened,
+                weights,
+                gene,
+                step_um,
+                min_tissue=info["min_tissue"],
+                analysis_mpp=info["analysis_mpp"],
+                progress=job.progress,
+                cancelled=lambda: job.is_cancelled,
+            )
+
+    job = Job()
+    job.start(work)
+    return job
+
+
+def _show_fine(slide: state.OpenSlide, fine: "anndata.AnnData", style: Style) -> None:
+    gene = fine.var_names[0]
+    figure = expression_map(
+        fine,
+        gene,
+        limits=percentile_limits(fine.X.ravel()),
+        palette=style.palette,
+        opacity=style.opacity,
+        outline=False,
+    )
+    side_um = fine.uns["nsl"]["tile_um"]
+    if not fine.uns["nsl"]["complete"]:
+        st.warning("The run was cancelled: the squares below the last one reached are missing.", icon=":material/cut:")
+    chart.show(
+        figure,
+        key=f"fine map of {slide.key}",
+        alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
+        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_{side_um:g}um",
+    )
+    st.caption(
+        f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
+        f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
+    )
+    with st.container(horizontal=True):
+        _offer_files(slide, fine, style)
+
+
+def _offer_files(slide: state.OpenSlide, fine: "anndata.AnnData", style: Style) -> None:
+    from nsl.export import files
+
+    [gene] = fine.var_names
+    stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
+    downloads.csv("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
+    downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad", "application/octet-stream")
+    downloads.print_png(
+        "Finer map to print (PNG)",
+        lambda: printed(fine, gene, style, percentile_limits(fine.X.ravel())),
+        f"{stem}.png",
+    )
