@@ -1,13 +1,13 @@
 """Compare genes: two to four side by side, one less another, two in one map; or one gene on two slides."""
 
-from nsl.web import controls, navigation, needs
+from nsl.web import controls, navigation, runs
 from nsl.web.compare import gene_comparison, slide_comparison
 
 navigation.enter()
 
 heading = controls.heading("Compare genes")
 
-slide = needs.predicted_slide()
+slide = runs.predicted_slide()
 mode = gene_comparison.choose_mode()
 if mode == gene_comparison.ACROSS:
     slide_comparison.show(slide)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, needs
+from nsl.web import controls, navigation, runs
 from nsl.web.correlations import gene_pairs, measured_agreement
 
 WITH_EACH_OTHER, AGAINST_MEASUREMENT = "Genes with each other", "Against measurement"
@@ -11,7 +11,7 @@ navigation.enter()
 
 heading = controls.heading("Correlations")
 
-slide = needs.predicted_slide()
+slide = runs.predicted_slide()
 controls.cautions(slide, heading)
 what = st.segmented_control(
     "What is correlated",

@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from nsl.web import controls, downloads, gene_choice, navigation, needs
+from nsl.web import controls, downloads, gene_choice, navigation, runs
 from nsl.web.maps import finer_map, gene_map, region_comparison, tile_view
 
 navigation.enter()
 
 heading = controls.heading("Expression maps")
 
-slide = needs.predicted_slide()
+slide = runs.predicted_slide()
 controls.cautions(slide, heading)
 gene_choice.follow_link(slide.result)
 with st.container(horizontal=True):

@@ -12,6 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
+from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import links, state
 from nsl.web.jobs import Job
@@ -235,6 +236,32 @@ def marked_row(key: str, rows: int) -> int | None:
 def file_stem(slide: state.OpenSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
     return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
+
+
+def choose_scale(slide: state.OpenSlide) -> float | None:
+    """µm per pixel, from the file or the user; never guessed."""
+    mpp = st.number_input(
+        "Scale, µm per pixel",
+        value=slide.metadata_mpp,
+        min_value=0.0,
+        step=0.01,
+        format="%.3f",
+        placeholder="0.25 for a 40× scan, 0.5 for 20×",
+        help="Read from the file where it says so; otherwise ask whoever made the image.",
+        key=f"mpp of {slide.key}",
+        persist_state="session",
+    )
+    if mpp is None:
+        st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
+        return None
+    try:
+        checked_mpp(mpp)
+    except NslError as error:
+        show_error(str(error))
+        return None
+    width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
+    st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
+    return mpp
 
 
 def choose_opacity() -> float:

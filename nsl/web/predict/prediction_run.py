@@ -1,24 +1,17 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, downloads, limits, pace, sources, state
-from nsl.web.jobs import Job
-from nsl.web.predict import slide_choice
+from nsl.web import controls, downloads, limits, pace, runs, sources, state
 from nsl.weights.folder import is_reliable
 
 if TYPE_CHECKING:
     from nsl.weights.folder import Weights
 
-# Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
-STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
-USUAL_STEP, USUAL_TISSUE = 1, 30
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
 PREVIEW_HEIGHT_PX = 640
@@ -26,41 +19,11 @@ NAMED_UNKNOWN = 5
 GENE_FILE_MB = 5
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the user chose for a run."""
-
-    mpp: float
-    tile_um: float
-    stride_um: float
-    analysis_mpp: float
-    min_tissue: float
-    genes: list[str] | None
-    """None for all."""
-
-    def gave(self, slide: state.OpenSlide) -> bool:
-        """Whether the slide's result is what a run with these settings and the weights in use would give."""
-        info = slide.result.uns["nsl"]
-        lengths = {
-            "mpp": self.mpp,
-            "tile_um": self.tile_um,
-            "stride_um": self.stride_um,
-            "analysis_mpp": max(self.analysis_mpp, self.mpp),
-            "min_tissue": self.min_tissue,
-        }
-        genes = slide.weights.genes if self.genes is None else self.genes
-        return (
-            np.allclose([info[name] for name in lengths], list(lengths.values()))
-            and sources.are_in_use(slide.weights)
-            and list(slide.result.var_names) == genes
-        )
-
-
-def settings(slide: state.OpenSlide) -> Settings | None:
+def settings(slide: state.OpenSlide) -> runs.Settings | None:
     """The choices for a run; None while they cannot be run."""
     with st.container(border=True):
         st.subheader("2 · Settings")
-        mpp = slide_choice.scale(slide)
+        mpp = controls.choose_scale(slide)
         if mpp is None:
             return None
         config = sources.config_in_use()
@@ -74,9 +37,11 @@ def settings(slide: state.OpenSlide) -> Settings | None:
             key="tile_um",
             persist_state="session",
         )
-        step = st.selectbox("Step between tiles", list(STEPS), index=USUAL_STEP, key="step", persist_state="session")
+        step = st.selectbox(
+            "Step between tiles", list(runs.STEPS), index=runs.USUAL_STEP, key="step", persist_state="session"
+        )
         min_tissue = st.slider(
-            "Least tissue in a tile, %", 0, 100, USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
+            "Least tissue in a tile, %", 0, 100, runs.USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
         )
         with st.expander("Analysis resolution"):
             analysis_mpp = st.number_input(
@@ -90,7 +55,7 @@ def settings(slide: state.OpenSlide) -> Settings | None:
                 persist_state="session",
             )
         genes = _choose_genes()
-    return Settings(mpp, tile_um, tile_um * STEPS[step], analysis_mpp, min_tissue / 100, genes)
+    return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes)
 
 
 def _follow_weights(config: dict) -> None:
@@ -163,7 +128,7 @@ def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
     )
 
 
-def run(slide: state.OpenSlide, chosen: Settings, tiles: int | None) -> None:
+def run(slide: state.OpenSlide, chosen: runs.Settings, tiles: int | None) -> None:
     """How long it will take, the button, and why the last run failed if it did."""
     genes = len(sources.config_in_use()["genes"]) if chosen.genes is None else len(chosen.genes)
     can_run = bool(genes) and not slide.is_running
@@ -175,7 +140,7 @@ def run(slide: state.OpenSlide, chosen: Settings, tiles: int | None) -> None:
         wait = controls.duration(pace.seconds(slide.open_seconds, work))
         st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
     if st.button("Run", type="primary", width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
-        start(slide, chosen)
+        runs.start(slide, chosen)
         st.rerun()
     controls.show_failure(slide)
 
@@ -192,7 +157,7 @@ def _fits(tiles: int, genes: int) -> bool:
     return True
 
 
-def show_result(slide: state.OpenSlide, chosen: Settings | None) -> None:
+def show_result(slide: state.OpenSlide, chosen: runs.Settings | None) -> None:
     """The running job, or what came out and the way on: maps and the downloads."""
     if slide.is_running:
         with st.container(border=True):
@@ -224,7 +189,7 @@ def show_result(slide: state.OpenSlide, chosen: Settings | None) -> None:
             downloads.tables(slide)
 
 
-def show_preview(slide: state.OpenSlide, chosen: Settings | None) -> int | None:
+def show_preview(slide: state.OpenSlide, chosen: runs.Settings | None) -> int | None:
     """The slide, with its tiles once the scale is known; how many of them hold tissue."""
     with st.container(border=True):
         controls.synthetic_badge(slide)
@@ -271,47 +236,3 @@ def _preview(
     grid = grid_over(size, mpp, tile_um, stride_um)
     keep = overview_tissue(grid, _thumbnail, size[0], mpp, estimate_white_point(_thumbnail).rgb) >= min_tissue
     return preview(_thumbnail, grid, keep, size[0]), int(keep.sum())
-
-
-def _learn_pace(slide: state.OpenSlide, result, seconds: float) -> None:
-    info = result.uns["nsl"]
-    pace.learn(
-        slide.open_seconds,
-        pace.responses(result.n_obs, info["tile_um"], info["analysis_mpp"], result.n_vars),
-        seconds,
-    )
-
-
-def usual_settings(slide: state.OpenSlide) -> Settings:
-    """What the page proposes for a slide whose file says its scale."""
-    config = sources.config_in_use()
-    tile_um = float(config["tile_um"])
-    stride_um = tile_um * list(STEPS.values())[USUAL_STEP]
-    return Settings(slide.metadata_mpp, tile_um, stride_um, float(config["analysis_mpp"]), USUAL_TISSUE / 100, None)
-
-
-def start(slide: state.OpenSlide, chosen: Settings) -> None:
-    """Predict in a thread of its own; what was predicted before stays until it is done."""
-    weights = sources.in_use()
-
-    def work(job: Job):
-        from nsl.prediction import predict
-
-        with slide.open(chosen.mpp) as opened:
-            result = predict(
-                opened,
-                weights,
-                tile_um=chosen.tile_um,
-                stride_um=chosen.stride_um,
-                analysis_mpp=chosen.analysis_mpp,
-                genes=chosen.genes,
-                min_tissue=chosen.min_tissue,
-                progress=job.progress,
-                cancelled=lambda: job.is_cancelled,
-            )
-        result.uns["nsl"]["synthetic"] = slide.synthetic
-        job.weights = weights
-        _learn_pace(slide, result, time.perf_counter() - job.started)
-        return result
-
-    slide.start(Job(), work)

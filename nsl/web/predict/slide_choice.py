@@ -5,7 +5,6 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.slides.slide import checked_mpp
 from nsl.web import controls, limits, sources, state
 from nsl.web.predict import server_folder
 
@@ -106,29 +105,3 @@ def show_facts(slide: state.OpenSlide) -> None:
     st.caption(" · ".join(fact for fact in facts if fact))
     for notice in slide.notices:
         st.info(controls.escaped(notice))
-
-
-def scale(slide: state.OpenSlide) -> float | None:
-    """µm per pixel, from the file or the user; never guessed."""
-    mpp = st.number_input(
-        "Scale, µm per pixel",
-        value=slide.metadata_mpp,
-        min_value=0.0,
-        step=0.01,
-        format="%.3f",
-        placeholder="0.25 for a 40× scan, 0.5 for 20×",
-        help="Read from the file where it says so; otherwise ask whoever made the image.",
-        key=f"mpp of {slide.key}",
-        persist_state="session",
-    )
-    if mpp is None:
-        st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
-        return None
-    try:
-        checked_mpp(mpp)
-    except NslError as error:
-        controls.show_error(str(error))
-        return None
-    width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
-    st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
-    return mpp

@@ -8,7 +8,6 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.web import controls, limits, state, storage
-from nsl.web.predict import slide_choice
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.paired_sections import PairedSection
 from nsl.web.uploads import FILE_TYPES, read_uploads
@@ -106,7 +105,7 @@ def add_section() -> None:
                 help="Slides of this session; bring others on the Predict page.",
             )
         ]
-        mpp = slide_choice.scale(slide)
+        mpp = controls.choose_scale(slide)
         uploads = st.file_uploader(
             "Measured data of this section",
             type=FILE_TYPES,

@@ -1,0 +1,143 @@
+"""Runs of a prediction: what one is asked for, starting it, and the way to one where a page needs its result."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from nsl.errors import NslError
+from nsl.web import controls, links, pace, sources, state
+from nsl.web.jobs import Job
+
+# Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
+STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
+USUAL_STEP, USUAL_TISSUE = 1, 30
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose for a run."""
+
+    mpp: float
+    tile_um: float
+    stride_um: float
+    analysis_mpp: float
+    min_tissue: float
+    genes: list[str] | None
+    """None for all."""
+
+    def gave(self, slide: state.OpenSlide) -> bool:
+        """Whether the slide's result is what a run with these settings and the weights in use would give."""
+        info = slide.result.uns["nsl"]
+        lengths = {
+            "mpp": self.mpp,
+            "tile_um": self.tile_um,
+            "stride_um": self.stride_um,
+            "analysis_mpp": max(self.analysis_mpp, self.mpp),
+            "min_tissue": self.min_tissue,
+        }
+        genes = slide.weights.genes if self.genes is None else self.genes
+        return (
+            np.allclose([info[name] for name in lengths], list(lengths.values()))
+            and sources.are_in_use(slide.weights)
+            and list(slide.result.var_names) == genes
+        )
+
+
+def _learn_pace(slide: state.OpenSlide, result, seconds: float) -> None:
+    info = result.uns["nsl"]
+    pace.learn(
+        slide.open_seconds,
+        pace.responses(result.n_obs, info["tile_um"], info["analysis_mpp"], result.n_vars),
+        seconds,
+    )
+
+
+def usual_settings(slide: state.OpenSlide) -> Settings:
+    """What the page proposes for a slide whose file says its scale."""
+    config = sources.config_in_use()
+    tile_um = float(config["tile_um"])
+    stride_um = tile_um * list(STEPS.values())[USUAL_STEP]
+    return Settings(slide.metadata_mpp, tile_um, stride_um, float(config["analysis_mpp"]), USUAL_TISSUE / 100, None)
+
+
+def start(slide: state.OpenSlide, chosen: Settings) -> None:
+    """Predict in a thread of its own; what was predicted before stays until it is done."""
+    weights = sources.in_use()
+
+    def work(job: Job):
+        from nsl.prediction import predict
+
+        with slide.open(chosen.mpp) as opened:
+            result = predict(
+                opened,
+                weights,
+                tile_um=chosen.tile_um,
+                stride_um=chosen.stride_um,
+                analysis_mpp=chosen.analysis_mpp,
+                genes=chosen.genes,
+                min_tissue=chosen.min_tissue,
+                progress=job.progress,
+                cancelled=lambda: job.is_cancelled,
+            )
+        result.uns["nsl"]["synthetic"] = slide.synthetic
+        job.weights = weights
+        _learn_pace(slide, result, time.perf_counter() - job.started)
+        return result
+
+    slide.start(Job(), work)
+
+
+def predicted_slide() -> state.OpenSlide:
+    """The slide that is looked at, with its result; where there is none the page says how to come by one and ends."""
+    slide = state.slide()
+    if slide is not None and slide.is_running:
+        controls.watch_job(slide.job)
+    if slide is None or slide.result is None:
+        _show_the_way(slide)
+        st.stop()
+    return slide
+
+
+def _show_the_way(slide: state.OpenSlide | None) -> None:
+    with st.container(border=True):
+        if slide is not None and slide.is_running:
+            st.markdown("What was predicted appears here when the run is done.")
+            return
+        if links.is_waiting():
+            st.markdown(
+                "This address shows a view of a slide. Slides never travel in links, and go when a page is reloaded: "
+                "bring yours, or look at the demo slide."
+            )
+        st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
+            if slide is not None and slide.metadata_mpp and st.button("Run it now", icon=":material/play_arrow:"):
+                _predict(slide)
+            if st.button("Show it on the demo slide", icon=":material/science:"):
+                _predict_demo()
+    if slide is not None:
+        controls.show_failure(slide)
+
+
+def _predict(slide: state.OpenSlide) -> None:
+    """As the Predict page proposes."""
+    try:
+        start(slide, usual_settings(slide))
+    except NslError as error:
+        controls.show_error(str(error))
+        return
+    st.rerun()
+
+
+def _predict_demo() -> None:
+    try:
+        with st.spinner("Staining the demo slide"):
+            state.take_demo()
+    except NslError as error:
+        controls.show_error(str(error))
+        return
+    if state.slide().result is None:
+        _predict(state.slide())
+    st.rerun()
