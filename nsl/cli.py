@@ -221,8 +221,8 @@ def _train(args: argparse.Namespace) -> int:
         progress=_progress_on_terminal,
     )
     save_weights(weights, args.out)
-    data = weights.config["training_data"]
-    print(f"{len(weights.genes):,} genes from {data['spots']:,} spots of {data['patients']} patients → {args.out}")
+    data = weights.config.training_data
+    print(f"{len(weights.genes):,} genes from {data.spots:,} spots of {data.patients} patients → {args.out}")
     return 0
 
 

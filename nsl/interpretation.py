@@ -64,7 +64,7 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     unknown = np.full((2, 3), np.nan)
     references = {
         "hed": HED_VECTORS[:2],
-        "training": np.array(weights.config["stains"]["reference"], float),
+        "training": weights.config.stains.reference,
         "slide": unknown if slide_vectors is None else np.asarray(slide_vectors, float),
     }
     columns = {}

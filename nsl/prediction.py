@@ -15,6 +15,7 @@ from nsl.pixels import predict_pixels
 from nsl.slides.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
+from nsl.weights.config import TrainingStains
 from nsl.weights.folder import Weights
 
 MIN_TISSUE = 0.3
@@ -75,8 +76,8 @@ def predict(
     """
     genes = weights.genes if genes is None else weights.require_genes(genes)
     model = weights.model if genes == weights.genes else weights.model.select(genes)
-    tile_um = weights.config["tile_um"] if tile_um is None else tile_um
-    mpp = _analysis_mpp(slide, weights.config["analysis_mpp"] if analysis_mpp is None else analysis_mpp)
+    tile_um = weights.config.tile_um if tile_um is None else tile_um
+    mpp = _analysis_mpp(slide, weights.config.analysis_mpp if analysis_mpp is None else analysis_mpp)
     if not 0 <= min_tissue <= 1:
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
@@ -115,9 +116,9 @@ def predict(
         "weights_revision": weights.revision or weights.source,
         "weights_sha256": weights.sha256,
         "slide_sha256": slide.sha256,
-        "units": weights.config["units"],
-        "heldout_left_out": weights.config["reliability"]["left_out"],
-        "heldout_groups": weights.config["reliability"]["groups"],
+        "units": weights.config.units,
+        "heldout_left_out": weights.config.reliability.left_out,
+        "heldout_groups": weights.config.reliability.groups,
         "white_point": white_point.rgb,
         "white_point_source": white_point.source,
         "mpp": slide.mpp,
@@ -126,7 +127,7 @@ def predict(
         "analysis_mpp": mpp,
         "min_tissue": min_tissue,
         "complete": is_complete,
-        **_stain_report(bands, weights.config["stains"]),
+        **_stain_report(bands, weights.config.stains),
         "version": __version__,
     }
     return result
@@ -266,7 +267,7 @@ def _squidpy_image(slide: Slide, thumbnail: np.ndarray, spot_um: float) -> dict:
     }
 
 
-def _stain_report(bands: Sequence[_Band], training: dict) -> dict:
+def _stain_report(bands: Sequence[_Band], training: TrainingStains) -> dict:
     """The slide's own stain vectors, their angles to the training mean, and the larger of these over its spread.
 
     All are NaN where too little is stained to tell.
@@ -274,7 +275,7 @@ def _stain_report(bands: Sequence[_Band], training: dict) -> dict:
     vectors = estimate_stain_vectors(np.concatenate([band.stained for band in bands]))
     if vectors is None:
         vectors = np.full((2, 3), np.nan)
-    angles, spread = angle_degrees(vectors, np.array(training["reference"])), np.array(training["spread_degrees"])
+    angles, spread = angle_degrees(vectors, training.reference), training.spread_degrees.copy()
     return {
         "slide_stain_vectors": vectors,
         "stain_angles_degrees": angles,

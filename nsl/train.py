@@ -35,7 +35,8 @@ from nsl.spots.measured_section import (
 )
 from nsl.spots.tables import UNITS, read_manifest
 from nsl.stains import angle_degrees
-from nsl.weights.folder import SCHEMA_VERSION, Weights
+from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
+from nsl.weights.folder import Weights
 
 LEARNING_RATE = 0.02
 # Adam divides by the size of a weight's gradient; where there is next to none it would step on rounding errors, and a
@@ -191,34 +192,29 @@ def train_sections(
     held_out = leave_one_group_out(parts, groups, method, genes)
     table = _reliability(held_out, genes, lambda *done: tell("comparing with what was measured", *done))
     model = fit(sections, genes, settings, progress=lambda *done: tell("fitting all sections", *done))
-    config = {
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "units": UNITS,
-        "tile_um": tile_um,
-        "analysis_mpp": analysis_mpp,
-        "training_data": {
-            "tissue": tissue,
-            "source": source,
-            "licence": licence,
-            "patients": len({section.patient for section in sections}),
-            "sections": [section.name for section in sections],
-            "spots": sum(len(section.colors) for section in sections),
-            "genes_rule": rule,
-        },
-        "stains": stains,
-        "fit": {
-            **settings._asdict(),
-            "learning_rate": LEARNING_RATE,
-            "command": command,
-            "nsl_version": __version__,
-        },
-        "reliability": {
-            "left_out": left_out,
-            "groups": len(labels),
-            "settings": {label: one._asdict() for label, one in zip(labels, fold_settings, strict=True)},
-        },
-    }
+    config = WeightsConfig(
+        name=name,
+        units=UNITS,
+        tile_um=tile_um,
+        analysis_mpp=analysis_mpp,
+        training_data=TrainingData(
+            tissue=tissue,
+            source=source,
+            licence=licence,
+            patients=len({section.patient for section in sections}),
+            sections=tuple(section.name for section in sections),
+            spots=sum(len(section.colors) for section in sections),
+            genes_rule=rule,
+        ),
+        stains=stains,
+        fit=FitRecord(**settings._asdict(), learning_rate=LEARNING_RATE, command=command, nsl_version=__version__),
+        reliability=HeldOutProtocol(
+            left_out=left_out,
+            groups=len(labels),
+            settings={label: one._asdict() for label, one in zip(labels, fold_settings, strict=True)},
+        ),
+        genes=tuple(genes),
+    )
     return Weights(model, config, source="trained here", sha256="", reliability=table)
 
 
@@ -307,7 +303,7 @@ def _require_spots(parts: Sequence[MeasuredSection]) -> None:
         )
 
 
-def _reference_stains(sections: Sequence[MeasuredSection]) -> dict:
+def _reference_stains(sections: Sequence[MeasuredSection]) -> TrainingStains:
     """Mean stain vectors of the slides, and the largest angle of a slide's own vector to them."""
     vectors = np.array([section.stain_vectors for section in sections if section.stain_vectors is not None])
     if not len(vectors):
@@ -316,7 +312,7 @@ def _reference_stains(sections: Sequence[MeasuredSection]) -> dict:
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     # A single slide has no spread; one degree keeps distances finite.
     spread = np.maximum(angle_degrees(vectors, mean).max(axis=0), 1.0)
-    return {"reference": mean.round(4).tolist(), "spread_degrees": spread.round(2).tolist()}
+    return TrainingStains(mean.round(4), spread.round(2))
 
 
 def fit(

@@ -13,6 +13,7 @@ from PIL import Image
 from nsl.model import NeuralStain
 from nsl.spots.measured_section import MeasuredSection, measure_section
 from nsl.spots.tables import read_manifest
+from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
 from nsl.weights.folder import Weights, load_weights, save_weights
 from tests.fake_hub import FakeHub
 
@@ -127,25 +128,25 @@ def tiny_weights(tmp_path) -> Path:
     model = NeuralStain(["ERBB2", "CD24", "COX6C"]).requires_grad_(False)
     model.effect += torch.tensor([[0.5, 0.2], [1.0, -0.6], [-0.4, 0.9]])
     model.intercept += torch.tensor([0.5, 1.0, 1.5])
-    config = {
-        "schema_version": 1,
-        "name": "tiny",
-        "units": "log1p of counts per 10,000",
-        "tile_um": 100.0,
-        "analysis_mpp": 2.0,
-        "training_data": {
-            "tissue": "paint",
-            "source": "made in code",
-            "licence": "MIT",
-            "patients": 2,
-            "sections": ["S1", "S2"],
-            "spots": 126,
-            "genes_rule": "as listed",
-        },
-        "stains": {"reference": STAIN_VECTORS.round(4).tolist(), "spread_degrees": [5.0, 5.0]},
-        "fit": {"patterns": 5, "steps": 50, "learning_rate": 0.02, "command": "none", "nsl_version": "0.1.0"},
-        "reliability": {"left_out": "patient", "groups": 2},
-    }
+    config = WeightsConfig(
+        name="tiny",
+        units="log1p of counts per 10,000",
+        tile_um=100.0,
+        analysis_mpp=2.0,
+        training_data=TrainingData(
+            tissue="paint",
+            source="made in code",
+            licence="MIT",
+            patients=2,
+            sections=("S1", "S2"),
+            spots=126,
+            genes_rule="as listed",
+        ),
+        stains=TrainingStains(STAIN_VECTORS.round(4), np.array([5.0, 5.0])),
+        fit=FitRecord(patterns=5, steps=50, learning_rate=0.02, command="none", nsl_version="0.1.0"),
+        reliability=HeldOutProtocol(left_out="patient", groups=2),
+        genes=tuple(model.genes),
+    )
     reliability = pd.DataFrame(
         {
             "r_heldout": [0.41, 0.52, -0.03],

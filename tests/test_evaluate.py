@@ -325,7 +325,7 @@ def test_sections_of_one_patient_count_as_one_tissue(sections):
 def test_the_reliability_that_ships_is_what_the_fit_gives(her2st, embedded):
     genes = ["CD24", "COX6C", "ERBB2", "GAPDH", "IGKC"]
     groups = {}
-    for patient, settings in embedded.config["reliability"]["settings"].items():
+    for patient, settings in embedded.config.reliability.settings.items():
         method = neural_stain([FitSettings(**settings)])
         held_out = leave_one_group_out(her2st, [s.patient == patient for s in her2st], method, genes)
         groups |= {patient: group_correlations([part for part in held_out if part.group], genes)[True]}

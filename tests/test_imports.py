@@ -66,8 +66,8 @@ def test_only_the_web_folder_pages_and_app_import_streamlit():
         ("from nsl import open_slide", ["torch", "numba", "streamlit"]),
         ("import nsl.cli; nsl.cli._parser()", ["torch", "numba", "streamlit", "pandas", "huggingface_hub"]),
         (
-            "from nsl.weights.folder import load_config; load_config()",
-            ["torch", "numba", "streamlit", "huggingface_hub"],
+            "from nsl.weights.folder import embedded_config; embedded_config()",
+            ["torch", "numba", "streamlit", "pandas", "huggingface_hub"],
         ),
         (
             "import nsl.weights.hub; nsl.weights.hub.is_hub_source('org/name@v1')",

@@ -59,7 +59,7 @@ def test_an_untrained_gene_has_the_published_stains_and_its_own_distance_to_trai
     weights = load_weights(tiny_weights)
     table = vector_table(weights)
     assert (table[["h_angle_to_hed_degrees", "e_angle_to_hed_degrees"]] < 0.1).all(axis=None)
-    reference = np.array(weights.config["stains"]["reference"])
+    reference = weights.config.stains.reference
     hed = HED_VECTORS[:2] / np.linalg.norm(HED_VECTORS[:2], axis=1, keepdims=True)
     reference /= np.linalg.norm(reference, axis=1, keepdims=True)
     expected = np.degrees(np.arccos((hed * reference).sum(axis=1)))
@@ -277,7 +277,7 @@ def test_a_gene_the_weights_do_not_hold_is_named(embedded, ask):
 
 
 def test_the_surface_predicts_what_tiles_painted_in_its_colours_are_predicted(embedded):
-    reference = np.array(embedded.config["stains"]["reference"])
+    reference = embedded.config.stains.reference
     surface = response_surface(embedded.model, "ERBB2", vectors=reference, white_point=WHITE, max_od=1.2, steps=7)
     assert surface.expression.shape == (7, 7)
     assert surface.colors.shape == (7, 7, 3)
@@ -289,7 +289,7 @@ def test_the_surface_predicts_what_tiles_painted_in_its_colours_are_predicted(em
 
 
 def test_the_surface_has_hematoxylin_along_columns_and_eosin_along_rows(embedded):
-    reference = np.array(embedded.config["stains"]["reference"])
+    reference = embedded.config.stains.reference
     surface = response_surface(embedded.model, "COX6C", vectors=reference, white_point=WHITE, max_od=1.5)
     assert surface.amounts_od[[0, -1]] == pytest.approx([0, 1.5])
     assert (surface.colors[0, 0] == WHITE).all()

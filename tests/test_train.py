@@ -16,6 +16,7 @@ from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
 from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train
+from nsl.weights.config import HeldOutProtocol
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]
 TILE_UM = 60.0
@@ -325,17 +326,15 @@ def test_training_keeps_detected_genes_and_records_what_it_learned_from(paired):
     weights = train(paired / "manifest.csv", name="small", source="made in code", tile_um=TILE_UM, candidates=FEW)
     assert "H_GENE" in weights.genes
     assert "RARE" not in weights.genes
-    data = weights.config["training_data"]
-    assert (data["patients"], data["sections"], data["spots"]) == (2, ["S1", "S2"], 126)
-    assert data["source"] == "made in code"
-    assert weights.config["tile_um"] == TILE_UM
+    data = weights.config.training_data
+    assert (data.patients, data.sections, data.spots) == (2, ("S1", "S2"), 126)
+    assert data.source == "made in code"
+    assert weights.config.tile_um == TILE_UM
     chosen = {"patterns": 10, "steps": 2}
-    assert weights.config["reliability"] == {
-        "left_out": "patient",
-        "groups": 2,
-        "settings": {"P1": chosen, "P2": chosen},
-    }
-    assert weights.config["fit"]["patterns"] == 10
+    assert weights.config.reliability == HeldOutProtocol(
+        left_out="patient", groups=2, settings={"P1": chosen, "P2": chosen}
+    )
+    assert weights.config.fit.patterns == 10
 
 
 def test_training_tells_how_each_gene_was_predicted_where_it_was_held_out(paired):
@@ -357,7 +356,7 @@ def test_genes_named_by_the_user_are_fitted_though_rarely_detected(paired):
 
 def test_training_stains_are_those_of_the_slides(paired, section):
     weights = train(paired / "manifest.csv", name="small", genes=["H_GENE"], tile_um=TILE_UM, candidates=FEW)
-    reference = np.array(weights.config["stains"]["reference"])
+    reference = weights.config.stains.reference
     cosine = (reference * section.stain_vectors).sum(axis=1)
     assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() <= 4
 

@@ -11,6 +11,7 @@ out/evaluation, and from there into the model card.
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -73,8 +74,8 @@ def _without_inset(image: Path, masked: Path) -> str:
 def add_table_to_card() -> None:
     """Put the evaluation into the weights' config, and so into the model card."""
     weights = load_weights(WEIGHTS)
-    weights.config["evaluation"] = card_rows(pd.read_csv(EVALUATION / "evaluation.csv"))
-    save_weights(weights, WEIGHTS)
+    rows = card_rows(pd.read_csv(EVALUATION / "evaluation.csv"))
+    save_weights(replace(weights, config=replace(weights.config, evaluation=tuple(rows))), WEIGHTS)
 
 
 def main() -> int:

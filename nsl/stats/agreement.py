@@ -62,8 +62,8 @@ def predict_spots(
     ScaleError : µm/px or a length is missing or impossible.
     WeightsError : a gene the weights do not hold.
     """
-    window_um = weights.config["tile_um"] if spot_window_um is None else spot_window_um
-    mpp = weights.config["analysis_mpp"] if analysis_mpp is None else analysis_mpp
+    window_um = weights.config.tile_um if spot_window_um is None else spot_window_um
+    mpp = weights.config.analysis_mpp if analysis_mpp is None else analysis_mpp
     for what, length in (("window around a spot", window_um), ("analysis resolution", mpp)):
         if not (math.isfinite(length) and length > 0):
             raise ScaleError(f"the {what} must be a positive number of µm, got {length:g}")

@@ -25,8 +25,8 @@ _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the 
 
 def of_weights(weights: "Weights") -> SimpleNamespace:
     """All genes of weights, as a result holds those that were predicted: the functions here take either."""
-    table, info = weights.reliability, weights.config["reliability"]
-    uns = {"nsl": {"heldout_left_out": info["left_out"], "heldout_groups": info["groups"]}}
+    table, info = weights.reliability, weights.config.reliability
+    uns = {"nsl": {"heldout_left_out": info.left_out, "heldout_groups": info.groups}}
     return SimpleNamespace(var=table, var_names=table.index, n_vars=len(table), uns=uns)
 
 

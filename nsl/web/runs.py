@@ -57,9 +57,9 @@ def _learn_pace(slide: state.OpenSlide, result, seconds: float) -> None:
 def usual_settings(slide: state.OpenSlide) -> Settings:
     """What the page proposes for a slide whose file says its scale."""
     config = sources.config_in_use()
-    tile_um = float(config["tile_um"])
+    tile_um = float(config.tile_um)
     stride_um = tile_um * list(STEPS.values())[USUAL_STEP]
-    return Settings(slide.metadata_mpp, tile_um, stride_um, float(config["analysis_mpp"]), USUAL_TISSUE / 100, None)
+    return Settings(slide.metadata_mpp, tile_um, stride_um, float(config.analysis_mpp), USUAL_TISSUE / 100, None)
 
 
 def start(slide: state.OpenSlide, chosen: Settings) -> None:

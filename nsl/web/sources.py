@@ -13,7 +13,8 @@ import streamlit as st
 
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.web import controls, limits, state, storage
-from nsl.weights.folder import default_source, load_config
+from nsl.weights.config import WeightsConfig
+from nsl.weights.folder import default_source, embedded_config
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
 
@@ -106,26 +107,26 @@ def load_default_weights() -> "Weights":
     return load_weights()
 
 
-def config_in_use() -> dict:
+def config_in_use() -> WeightsConfig:
     """What they say of themselves; for the embedded ones without loading them."""
     weights = state.get("weights")
-    return weights.config if weights else load_config()
+    return weights.config if weights else embedded_config()
 
 
-def tissue(config: dict) -> str:
+def tissue(config: WeightsConfig) -> str:
     """What the weights were learned on, as far as they say."""
-    return config["training_data"].get("tissue", "tissue that is not stated")
+    return config.training_data.tissue or "tissue that is not stated"
 
 
 def show() -> None:
     """For the sidebar: the weights in use, where they are from, why not others, and a way to others."""
     config, weights, wish = config_in_use(), state.get("weights"), state.get("wish")
-    data = config["training_data"]
+    data = config.training_data
     st.caption("WEIGHTS")
-    st.markdown(f"**{controls.escaped(config['name'])}** · {len(config['genes']):,} genes")
-    patients = f"{data['patients']} patient{'s' if data['patients'] != 1 else ''}"
+    st.markdown(f"**{controls.escaped(config.name)}** · {len(config.genes):,} genes")
+    patients = f"{data.patients} patient{'s' if data.patients != 1 else ''}"
     st.caption(
-        f"{_origin(weights)}. Learned from {data['spots']:,} spots of {patients}: {controls.escaped(tissue(config))}."
+        f"{_origin(weights)}. Learned from {data.spots:,} spots of {patients}: {controls.escaped(tissue(config))}."
     )
     if wish is not None:
         if wish.is_running:

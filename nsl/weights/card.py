@@ -3,61 +3,89 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from nsl.weights.config import FitRecord, TrainingStains
 from nsl.weights.folder import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
     from nsl.weights.folder import Weights
 
+_UNKNOWN = "not stated"
+
 
 def model_card(weights: Weights) -> str:
     """What the weights are, what they were trained on, how far each gene can be trusted, and their limits."""
-    config, data, fit = weights.config, weights.config["training_data"], weights.config["fit"]
+    config, data = weights.config, weights.config.training_data
     return _CARD.format(
-        **{key: value for part in (config, data, fit) for key, value in part.items() if key != "evaluation"},
+        name=config.name,
+        units=config.units,
+        tile_um=config.tile_um,
+        analysis_mpp=config.analysis_mpp,
         genes_count=len(weights.genes),
         per_gene=weights.model.trainable_per_gene,
-        section_names=", ".join(data["sections"]),
-        stain_rows=_stain_rows(config["stains"]),
-        learned_from=f"the {fit['patterns']} strongest patterns of each section's expression"
-        if fit["patterns"]
-        else "each gene as measured",
+        tissue=data.tissue or _UNKNOWN,
+        spots=data.spots,
+        section_names=", ".join(data.sections) or f"({_UNKNOWN})",
+        patients=data.patients,
+        genes_rule=data.genes_rule or _UNKNOWN,
+        source=data.source or _UNKNOWN,
+        licence=data.licence or _UNKNOWN,
+        stain_rows=_stain_rows(config.stains),
+        how_made=_how_made(config.fit),
         front_results=_front_results(weights),
         **_reliability_words(weights),
-        evaluation=_evaluation_section(config.get("evaluation")),
+        evaluation=_evaluation_section(config.evaluation),
     )
 
 
-def _stain_rows(stains: dict) -> str:
-    rows = zip(("hematoxylin", "eosin"), stains["reference"], stains["spread_degrees"], strict=True)
+def _stain_rows(stains: TrainingStains) -> str:
+    rows = zip(("hematoxylin", "eosin"), stains.reference, stains.spread_degrees, strict=True)
     return "\n".join(
         f"| {stain} | {' '.join(f'{od:.3f}' for od in vector)} | {spread:.1f}° |" for stain, vector, spread in rows
     )
 
 
-def _reliability_words(weights: Weights) -> dict:
-    table, protocol = weights.reliability, weights.config["reliability"]
+def _how_made(fit: FitRecord | None) -> str:
+    if fit is None:
+        return f"How the weights were fitted is {_UNKNOWN}."
+    learned_from = (
+        f"the {fit.patterns} strongest patterns of each section's expression"
+        if fit.patterns
+        else "each gene as measured"
+    )
+    return _FIT.format(
+        command=fit.command or _UNKNOWN,
+        steps=fit.steps,
+        learning_rate=fit.learning_rate,
+        learned_from=learned_from,
+        nsl_version=fit.nsl_version or f"version {_UNKNOWN}",
+    )
+
+
+def _reliability_words(weights: Weights) -> dict[str, Any]:
+    table, protocol = weights.reliability, weights.config.reliability
     best = table.sort_values("r_heldout", ascending=False).head(10)
     return {
-        "left_out": protocol["left_out"],
-        "groups": protocol["groups"],
+        "left_out": protocol.left_out,
+        "groups": protocol.groups,
         "median_r": table.r_heldout.median(),
         "useful_genes": int((table.r_heldout > USEFUL_R).sum()),
         "useful_r": USEFUL_R,
         "significant_genes": int(is_reliable(table).sum()),
-        "everywhere": int((table.patients_replicated == protocol["groups"]).sum()),
+        "everywhere": int((table.patients_replicated == protocol.groups).sum()),
         "best_rows": "\n".join(
             f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {row.q_value:.1g} "
-            f"| {row.patients_replicated:.0f} of {protocol['groups']} |"
+            f"| {row.patients_replicated:.0f} of {protocol.groups} |"
             for gene, row in best.iterrows()
         ),
     }
 
 
 def _front_results(weights: Weights) -> str:
-    """The model-index of the front matter; JSON is YAML."""
-    table, protocol = weights.reliability, weights.config["reliability"]
+    """The model-index of the front matter, as JSON, which is YAML too."""
+    table, config = weights.reliability, weights.config
     metrics = [
         {"type": "pearson_r", "name": "median held-out Pearson r over genes", "value": table.r_heldout.median()},
         {
@@ -66,18 +94,19 @@ def _front_results(weights: Weights) -> str:
             "value": (table.r_heldout > USEFUL_R).sum(),
         },
     ]
+    source = config.training_data.source or f"source {_UNKNOWN}"
     results = {
         "task": {"type": "other", "name": "gene expression from H&E colour"},
         "dataset": {
             "type": "spatial-transcriptomics",
-            "name": f"{weights.config['training_data']['source']}; every {protocol['left_out']} left out in turn",
+            "name": f"{source}; every {config.reliability.left_out} left out in turn",
         },
         "metrics": [metric | {"value": round(float(metric["value"]), 3)} for metric in metrics],
     }
     return json.dumps([{"name": weights.name, "results": [results]}], ensure_ascii=False)
 
 
-def _evaluation_section(rows: list[dict] | None) -> str:
+def _evaluation_section(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     columns = list(rows[0])
@@ -150,12 +179,7 @@ A slide whose own stain vectors lie farther from these means has colours the wei
 
 ## How it was made
 
-```
-{command}
-```
-
-{steps} steps of Adam at {learning_rate:g} from the Ruifrok–Johnston matrix, every section alike, learning
-{learned_from}; nsl {nsl_version}. The same data give the same weights.
+{how_made}
 
 ## Limits
 
@@ -168,3 +192,10 @@ outside the training data is untested; few patients were seen, so intervals are 
 Dawood M, Branson K, Rajpoot NM, Minhas FA. All You Need is Color: Image based Spatial Gene Expression Prediction
 using Neural Stain Learning. arXiv:2108.10446, 2021.
 """
+
+_FIT = """```
+{command}
+```
+
+{steps} steps of Adam at {learning_rate:g} from the Ruifrok–Johnston matrix, every section alike, learning
+{learned_from}; nsl {nsl_version}. The same data give the same weights."""

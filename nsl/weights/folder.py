@@ -1,6 +1,6 @@
-"""A weights folder: config.json, model.safetensors, reliability.csv, a model card; nothing in it can run code.
+"""A weights folder: config.json, model.safetensors, reliability.csv and a model card, none of which can run code.
 
-torch is imported only where tensors are: the app shows which weights are in use before it is needed.
+torch is imported only where tensors are, because the app says which weights are in use before it needs them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from nsl.errors import HubError, WeightsError
 from nsl.genes import resolve
+from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.hub import fetch, is_hub_source, parse_source
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
     from nsl.model import NeuralStain
 
-SCHEMA_VERSION = 1
-CONFIG, MODEL, RELIABILITY, CARD = "config.json", "model.safetensors", "reliability.csv", "README.md"
+MODEL = "model.safetensors"
+CARD = "README.md"
+RELIABILITY = "reliability.csv"
 RELIABILITY_COLUMNS = ("r_heldout", "r_low", "r_high", "p_value", "q_value", "patients_replicated", "n_spots")
-# What counts as found, and the held-out r from which papers on this task count a gene as predicted.
-SIGNIFICANT, USEFUL_R = 0.05, 0.3
-_CONFIG_KEYS = ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "training_data", "reliability")
+SIGNIFICANT = 0.05
+"""A finding counts as found where its p or q value is below this."""
+USEFUL_R = 0.3
+"""Papers on this task count a gene as predicted where its held-out r is above this."""
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -39,18 +42,17 @@ class Weights:
     """A fitted model with what it takes to use and to judge it."""
 
     model: NeuralStain
-    config: dict
-    """What config.json holds: units, tile_um, analysis_mpp, training data, stain vectors, fit settings."""
+    config: WeightsConfig
     reliability: pd.DataFrame
-    """A row a gene, in the model's order, of how it was predicted where it was held out: `nsl.evaluate.reliability`."""
+    """One row per gene, in the model's order, of how it was predicted where held out: `nsl.evaluate.reliability`."""
     source: str
-    """Where it came from: "embedded", the folder's name, or org/name on the Hub."""
+    """Where the weights came from: "embedded", the name of a folder, or org/name on the Hub."""
     sha256: str
-    """Of model.safetensors."""
+    """The checksum of model.safetensors."""
     revision: str | None = None
-    """Commit on the Hub; None for a folder."""
+    """The commit on the Hub; None for a folder."""
     notice: str | None = None
-    """Why these came in place of those asked for; None where they did not."""
+    """Why these weights came in place of those asked for; None where they did not."""
 
     @property
     def genes(self) -> list[str]:
@@ -58,12 +60,16 @@ class Weights:
 
     @property
     def name(self) -> str:
-        return self.config["name"]
+        return self.config.name
 
     def require_genes(self, genes: Sequence[str]) -> list[str]:
-        """The genes, once each, in the order given, however they are capitalised, and common names such as HER2 too.
+        """The genes as these weights spell them, once each and in the order given.
 
-        WeightsError names the first of those that these weights do not hold.
+        Capitals do not matter, and common names such as HER2 are understood.
+
+        Raises
+        ------
+        WeightsError : these weights lack a gene; the first one is named, with those that are spelled nearly so.
         """
         known, unknown = self.find_genes(genes)
         if unknown:
@@ -74,14 +80,14 @@ class Weights:
         return known
 
     def find_genes(self, genes: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Those of `require_genes`, and those asked for that these weights do not hold."""
+        """The genes as `require_genes` gives them, and those asked for that these weights lack."""
         by_capitals = {gene.upper(): gene for gene in self.genes}
         found = {gene: resolve(gene, by_capitals) for gene in genes}
         known = [gene for gene in found.values() if gene is not None]
         return list(dict.fromkeys(known)), [gene for gene, symbol in found.items() if symbol is None]
 
     def near_names(self, gene: str) -> list[str]:
-        """Up to three genes of these weights that are spelled nearly so."""
+        """Up to three genes of these weights that are spelled nearly like `gene`."""
         return difflib.get_close_matches(gene.upper(), self.genes, n=3, cutoff=0.75)
 
 
@@ -91,8 +97,13 @@ def embedded_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "weights" / "her2-breast"
 
 
+def embedded_config() -> WeightsConfig:
+    """What the embedded weights say of themselves, without loading their tensors."""
+    return WeightsConfig.read(embedded_folder())
+
+
 def is_reliable(table: pd.DataFrame) -> pd.Series:
-    """Whether each gene's held-out r is above 0 beyond chance, false discoveries among them under 5 %."""
+    """Tells of each gene whether its held-out r is above 0 beyond chance, with fewer than 5 % false discoveries."""
     return (table.r_heldout > 0) & (table.q_value < SIGNIFICANT)
 
 
@@ -135,27 +146,23 @@ def _load(source: str | os.PathLike | None) -> Weights:
 def _load_folder(folder: Path, source: str) -> Weights:
     from nsl.model import NeuralStain
 
-    config = load_config(folder)
-    tensors = _read_tensors(folder / MODEL, config["genes"])
-    model = NeuralStain(config["genes"])
+    config = WeightsConfig.read(folder)
+    tensors = _read_tensors(folder / MODEL, config.genes)
+    model = NeuralStain(config.genes)
     for name, parameter in model.named_parameters():
         _check_tensor(folder, name, tensors.get(name), parameter.shape)
     model.load_state_dict({name: tensors[name] for name in model.shapes})
     digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    reliability = _read_reliability(folder, config["genes"])
-    return Weights(model.requires_grad_(False), config, reliability, source, digest)
-
-
-def load_config(source: str | os.PathLike | None = None) -> dict:
-    """What config.json of the weights says, checked; WeightsError where it is missing or wrong."""
-    folder = embedded_folder() if source is None else Path(source)
-    if not folder.is_dir():
-        raise WeightsError(f"there is no weights folder {folder}; give a folder that holds {CONFIG} and {MODEL}")
-    return _read_config(folder / CONFIG)
+    return Weights(model.requires_grad_(False), config, read_reliability(folder, config.genes), source, digest)
 
 
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
-    """Write a weights folder that `load_weights` reads back; made if missing, its four files replaced."""
+    """Write a weights folder that `load_weights` reads back; it is made if missing, and its four files are replaced.
+
+    Raises
+    ------
+    WeightsError : the folder cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -166,9 +173,8 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
         save_file(tensors, folder / MODEL, metadata={"genes": json.dumps(weights.genes)})
-        config = json.dumps(weights.config | {"genes": weights.genes}, indent=1, ensure_ascii=False)
-        (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
-        (folder / RELIABILITY).write_text(_reliability_text(weights.reliability), encoding="utf-8")
+        (folder / CONFIG).write_text(weights.config.to_json(), encoding="utf-8")
+        (folder / RELIABILITY).write_text(reliability_csv(weights.reliability), encoding="utf-8")
         (folder / CARD).write_text(model_card(weights), encoding="utf-8")
         (folder / MODEL).chmod(0o644)  # safetensors lets nobody else read what it writes
     except (OSError, SafetensorError) as error:
@@ -177,75 +183,7 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
         ) from None
 
 
-def _read_config(path: Path) -> dict:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"the weights folder {path.parent.name} has no {CONFIG}; copy the whole folder") from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path.parent.name}/{CONFIG} cannot be read as JSON ({error}); copy it again") from None
-    where = f"{path.parent.name}/{CONFIG}"
-    version = config.get("schema_version") if isinstance(config, dict) else None
-    if version != SCHEMA_VERSION:
-        raise WeightsError(
-            f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; update one of them"
-        )
-    missing = [key for key in _CONFIG_KEYS if key not in config]
-    if missing:
-        raise WeightsError(f"{where} lacks {missing[0]}; copy the whole folder again or retrain")
-    _check_texts(where, config)
-    _check_values(where, config)
-    genes = config["genes"]
-    if not (isinstance(genes, list) and genes and all(isinstance(gene, str) and gene for gene in genes)):
-        raise WeightsError(f"{where}: genes must be a list of names; copy the folder again or retrain")
-    repeated = {gene for gene in genes if genes.count(gene) > 1} if len(set(genes)) < len(genes) else None
-    if repeated:
-        raise WeightsError(f"{where} names the gene {min(repeated)} more than once; each gene has one model")
-    return config
-
-
-def _check_values(where: str, config: dict) -> None:
-    def positive(value) -> bool:
-        return isinstance(value, int | float) and math.isfinite(value) and value > 0
-
-    for key in ("tile_um", "analysis_mpp"):
-        if not positive(config[key]):
-            raise WeightsError(f"{where}: {key} is {config[key]!r}, not a positive number; copy the folder again")
-    _check_counts(where, config)
-    stains = config["stains"]
-    try:
-        reference, spread = stains["reference"], stains["spread_degrees"]
-        fits = [len(v) for v in reference] == [3, 3] and len(spread) == 2
-        fits = fits and all(positive(s) for s in spread) and all(math.isfinite(c) for v in reference for c in v)
-    except (KeyError, TypeError):
-        fits = False
-    if not fits:
-        raise WeightsError(f"{where}: stains must hold two reference vectors and two positive spread_degrees")
-
-
-def _check_texts(where: str, config: dict) -> None:
-    for key in ("name", "units"):
-        if not (isinstance(config[key], str) and config[key].strip()):
-            raise WeightsError(f"{where}: {key} is {config[key]!r}, not a text; retrain, or correct the file")
-    data = config["training_data"]
-    tissue = data.get("tissue", "") if isinstance(data, dict) else ""
-    if not isinstance(tissue, str):
-        raise WeightsError(f"{where}: tissue of training_data is {tissue!r}, not a text; retrain, or correct the file")
-
-
-def _check_counts(where: str, config: dict) -> None:
-    """What the app and the model card say of the training, and every result carries."""
-    for section, keys in (("training_data", ("spots", "patients")), ("reliability", ("groups",))):
-        part = config[section]
-        for key in keys:
-            number = part.get(key) if isinstance(part, dict) else None
-            if not (isinstance(number, int) and number > 0):
-                raise WeightsError(f"{where}: {key} of {section} is {number!r}, not a whole number above 0; retrain")
-    if not isinstance(config["reliability"].get("left_out"), str):
-        raise WeightsError(f"{where}: reliability does not say what was left out; retrain")
-
-
-def _read_tensors(path: Path, genes: list[str]) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path, genes: Sequence[str]) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -263,7 +201,25 @@ def _read_tensors(path: Path, genes: list[str]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _reliability_text(table: pd.DataFrame) -> str:
+def _check_tensor(folder: Path, name: str, tensor: torch.Tensor | None, shape: torch.Size) -> None:
+    where = f"{folder.name}/{MODEL}"
+    if tensor is None:
+        raise WeightsError(f"{where} has no tensor {name}; copy it again or retrain")
+    if tensor.shape != shape:
+        raise WeightsError(
+            f"{where}: {name} has the shape {tuple(tensor.shape)}, the genes of {CONFIG} need {tuple(shape)}; "
+            "the two files belong to different weights"
+        )
+    if not tensor.is_floating_point():
+        raise WeightsError(f"{where}: {name} holds {tensor.dtype}, not floating point numbers; retrain")
+    finite = tensor.isfinite()
+    if not finite.all():
+        gene = int((~finite).nonzero()[0][0])
+        raise WeightsError(f"{where}: {name} of gene number {gene + 1} is not a finite number; retrain without it")
+
+
+def reliability_csv(table: pd.DataFrame) -> str:
+    """The text of reliability.csv: r to four decimals, p and q to three digits."""
     rounded = table[list(RELIABILITY_COLUMNS)].copy()
     for column in ("r_heldout", "r_low", "r_high"):
         rounded[column] = rounded[column].round(4)
@@ -272,7 +228,14 @@ def _reliability_text(table: pd.DataFrame) -> str:
     return rounded.to_csv(index_label="gene", lineterminator="\n")
 
 
-def _read_reliability(folder: Path, genes: list[str]) -> pd.DataFrame:
+def read_reliability(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
+    """The table of a weights folder: a row per gene, in the order of `genes`, with the RELIABILITY_COLUMNS.
+
+    Raises
+    ------
+    WeightsError : the file is missing or is not a table, lacks a column, names other genes, or holds an impossible
+        figure.
+    """
     import pandas as pd
 
     where = f"{folder.name}/{RELIABILITY}"
@@ -292,7 +255,7 @@ def _read_reliability(folder: Path, genes: list[str]) -> pd.DataFrame:
     missing = [column for column in RELIABILITY_COLUMNS if column not in table]
     if missing:
         raise WeightsError(f"{where} lacks the column {missing[0]}; copy it again or retrain")
-    if list(table.index) != genes:
+    if list(table.index) != list(genes):
         raise WeightsError(
             f"{folder.name}: {RELIABILITY} and {CONFIG} name different genes; copy the whole folder again"
         )
@@ -304,20 +267,3 @@ def _read_reliability(folder: Path, genes: list[str]) -> pd.DataFrame:
             gene = table.index[bad][0]
             raise WeightsError(f"{where}: {column} of {gene} is {table[column][gene]}; copy it again or retrain")
     return table[list(RELIABILITY_COLUMNS)]
-
-
-def _check_tensor(folder: Path, name: str, tensor: torch.Tensor | None, shape: torch.Size) -> None:
-    where = f"{folder.name}/{MODEL}"
-    if tensor is None:
-        raise WeightsError(f"{where} has no tensor {name}; copy it again or retrain")
-    if tensor.shape != shape:
-        raise WeightsError(
-            f"{where}: {name} has the shape {tuple(tensor.shape)}, the genes of {CONFIG} need {tuple(shape)}; "
-            "the two files belong to different weights"
-        )
-    if not tensor.is_floating_point():
-        raise WeightsError(f"{where}: {name} holds {tensor.dtype}, not floating point numbers; retrain")
-    finite = tensor.isfinite()
-    if not finite.all():
-        gene = int((~finite).nonzero()[0][0])
-        raise WeightsError(f"{where}: {name} of gene number {gene + 1} is not a finite number; retrain without it")

@@ -213,7 +213,7 @@ def test_weights_are_trained_on_an_own_section_used_and_taken_home(page, tmp_pat
     expect(button(page, "Use these weights")).to_be_visible(timeout=240_000)
     settle(page)
     weights = _taken_home(page, tmp_path)
-    assert "quarter" in weights.config["reliability"]["left_out"]
+    assert "quarter" in weights.config.reliability.left_out
     button(page, "Use these weights").click()
     expect(page.get_by_test_id("stSidebar").get_by_text(f"{len(weights.genes):,} genes")).to_be_visible()
     go_to(page, "Predict")

@@ -71,7 +71,7 @@ def learned(embedded, model):
     yield stains.effects_bars(table.loc[[NAME, OTHER]])
     yield angle_plot(table)
     yield angle_plot(table[table.index != NAME].rename(index={OTHER: NAME}), NAME)
-    reference = np.array(embedded.config["stains"]["reference"])
+    reference = embedded.config.stains.reference
     yield stains.swatches({f"{NAME}, eosin-like": reference[1]})
     yield stains.response_surface_figure(response_surface(model, NAME, vectors=reference))
 

@@ -27,7 +27,7 @@ def table(embedded):
 
 @pytest.fixture(scope="module")
 def reference(embedded):
-    return np.array(embedded.config["stains"]["reference"])
+    return embedded.config.stains.reference
 
 
 def _pixels(trace: go.Image) -> np.ndarray:

@@ -122,7 +122,7 @@ def test_weights_are_trained_shown_with_their_held_out_result_and_used(train):
     assert "quarters left out lie beside the tissue" in said(train)
     click(train, "Use these weights")
     weights = train.session_state["nsl.weights"]
-    assert weights.config["reliability"]["groups"] == 4
+    assert weights.config.reliability.groups == 4
     assert len(weights.sha256) == 64
     assert f"{len(weights.genes):,} genes" in said(train)
 

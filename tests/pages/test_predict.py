@@ -151,10 +151,10 @@ def test_other_weights_propose_the_window_and_resolution_they_were_trained_with(
     assert (app.number_input(key="tile_um").value, app.number_input(key="analysis_mpp").value) == (150, 3)
     take_weights(app, tiny_weights)
     config = app.session_state["nsl.weights"].config
-    assert app.number_input(key="tile_um").value == config["tile_um"] == 100
+    assert app.number_input(key="tile_um").value == config.tile_um == 100
     finish(click(app, "Run"))
     info = slide(app).result.uns["nsl"]
-    assert (info["tile_um"], info["analysis_mpp"]) == (config["tile_um"], config["analysis_mpp"])
+    assert (info["tile_um"], info["analysis_mpp"]) == (config.tile_um, config.analysis_mpp)
     app.number_input(key="tile_um").set_value(120.0).run()
     app.switch_page("pages/about.py").run()
     app.switch_page("pages/predict.py").run()

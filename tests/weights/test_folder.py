@@ -5,9 +5,9 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nsl.errors import WeightsError
-from nsl.weights.folder import load_config, load_weights, save_weights
+from nsl.weights.config import WeightsConfig
+from nsl.weights.folder import load_weights, save_weights
 
 
 def refusal(folder: Path) -> str:
@@ -106,7 +107,7 @@ def test_saving_replaces_what_the_folder_held(tiny_weights):
 
 
 def test_config_alone_reads_like_the_weights_config(tiny_weights):
-    assert load_config(tiny_weights) == load_weights(tiny_weights).config
+    assert WeightsConfig.read(tiny_weights) == load_weights(tiny_weights).config
 
 
 def test_tensor_file_names_its_genes(tiny_weights):
@@ -130,10 +131,10 @@ def test_embedded_weights_have_eleven_numbers_a_gene(embedded):
 
 
 def test_embedded_weights_state_their_training_stains(embedded):
-    reference = np.array(embedded.config["stains"]["reference"])
+    reference = embedded.config.stains.reference
     assert reference.shape == (2, 3)
     assert reference[0, 0] > reference[1, 0]  # hematoxylin, the stronger absorber of red, comes first
-    assert min(embedded.config["stains"]["spread_degrees"]) > 0
+    assert min(embedded.config.stains.spread_degrees) > 0
 
 
 # Bad folders
@@ -302,13 +303,10 @@ def test_model_card_says_research_use_only_and_how_it_was_trained(card):
 def test_model_card_shows_the_evaluation_where_there_was_one(tiny_weights, tmp_path):
     weights = load_weights(tiny_weights)
     assert "Beside other methods" not in (tiny_weights / "README.md").read_text()
-    weights.config["evaluation"] = [
-        {"method": "NSL-11", "median r": "0.182"},
-        {"method": "nuclei", "median r": "0.151"},
-    ]
-    save_weights(weights, tmp_path / "again")
+    rows = ({"method": "NSL-11", "median r": "0.182"}, {"method": "nuclei", "median r": "0.151"})
+    save_weights(replace(weights, config=replace(weights.config, evaluation=rows)), tmp_path / "again")
     assert "| NSL-11 | 0.182 |\n| nuclei | 0.151 |\n" in (tmp_path / "again/README.md").read_text()
-    assert load_weights(tmp_path / "again").config["evaluation"] == weights.config["evaluation"]
+    assert load_weights(tmp_path / "again").config.evaluation == rows
 
 
 def test_model_card_leaves_no_field_unfilled(card):

@@ -117,27 +117,27 @@ def show_limits(weights: "Weights") -> None:
 
 def limits(weights: "Weights") -> list[str]:
     """A sentence or two a limit, as Markdown."""
-    config, data = weights.config, weights.config["training_data"]
+    config, data = weights.config, weights.config.training_data
     median = signed(weights.reliability.r_heldout.median())
-    spread = " and ".join(f"{degrees:.1f}°" for degrees in config["stains"]["spread_degrees"])
+    spread = " and ".join(f"{degrees:.1f}°" for degrees in config.stains.spread_degrees)
     told = [
         "**Colour alone.** The model sees how much stain there is and of which hue, never a shape. Genes that go with "
         f"the same colour get the same map. For most genes that is weak: the median held-out r is {median}.",
-        f"**Other tissue.** These weights learned from {data['patients']} "
-        f"patient{'s' if data['patients'] != 1 else ''}: {controls.escaped(sources.tissue(config))}. What they say of "
+        f"**Other tissue.** These weights learned from {data.patients} "
+        f"patient{'s' if data.patients != 1 else ''}: {controls.escaped(sources.tissue(config))}. What they say of "
         "other tissue, of other laboratories or of other scanners is untested.",
         f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. A "
         "slide farther away has colours that the weights never saw; the app warns before its map, and draws it all the "
         "same.",
         "**Not the single tile.** Held-out r is over all spots of a section. A pattern over many tiles can be right "
         "while the value of one tile is far off.",
-        f"**Nothing smaller than {config['tile_um']:g} µm.** The model learned from windows of that size. A finer map "
+        f"**Nothing smaller than {config.tile_um:g} µm.** The model learned from windows of that size. A finer map "
         "on smaller squares shows which colours a tile's value comes from; nothing so small was compared with "
         "measurement.",
         "**No receptor test.** A map of ERBB2, ESR1 or PGR says nothing about the patient's receptor status. No map "
         "replaces a stain, an assay or a count.",
     ]
-    evaluated = weights_card.evaluation(config)
+    evaluated = weights_card.evaluation(config.evaluation)
     hardest = weights_card.hardest(evaluated) if evaluated is not None else None
     if hardest:
         setting, method, r = (controls.escaped(part) if isinstance(part, str) else part for part in hardest)
@@ -180,7 +180,7 @@ def show_citation(weights: "Weights") -> None:
     st.code(_PAPER, language="latex")
     st.markdown("This software:")
     st.code(_SOFTWARE.format(version=nsl.__version__), language="latex")
-    source = weights.config["training_data"].get("source")
+    source = weights.config.training_data.source
     if _DATA_NAMED in str(source):
         st.markdown("The data that the weights in use were learned from:")
         st.code(_DATA, language="latex")

@@ -1,6 +1,7 @@
 """The weights in use, in reading form: what they were learned on, how far each gene held up, and beside what."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,7 +12,8 @@ from nsl.figures.reliability import reliability_histogram
 from nsl.genes import resolve
 from nsl.numerals import signed
 from nsl.web import controls, downloads, gene_choice, sources, state
-from nsl.weights.folder import CARD, SIGNIFICANT, USEFUL_R, embedded_folder, is_reliable, load_config
+from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
+from nsl.weights.folder import CARD, SIGNIFICANT, USEFUL_R, embedded_folder, is_reliable
 from nsl.weights.hub import fetch
 
 if TYPE_CHECKING:
@@ -41,48 +43,46 @@ def show_training(weights: "Weights") -> None:
 
 def training_facts(weights: "Weights") -> dict[str, str]:
     """What config.json says of the training, a line each; whoever wrote it need not have filled in everything."""
-    config, data, fit = weights.config, weights.config["training_data"], weights.config.get("fit")
+    config, data = weights.config, weights.config.training_data
+    of_genes = f": {data.genes_rule}" if data.genes_rule else ""
     facts = {
         "Tissue": sources.tissue(config),
-        "Patients": f"{data['patients']:,}",
-        "Sections": _sections(data.get("sections")),
-        "Spots": f"{data['spots']:,}",
-        "Genes": f"{len(weights.genes):,}: {data['genes_rule']}" if "genes_rule" in data else f"{len(weights.genes):,}",
-        "Source": data.get("source"),
-        "Licence of the data": data.get("licence"),
-        "Window": f"squares of {config['tile_um']:g} µm",
-        "Resolution": f"{config['analysis_mpp']:g} µm/px",
-        "Units": config["units"],
-        "Stains": _stains(config["stains"]),
-        "Fit": _fit(fit) if isinstance(fit, dict) else None,
+        "Patients": f"{data.patients:,}",
+        "Sections": _sections(data.sections),
+        "Spots": f"{data.spots:,}",
+        "Genes": f"{len(weights.genes):,}{of_genes}",
+        "Source": data.source,
+        "Licence of the data": data.licence,
+        "Window": f"squares of {config.tile_um:g} µm",
+        "Resolution": f"{config.analysis_mpp:g} µm/px",
+        "Units": config.units,
+        "Stains": _stains(config.stains),
+        "Fit": _fit(config.fit),
     }
-    return {name: "not stated" if text in (None, "") else str(text) for name, text in facts.items()}
+    return {name: text or "not stated" for name, text in facts.items()}
 
 
-def _sections(names: Any) -> str | None:
-    if not isinstance(names, list):
+def _sections(names: Sequence[str]) -> str | None:
+    if not names:
         return None
     more = f" and {len(names) - _MAX_SECTIONS:,} more" if len(names) > _MAX_SECTIONS else ""
-    return f"{len(names):,}: {', '.join(str(name) for name in names[:_MAX_SECTIONS])}{more}"
+    return f"{len(names):,}: {', '.join(names[:_MAX_SECTIONS])}{more}"
 
 
-def _stains(stains: dict) -> str:
-    told = zip(("hematoxylin", "eosin"), stains["reference"], stains["spread_degrees"], strict=True)
+def _stains(stains: TrainingStains) -> str:
+    told = zip(("hematoxylin", "eosin"), stains.reference, stains.spread_degrees, strict=True)
     return "; ".join(
         f"{name} {' '.join(signed(od) for od in vector)} (OD of red, green, blue), slides within {spread:.1f}°"
         for name, vector, spread in told
     )
 
 
-def _fit(fit: dict) -> str | None:
-    known = {"steps", "learning_rate", "patterns"} <= fit.keys()
-    if not known:
+def _fit(fit: FitRecord | None) -> str | None:
+    if fit is None:
         return None
-    learned = (
-        f"the {fit['patterns']} strongest patterns of each section's expression" if fit["patterns"] else "each gene"
-    )
-    by = f"; nsl {fit['nsl_version']}" if "nsl_version" in fit else ""
-    return f"{fit['steps']} steps of Adam at {fit['learning_rate']} from the published stains, learning {learned}{by}"
+    learned = f"the {fit.patterns} strongest patterns of each section's expression" if fit.patterns else "each gene"
+    by = f"; nsl {fit.nsl_version}" if fit.nsl_version else ""
+    return f"{fit.steps} steps of Adam at {fit.learning_rate} from the published stains, learning {learned}{by}"
 
 
 def _origin(weights: "Weights") -> str:
@@ -94,10 +94,10 @@ def _origin(weights: "Weights") -> str:
 def show_reliability(weights: "Weights") -> None:
     """How the genes held up where they were held out: figures, the distribution, and a table of all."""
     st.subheader("How far to trust a gene", anchor="reliability")
-    table, protocol = weights.reliability, weights.config["reliability"]
-    reliable, left_out = is_reliable(table), controls.escaped(protocol["left_out"])
+    table, protocol = weights.reliability, weights.config.reliability
+    reliable, left_out = is_reliable(table), controls.escaped(protocol.left_out)
     st.markdown(
-        f"Each of {protocol['groups']} {gene_choice.plural(left_out)} was left out in turn, and its genes were "
+        f"Each of {protocol.groups} {gene_choice.plural(left_out)} was left out in turn, and its genes were "
         "predicted by weights that had not seen it. A gene's **held-out r** is the correlation of prediction and "
         "measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 "
         f"beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene "
@@ -128,7 +128,7 @@ def show_reliability(weights: "Weights") -> None:
 
 
 def _show_genes(weights: "Weights") -> None:
-    table, protocol = weights.reliability.copy(), weights.config["reliability"]
+    table, protocol = weights.reliability.copy(), weights.config.reliability
     table.insert(0, "reliable", is_reliable(table).map({True: "reliable", False: "not reliable"}))
     wanted = st.text_input(
         "Find genes",
@@ -167,9 +167,9 @@ def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
     return pd.concat([ordered[named], ordered[~named & holds]])
 
 
-def _columns(protocol: dict) -> dict:
+def _columns(protocol: HeldOutProtocol) -> dict:
     number = st.column_config.NumberColumn
-    of = f"of {protocol['groups']} {gene_choice.plural(protocol['left_out'])} left out"
+    of = f"of {protocol.groups} {gene_choice.plural(protocol.left_out)} left out"
     return {
         "gene": st.column_config.TextColumn("Gene", pinned=True),
         "reliable": st.column_config.TextColumn("Held up"),
@@ -200,7 +200,7 @@ def _card_text(weights: "Weights") -> str | None:
         if weights.revision:
             # By its commit a cached repository is found without a request.
             folders = [fetch(f"{weights.source}@{weights.revision}").folder]
-        own = next((folder for folder in folders if load_config(folder) == weights.config), None)
+        own = next((folder for folder in folders if WeightsConfig.read(folder) == weights.config), None)
         return (own / CARD).read_text(encoding="utf-8", errors="replace")[:_MAX_CARD_LETTERS] if own else None
     except (NslError, OSError):
         return None
@@ -219,7 +219,7 @@ def harmless(markdown: str) -> str:
 def show_evaluation(weights: "Weights") -> None:
     """NSL beside other methods on the same folds, where the weights tell."""
     st.subheader("Beside other methods", anchor="evaluation")
-    table = evaluation(weights.config)
+    table = evaluation(weights.config.evaluation)
     if table is None:
         st.caption(
             "These weights bring no comparison with other methods. `python -m nsl evaluate` makes one from measured "
@@ -243,11 +243,8 @@ def show_evaluation(weights: "Weights") -> None:
     )
 
 
-def evaluation(config: dict) -> pd.DataFrame | None:
+def evaluation(rows: Sequence[dict[str, Any]]) -> pd.DataFrame | None:
     """Figures of the methods as text, a row each; None where the weights bring none that can be read."""
-    rows = config.get("evaluation")
-    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
-        return None
     table = pd.DataFrame(rows).astype(str)
     return table if {_LEFT_OUT, _METHOD} <= set(table.columns) else None
 

@@ -227,7 +227,7 @@ def summary_in_words(table: pd.DataFrame) -> str:
 def no_test_if_learned(slide: state.OpenSlide) -> str:
     """That a section the weights learned from tests nothing, and which those are, as far as they say."""
     said = "If these weights learned from this section, this is no test."
-    sections = [str(name) for name in slide.weights.config["training_data"].get("sections", [])]
+    sections = slide.weights.config.training_data.sections
     if sections:
         more = f" and {len(sections) - SECTIONS_NAMED:,} more" if len(sections) > SECTIONS_NAMED else ""
         said += f" {slide.weights.name} learned from {', '.join(sections[:SECTIONS_NAMED])}{more}."

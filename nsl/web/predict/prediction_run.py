@@ -7,6 +7,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.web import controls, downloads, limits, pace, runs, sources, state
+from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import is_reliable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def settings(slide: state.OpenSlide) -> runs.Settings | None:
             min_value=LEAST_TILE_UM,
             step=10.0,
             format="%.0f",
-            help=f"The weights were trained on windows of {config['tile_um']:g} µm.",
+            help=f"The weights were trained on windows of {config.tile_um:g} µm.",
             key="tile_um",
             persist_state="session",
         )
@@ -58,11 +59,11 @@ def settings(slide: state.OpenSlide) -> runs.Settings | None:
     return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes)
 
 
-def _follow_weights(config: dict) -> None:
+def _follow_weights(config: WeightsConfig) -> None:
     """Propose the window and the resolution of the weights in use, anew when others come into use."""
-    proposed = {"tile_um": max(float(config["tile_um"]), LEAST_TILE_UM), "analysis_mpp": float(config["analysis_mpp"])}
-    if state.get("proposed") != (config["name"], proposed):
-        state.put("proposed", (config["name"], proposed))
+    proposed = {"tile_um": max(float(config.tile_um), LEAST_TILE_UM), "analysis_mpp": float(config.analysis_mpp)}
+    if state.get("proposed") != (config.name, proposed):
+        state.put("proposed", (config.name, proposed))
         st.session_state.update(proposed)
 
 

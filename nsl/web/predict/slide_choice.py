@@ -77,14 +77,14 @@ def explain() -> None:
     with st.container(border=True):
         st.subheader("How it works")
         st.markdown(
-            f"1. The image is cut into **tiles** of tissue, {config['tile_um']:g} µm wide.\n"
+            f"1. The image is cut into **tiles** of tissue, {config.tile_um:g} µm wide.\n"
             "2. For each gene, a model of **11 numbers** reads how strongly each pixel absorbs two learned stains.\n"
             "3. You get a **map** of predicted expression for each gene, and a table to download.\n\n"
             "No graphics card is needed: a whole section takes seconds."
         )
         st.caption(
             "Colour alone is a weak predictor for many genes, so every gene comes with how it was predicted in a "
-            f"{config['reliability']['left_out']} it had not seen. The weights were learned on "
+            f"{config.reliability.left_out} it had not seen. The weights were learned on "
             f"{controls.escaped(sources.tissue(config))}; other tissue has not been tested."
         )
 

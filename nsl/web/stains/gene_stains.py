@@ -49,7 +49,7 @@ class View:
     @property
     def training_vectors(self) -> np.ndarray:
         """(2, 3) mean over the training slides."""
-        return np.array(self.weights.config["stains"]["reference"], float)
+        return self.weights.config.stains.reference
 
     @cached_property
     def slide_vectors(self) -> np.ndarray | None:
@@ -97,7 +97,7 @@ def look(heading: "DeltaGenerator") -> View:
 def _say_whose(slide: state.OpenSlide) -> None:
     config = slide.weights.config
     st.caption(
-        f"Learned by the weights {controls.escaped(config['name'])}, with which {controls.escaped(slide.name)} was "
+        f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
         f"predicted, on {controls.escaped(sources.tissue(config))}."
     )
 
@@ -212,7 +212,7 @@ def show_vectors(view: View, gene: str) -> None:
 
 
 def _show_angles(view: View, gene: str, learned: np.ndarray) -> None:
-    row, spread = view.table.loc[gene], view.weights.config["stains"]["spread_degrees"]
+    row, spread = view.table.loc[gene], view.weights.config.stains.spread_degrees
     references = {
         "published by Ruifrok and Johnston, where the fit starts": "hed",
         "mean of the training slides": "training",

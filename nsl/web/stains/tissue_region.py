@@ -226,6 +226,6 @@ def _show_images(view: View, gene: str, tissue: Patch) -> None:
     )
     st.caption(
         f"{tissue.mpp:.2g} µm/px. Concentrations are in the gene's own scale of D. The model was trained at "
-        f"{view.weights.config['analysis_mpp']:g} µm/px: a finer picture shows what it makes of each pixel, which no "
+        f"{view.weights.config.analysis_mpp:g} µm/px: a finer picture shows what it makes of each pixel, which no "
         "measurement has confirmed."
     )

@@ -16,6 +16,7 @@ from nsl.web import controls, downloads, state
 from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
+from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
@@ -172,9 +173,9 @@ def _show_numbers(trained: Trained) -> None:
         st.metric(f"r above {USEFUL_R}", f"{(table.r_heldout > USEFUL_R).sum():,}", width=100)
 
 
-def _what_was_held_out(config: dict) -> str:
-    left_out, groups = config["reliability"]["left_out"], config["reliability"]["groups"]
-    spots = f"{config['training_data']['spots']:,} spots"
+def _what_was_held_out(config: WeightsConfig) -> str:
+    left_out, groups = config.reliability.left_out, config.reliability.groups
+    spots = f"{config.training_data.spots:,} spots"
     if left_out == "patient":
         return f"Each of {groups} patients was left out in turn and predicted by a fit to the others ({spots} in all)."
     if left_out == "section":
@@ -187,9 +188,9 @@ def _what_was_held_out(config: dict) -> str:
     )
 
 
-def _caution(config: dict) -> str:
+def _caution(config: WeightsConfig) -> str:
     """What the held-out figures do not tell."""
-    left_out, groups = config["reliability"]["left_out"], config["reliability"]["groups"]
+    left_out, groups = config.reliability.left_out, config.reliability.groups
     if left_out == "patient":
         return (
             f"These figures are of patients that the fit had not seen, {groups} of them: few, so intervals are wide. "
@@ -252,11 +253,11 @@ _COLUMNS = {
 
 def _show_table(trained: Trained) -> None:
     table = trained.weights.reliability
-    protocol = trained.weights.config["reliability"]
+    protocol = trained.weights.config.reliability
     shown = table.assign(reliable=is_reliable(table)).sort_values("r_heldout", ascending=False).reset_index()
     columns = _COLUMNS | {
         "patients_replicated": st.column_config.NumberColumn(
-            "Replicated in", format=f"%d of {protocol['groups']}", help=f"Of each {protocol['left_out']} left out"
+            "Replicated in", format=f"%d of {protocol.groups}", help=f"Of each {protocol.left_out} left out"
         )
     }
     st.dataframe(shown[list(_COLUMNS)], hide_index=True, height=320, column_config=columns, key="trained_table")

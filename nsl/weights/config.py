@@ -1,0 +1,249 @@
+"""config.json of a weights folder: which genes, in which units, on what they were learned, and how they were judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nsl.errors import WeightsError
+
+CONFIG = "config.json"
+SCHEMA_VERSION = 1
+_REQUIRED = ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "training_data", "reliability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The measured sections that weights were learned from.
+
+    Only the counts are certain: somebody else's folder may leave out the rest, which is then None or empty.
+    """
+
+    tissue: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    """The licence of the data, not of the weights."""
+    patients: int
+    sections: tuple[str, ...] = ()
+    spots: int
+    genes_rule: str | None = None
+    """How the genes were chosen among those measured."""
+
+
+@dataclass(frozen=True)
+class TrainingStains:
+    """The stains of the training slides, hematoxylin first."""
+
+    reference: np.ndarray
+    """(2, 3) mean optical densities in red, green and blue, of unit length."""
+    spread_degrees: np.ndarray
+    """(2,) largest angle between the stain of a training slide and the mean."""
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, TrainingStains)
+            and np.array_equal(self.reference, other.reference)
+            and np.array_equal(self.spread_degrees, other.spread_degrees)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRecord:
+    """How the weights were fitted."""
+
+    patterns: int
+    """Strongest patterns of a section's expression that its genes were learned from; 0 for each gene as measured."""
+    steps: int
+    learning_rate: float
+    command: str | None = None
+    nsl_version: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutProtocol:
+    """How the reliability of the genes was measured."""
+
+    left_out: str
+    """What was left out in turn: a patient, a section or a quarter of the section."""
+    groups: int
+    """How many of these were left out."""
+    settings: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The patterns and steps chosen without each group, by the name of the group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """What config.json says. The order of the fields is the order of the file."""
+
+    name: str
+    units: str
+    tile_um: float
+    """Side of the squares that were learned from."""
+    analysis_mpp: float
+    """Resolution that the slides were read at, in µm per pixel."""
+    training_data: TrainingData
+    stains: TrainingStains
+    fit: FitRecord | None = None
+    reliability: HeldOutProtocol
+    genes: tuple[str, ...]
+    """In the order of the tensors."""
+    evaluation: tuple[dict[str, Any], ...] = ()
+    """Rows of a table of NSL beside other methods; empty where there was no comparison."""
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> WeightsConfig:
+        """The checked config.json of a weights folder.
+
+        Raises
+        ------
+        WeightsError : there is no such folder or no config.json in it, or `from_json` refuses the file.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise WeightsError(
+                f"there is no weights folder {folder}; give a folder that holds {CONFIG} and model.safetensors"
+            )
+        where = f"{folder.name}/{CONFIG}"
+        try:
+            text = (folder / CONFIG).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise WeightsError(f"the weights folder {folder.name} has no {CONFIG}; copy the whole folder") from None
+        except (OSError, ValueError) as error:
+            raise _unreadable(where, error) from None
+        return cls.from_json(text, where)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = CONFIG) -> WeightsConfig:
+        """The config that a text holds; errors name the text by `where`.
+
+        Raises
+        ------
+        WeightsError : the text is not JSON or has another schema version, or what every reader relies on is missing
+            or impossible. What only informs is left out where it cannot be read.
+        """
+        try:
+            told = json.loads(text)
+        except ValueError as error:
+            raise _unreadable(where, error) from None
+        version = told.get("schema_version") if isinstance(told, dict) else None
+        if version != SCHEMA_VERSION:
+            raise WeightsError(
+                f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; update one of them"
+            )
+        missing = [key for key in _REQUIRED if key not in told]
+        if missing:
+            raise WeightsError(f"{where} lacks {missing[0]}; copy the whole folder again or retrain")
+        return cls(
+            name=_text(where, told, "name"),
+            units=_text(where, told, "units"),
+            tile_um=_length(where, told, "tile_um"),
+            analysis_mpp=_length(where, told, "analysis_mpp"),
+            training_data=_training_data(where, told["training_data"]),
+            stains=_training_stains(where, told["stains"]),
+            fit=_fit_record(told.get("fit")),
+            reliability=_held_out_protocol(where, told["reliability"]),
+            genes=_genes(where, told["genes"]),
+            evaluation=_rows(told.get("evaluation")),
+        )
+
+    def to_json(self) -> str:
+        """The text of config.json, without what is not known."""
+        told = {"schema_version": SCHEMA_VERSION} | asdict(self, dict_factory=_known)
+        return json.dumps(told, indent=1, ensure_ascii=False, default=np.ndarray.tolist) + "\n"
+
+
+def _known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in fields if isinstance(value, np.ndarray) or value not in (None, (), {})}
+
+
+def _unreadable(where: str, error: Exception) -> WeightsError:
+    return WeightsError(f"{where} cannot be read as JSON ({error}); copy it again")
+
+
+def _text(where: str, told: dict, key: str) -> str:
+    if not (isinstance(told[key], str) and told[key].strip()):
+        raise WeightsError(f"{where}: {key} is {told[key]!r}, not a text; retrain, or correct the file")
+    return told[key]
+
+
+def _length(where: str, told: dict, key: str) -> float:
+    value = told[key]
+    if not (isinstance(value, int | float) and 0 < value < math.inf):
+        raise WeightsError(f"{where}: {key} is {value!r}, not a positive number; copy the folder again")
+    return value
+
+
+def _count(where: str, part: Any, section: str, key: str) -> int:
+    number = part.get(key) if isinstance(part, dict) else None
+    if not (isinstance(number, int) and number > 0):
+        raise WeightsError(f"{where}: {key} of {section} is {number!r}, not a whole number above 0; retrain")
+    return number
+
+
+def _training_data(where: str, data: Any) -> TrainingData:
+    spots, patients = (_count(where, data, "training_data", key) for key in ("spots", "patients"))
+    if not isinstance(data.get("tissue", ""), str):
+        raise WeightsError(
+            f"{where}: tissue of training_data is {data['tissue']!r}, not a text; retrain, or correct the file"
+        )
+    sections = data.get("sections")
+    return TrainingData(
+        patients=patients,
+        spots=spots,
+        sections=tuple(str(name) for name in sections) if isinstance(sections, list) else (),
+        **{key: _words(data.get(key)) for key in ("tissue", "source", "licence", "genes_rule")},
+    )
+
+
+def _training_stains(where: str, stains: Any) -> TrainingStains:
+    try:
+        reference, spread = np.array(stains["reference"]), np.array(stains["spread_degrees"])
+        numbers = all(array.dtype.kind in "if" and np.isfinite(array).all() for array in (reference, spread))
+        fits = numbers and reference.shape == (2, 3) and spread.shape == (2,) and (spread > 0).all()
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise WeightsError(f"{where}: stains must hold two reference vectors and two positive spread_degrees")
+    return TrainingStains(reference.astype(float), spread.astype(float))
+
+
+def _fit_record(fit: Any) -> FitRecord | None:
+    numbers = {key: fit.get(key) for key in ("patterns", "steps", "learning_rate")} if isinstance(fit, dict) else {}
+    if not (numbers and all(isinstance(number, int | float) for number in numbers.values())):
+        return None
+    return FitRecord(**numbers, **{key: _words(fit.get(key)) for key in ("command", "nsl_version")})
+
+
+def _held_out_protocol(where: str, protocol: Any) -> HeldOutProtocol:
+    groups = _count(where, protocol, "reliability", "groups")
+    if not isinstance(protocol.get("left_out"), str):
+        raise WeightsError(f"{where}: reliability does not say what was left out; retrain")
+    settings = protocol.get("settings")
+    return HeldOutProtocol(
+        left_out=protocol["left_out"], groups=groups, settings=settings if isinstance(settings, dict) else {}
+    )
+
+
+def _genes(where: str, genes: Any) -> tuple[str, ...]:
+    if not (isinstance(genes, list) and genes and all(isinstance(gene, str) and gene for gene in genes)):
+        raise WeightsError(f"{where}: genes must be a list of names; copy the folder again or retrain")
+    if len(set(genes)) < len(genes):
+        repeated = min(gene for gene, count in Counter(genes).items() if count > 1)
+        raise WeightsError(f"{where} names the gene {repeated} more than once; each gene has one model")
+    return tuple(genes)
+
+
+def _rows(evaluation: Any) -> tuple[dict[str, Any], ...]:
+    is_table = isinstance(evaluation, list) and all(isinstance(row, dict) for row in evaluation)
+    return tuple(evaluation) if is_table else ()
+
+
+def _words(value: Any) -> str | None:
+    return None if value is None else str(value)
