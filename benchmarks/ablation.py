@@ -32,7 +32,7 @@ from nsl.spots import measured_section
 from nsl.spots.measured_section import MeasuredSection
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
-from nsl.weights.folder import USEFUL_R
+from nsl.weights.reliability import USEFUL_R
 
 BASE = train.FitSettings(patterns=10, steps=50)
 SEEDS = 3

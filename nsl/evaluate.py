@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
 from nsl.spots.measured_section import MeasuredSection
-from nsl.weights.folder import SIGNIFICANT
+from nsl.weights.reliability import SIGNIFICANT
 
 # Correlograms of regular arrays are flat within a class this fine; Sturges' rule gives 13 to 16 for 100 to 350 spots.
 _DISTANCE_CLASSES = 15

@@ -16,7 +16,8 @@ import pandas as pd
 
 from nsl.errors import SlideError, WeightsError
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, optical_density, transmitted
-from nsl.weights.folder import Weights, is_reliable
+from nsl.weights.reliability import is_reliable
+from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
     from nsl.model import NeuralStain

@@ -8,7 +8,7 @@ import numpy as np
 
 from nsl.prediction import predict
 from nsl.slides.slide import Slide
-from nsl.weights.folder import Weights
+from nsl.weights.weights import Weights
 
 # Of a patch's side: finer is not seen on a screen.
 PATCH_PX = 1024

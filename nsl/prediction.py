@@ -16,7 +16,7 @@ from nsl.slides.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
 from nsl.weights.config import TrainingStains
-from nsl.weights.folder import Weights
+from nsl.weights.weights import Weights
 
 MIN_TISSUE = 0.3
 # Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.

@@ -36,7 +36,7 @@ from nsl.spots.measured_section import (
 from nsl.spots.tables import UNITS, read_manifest
 from nsl.stains import angle_degrees
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
-from nsl.weights.folder import Weights
+from nsl.weights.weights import Weights
 
 LEARNING_RATE = 0.02
 # Adam divides by the size of a weight's gradient; where there is next to none it would step on rounding errors, and a

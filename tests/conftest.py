@@ -14,7 +14,8 @@ from nsl.model import NeuralStain
 from nsl.spots.measured_section import MeasuredSection, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
-from nsl.weights.folder import Weights, load_weights, save_weights
+from nsl.weights.folder import load_weights, save_weights
+from nsl.weights.weights import Weights
 from tests.fake_hub import FakeHub
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])

@@ -25,7 +25,7 @@ from nsl.interpretation import (
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
 from nsl.stains import HED_VECTORS, PAPER_WHITE, estimate_white_point, optical_density
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 GENES = ["ERBB2", "COX6C", "IGKC", "CD24", "TMSB4X"]
 WHITE = np.array([244.0, 240.0, 238.0])

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import NslError
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 DECIMALS = 4
 # QuPath holds every measurement of every object in memory, and lists all of their names.

@@ -22,7 +22,7 @@ from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
 from nsl.figures.maps import PALETTES, on_grid
 from nsl.figures.style import UNIT
 from nsl.numerals import signed
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 if TYPE_CHECKING:
     import anndata

@@ -12,7 +12,7 @@ from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, 
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
 from nsl.figures.style import SELECTED_COLOR, UNIT, literal
 from nsl.numerals import signed
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 DIFFERENCES = ("standard deviations", "ratio of counts")
 """How one gene is taken from another: see `standardised_difference` and `log2_ratio`."""

@@ -11,7 +11,7 @@ from scipy import stats
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain
 from nsl.numerals import signed
 from nsl.stats.correlation import GeneCorrelations
-from nsl.weights.folder import SIGNIFICANT
+from nsl.weights.reliability import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
 _DIVERGING = "RdBu_r"

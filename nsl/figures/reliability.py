@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nsl.figures.style import RELIABLE_COLOR, UNRELIABLE_COLOR, plain
-from nsl.weights.folder import USEFUL_R, is_reliable
+from nsl.weights.reliability import USEFUL_R, is_reliable
 
 _BIN_R = 0.02
 

@@ -13,7 +13,7 @@ from nsl.errors import NslError, SpotsError
 from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
 from nsl.figures import correlation_distributions
 from nsl.spots.measured_section import MeasuredSection
-from nsl.weights.folder import SIGNIFICANT, USEFUL_R, is_reliable
+from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 OURS = "NSL-11"
 CEILING = "colour histogram"

@@ -17,7 +17,8 @@ from nsl.spots.checks import match_genes
 from nsl.spots.tables import expression_of
 from nsl.stains import estimate_white_point
 from nsl.tiles import pixel_bounds
-from nsl.weights.folder import SIGNIFICANT, USEFUL_R, Weights
+from nsl.weights.reliability import SIGNIFICANT, USEFUL_R
+from nsl.weights.weights import Weights
 
 LEAST_SPOTS = 4
 """Of a correlation: Fisher's z has no interval for fewer."""

@@ -10,7 +10,7 @@ from nsl.genes import is_listed, resolve, symbol_of
 from nsl.web import controls, state
 
 if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 WIDTH_PX = 245
 # Beside the box on a wide page, below it on a narrow one.
@@ -167,7 +167,7 @@ def why_missing(name: str, held: Held) -> str:
 
 
 def _not_in_weights(symbol: str, weights: "Weights") -> str:
-    rule = weights.config["training_data"].get("genes_rule", "")
+    rule = weights.config.training_data.genes_rule or ""
     reason = "detected in too few spots where they were learned"
     if not rule.startswith("detected in"):
         reason = f"their genes are {controls.escaped(rule or 'others')}"

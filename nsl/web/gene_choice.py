@@ -9,12 +9,12 @@ import streamlit as st
 from nsl.genes import common_name
 from nsl.numerals import signed
 from nsl.web import controls, gene_box, links
-from nsl.weights.folder import USEFUL_R, is_reliable
+from nsl.weights.reliability import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
     import anndata
 
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")

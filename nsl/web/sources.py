@@ -19,7 +19,7 @@ from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
 
 if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 
 # Loading keeps the processor busy while the page is still on its way to the browser.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nsl.slides.slide import Slide
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 DEMO_NAME = "Demo slide (synthetic)"
 # Each keeps its picture and its result in memory.

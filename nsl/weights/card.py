@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nsl.weights.config import FitRecord, TrainingStains
-from nsl.weights.folder import USEFUL_R, is_reliable
+from nsl.weights.reliability import USEFUL_R, is_reliable
+from nsl.weights.weights import Weights
 
-if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
-
+CARD = "README.md"
 _UNKNOWN = "not stated"
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from nsl.weights.folder import Weights, load_weights
+from nsl.weights.folder import load_weights
+from nsl.weights.weights import Weights
 from tests.browser.driver import UPLOAD, button, download, go_to, on_map, run, see_charts, settle, take_demo, take_file
 
 GENES = ["ERBB2", "COX6C", "CD24", "GAPDH"]

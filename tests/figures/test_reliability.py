@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from nsl.figures.reliability import reliability_histogram
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 
 def table_of(r) -> pd.DataFrame:

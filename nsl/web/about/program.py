@@ -14,7 +14,7 @@ from nsl.web import controls, sources
 from nsl.web.about import weights_card
 
 if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 _PARTS = {
     "weights": "Weights",

@@ -12,12 +12,14 @@ from nsl.figures.reliability import reliability_histogram
 from nsl.genes import resolve
 from nsl.numerals import signed
 from nsl.web import controls, downloads, gene_choice, sources, state
+from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
-from nsl.weights.folder import CARD, SIGNIFICANT, USEFUL_R, embedded_folder, is_reliable
+from nsl.weights.folder import embedded_folder
 from nsl.weights.hub import fetch
+from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 _OURS = "NSL-11"
 _LEFT_OUT, _METHOD, _RANKED_BY = "left out", "method", "median r"

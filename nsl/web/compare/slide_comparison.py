@@ -8,7 +8,7 @@ from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.web import chart, controls, downloads, gene_choice, state
 from nsl.web.compare import gene_comparison, tile_selection
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 
 def show(slide: state.OpenSlide) -> None:

@@ -12,7 +12,7 @@ from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_box, links, state
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 if TYPE_CHECKING:
     import anndata

@@ -13,7 +13,7 @@ from nsl.web import controls, downloads, limits, state, storage
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import Brought, Compared, Ready
 from nsl.web.uploads import FILE_TYPES
-from nsl.weights.folder import SIGNIFICANT, USEFUL_R, is_reliable
+from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 SECTIONS_NAMED = 12
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from nsl.stats.regions import REGION_CAVEAT, compare_region, tiles_in_box, tiles_in_lasso
 from nsl.web import controls, downloads, state
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),

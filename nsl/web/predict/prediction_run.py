@@ -8,10 +8,10 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.web import controls, downloads, limits, pace, runs, sources, state
 from nsl.weights.config import WeightsConfig
-from nsl.weights.folder import is_reliable
+from nsl.weights.reliability import is_reliable
 
 if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from streamlit.delta_generator import DeltaGenerator
 
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 _CHOICE_PX = 520
 _BUTTONS_PX = 28

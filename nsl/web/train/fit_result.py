@@ -17,10 +17,10 @@ from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig
-from nsl.weights.folder import USEFUL_R, is_reliable
+from nsl.weights.reliability import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
-    from nsl.weights.folder import Weights
+    from nsl.weights.weights import Weights
 
 SOURCE = "Trained in this session"
 # Of a bar of the histogram: own sections have fewer genes than published weights.
