@@ -24,7 +24,7 @@ COPY --chown=user weights/her2-breast weights/her2-breast
 COPY --chown=user pages pages
 COPY --chown=user nsl nsl
 # Compiles now what the first visitor after each start would wait 5 s for, and shows that the image works.
-RUN python -c "from nsl.web.pace import rehearse; rehearse()"
+RUN python -c "from nsl.web.runs import rehearse; rehearse()"
 
 # For two processors and 16 GB. A Space's variables of these names win; set to nothing, they limit nothing.
 ENV NSL_MAX_UPLOAD_MB=500 \

@@ -84,7 +84,7 @@ def print_gene_change(repeat: int) -> None:
     what = f"{slide.result.n_obs:,} tiles, {slide.result.n_vars:,} genes"
     print(f"{what}: predicted in {slide.finished.seconds:.1f} s")
     for chosen in ({}, {"tile": slide.result.obs_names[2000], "region": REGION}):
-        slide.kept.update(chosen)
+        slide.marks.tile, slide.marks.region = chosen.get("tile"), chosen.get("region")
         app.run()
         seconds = [change_gene(app, gene) for _ in range(repeat + 1) for gene in GENES][len(GENES) :]
         median = statistics.median(seconds)
@@ -99,11 +99,11 @@ def prepare_app_test() -> None:
     import streamlit.testing.v1.app_test
     from streamlit.runtime.pages_manager import PagesManager
 
-    from nsl.web import pace
+    from nsl.web import runs
 
     PagesManager.uses_pages_directory = False
     streamlit.testing.v1.app_test.PagesManager = type("_OwnFlag", (PagesManager,), {})
-    pace.rehearse = lambda known: None
+    runs.rehearse = lambda known: None
 
 
 def change_gene(app, gene: str) -> float:

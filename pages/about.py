@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation
+from nsl.web import controls, links
 from nsl.web.about import program, weights_card
 
 READING_WIDTH_PX = 860
 
-navigation.enter()
+links.enter()
 
 with st.container(width=READING_WIDTH_PX):
     controls.heading("About")

@@ -1,9 +1,9 @@
 """Compare genes: two to four side by side, one less another, two in one map; or one gene on two slides."""
 
-from nsl.web import controls, navigation, runs
+from nsl.web import controls, links, runs
 from nsl.web.compare import gene_comparison, slide_comparison
 
-navigation.enter()
+links.enter()
 
 heading = controls.heading("Compare genes")
 

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, runs
+from nsl.web import controls, links, runs
 from nsl.web.correlations import gene_pairs, measured_agreement
 
 WITH_EACH_OTHER, AGAINST_MEASUREMENT = "Genes with each other", "Against measurement"
 
-navigation.enter()
+links.enter()
 
 heading = controls.heading("Correlations")
 

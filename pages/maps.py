@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from nsl.web import controls, downloads, gene_choice, navigation, runs
+from nsl.web import controls, downloads, gene_choice, links, runs
 from nsl.web.maps import finer_map, gene_map, region_comparison, tile_view
 
-navigation.enter()
+links.enter()
 
 heading = controls.heading("Expression maps")
 

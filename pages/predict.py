@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation, state
+from nsl.web import controls, links, state
 from nsl.web.predict import prediction_run, slide_choice
 
-navigation.enter()
+links.enter()
 
 controls.heading("Predict gene expression from H&E")
 st.markdown("Bring a stained section, check its scale and tiles, and run.")

@@ -1,9 +1,9 @@
 """Learned stains: which two colours a gene's model looks for, and what it makes of them."""
 
-from nsl.web import controls, navigation
+from nsl.web import controls, links
 from nsl.web.stains import all_genes, gene_stains, tissue_region
 
-navigation.enter()
+links.enter()
 
 heading = controls.heading("Learned stains")
 

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from nsl.web import controls, navigation
+from nsl.web import controls, links
 from nsl.web.train import fit_plan, fit_result, paired_sections, section_checks
 
-navigation.enter()
+links.enter()
 
 controls.heading("Train on your own sections")
 st.markdown("Bring sections whose spots were measured, look at the checks, and fit weights to them.")

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from nsl.web.state import OpenSlide
+from nsl.web.sources import WeightsChoice
+from nsl.web.state import Kept, SessionSlide, SessionState
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,10 +33,16 @@ def click(app: AppTest, label: str) -> AppTest:
     return app.run()
 
 
-def slide(app: AppTest) -> OpenSlide | None:
+def session_held(app: AppTest, kind: type[Kept]) -> Kept:
+    """What the session holds of a kind (`nsl.web.state.of_session`)."""
+    key = f"nsl.{kind.__name__}"
+    return app.session_state[key] if key in app.session_state else kind()
+
+
+def slide(app: AppTest) -> SessionSlide | None:
     """The slide that the session looks at."""
-    state = app.session_state
-    return state["nsl.slides"].get(state["nsl.current"]) if "nsl.slides" in state else None
+    shared = session_held(app, SessionState)
+    return shared.slides.get(shared.current)
 
 
 def finish(app: AppTest) -> AppTest:
@@ -86,7 +93,7 @@ def take_weights(app: AppTest, folder: Path) -> AppTest:
     """Upload a weights folder as a zip and wait until its weights are in use."""
     app.sidebar.file_uploader(key="weights_zip").upload("tiny.zip", zipped_folder(folder))
     app.run()
-    app.session_state["nsl.wish"].thread.join(60)
+    session_held(app, WeightsChoice).request.thread.join(60)
     return app.run()
 
 

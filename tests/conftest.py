@@ -208,7 +208,7 @@ def app(monkeypatch):
     import streamlit as st
     from streamlit.runtime.pages_manager import PagesManager
 
-    from nsl.web import storage
+    from nsl.web import uploads
     from tests import app_driver
 
     # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
@@ -216,9 +216,9 @@ def app(monkeypatch):
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
     st.cache_data.clear()
     st.cache_resource.clear()
-    storage._folders.cache_clear()
+    uploads._folders.cache_clear()
     # The rehearsal would go on beside the tests that follow.
-    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
     yield app_driver.start()
     st.cache_data.clear()
     st.cache_resource.clear()

@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 from nsl.errors import NslError
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
-from nsl.web import links, state
+from nsl.web import links, sources, state
 from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
@@ -55,79 +55,11 @@ def heading(title: str) -> DeltaGenerator:
     return badges
 
 
-def cautions(slide: state.OpenSlide, badges: DeltaGenerator) -> None:
+def cautions(slide: state.SessionSlide, badges: DeltaGenerator) -> None:
     """What to know of a slide and its result before either is read; `badges` is of `heading`."""
     with badges:
         synthetic_badge(slide)
     result_warnings(slide)
-
-
-def sidebar() -> bool:
-    """Weights in use and the session's slides; False where there are no weights to go on with."""
-    from nsl.web import sources
-
-    with shown_errors(), st.sidebar:
-        sources.show()
-        _slides()
-        return True
-    return False
-
-
-def _slides() -> None:
-    """Which slide is looked at, what has become of it, and a way to let go of it."""
-    slides, slide = state.slides(), state.slide()
-    st.caption("SLIDES" if len(slides) > 1 else "SLIDE")
-    if slide is None:
-        st.caption("None yet")
-        return
-    if len(slides) > 1:
-        names = {one.key: f"{one.name} · {status(one)}" for one in slides}
-        # The choice follows the session: a new slide is looked at as it comes.
-        st.session_state["slide_choice"] = slide.key
-        st.radio(
-            "Slide",
-            list(names),
-            format_func=lambda key: escaped(names[key]),
-            key="slide_choice",
-            label_visibility="collapsed",
-            on_change=lambda: state.choose(st.session_state["slide_choice"]),
-        )
-    else:
-        st.markdown(f"**{escaped(slide.name)}**")
-        st.caption(status(slide))
-    running = [one for one in slides if one.is_running]
-    if running:
-        _follow(running, slide)
-    st.button(
-        "Remove this slide",
-        on_click=state.remove,
-        args=[slide],
-        icon=":material/close:",
-        type="tertiary",
-        help="Its image and its result leave this computer's memory; download first what you want to keep.",
-    )
-
-
-# Looking sooner would interrupt what is drawn on the page; the run of the slide looked at is watched there as well.
-@st.fragment(run_every=2.0)
-def _follow(running: list[state.OpenSlide], looked_at: state.OpenSlide) -> None:
-    """How far the runs of other slides are; the page anew when one has ended."""
-    if not all(one.job.is_running for one in running):
-        st.rerun()
-    for one in running:
-        if one is not looked_at:
-            share = min(one.job.done / one.job.total, 1.0) if one.job.total else 0.0
-            st.progress(share, text=escaped(one.name))
-
-
-def status(slide: state.OpenSlide) -> str:
-    """What has become of a slide, in a few words."""
-    if slide.is_running:
-        return "waiting for its turn" if slide.job.ahead else "predicting"
-    if slide.result is None:
-        return "not predicted yet"
-    tiles = f"{slide.result.n_obs:,} tiles predicted"
-    return tiles if slide.result.uns["nsl"]["complete"] else f"{tiles}, cancelled"
 
 
 def favicon() -> Image.Image:
@@ -155,7 +87,7 @@ def show_error(message: str) -> None:
     st.error(escaped(message), icon=":material/error:")
 
 
-def show_failure(slide: state.OpenSlide) -> None:
+def show_failure(slide: state.SessionSlide) -> None:
     """Why the last run of a slide came to nothing, if it did."""
     if slide.is_running or slide.job is None or not slide.job.error:
         return
@@ -163,7 +95,7 @@ def show_failure(slide: state.OpenSlide) -> None:
         told = slide.job.error
         st.info(f"{told[:1].upper()}{told[1:]}.", icon=":material/stop_circle:")
     else:
-        show_error(slide.told(slide.job.error))
+        show_error(slide.by_users_name(slide.job.error))
 
 
 @st.fragment(run_every=0.5)
@@ -198,10 +130,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def result_warnings(slide: state.OpenSlide) -> None:
+def result_warnings(slide: state.SessionSlide) -> None:
     """What to know of a result before it is read: stains outside training, other weights by now, a run cut short."""
-    from nsl.web import sources
-
     stain_warning(slide.result)
     if slide.weights is not None and not sources.are_in_use(slide.weights):
         st.info(
@@ -221,7 +151,7 @@ def stain_warning(result: "anndata.AnnData") -> None:
         st.warning(f"{told} Predictions may mislead.", icon=":material/palette:")
 
 
-def synthetic_badge(slide: state.OpenSlide) -> None:
+def synthetic_badge(slide: state.SessionSlide) -> None:
     """Mark the demo slide wherever it appears."""
     if slide.synthetic:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
@@ -233,12 +163,12 @@ def marked_row(key: str, rows: int) -> int | None:
     return int(marked[0]) if isinstance(marked, list) and marked and marked[0] in range(rows) else None
 
 
-def file_stem(slide: state.OpenSlide) -> str:
+def file_stem(slide: state.SessionSlide) -> str:
     """The slide's name without its ending, as a file may be named."""
     return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
 
 
-def choose_scale(slide: state.OpenSlide) -> float | None:
+def choose_scale(slide: state.SessionSlide) -> float | None:
     """µm per pixel, from the file or the user; never guessed."""
     mpp = st.number_input(
         "Scale, µm per pixel",

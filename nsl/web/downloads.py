@@ -36,7 +36,7 @@ def six_digits(table: "pd.DataFrame", *, index: bool = True) -> str:
 
 
 def tables(
-    slide: state.OpenSlide,
+    slide: state.SessionSlide,
     *,
     genes: Sequence[str] = (),
     extra: Callable[[], Mapping[str, tuple[str, str | bytes]]] | None = None,

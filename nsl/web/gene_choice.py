@@ -1,14 +1,16 @@
 """Choosing genes, each with how far it can be trusted."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
-from nsl.genes import common_name
+from nsl.genes import common_name, is_listed, resolve, symbol_of
 from nsl.numerals import signed
-from nsl.web import controls, gene_box, links
+from nsl.web import controls, links, state
 from nsl.weights.reliability import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
-WIDTH_PX = gene_box.WIDTH_PX
+WIDTH_PX = 245
 _HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common name such as HER2, and Enter."
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
@@ -34,10 +36,10 @@ def choose_one(result: "anndata.AnnData", weights: "Weights", *, key: str = "gen
     """One of the predicted genes, the most reliable listed first; unreliable ones if wished for or typed."""
     genes = listed(result)
     genes += _also(genes, [st.session_state.get(key)], result)
-    return gene_box.one(
+    return box_of_one(
         label,
         genes,
-        gene_box.Held(list(result.var_names), weights, _OTHERWISE),
+        Boxed(list(result.var_names), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[0],
         labels=labels(result.var),
@@ -50,10 +52,10 @@ def choose_some(
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list."""
     genes = listed(result)
-    return gene_box.some(
+    return box_of_some(
         label,
         genes,
-        gene_box.Held(list(result.var_names), weights, _OTHERWISE),
+        Boxed(list(result.var_names), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[:default],
         labels=labels(result.var),
@@ -144,3 +146,176 @@ def show_reliability(result: "anndata.AnnData", gene: str) -> None:
         st.info(f"**{name} is weakly predicted**: {figures}.", icon=":material/info:")
     else:
         st.success(f"**{name} held up**: {figures}.", icon=":material/check_circle:")
+
+
+# The box itself
+
+# Beside the box on a wide page, below it on a narrow one.
+_CHOSEN_PX = 640
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Boxed:
+    """Genes that a box gives, listed in it or not, and what to say of others."""
+
+    genes: Sequence[str]
+    weights: "Weights"
+    otherwise: str
+    """What is said of a gene of the weights that is not among them; its name comes before."""
+
+    def find(self, typed: str) -> str | None:
+        """The gene of a symbol, a common name, or a label of the box."""
+        return typed if typed in self.genes else resolve(_name(typed), _by_capitals(self.genes))
+
+
+def box_of_one(
+    label: str,
+    listed: Sequence[str],
+    held: Boxed,
+    *,
+    key: str,
+    first: str | None,
+    labels: Mapping[str, str] | None = None,
+    width: int | str = WIDTH_PX,
+    **look,
+) -> str | None:
+    """The gene chosen out of those listed, or typed; at first it is `first`."""
+    if st.session_state.get(key) not in (None, *held.genes):
+        st.session_state.pop(key, None)
+    shown = st.session_state.get(key, first)
+
+    def take(gene: str | None) -> None:
+        st.session_state[key] = gene or shown
+
+    index = listed.index(first) if first else None
+    return _box(label, listed, held, key, take, index=index, labels=labels, width=width, **look)
+
+
+def box_of_some(
+    label: str,
+    listed: Sequence[str],
+    held: Boxed,
+    *,
+    key: str,
+    first: Sequence[str],
+    labels: Mapping[str, str],
+    most: int,
+    help: str,
+) -> list[str]:
+    """Genes chosen one after another through the same box, in that order; at first they are those of `first`."""
+    chosen = [gene for gene in st.session_state.get(key, first) if gene in held.genes][:most]
+    if st.session_state.get(key) != chosen:
+        st.session_state[key] = chosen
+
+    def take(gene: str | None) -> None:
+        st.session_state[f"{key} add"] = None
+        if gene is not None and gene not in st.session_state[key]:
+            st.session_state[key] = [*st.session_state[key], gene]
+
+    is_full = len(chosen) == most
+    with st.container(horizontal=True):
+        _box(
+            label,
+            [gene for gene in listed if gene not in chosen],
+            held,
+            f"{key} add",
+            take,
+            labels=labels,
+            width=WIDTH_PX,
+            help=help,
+            disabled=is_full,
+            placeholder=f"{most} at most; remove one first" if is_full else "Type a gene to add",
+        )
+        if chosen:
+            st.multiselect(
+                "Chosen",
+                chosen,
+                format_func=labels.__getitem__,
+                key=key,
+                persist_state="session",
+                filter_mode=None,
+                wrap=True,
+                width=_CHOSEN_PX,
+            )
+    return chosen
+
+
+def _box(
+    label: str,
+    listed: Sequence[str],
+    held: Boxed,
+    key: str,
+    take: Callable[[str | None], None],
+    *,
+    labels: Mapping[str, str] | None,
+    width: int | str,
+    index: int | None = None,
+    **look,
+) -> str | None:
+    # Without new options, Enter takes the first of the list that holds what was typed; with them, what was typed.
+    with st.container(width=width):
+        gene = st.selectbox(
+            label,
+            listed,
+            index=index,
+            format_func=labels.__getitem__ if labels else str,
+            key=key,
+            persist_state="session",
+            on_change=_answer,
+            args=[key, held, take],
+            accept_new_options=True,
+            filter_mode="contains",
+            **look,
+        )
+        _tell(key, held)
+    return gene
+
+
+def _answer(key: str, held: Boxed, take: Callable[[str | None], None]) -> None:
+    """Put the gene meant in the place of what was typed, and keep what there is to say of it."""
+    typed = st.session_state[key]
+    state.shared().typed = {key: _name(typed or "")}
+    if typed is not None:
+        take(held.find(typed))
+
+
+def _tell(key: str, held: Boxed) -> None:
+    """Which gene it is that was typed last, where it goes by another name, or why there is none."""
+    name = state.shared().typed.get(key)
+    if not name:
+        return
+    gene = held.find(name)
+    if gene is None:
+        st.warning(why_missing(name, held), icon=":material/search_off:")
+    elif gene.upper() != name.upper():
+        st.caption(f"{controls.escaped(name)} is the gene {controls.escaped(gene)}.")
+
+
+def why_missing(name: str, held: Boxed) -> str:
+    """One sentence on a name of which a box has no gene, as Markdown."""
+    gene = resolve(name, _by_capitals(held.weights.genes))
+    symbol = gene or symbol_of(name)
+    if symbol is None:
+        known = "type one such as ERBB2, or a common name such as HER2"
+        return f"{controls.escaped(name)} is no gene symbol known here; {known}."
+    subject = symbol if symbol.upper() == name.upper() else f"{name} is {symbol}, which"
+    return f"{controls.escaped(subject)} {held.otherwise if gene else _not_in_weights(symbol, held.weights)}."
+
+
+def _not_in_weights(symbol: str, weights: "Weights") -> str:
+    rule = weights.config.training_data.genes_rule or ""
+    reason = "detected in too few spots where they were learned"
+    if not rule.startswith("detected in"):
+        reason = f"their genes are {controls.escaped(rule or 'others')}"
+    unsure = "" if is_listed(symbol) else ", or listed on About under another symbol"
+    return f"is not in these weights: {reason}{unsure}"
+
+
+def _name(typed: str) -> str:
+    """What stands before the common name and the r in a label, or what was typed in its place."""
+    return typed.partition(" · ")[0].partition(" (")[0].strip()[:_LONGEST_NAME]
+
+
+def _by_capitals(genes: Sequence[str]) -> dict[str, str]:
+    return {gene.upper(): gene for gene in genes}

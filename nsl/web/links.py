@@ -1,6 +1,12 @@
-"""A view in the address: gene, colours and range, never a slide; opened anew it comes back with the next slide."""
+"""Which pages there are, and a view in the address: gene, colours and range, never a slide.
+
+An address opened anew brings its view back with the next slide.
+"""
+
+from dataclasses import dataclass, field
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from nsl.web import state
 
@@ -13,30 +19,66 @@ def remember() -> None:
     What a page has written there asks for nothing. It can come back late, when the user has chosen otherwise since.
     """
     asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
-    if asked and frozenset(asked.items()) not in _written():
-        state.put("asked", asked)
+    if asked and frozenset(asked.items()) not in _views().written:
+        _views().asked = asked
 
 
 def asked(name: str) -> str | None:
     """What the link that was opened asks for; it is asked once."""
-    return (state.get("asked") or {}).pop(name, None)
+    return _views().asked.pop(name, None)
 
 
 def is_waiting() -> bool:
     """Whether a link was opened that no page has shown yet."""
-    return bool(state.get("asked"))
+    return bool(_views().asked)
 
 
 def write(**view: str) -> None:
     """Put what the page shows into the address; what a link asked for besides is let go."""
-    state.put("asked", {})
-    _written().add(frozenset(view.items()))
+    _views().asked = {}
+    _views().written.add(frozenset(view.items()))
     if st.query_params.to_dict() != view:
         st.query_params.from_dict(view)
 
 
-def _written() -> set[frozenset]:
+@dataclass
+class _Views:
+    asked: dict[str, str] = field(default_factory=dict)
+    """What the link that was opened asks for, as far as no page has shown it yet."""
+    written: set[frozenset] = field(default_factory=set)
     """Every view that this session has put into the address."""
-    if state.get("views_written") is None:
-        state.put("views_written", set())
-    return state.get("views_written")
+
+
+def _views() -> _Views:
+    return state.of_session(_Views)
+
+
+def navigate() -> Page:
+    """Set up the navigation; returns the page to run."""
+    shared = state.shared()
+    shared.is_inside_app = True
+    page = st.navigation(
+        [
+            st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True),
+            st.Page("pages/maps.py", title="Maps", icon=":material/map:"),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+            st.Page("pages/stains.py", title="Stains", icon=":material/palette:"),
+            st.Page("pages/correlations.py", title="Correlations", icon=":material/grid_on:"),
+            st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
+            st.Page("pages/about.py", title="About", icon=":material/info:"),
+        ]
+    )
+    if page.url_path != shared.page:
+        shared.page, shared.typed = page.url_path, {}
+    return page
+
+
+def enter() -> None:
+    """Called first by every page: start over through app.py where it was left out.
+
+    Streamlit takes a folder named `pages` for its older kind of multipage app until the first call of
+    `st.navigation`, so that a server's very first visitor, if sent to a page's own address, gets the bare page.
+    """
+    if not state.shared().is_inside_app:
+        navigate()
+        st.rerun()

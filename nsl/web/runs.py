@@ -1,13 +1,16 @@
-"""Runs of a prediction: what one is asked for, starting it, and the way to one where a page needs its result."""
+"""Runs of a prediction: settings, starting one, how long it takes, and the way to one where a page needs its result."""
 
+import tempfile
+import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, links, pace, sources, state
+from nsl.web import controls, links, sources, state, uploads
 from nsl.web.jobs import Job
 
 # Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
@@ -27,7 +30,7 @@ class Settings:
     genes: list[str] | None
     """None for all."""
 
-    def gave(self, slide: state.OpenSlide) -> bool:
+    def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
         info = slide.result.uns["nsl"]
         lengths = {
@@ -45,16 +48,16 @@ class Settings:
         )
 
 
-def _learn_pace(slide: state.OpenSlide, result, seconds: float) -> None:
+def _learn_pace(slide: state.SessionSlide, result, seconds: float) -> None:
     info = result.uns["nsl"]
-    pace.learn(
+    learn(
         slide.open_seconds,
-        pace.responses(result.n_obs, info["tile_um"], info["analysis_mpp"], result.n_vars),
+        responses(result.n_obs, info["tile_um"], info["analysis_mpp"], result.n_vars),
         seconds,
     )
 
 
-def usual_settings(slide: state.OpenSlide) -> Settings:
+def usual_settings(slide: state.SessionSlide) -> Settings:
     """What the page proposes for a slide whose file says its scale."""
     config = sources.config_in_use()
     tile_um = float(config.tile_um)
@@ -62,7 +65,7 @@ def usual_settings(slide: state.OpenSlide) -> Settings:
     return Settings(slide.metadata_mpp, tile_um, stride_um, float(config.analysis_mpp), USUAL_TISSUE / 100, None)
 
 
-def start(slide: state.OpenSlide, chosen: Settings) -> None:
+def start(slide: state.SessionSlide, chosen: Settings) -> None:
     """Predict in a thread of its own; what was predicted before stays until it is done."""
     weights = sources.in_use()
 
@@ -89,7 +92,76 @@ def start(slide: state.OpenSlide, chosen: Settings) -> None:
     slide.start(Job(), work)
 
 
-def predicted_slide() -> state.OpenSlide:
+# How long it takes
+
+# Responses of a gene to a pixel, a second. Of two cores of 2023; each run on this computer corrects it.
+_FIRST_GUESS = 3e9
+# Reading at the analysis resolution against opening the slide and reading its thumbnail.
+_READING = 2.0
+
+
+@st.cache_resource(show_spinner=False)
+def _known() -> dict[str, float]:
+    """What all sessions have learned of this computer."""
+    return {"responses_per_second": _FIRST_GUESS}
+
+
+def responses(tiles: int, tile_um: float, mpp: float, genes: int) -> float:
+    """How often the model answers in a run: pixels of tiles × genes."""
+    return tiles * (tile_um / mpp) ** 2 * genes
+
+
+def expected_seconds(open_seconds: float, work: float) -> float:
+    """Estimated time of a run of `responses` on a slide that took so long to open."""
+    return _READING * open_seconds + work / _known()["responses_per_second"]
+
+
+def learn(open_seconds: float, work: float, seconds: float) -> None:
+    """Correct the estimate by what a run took; a short one is all reading and tells nothing."""
+    computing = seconds - _READING * open_seconds
+    if computing > 0.2:
+        known = _known()
+        known["responses_per_second"] = (known["responses_per_second"] + work / computing) / 2
+
+
+@st.cache_resource(show_spinner=False)
+def warm_up() -> None:
+    """Rehearse a run on a small slide, once a server and after the first page has gone out.
+
+    The first user then waits for no import and no compiler.
+    """
+    threading.Thread(target=rehearse, args=[_known()], daemon=True).start()
+
+
+def rehearse(known: dict[str, float] | None = None) -> None:
+    """Predict on a small slide, so that all is imported and compiled; `known` takes up how fast this computer is."""
+    from nsl.demo.slide import demo_slide
+    from nsl.pixels import predict_pixels
+    from nsl.prediction import predict
+    from nsl.slides.slide import open_slide
+    from nsl.weights.folder import load_weights
+
+    weights, small = load_weights(), demo_slide(side_px=600)
+    with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
+        path = Path(folder) / "rehearsal.tif"
+        small.save(path)
+        with open_slide(path) as slide:
+            predict(slide, weights, genes=weights.genes[:1])
+    squares = [[x, y, x + 50, y + 50] for x in range(0, 600, 50) for y in range(0, 300, 50)]
+    start = time.perf_counter()
+    predict_pixels(weights.model, small.image, np.array(squares), small.white_point)
+    taken = time.perf_counter() - start
+    import nsl.figures  # for the Maps page: Plotly, SciPy and scikit-image
+    import nsl.stats.regions  # noqa: F401
+
+    if known is not None:
+        known["responses_per_second"] = responses(len(squares), 50, 1, len(weights.genes)) / taken
+
+
+# Where a page needs a result
+
+
+def predicted_slide() -> state.SessionSlide:
     """The slide that is looked at, with its result; where there is none the page says how to come by one and ends."""
     slide = state.slide()
     if slide is not None and slide.is_running:
@@ -100,7 +172,7 @@ def predicted_slide() -> state.OpenSlide:
     return slide
 
 
-def _show_the_way(slide: state.OpenSlide | None) -> None:
+def _show_the_way(slide: state.SessionSlide | None) -> None:
     with st.container(border=True):
         if slide is not None and slide.is_running:
             st.markdown("What was predicted appears here when the run is done.")
@@ -121,7 +193,7 @@ def _show_the_way(slide: state.OpenSlide | None) -> None:
         controls.show_failure(slide)
 
 
-def _predict(slide: state.OpenSlide) -> None:
+def _predict(slide: state.SessionSlide) -> None:
     """As the Predict page proposes."""
     try:
         start(slide, usual_settings(slide))
@@ -134,7 +206,7 @@ def _predict(slide: state.OpenSlide) -> None:
 def _predict_demo() -> None:
     try:
         with st.spinner("Staining the demo slide"):
-            state.take_demo()
+            uploads.take_demo()
     except NslError as error:
         controls.show_error(str(error))
         return

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.errors import HubError, NslError, WeightsError
-from nsl.web import controls, limits, state, storage
+from nsl.web import limits, state, uploads
 from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import default_source, embedded_config
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
 
 if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
     from nsl.weights.weights import Weights
 
 
@@ -26,12 +28,10 @@ if TYPE_CHECKING:
 START_AFTER_S = 1.0
 UPLOADED = "Uploaded zip"
 MAX_ZIP_MB = 50
-# Of org/name@revision; a longer text names nothing.
-_LONGEST_SOURCE = 350
 
 
 @dataclass
-class Wish:
+class WeightsRequest:
     """Weights asked for; a thread fetches and loads them, so that no page waits for a network."""
 
     source: str | Path
@@ -66,32 +66,83 @@ class Wish:
                 self.error = self.error.replace(str(self.source), self.label).replace(self.source.name, self.label)
 
 
+@dataclass
+class WeightsChoice:
+    """What a session predicts with."""
+
+    weights: "Weights | None" = None
+    """None for the embedded ones."""
+    request: WeightsRequest | None = None
+    """Weights that have not come yet, or why they did not."""
+    is_begun: bool = False
+    """Whether NSL_WEIGHTS was looked at."""
+    upload_id: str | None = None
+    """Of the zip brought last."""
+    folder: Path | None = None
+    """Where it was unpacked."""
+
+    def use(self, weights: "Weights | None") -> None:
+        """Predict with these from now on; what was asked for before would replace them when it comes."""
+        self.weights, self.request = weights, None
+
+
+def choice() -> WeightsChoice:
+    """What this session predicts with."""
+    return state.of_session(WeightsChoice)
+
+
 def begin() -> None:
-    """Once a session: wish for what NSL_WEIGHTS names."""
-    if state.get("weights_begun") is None:
-        state.put("weights_begun", True)
+    """Once a session: ask for what NSL_WEIGHTS names."""
+    if not choice().is_begun:
+        choice().is_begun = True
         if default_source():
-            state.put("wish", Wish(default_source(), default_source()))
+            choice().request = WeightsRequest(default_source(), default_source())
 
 
 def start() -> None:
-    """Begin with what was wished for; it waits until the page has gone out, which it would hold up by a second."""
-    wish = state.get("wish")
-    if wish is not None and wish.thread is None and wish.error is None:
-        wish.start()
+    """Begin with what was asked for; it waits until the page has gone out, which it would hold up by a second."""
+    request = choice().request
+    if request is not None and request.thread is None and request.error is None:
+        request.start()
 
 
 def collect() -> None:
     """Take weights that have come; those in use before stay where they have not."""
-    wish = state.get("wish")
-    if wish is not None and not wish.is_running and wish.weights is not None:
-        state.put("weights", wish.weights)
-        state.put("wish", None)
+    request = choice().request
+    if request is not None and not request.is_running and request.weights is not None:
+        choice().use(request.weights)
+
+
+def ask_hub(source: str) -> None:
+    """Ask for weights on the Hub; a name that cannot be one is refused at once."""
+    request = WeightsRequest(source, source)
+    try:
+        parse_source(source)
+        # A folder of that name on the server is not for visitors to name.
+        if not is_hub_source(source):
+            raise HubError(f"{source} is not a name on the Hub; write org/name@revision")
+    except HubError as error:
+        request.error = str(error)
+    choice().request = request
+
+
+def take_zip(upload: "UploadedFile") -> None:
+    """Unpack an uploaded zip and ask for its weights.
+
+    Raises
+    ------
+    NslError : it is larger than a weights folder can be, or `unpack` refuses it.
+    """
+    limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
+    with uploads.new_folder() as folder:
+        unpack(upload.getvalue(), folder)
+    choice().request = WeightsRequest(folder, upload.name, is_uploaded=True)
+    choice().upload_id, choice().folder = upload.file_id, folder
 
 
 def in_use() -> "Weights":
     """Weights to predict with now."""
-    return state.get("weights") or load_default_weights()
+    return choice().weights or load_default_weights()
 
 
 def are_in_use(weights: "Weights") -> bool:
@@ -109,89 +160,13 @@ def load_default_weights() -> "Weights":
 
 def config_in_use() -> WeightsConfig:
     """What they say of themselves; for the embedded ones without loading them."""
-    weights = state.get("weights")
+    weights = choice().weights
     return weights.config if weights else embedded_config()
 
 
 def tissue(config: WeightsConfig) -> str:
     """What the weights were learned on, as far as they say."""
     return config.training_data.tissue or "tissue that is not stated"
-
-
-def show() -> None:
-    """For the sidebar: the weights in use, where they are from, why not others, and a way to others."""
-    config, weights, wish = config_in_use(), state.get("weights"), state.get("wish")
-    data = config.training_data
-    st.caption("WEIGHTS")
-    st.markdown(f"**{controls.escaped(config.name)}** · {len(config.genes):,} genes")
-    patients = f"{data.patients} patient{'s' if data.patients != 1 else ''}"
-    st.caption(
-        f"{_origin(weights)}. Learned from {data.spots:,} spots of {patients}: {controls.escaped(tissue(config))}."
-    )
-    if wish is not None:
-        if wish.is_running:
-            _watch()
-        elif wish.error:
-            st.warning(controls.escaped(wish.error))
-            st.caption("The weights above stay in use.")
-    with st.expander("Use other weights"):
-        _offer()
-
-
-def _origin(weights: "Weights | None") -> str:
-    if weights is None:
-        return "Embedded"
-    source = controls.escaped(weights.source)
-    return f"{source} at commit {weights.revision[:7]}" if weights.revision else source
-
-
-# Looking sooner interrupts the very first page, and costs it a second.
-@st.fragment(run_every=2.0)
-def _watch() -> None:
-    """Until the weights have come, or not; the page is usable meanwhile."""
-    wish = state.get("wish")
-    if wish is None or not wish.is_running:
-        st.rerun()
-    st.caption(f"Fetching {controls.escaped(wish.label)}; until then these are used.")
-
-
-def _offer() -> None:
-    st.text_input(
-        "From the Hugging Face Hub",
-        placeholder="org/name@revision",
-        help="The revision is a tag, a branch or a commit; main if left out.",
-        max_chars=_LONGEST_SOURCE,
-        key="hub_source",
-        on_change=_wish_for_hub,
-    )
-    upload = st.file_uploader("A weights folder as zip", type="zip", key="weights_zip", max_upload_size=MAX_ZIP_MB)
-    if upload is not None and state.get("weights_zip_id") != upload.file_id:
-        with controls.shown_errors():
-            limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
-            with storage.new_folder() as folder:
-                unpack(upload.getvalue(), folder)
-            state.put("wish", Wish(folder, upload.name, is_uploaded=True))
-            state.put("weights_zip_id", upload.file_id)
-            state.put("weights_folder", folder)
-            st.rerun()
-    if state.get("weights") is not None and st.button("Back to the embedded weights"):
-        state.put("weights", None)
-        st.rerun()
-
-
-def _wish_for_hub() -> None:
-    source = st.session_state["hub_source"].strip()
-    if not source:
-        return
-    wish = Wish(source, source)
-    try:
-        parse_source(source)
-        # A folder of that name on the server is not for visitors to name.
-        if not is_hub_source(source):
-            raise HubError(f"{source} is not a name on the Hub; write org/name@revision")
-    except HubError as error:
-        wish.error = str(error)
-    state.put("wish", wish)
 
 
 def unpack(content: bytes, folder: Path) -> Path:

@@ -1,21 +1,18 @@
 """What one user's session holds: slides, of each its running job and its result, and which one is looked at.
 
-Everything lives under keys that no widget owns, so it outlasts a change of page.
+Everything lies under keys that no widget owns, so it outlasts a change of page. What a page keeps for itself is a
+dataclass of its own: one a session (`of_session`), one a slide (`SessionSlide.of_slide`), or one a result
+(`SessionSlide.of_result`).
 """
 
-import functools
-import hashlib
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from nsl.errors import NslError, SlideError
-from nsl.web import limits, storage
+from nsl.errors import NslError
 from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
@@ -25,13 +22,22 @@ if TYPE_CHECKING:
     from nsl.slides.slide import Slide
     from nsl.weights.weights import Weights
 
-DEMO_NAME = "Demo slide (synthetic)"
-# Each keeps its picture and its result in memory.
-MAX_SLIDES = 12
+Kept = TypeVar("Kept")
+"""A dataclass whose fields have defaults."""
 
 
 @dataclass
-class OpenSlide:
+class Marks:
+    """What is marked on the map of a result, on whichever page."""
+
+    tile: str | None = None
+    """Name of the tile looked at."""
+    region: dict[str, Any] | None = None
+    """The box or lasso drawn, as `nsl.web.chart.drawn_area` gives it, in mm."""
+
+
+@dataclass
+class SessionSlide:
     """A slide of the session: its file, what was read of it, and what was predicted."""
 
     key: str
@@ -59,8 +65,8 @@ class OpenSlide:
     """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
     finished: Job | None = None
     """The last run that came to a result."""
-    kept: dict[str, Any] = field(default_factory=dict)
-    """What pages remember of it: the tile clicked, the region drawn."""
+    _of_slide: dict[type, Any] = field(default_factory=dict)
+    _of_result: dict[type, Any] = field(default_factory=dict)
 
     @property
     def result(self) -> "anndata.AnnData | None":
@@ -77,6 +83,19 @@ class OpenSlide:
         """Those that the result was predicted with, whichever are in use now."""
         return self.finished.weights if self.finished else None
 
+    @property
+    def marks(self) -> Marks:
+        """What is marked on the map of the result."""
+        return self.of_result(Marks)
+
+    def of_slide(self, kind: type[Kept]) -> Kept:
+        """What a page keeps of this slide, whatever is predicted on it; made when it is first asked for."""
+        return _made(self._of_slide, kind)
+
+    def of_result(self, kind: type[Kept]) -> Kept:
+        """What a page remembers of the result, gone with it; made when it is first asked for."""
+        return _made(self._of_result, kind)
+
     def start(self, job: Job, work: Callable[[Job], Any]) -> None:
         """Predict anew; what was predicted before stays until that is done."""
         self.job, self.is_running = job, True
@@ -87,16 +106,14 @@ class OpenSlide:
         if self.job:
             self.job.is_stopped = True
         self.job, self.finished, self.is_running = None, None, False
+        _stop_jobs(self._of_slide)
         self.forget()
 
     def forget(self) -> None:
         """Drop what pages remember of a result, and end what they still make of it."""
-        for job in self.kept.values():
-            if isinstance(job, Job):
-                job.is_stopped = True
-        self.kept.clear()
+        _stop_jobs(self._of_result)
 
-    def told(self, text: str) -> str:
+    def by_users_name(self, text: str) -> str:
         """A sentence about the file on disk, with the name the user knows."""
         return text.replace(self.path.name, self.name)
 
@@ -109,44 +126,81 @@ class OpenSlide:
         return open_slide(self.path, mpp)
 
 
-def get(key: str) -> Any:
-    """A value of this session, None if not there yet."""
-    return st.session_state.get(f"nsl.{key}")
+@dataclass
+class SessionState:
+    """What every page of a session shares."""
+
+    slides: dict[str, SessionSlide] = field(default_factory=dict)
+    """By their keys, the first brought first."""
+    current: str | None = None
+    """Key of the slide looked at."""
+    uploads: int = 0
+    """How many slides were uploaded; which uploader is on the page."""
+    refused: tuple[str, NslError] | None = None
+    """Id of the upload that could not be opened, and why."""
+    is_inside_app: bool = False
+    """Whether the script began with app.py."""
+    page: str | None = None
+    """The page looked at."""
+    typed: dict[str, str] = field(default_factory=dict)
+    """What was last typed into a gene box of this page, by the box's key."""
 
 
-def put(key: str, value: Any) -> None:
-    """Keep a value for this session."""
-    st.session_state[f"nsl.{key}"] = value
+def of_session(kind: type[Kept]) -> Kept:
+    """What this session holds of a kind; made when it is first asked for."""
+    key = f"nsl.{kind.__name__}"
+    if key not in st.session_state:
+        st.session_state[key] = kind()
+    return st.session_state[key]
 
 
-def slides() -> list[OpenSlide]:
+def _made(held: dict[type, Any], kind: type[Kept]) -> Kept:
+    if kind not in held:
+        held[kind] = kind()
+    return held[kind]
+
+
+def _stop_jobs(held: dict[type, Any]) -> None:
+    for kept in held.values():
+        for job in vars(kept).values():
+            if isinstance(job, Job):
+                job.is_stopped = True
+    held.clear()
+
+
+def shared() -> SessionState:
+    """What every page of this session shares."""
+    return of_session(SessionState)
+
+
+def slides() -> list[SessionSlide]:
     """The session's slides, the first brought first."""
-    return list((get("slides") or {}).values())
+    return list(shared().slides.values())
 
 
-def slide() -> OpenSlide | None:
+def slide() -> SessionSlide | None:
     """The slide that is looked at."""
-    return (get("slides") or {}).get(get("current"))
+    return shared().slides.get(shared().current)
 
 
 def choose(key: str) -> None:
     """Look at another of the slides; a key that none of them has changes nothing."""
-    if key in (get("slides") or {}):
-        put("current", key)
+    if key in shared().slides:
+        shared().current = key
 
 
-def remove(gone: OpenSlide) -> None:
-    """Let go of a slide, its result and its file; the one brought last takes its place."""
+def add(added: SessionSlide) -> None:
+    """Hold one more slide, or another in the place of one with the same key, and look at it."""
+    shared().slides[added.key] = added
+    choose(added.key)
+
+
+def drop(gone: SessionSlide) -> None:
+    """Let go of a slide and its result; the one brought last takes its place."""
     gone.let_go()
-    measured = (get("measured") or {}).pop(gone.key, None)
-    if measured is not None and measured.job is not None:
-        measured.job.is_stopped = True
-    left = {slide.key: slide for slide in slides() if slide is not gone}
-    put("slides", left)
-    if get("current") == gone.key:
-        put("current", next(reversed(left), None))
-    if gone.folder:
-        storage.delete(gone.folder)
+    shared().slides.pop(gone.key, None)
+    if shared().current == gone.key:
+        shared().current = next(reversed(shared().slides), None)
 
 
 def collect_results() -> None:
@@ -165,141 +219,3 @@ def collect_results() -> None:
 
 def _is_whole(result: "anndata.AnnData | None") -> bool:
     return result is not None and bool(result.uns["nsl"]["complete"])
-
-
-def take_upload(upload) -> None:
-    """Spool an uploaded file and open it, beside the slides that are there; the uploader is then a new, empty one.
-
-    A run of the script that is interrupted on the way, as by a click, leaves the file to the next.
-
-    Raises
-    ------
-    NslError : the file cannot be opened as a slide; again at every call while it is the one uploaded.
-    """
-    refused = get("upload_error")
-    if refused and refused[0] == upload.file_id:
-        raise refused[1]
-    try:
-        _store(upload)
-    except NslError as error:
-        put("upload_error", (upload.file_id, error))
-        raise
-    # So its bytes leave the memory, and the name of a slide that is removed later does not stand there.
-    put("uploads", uploads() + 1)
-
-
-def _forget_refused() -> None:
-    """Take a file that could not be opened out of the uploader, and what was said of it."""
-    if get("upload_error"):
-        put("upload_error", None)
-        put("uploads", uploads() + 1)
-
-
-def uploads() -> int:
-    """How many slides were uploaded; which uploader is on the page."""
-    return get("uploads") or 0
-
-
-def take_demo() -> None:
-    """Make the synthetic slide and open it, or go back to it."""
-    _forget_refused()
-    demo = next((slide for slide in slides() if slide.synthetic), None)
-    if demo is not None:
-        choose(demo.key)
-        return
-    _check_room()
-    with storage.new_folder() as folder:
-        (folder / "demo.tif").write_bytes(_demo_file())
-        _adopt("demo", DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
-
-
-@functools.cache
-def _demo_file() -> bytes:
-    """The demo slide as a TIFF, made once a server."""
-    from nsl.demo.slide import demo_slide
-
-    with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
-        path = Path(folder) / "demo.tif"
-        demo_slide().save(path)
-        return path.read_bytes()
-
-
-def take_server_file(path: Path, name: str) -> None:
-    """Open a slide that lies on the server, where it stays, or go back to it."""
-    _forget_refused()
-    # A file that was replaced is another slide.
-    key = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode()).hexdigest()[:16]
-    if key in (get("slides") or {}):
-        choose(key)
-        return
-    _check_room()
-    _adopt(key, name, path, None, synthetic=False)
-
-
-def _store(upload) -> None:
-    _check_room()
-    limits.check_upload(upload.name, upload.size, limits.read().max_upload_mb)
-    # No sentence holds this name, so that the user's can be put in its place.
-    stored = f"nsl-upload{_suffix(upload.name)}"
-    try:
-        with storage.new_folder() as folder:
-            path = folder / stored
-            path.write_bytes(upload.getbuffer())
-            if path.suffix == ".zip":
-                from nsl.slides.archive import unpack_slide
-
-                archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
-                archive.unlink()
-                stored = path.name
-            _adopt(folder.name, upload.name, path, folder, synthetic=False)
-    except OSError as error:
-        raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
-    except NslError as error:
-        raise type(error)(str(error).replace(stored, upload.name)) from None
-
-
-def _check_room() -> None:
-    if len(slides()) >= MAX_SLIDES:
-        raise SlideError(f"this session holds {MAX_SLIDES} slides, as many as it can; remove one first")
-
-
-def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
-    from nsl.slides.slide import open_slide
-
-    start = time.perf_counter()
-    with open_slide(path) as slide:
-        limits.check_size(path.name, slide.size)
-        opened = OpenSlide(
-            key=key,
-            name=_distinct(name, key),
-            path=path,
-            folder=folder,
-            synthetic=synthetic,
-            size=slide.size,
-            levels=slide.levels,
-            format=slide.format,
-            scanner=slide.scanner,
-            objective_power=slide.objective_power,
-            metadata_mpp=slide.mpp,
-            notices=tuple(notice.replace(path.name, name) for notice in slide.notices),
-            thumbnail=slide.thumbnail(),
-            open_seconds=time.perf_counter() - start,
-        )
-    put("slides", (get("slides") or {}) | {key: opened})
-    choose(key)
-
-
-def _distinct(name: str, key: str) -> str:
-    """The name, numbered where another slide of the session has it too."""
-    taken = {slide.name for slide in slides() if slide.key != key}
-    number = 2
-    distinct = name
-    while distinct in taken:
-        distinct, number = f"{name} ({number})", number + 1
-    return distinct
-
-
-def _suffix(name: str) -> str:
-    """The ending of an uploaded name where it is a plain one: OpenSlide tells some formats apart by it."""
-    suffix = Path(name).suffix.lower()
-    return suffix if suffix[1:].isalnum() and len(suffix) <= 8 else ""

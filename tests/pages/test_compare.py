@@ -6,7 +6,9 @@ import pytest
 
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE
-from tests.app_driver import chart, charts, choose_genes, click, finish, png_bytes, predict_demo, said, slide, upload
+from nsl.web.compare.tile_selection import Selection
+from nsl.web.state import SessionState
+from tests.app_driver import chart, charts, choose_genes, click, finish, png_bytes, predict_demo, said, session_held, slide, upload
 
 COMPARE = "pages/compare.py"
 
@@ -198,7 +200,7 @@ def test_a_blend_has_a_picture_a_key_and_values_to_hover_on(page):
 
 def drawn(monkeypatch, area: dict | None, take, *args) -> None:
     """Let a chart tell of an area, as it does before the page runs."""
-    monkeypatch.setattr("nsl.web.compare.tile_selection.st.session_state", {"chart": {"area": area}})
+    monkeypatch.setattr("nsl.web.chart.st.session_state", {"chart": {"area": area}})
     take(*args)
     monkeypatch.undo()
 
@@ -238,7 +240,7 @@ def test_an_area_in_the_scatter_selects_the_tiles_whose_values_lie_in_it(looked_
 def test_a_selection_is_seen_in_every_view_with_its_means_until_it_is_cleared(page):
     result = slide(page).result
     inside = np.arange(result.n_obs) % 5 == 0
-    slide(page).kept["compare_selected"] = list(result.obs_names[inside])
+    slide(page).of_result(Selection).tiles = list(result.obs_names[inside])
     page.run()
     assert not page.exception
     names = [trace.get("name") for trace in chart(page)["data"]]
@@ -266,7 +268,7 @@ def test_a_selection_is_seen_in_every_view_with_its_means_until_it_is_cleared(pa
 @pytest.mark.parametrize("everything", [True, False])
 def test_a_selection_of_all_tiles_or_of_none_does_no_harm(page, everything):
     result = slide(page).result
-    slide(page).kept["compare_selected"] = list(result.obs_names) if everything else []
+    slide(page).of_result(Selection).tiles = list(result.obs_names) if everything else []
     page.run()
     assert not page.exception
     if everything:
@@ -277,12 +279,12 @@ def test_a_selection_of_all_tiles_or_of_none_does_no_harm(page, everything):
 
 def test_a_lasso_of_two_corners_is_told_and_the_selection_before_it_stays(page, monkeypatch):
     names = list(slide(page).result.obs_names[:3])
-    slide(page).kept["compare_selected"] = names
+    slide(page).of_result(Selection).tiles = names
     area = {"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}
     drawn(monkeypatch, area, tile_selection.take_area, slide(page), "chart", ("x",))
     page.run()
     assert "three corners" in page.error[0].value
-    assert slide(page).kept["compare_selected"] == names
+    assert slide(page).of_result(Selection).tiles == names
     assert not page.run().error
 
 
@@ -383,7 +385,7 @@ def with_second(app, section, genes: str, name: str = "S23 [left].png"):
     app.number_input[0].set_value(1.0).run()
     app.text_area(key="gene_list").set_value(genes).run()
     finish(click(app, "Run"))
-    app.session_state["nsl.current"] = "demo"
+    session_held(app, SessionState).current = "demo"
     app.switch_page(COMPARE).run()
     return in_mode(app, ACROSS)
 
@@ -394,7 +396,7 @@ def test_one_slide_alone_is_told_how_to_come_by_another(page, section):
     assert charts(page) == 0
     page.switch_page("pages/predict.py").run()
     upload(page, "b.png", png_bytes(section.pixels))
-    page.session_state["nsl.current"] = "demo"
+    session_held(page, SessionState).current = "demo"
     page.switch_page(COMPARE).run()
     assert "is the only slide with a prediction" in said(page)
     assert not page.exception
@@ -404,7 +406,7 @@ def test_one_gene_on_two_slides_has_one_scale_and_the_numbers_of_each(page, sect
     with_second(page, section, "ERBB2 COX6C CD24")
     assert not page.exception
     figure = chart(page)
-    both = page.session_state["nsl.slides"].values()
+    both = session_held(page, SessionState).slides.values()
     each = [one.result[:, "ERBB2"].X.ravel() for one in both]
     scale = figure["layout"]["coloraxis"]
     assert (scale["cmin"], scale["cmax"]) == pytest.approx(tuple(np.percentile(np.concatenate(each), [2, 98])), 1e-4)
@@ -422,7 +424,7 @@ def test_one_gene_on_two_slides_has_one_scale_and_the_numbers_of_each(page, sect
 
 def test_each_slide_s_warnings_are_told_by_its_name(page, section):
     with_second(page, section, "ERBB2 COX6C CD24")
-    for one in page.session_state["nsl.slides"].values():
+    for one in session_held(page, SessionState).slides.values():
         info = one.result.uns["nsl"]
         is_second = one.name.startswith("S23")
         info["complete"] = not is_second
@@ -434,7 +436,7 @@ def test_each_slide_s_warnings_are_told_by_its_name(page, section):
 
 def test_slides_of_different_weights_or_tiles_are_told_not_to_compare(page, section):
     with_second(page, section, "ERBB2 COX6C CD24")
-    other = next(one for one in page.session_state["nsl.slides"].values() if not one.synthetic)
+    other = next(one for one in session_held(page, SessionState).slides.values() if not one.synthetic)
     other.result.uns["nsl"]["weights_sha256"] = "0" * 64
     page.run()
     assert "different weights: their values may not compare" in said(page)
@@ -454,8 +456,8 @@ def test_a_gene_that_only_one_slide_has_is_told(page, section):
 
 def test_a_slide_that_was_removed_is_compared_with_no_longer(page, section):
     with_second(page, section, "ERBB2 COX6C CD24")
-    page.session_state["nsl.slides"] = {
-        key: one for key, one in page.session_state["nsl.slides"].items() if one.synthetic
+    session_held(page, SessionState).slides = {
+        key: one for key, one in session_held(page, SessionState).slides.items() if one.synthetic
     }
     page.run()
     assert not page.exception

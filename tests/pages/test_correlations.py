@@ -16,8 +16,10 @@ from nsl.errors import SlideError, SpotsError
 from nsl.export.files import h5ad_bytes
 from nsl.figures import correlation_heatmap
 from nsl.stats.correlation import GeneCorrelations, gene_correlations_over_tiles
-from nsl.web import storage
+from nsl.web import uploads
 from nsl.web.correlations import gene_pairs, measurements
+from nsl.web.correlations.gene_pairs import ChosenPair
+from nsl.web.state import SessionState
 from tests.app_driver import (
     chart,
     charts,
@@ -27,8 +29,9 @@ from tests.app_driver import (
     png_bytes,
     predict_demo,
     said,
-    slide,
     type_gene,
+    session_held,
+    slide,
     upload,
 )
 from tests.made_maps import smooth_map
@@ -118,8 +121,8 @@ def _compare(app):
     return app.run()
 
 
-def _brought(app) -> measurements.Brought:
-    return app.session_state["nsl.measured"][slide(app).key]
+def _brought(app) -> measurements.MeasuredData:
+    return slide(app).of_slide(measurements.MeasuredData)
 
 
 def _labels(app) -> list[str]:
@@ -221,7 +224,7 @@ def test_genes_of_a_list_that_were_predicted_are_correlated_and_the_others_named
 
 
 def test_a_pair_whose_genes_are_no_longer_correlated_is_let_go(page):
-    slide(page).kept["pair"] = ("CD24", "SCD")
+    slide(page).of_result(ChosenPair).genes = ("CD24", "SCD")
     page.button_group(key="correlated_which").set_value("A list")
     page.run()
     page.text_area(key="correlated_list").set_value("ERBB2, COX6C").run()
@@ -260,11 +263,11 @@ def test_a_clicked_cell_and_a_marked_row_choose_the_two_genes_of_the_scatter(pag
     looked_at, state = slide(page), {"cells": {"clicked": {"x": "SCD", "y": "CD24"}}}
     monkeypatch.setattr(st, "session_state", state)
     gene_pairs._take_cell(looked_at, "cells", "rows")
-    assert looked_at.kept["pair"] == ("CD24", "SCD")
+    assert looked_at.of_result(ChosenPair).genes == ("CD24", "SCD")
     assert state["rows"] == {"selection": {"rows": []}}
     state["cells"] = {"clicked": {"x": "SCD", "y": "SCD"}}  # a gene with itself
     gene_pairs._take_cell(looked_at, "cells", "rows")
-    assert looked_at.kept["pair"] == ("CD24", "SCD")
+    assert looked_at.of_result(ChosenPair).genes == ("CD24", "SCD")
     shown = pd.DataFrame({"gene_a": ["ERBB2", "COX6C"], "gene_b": ["SCD", "ERBB2"]})
     state["rows"] = {"selection": {"rows": [1]}}
     gene_pairs._take_row(looked_at, "rows", shown)
@@ -283,7 +286,7 @@ def test_a_clicked_cell_gives_the_names_back_that_it_shows_letter_by_letter(monk
     looked_at = SimpleNamespace(kept={})
     monkeypatch.setattr(st, "session_state", {"cells": {"clicked": {"x": heat.x[1], "y": heat.y[0]}}})
     gene_pairs._take_cell(looked_at, "cells", "rows")
-    assert looked_at.kept["pair"] == tuple(genes)
+    assert looked_at.of_result(ChosenPair).genes == tuple(genes)
 
 
 def test_a_link_to_two_genes_shows_them(app, section):
@@ -291,13 +294,13 @@ def test_a_link_to_two_genes_shows_them(app, section):
     app.switch_page(PAGE).run()
     click(app, "Show it on the demo slide")
     finish(app)
-    assert slide(app).kept["pair"] == ("CD24", "SCD")
+    assert slide(app).of_result(ChosenPair).genes == ("CD24", "SCD")
     assert not app.exception
 
 
 def test_zoom_starts_anew_with_other_genes_and_not_with_another_pair(page):
     before = chart(page)["layout"]["uirevision"]
-    slide(page).kept["pair"] = ("CD24", "SCD")
+    slide(page).of_result(ChosenPair).genes = ("CD24", "SCD")
     assert chart(page.run())["layout"]["uirevision"] == before
     page.button_group(key="correlated_which").set_value("A list")
     page.run()
@@ -444,8 +447,8 @@ def test_hostile_files_are_refused_by_the_users_name_for_them_and_leave_nothing_
     assert not against.exception
     assert name in against.error[0].value.replace("\\", "")
     assert "measured-1" not in against.error[0].value
-    folders = storage._folders().values()
-    left = [path.name for folder in folders for path in storage.Path(folder.name).rglob("*") if path.is_file()]
+    folders = uploads._folders().values()
+    left = [path.name for folder in folders for path in uploads.Path(folder.name).rglob("*") if path.is_file()]
     assert left == [slide(against).path.name]
 
 
@@ -649,20 +652,19 @@ def test_a_new_prediction_keeps_the_measured_data_and_says_the_comparison_is_old
 
 
 def test_measured_data_belong_to_their_slide_and_go_with_it(compared, section):
-    first = slide(compared).key
+    first = slide(compared)
     compared.switch_page("pages/predict.py").run()
     click(compared, "Use the demo slide")
     finish(click(compared, "Run"))
     compared.switch_page(PAGE).run()
     assert _brought(compared).data is None
-    held = compared.session_state["nsl.measured"]
-    assert held[first].data is not None
-    compared.session_state["nsl.current"] = first
+    assert first.of_slide(measurements.MeasuredData).data is not None
+    session_held(compared, SessionState).current = first.key
     compared.run()
     assert len(_table(compared, "pearson_r")) == 3
     click(compared, "Remove this slide")
     compared.run()
-    assert first not in compared.session_state["nsl.measured"]
+    assert first.of_slide(measurements.MeasuredData).data is None
 
 
 def test_a_slide_that_comes_back_has_nothing_measured(app, section):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from nsl.web.jobs import Job
+from nsl.web.maps.finer_map import FinerMap
+from nsl.web.state import Marks
 from tests.app_driver import chart, charts, click, finish, metrics, png_bytes, predict_demo, said, slide, upload
 
 MAPS = "pages/maps.py"
@@ -49,7 +51,7 @@ def test_why_a_run_failed_is_told_here_too(app):
 def test_a_clicked_tile_shows_its_tissue_values_and_stains(maps):
     tile = slide(maps).result.obs_names[300]
     assert "Click a tile" in said(maps)
-    slide(maps).kept["tile"] = tile
+    slide(maps).marks.tile = tile
     maps.run()
     assert not maps.exception
     assert f"Tile {tile}: 150 µm wide at 1 µm/px" in said(maps)
@@ -62,7 +64,7 @@ def test_a_clicked_tile_shows_its_tissue_values_and_stains(maps):
 
 
 def test_a_tile_whose_slide_has_gone_is_told_and_the_map_stays(maps):
-    slide(maps).kept["tile"] = slide(maps).result.obs_names[0]
+    slide(maps).marks.tile = slide(maps).result.obs_names[0]
     slide(maps).path.unlink()
     maps.run()
     assert not maps.exception
@@ -71,7 +73,7 @@ def test_a_tile_whose_slide_has_gone_is_told_and_the_map_stays(maps):
 
 
 def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
-    slide(maps).kept["region"] = {"kind": "box", "x": [0.5, 1.5], "y": [2.6, 1.4], "axis": "x"}
+    slide(maps).marks.region = {"kind": "box", "x": [0.5, 1.5], "y": [2.6, 1.4], "axis": "x"}
     maps.run()
     assert not maps.exception
     assert "reliable genes, the largest effect first" in said(maps)
@@ -86,7 +88,7 @@ def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
     assert (result.var.r_heldout[table.gene] > 0).all()
     assert "Download the comparison (CSV)" in [button.label for button in maps.get("download_button")]
     click(maps, "Clear the region")
-    assert "region" not in slide(maps).kept
+    assert slide(maps).marks.region is None
     assert "Choose the box or the lasso" in said(maps)
 
 
@@ -100,7 +102,7 @@ def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
     ids=["nothing in it", "two corners", "everything in it"],
 )
 def test_a_region_that_cannot_be_compared_is_told_in_a_sentence(maps, region):
-    slide(maps).kept["region"] = region
+    slide(maps).marks.region = region
     maps.run()
     assert not maps.exception
     assert len(maps.error) == 1
@@ -114,7 +116,7 @@ def _open_finer_map(maps):
 
 def _finer_map(maps):
     click(_open_finer_map(maps), "Draw it")
-    slide(maps).kept["fine_job"].thread.join(60)
+    slide(maps).of_result(FinerMap).job.thread.join(60)
     return maps.run()
 
 
@@ -139,19 +141,19 @@ def test_a_finer_map_costs_nothing_while_its_part_is_closed(maps):
 
 def test_a_cancelled_finer_map_says_that_it_is_a_part(maps):
     _finer_map(maps)
-    slide(maps).kept["fine_job"].result.uns["nsl"]["complete"] = False
+    slide(maps).of_result(FinerMap).job.result.uns["nsl"]["complete"] = False
     maps.run()
     assert "the squares below the last one reached are missing" in said(maps)
 
 
 def test_what_still_runs_for_a_slide_ends_with_it_and_its_result_is_let_go(maps):
     held = slide(maps)
-    fine = held.kept["fine_job"] = Job()
+    fine = held.of_result(FinerMap).job = Job()
     click(maps, "Remove this slide")
     assert fine.is_stopped
     # A measured section may still know the slide.
     assert held.result is None
-    assert held.kept == {}
+    assert held.of_result(FinerMap).job is None
 
 
 def test_a_tile_is_found_by_its_value_and_by_its_name_without_a_pointer(maps):
@@ -182,7 +184,7 @@ def test_a_gene_with_a_name_of_markdown_is_shown_letter_by_letter(app):
     result, name = slide(app).result, "![x](https://example.org/x.png)"
     result.var_names = [name if gene == "ERBB2" else gene for gene in result.var_names]
     slide(app).finished.weights = replace(slide(app).weights, model=_renamed(slide(app).weights.model, name))
-    slide(app).kept["tile"] = result.obs_names[300]
+    slide(app).marks.tile = result.obs_names[300]
     app.session_state["gene"] = name
     app.switch_page(MAPS).run()
     assert not app.exception
@@ -198,18 +200,18 @@ def _renamed(model, name):
 
 def test_another_gene_keeps_the_tile_the_region_and_the_zoom(maps):
     tile = slide(maps).result.obs_names[300]
-    slide(maps).kept["tile"] = tile
+    slide(maps).marks.tile = tile
     before = chart(maps.run())["layout"]["uirevision"]
     maps.selectbox(key="gene").select("COX6C").run()
-    assert slide(maps).kept["tile"] == tile
+    assert slide(maps).marks.tile == tile
     assert chart(maps)["layout"]["uirevision"] == before
 
 
 def test_a_new_run_forgets_what_was_chosen_on_the_old_map(maps):
-    slide(maps).kept["tile"] = slide(maps).result.obs_names[300]
+    slide(maps).marks.tile = slide(maps).result.obs_names[300]
     maps.switch_page("pages/predict.py").run()
     finish(click(maps, "Run"))
-    assert slide(maps).kept == {}
+    assert slide(maps).marks == Marks()
 
 
 def test_the_palette_and_the_opacity_reach_the_map_and_outlast_a_change_of_page(maps):

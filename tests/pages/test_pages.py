@@ -5,7 +5,9 @@ import re
 import pytest
 
 import nsl
-from tests.app_driver import charts, click, predict_demo, said, slide, take_weights, told_of_pictures
+from nsl.web import sources
+from nsl.web.train.fit_result import Training
+from tests.app_driver import charts, click, predict_demo, said, session_held, slide, take_weights, told_of_pictures
 
 STAINS, TRAIN, ABOUT = "pages/stains.py", "pages/train.py", "pages/about.py"
 
@@ -109,19 +111,19 @@ def test_train_shows_what_was_found_in_a_section_before_the_fit(train):
 
 
 def _fitted(app):
-    app.session_state["nsl.training"].thread.join(240)
+    session_held(app, Training).job.thread.join(240)
     return app.run()
 
 
 def test_weights_are_trained_shown_with_their_held_out_result_and_used(train):
     click(train, "Train")
-    assert train.session_state["nsl.training"].is_running
+    assert session_held(train, Training).job.is_running
     _fitted(train)
     assert not train.exception
     assert not train.error
     assert "quarters left out lie beside the tissue" in said(train)
     click(train, "Use these weights")
-    weights = train.session_state["nsl.weights"]
+    weights = session_held(train, sources.WeightsChoice).weights
     assert weights.config.reliability.groups == 4
     assert len(weights.sha256) == 64
     assert f"{len(weights.genes):,} genes" in said(train)
@@ -129,7 +131,7 @@ def test_weights_are_trained_shown_with_their_held_out_result_and_used(train):
 
 def test_a_cancelled_training_says_so_and_keeps_the_section(train):
     click(train, "Train")
-    train.session_state["nsl.training"].is_cancelled = True
+    session_held(train, Training).job.is_cancelled = True
     _fitted(train)
     assert "The training was cancelled" in said(train)
     assert "Train" in [button.label for button in train.button]

@@ -7,7 +7,8 @@ import zipfile
 import pytest
 
 from nsl import prediction
-from nsl.web import pace
+from nsl.web import runs, sources
+from nsl.web.state import SessionState
 from tests.app_driver import (
     click,
     finish,
@@ -15,6 +16,7 @@ from tests.app_driver import (
     png_bytes,
     predict_demo,
     said,
+    session_held,
     slide,
     take_weights,
     upload,
@@ -91,7 +93,7 @@ def wait_said(app) -> float:
 @pytest.fixture
 def slow_computer(app):
     """The demo slide on a computer that is thought to be very slow."""
-    pace._known()["responses_per_second"] = 1e6
+    runs._known()["responses_per_second"] = 1e6
     return click(app, "Use the demo slide")
 
 
@@ -150,7 +152,7 @@ def test_other_weights_propose_the_window_and_resolution_they_were_trained_with(
     click(app, "Use the demo slide")
     assert (app.number_input(key="tile_um").value, app.number_input(key="analysis_mpp").value) == (150, 3)
     take_weights(app, tiny_weights)
-    config = app.session_state["nsl.weights"].config
+    config = session_held(app, sources.WeightsChoice).weights.config
     assert app.number_input(key="tile_um").value == config.tile_um == 100
     finish(click(app, "Run"))
     info = slide(app).result.uns["nsl"]
@@ -202,14 +204,14 @@ def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypa
     assert clicks
     assert slide(app).name == "a.png"
     assert slide(app).path.exists()
-    assert len(app.session_state["nsl.slides"]) == 1
+    assert len(session_held(app, SessionState).slides) == 1
 
 
 def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
     upload(app, "a.png", png_bytes(section.pixels))
     assert not app.main.get("file_uploader")[0].value
     upload(app, "a.png", png_bytes(section.pixels))
-    assert [one.name for one in app.session_state["nsl.slides"].values()] == ["a.png", "a.png (2)"]
+    assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a.png (2)"]
 
 
 def test_a_cancelled_run_leaves_the_whole_result_from_before(app):
@@ -229,8 +231,8 @@ def test_a_cancelled_run_leaves_the_whole_result_from_before(app):
 def test_weights_wished_for_are_fetched_also_where_the_page_has_nothing_to_show(app):
     from nsl.web import sources
 
-    app.session_state["nsl.wish"] = sources.Wish("no-such-folder", "no-such-folder")
+    session_held(app, sources.WeightsChoice).request = sources.WeightsRequest("no-such-folder", "no-such-folder")
     app.switch_page("pages/maps.py").run()
-    wish = app.session_state["nsl.wish"]
+    wish = session_held(app, sources.WeightsChoice).request
     wish.thread.join(10)
     assert "no-such-folder" in wish.error

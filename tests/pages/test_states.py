@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from nsl.web.train.fit_result import Training
 from nsl.weights.folder import embedded_folder
-from tests.app_driver import buttons, charts, click, finish, predict_demo, progress, seen
+from tests.app_driver import buttons, charts, click, finish, predict_demo, progress, seen, session_held
 
 PAGES = ("predict", "maps", "compare", "stains", "correlations", "train", "about")
 STATES = ("nothing", "loaded", "running", "result", "error")
@@ -211,7 +212,7 @@ def _train(app, state, request, tmp_path):
         return app.run()
     if state == "result":
         click(app, "Train")
-        app.session_state["nsl.training"].thread.join(240)
+        session_held(app, Training).job.thread.join(240)
         return app.run()
     return app
 

@@ -13,9 +13,22 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
+from nsl.web import sources
 from nsl.web.jobs import Job
 from nsl.weights.hub import fetch
-from tests.app_driver import ROOT, chart, click, finish, metrics, png_bytes, said, slide, upload, zipped_folder
+from tests.app_driver import (
+    ROOT,
+    chart,
+    click,
+    finish,
+    metrics,
+    png_bytes,
+    said,
+    session_held,
+    slide,
+    upload,
+    zipped_folder,
+)
 
 MAPS = "pages/maps.py"
 
@@ -291,7 +304,7 @@ def _cancel_at_half(job, done, total, doing=""):
 
 
 def test_a_session_holds_so_many_slides_and_says_so(app, section, monkeypatch):
-    monkeypatch.setattr("nsl.web.state.MAX_SLIDES", 1)
+    monkeypatch.setattr("nsl.web.uploads.MAX_SLIDES", 1)
     upload(app, "a.png", png_bytes(section.pixels))
     upload(app, "b.png", png_bytes(section.pixels))
     assert "holds 1 slides, as many as it can; remove one first" in app.error[0].value
@@ -364,21 +377,21 @@ def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
 
 
 def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
-    from nsl.web import storage
+    from nsl.web import uploads
 
     class EndOfTest(Exception):
         pass
 
-    ticks = iter(range(storage.LOOKS_BEFORE_DELETION + 1))
+    ticks = iter(range(uploads.LOOKS_BEFORE_DELETION + 1))
 
     def tick(seconds):
         if next(ticks, None) is None:
             raise EndOfTest
 
-    monkeypatch.setattr("nsl.web.storage.time.sleep", tick)
-    folder = storage.tempfile.TemporaryDirectory()
+    monkeypatch.setattr("nsl.web.uploads.time.sleep", tick)
+    folder = uploads.tempfile.TemporaryDirectory()
     with pytest.raises(EndOfTest):
-        storage._sweep({"a session that is no more": folder})
+        uploads._sweep({"a session that is no more": folder})
     assert not Path(folder.name).exists()
 
 
@@ -386,7 +399,7 @@ def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
 
 
 def _collected(app: AppTest) -> AppTest:
-    app.session_state["nsl.wish"].thread.join(timeout=60)
+    session_held(app, sources.WeightsChoice).request.thread.join(timeout=60)
     return app.run()
 
 
@@ -447,7 +460,7 @@ def test_weights_of_the_hub_replace_the_embedded_ones_when_they_have_come(app, h
 def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub, monkeypatch, source):
     monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))
     app.sidebar.text_input(key="hub_source").set_value(source).run()
-    if app.session_state["nsl.wish"].thread:
+    if session_held(app, sources.WeightsChoice).request.thread:
         _collected(app)
     assert not app.exception
     assert "The weights above stay in use." in _sidebar(app)
@@ -465,9 +478,9 @@ def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_pat
     monkeypatch.setenv("NSL_WEIGHTS", "org/tiny")
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
-    assert app.session_state["nsl.wish"].is_running
+    assert session_held(app, sources.WeightsChoice).request.is_running
     assert len(app.file_uploader) >= 1
     _collected(app)
     assert "does not answer in time" in _sidebar(app)

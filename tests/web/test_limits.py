@@ -46,7 +46,7 @@ def app(environment, monkeypatch):
     """The app in a browser's stead; start it with .run() once the limits are set."""
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.pace.rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
     st.cache_data.clear()
     st.cache_resource.clear()
     yield AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)

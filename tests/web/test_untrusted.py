@@ -11,8 +11,8 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SpotsError
-from nsl.web import chart, controls, jobs, limits, state, storage, uploads
-from tests.app_driver import click, png_bytes, predict_demo, said, slide, take_weights, upload, zipped_folder
+from nsl.web import chart, controls, jobs, limits, sources, state, uploads
+from tests.app_driver import click, png_bytes, predict_demo, said, session_held, slide, take_weights, upload, zipped_folder
 from tests.browser.serving import served
 from tests.visitor import visiting
 
@@ -94,7 +94,7 @@ def test_the_id_of_uploaded_weights_names_no_folder(app, hostile_id, tiny_weight
     assert not app.exception
     assert "The zip cannot be read" in app.error[0].value
     _send(app, app.sidebar.file_uploader(key="weights_zip"), hostile_id, "tiny.zip", zipped_folder(tiny_weights))
-    app.session_state["nsl.wish"].thread.join(60)
+    session_held(app, sources.WeightsChoice).request.thread.join(60)
     assert not app.run().exception
     assert "tiny" in said(app)
 
@@ -103,7 +103,7 @@ def test_two_slides_under_one_id_are_two(app, section):
     for pixels in (section.pixels, section.pixels[::-1]):
         _send(app, app.main.get("file_uploader")[0], "one", "a.png", png_bytes(pixels))
     _send(app, app.main.get("file_uploader")[0], "one", "notes.png", NO_IMAGE)
-    first, second = app.session_state["nsl.slides"].values()
+    first, second = session_held(app, state.SessionState).slides.values()
     assert first.path.read_bytes() != second.path.read_bytes()
     assert first.key != second.key
 
@@ -111,17 +111,17 @@ def test_two_slides_under_one_id_are_two(app, section):
 def test_only_folders_inside_the_sessions_are_deleted(server_folders, monkeypatch):
     own = server_folders / "nsl-own"
     own.mkdir()
-    monkeypatch.setattr(storage, "folder", lambda: own)
-    with storage.new_folder() as kept:
+    monkeypatch.setattr(uploads, "session_folder", lambda: own)
+    with uploads.new_folder() as kept:
         assert kept.parent == own
     for folder in (own, own / "..", kept / ".." / ".." / "nsl-other", server_folders, Path("/")):
         with pytest.raises(NslError, match="lies outside this session's folder and was not deleted"):
-            storage.delete(folder)
+            uploads.delete(folder)
     (own / "link").symlink_to(server_folders / "nsl-other")
     with pytest.raises(NslError, match="lies outside"):
-        storage.delete(own / "link")
+        uploads.delete(own / "link")
     assert (server_folders / "nsl-other/slide.svs").exists()
-    storage.delete(kept)
+    uploads.delete(kept)
     assert list(own.iterdir()) == [own / "link"]
 
 
@@ -129,7 +129,7 @@ def test_a_browser_that_clears_streamlits_caches_parts_no_session_from_its_folde
     upload(app, "a.png", png_bytes(section.pixels))
     st.cache_resource.clear()
     click(app, "Use the demo slide")
-    demo, first = slide(app), next(iter(app.session_state["nsl.slides"].values()))
+    demo, first = slide(app), next(iter(session_held(app, state.SessionState).slides.values()))
     assert demo.folder.parent == first.folder.parent
     click(app, "Remove this slide")
     click(app, "Remove this slide")
@@ -147,9 +147,10 @@ def test_an_upload_larger_than_its_place_says_is_refused_by_the_server_too(app, 
     assert "large.png has" in app.error[0].value
     assert "at most 1 MB are taken here; bring a smaller file" in app.error[0].value
     assert slide(app) is None
+    monkeypatch.setattr(uploads, "session_folder", Path)
     file = SimpleNamespace(name="large.csv", size=len(large), getbuffer=lambda: large)
     with pytest.raises(SpotsError, match=r"large\.csv has .* at most 1 MB"):
-        uploads.read_uploads([file], Path())
+        uploads.read_measured_uploads([file])
 
 
 def test_weights_and_lists_larger_than_their_place_says_are_refused(app, monkeypatch):
@@ -246,7 +247,8 @@ def test_a_row_that_a_table_has_not_is_none(monkeypatch, rows):
 
 def test_a_slide_that_is_not_there_cannot_be_chosen(monkeypatch):
     held = SimpleNamespace(key="a")
-    monkeypatch.setattr(st, "session_state", {"nsl.slides": {"a": held}, "nsl.current": "a"})
+    shared = state.SessionState(slides={"a": held}, current="a")
+    monkeypatch.setattr(st, "session_state", {"nsl.SessionState": shared})
     state.choose("nonsense")
     assert state.slide() is held
 
@@ -293,10 +295,11 @@ def test_a_file_that_cannot_be_read_is_told_without_the_servers_paths(tmp_path, 
     def fail(paths):
         raise OSError(f"unable to open '{paths[0]}'")
 
-    monkeypatch.setattr(uploads, "read_measured", fail)
+    monkeypatch.setattr("nsl.spots.measured.read_measured", fail)
+    monkeypatch.setattr(uploads, "session_folder", lambda: tmp_path)
     file = SimpleNamespace(name="my.h5ad", size=3, getbuffer=lambda: b"abc")
     with pytest.raises(SpotsError, match=r"\(unable to open 'my\.h5ad'\)"):
-        uploads.read_uploads([file], tmp_path)
+        uploads.read_measured_uploads([file])
 
 
 # A real server

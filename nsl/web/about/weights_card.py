@@ -11,7 +11,7 @@ from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import resolve
 from nsl.numerals import signed
-from nsl.web import controls, downloads, gene_choice, sources, state
+from nsl.web import controls, downloads, gene_choice, sources
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder
@@ -196,8 +196,8 @@ def show_card(weights: "Weights") -> None:
 def _card_text(weights: "Weights") -> str | None:
     """README.md of the folder that the weights came from; None for weights without one, or trained here."""
     folders = [embedded_folder()]
-    if state.get("weights_folder"):
-        folders.append(state.get("weights_folder"))
+    if sources.choice().folder:
+        folders.append(sources.choice().folder)
     try:
         if weights.revision:
             # By its commit a cached repository is found without a request.

@@ -52,7 +52,7 @@ def choose_mode() -> str:
     return mode or SIDE_BY_SIDE  # `required` binds the browser alone
 
 
-def choose_genes(slide: state.OpenSlide) -> list[str]:
+def choose_genes(slide: state.SessionSlide) -> list[str]:
     """Up to four genes."""
     _follow_link(slide.result)
     return gene_choice.choose_some(slide.result, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES)
@@ -118,7 +118,7 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
     return Look(palette, opacity, outline, scale == _SHARED)
 
 
-def compare_genes(slide: state.OpenSlide, mode: str) -> None:
+def compare_genes(slide: state.SessionSlide, mode: str) -> None:
     """Genes of one slide: their maps, each against the other, and the tiles selected in either."""
     chosen = choose_genes(slide)
     look = choose_look(mode, slide.result)
@@ -145,7 +145,7 @@ def compare_genes(slide: state.OpenSlide, mode: str) -> None:
             _offer_prints(slide, chosen, look)
 
 
-def _offer_table(slide: state.OpenSlide, chosen: list[str]) -> None:
+def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
     from nsl.export import files
 
     downloads.csv(
@@ -155,7 +155,7 @@ def _offer_table(slide: state.OpenSlide, chosen: list[str]) -> None:
     )
 
 
-def _offer_prints(slide: state.OpenSlide, chosen: list[str], look: Look) -> None:
+def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
     limits = _limits(slide.result, chosen, look)
     maps = {
         f"{tile_selection.file_stem(slide, [gene])}.png": (slide.result, gene, ends)
@@ -196,7 +196,7 @@ def _exchange(pair: tuple[str, str]) -> None:
         st.session_state["compare_first"], st.session_state["compare_second"] = second, first
 
 
-def _show_side_by_side(slide: state.OpenSlide, chosen: list[str], look: Look) -> None:
+def _show_side_by_side(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
     figure = compare.side_by_side(
         slide.result,
         chosen,
@@ -210,7 +210,7 @@ def _show_side_by_side(slide: state.OpenSlide, chosen: list[str], look: Look) ->
     _show_map(slide, SIDE_BY_SIDE, figure, f"Maps of {', '.join(chosen)} side by side, {scale}", chosen)
 
 
-def _show_difference(slide: state.OpenSlide, pair: tuple[str, str], look: Look) -> None:
+def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         by = st.segmented_control(
             "Difference in",
@@ -271,7 +271,7 @@ def difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) ->
     return table.to_csv(lineterminator="\n")
 
 
-def _show_blend(slide: state.OpenSlide, pair: tuple[str, str], look: Look) -> None:
+def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     a, b = pair
     figure = compare.blend_map(
         slide.result,
@@ -290,12 +290,12 @@ def _show_blend(slide: state.OpenSlide, pair: tuple[str, str], look: Look) -> No
     _say_reliability(slide, pair)
 
 
-def _say_reliability(slide: state.OpenSlide, chosen: Sequence[str]) -> None:
+def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
     told = gene_choice.labels(slide.result.var.loc[list(chosen)])
     st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
 
 
-def _show_map(slide: state.OpenSlide, mode: str, figure: "go.Figure", alt: str, chosen: Sequence[str]) -> None:
+def _show_map(slide: state.SessionSlide, mode: str, figure: "go.Figure", alt: str, chosen: Sequence[str]) -> None:
     """Draw maps on which a box or lasso selects tiles."""
     key = f"{mode} of {slide.key}"
     # The second axes of a blend are those of the key to its colours.

@@ -11,7 +11,7 @@ from nsl.web.compare import gene_comparison, tile_selection
 from nsl.weights.reliability import is_reliable
 
 
-def show(slide: state.OpenSlide) -> None:
+def show(slide: state.SessionSlide) -> None:
     """One gene on this slide and on another of the session."""
     others = {one.key: one for one in state.slides() if one is not slide and one.result is not None}
     if not others:
@@ -45,7 +45,7 @@ def show(slide: state.OpenSlide) -> None:
         downloads.prints(maps, look.palette, look.opacity, stem)
 
 
-def _choose_other(others: dict[str, state.OpenSlide]) -> str:
+def _choose_other(others: dict[str, state.SessionSlide]) -> str:
     key = "compare_other"
     if st.session_state.get(key) not in others:
         st.session_state[key] = next(iter(others))
@@ -60,7 +60,7 @@ def _choose_other(others: dict[str, state.OpenSlide]) -> str:
     )
 
 
-def _show_the_way(slide: state.OpenSlide) -> None:
+def _show_the_way(slide: state.SessionSlide) -> None:
     others = [one for one in state.slides() if one is not slide]
     with st.container(border=True):
         if not others:
@@ -75,7 +75,7 @@ def _show_the_way(slide: state.OpenSlide) -> None:
             controls.watch_job(one.job)
 
 
-def _warn(both: tuple[state.OpenSlide, state.OpenSlide]) -> None:
+def _warn(both: tuple[state.SessionSlide, state.SessionSlide]) -> None:
     """What to know before the maps are read, of each slide and of the two together."""
     from nsl.prediction import stain_warning
 
@@ -99,7 +99,10 @@ def _warn(both: tuple[state.OpenSlide, state.OpenSlide]) -> None:
 
 
 def _show_maps(
-    both: tuple[state.OpenSlide, state.OpenSlide], gene: str, look: gene_comparison.Look, limits: tuple[float, float]
+    both: tuple[state.SessionSlide, state.SessionSlide],
+    gene: str,
+    look: gene_comparison.Look,
+    limits: tuple[float, float],
 ) -> None:
     results, names = [one.result for one in both], [one.name for one in both]
     figure = compare.across_slides(
@@ -119,7 +122,7 @@ def _show_maps(
     )
 
 
-def _show_numbers(both: tuple[state.OpenSlide, state.OpenSlide], gene: str) -> None:
+def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> None:
     rows = {}
     for one in both:
         values = one.result[:, gene].X.ravel()
@@ -142,7 +145,7 @@ def _show_numbers(both: tuple[state.OpenSlide, state.OpenSlide], gene: str) -> N
     )
 
 
-def _csv_of_both(both: tuple[state.OpenSlide, state.OpenSlide], gene: str) -> str:
+def _csv_of_both(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> str:
     from nsl.export import files
 
     tables = [files.tile_table(one.result[:, [gene]]) for one in both]

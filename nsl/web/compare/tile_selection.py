@@ -1,6 +1,7 @@
 """Tiles selected on the maps or in the scatter of two genes, and seen in both."""
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,38 +19,49 @@ if TYPE_CHECKING:
 
 # The scatter's title stands below the chart's tools, which would hide it in a narrow column.
 _TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
-_KEPT, _DRAWN, _ERROR = "compare_selected", "compare_drawn", "compare_error"
 
 
-def selected_tiles(slide: state.OpenSlide) -> np.ndarray:
+@dataclass
+class Selection:
+    """The tiles selected on the maps of a result."""
+
+    tiles: list[str] | None = None
+    """Their names; None where nothing was drawn."""
+    drawn: int = 0
+    """How often something was drawn."""
+    error: str | None = None
+    """Why what was drawn last selects nothing, to be said once."""
+
+
+def selected_tiles(slide: state.SessionSlide) -> np.ndarray:
     """(T,) bool, the tiles selected on a map or in the scatter."""
-    return slide.result.obs_names.isin(slide.kept.get(_KEPT, []))
+    return slide.result.obs_names.isin(slide.of_result(Selection).tiles or [])
 
 
-def forget_marks(figure: "go.Figure", slide: state.OpenSlide) -> None:
+def forget_marks(figure: "go.Figure", slide: state.SessionSlide) -> None:
     """Let go what the chart itself marked in the last box or lasso: it knows points by their place in a trace."""
-    figure.update_layout(selectionrevision=slide.kept.get(_DRAWN, 0))
+    figure.update_layout(selectionrevision=slide.of_result(Selection).drawn)
 
 
-def take_area(slide: state.OpenSlide, key: str, axes: Container[str]) -> None:
+def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None:
     """Select the tiles in a box or lasso drawn in a chart of this key, where its axes are those of a map."""
     area = chart.drawn_area(key)
     if not area:
         return
-    slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1
+    slide.of_result(Selection).drawn += 1
     if area["axis"] not in axes:
         return
     try:
         _keep(slide, region_comparison.tiles_inside(slide, area))
     except NslError as error:
-        slide.kept[_ERROR] = str(error)
+        slide.of_result(Selection).error = str(error)
 
 
-def _keep(slide: state.OpenSlide, inside: np.ndarray) -> None:
-    slide.kept[_KEPT] = list(slide.result.obs_names[inside])
+def _keep(slide: state.SessionSlide, inside: np.ndarray) -> None:
+    slide.of_result(Selection).tiles = list(slide.result.obs_names[inside])
 
 
-def show_scatter(slide: state.OpenSlide, pair: tuple[str, str]) -> None:
+def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
     """One gene against the other, a point a tile; a box or lasso selects."""
     key = f"scatter of {slide.key}"
     figure = gene_scatter(slide.result, *pair, selected_tiles(slide))
@@ -73,11 +85,11 @@ def show_scatter(slide: state.OpenSlide, pair: tuple[str, str]) -> None:
     )
 
 
-def take_points(slide: state.OpenSlide, pair: tuple[str, str], key: str) -> None:
+def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> None:
     """Select the tiles in a box or lasso drawn in the scatter of this key."""
     area = chart.drawn_area(key)
     if area:
-        slide.kept[_DRAWN] = slide.kept.get(_DRAWN, 0) + 1
+        slide.of_result(Selection).drawn += 1
         points = np.column_stack([slide.result[:, gene].X.ravel() for gene in pair])
         _keep(slide, _points_inside(points, area))
 
@@ -92,13 +104,15 @@ def _points_inside(points: np.ndarray, area: dict) -> np.ndarray:
     return points_in_poly(points, corners)
 
 
-def show_selection(slide: state.OpenSlide, chosen: list[str]) -> None:
+def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
     """How many tiles are selected, and the genes' means in them and in the rest."""
     with st.container(border=True):
         st.subheader("Selection")
-        if error := slide.kept.pop(_ERROR, None):
-            controls.show_error(error)
-        if _KEPT not in slide.kept:
+        selection = slide.of_result(Selection)
+        if selection.error:
+            controls.show_error(selection.error)
+            selection.error = None
+        if selection.tiles is None:
             st.caption(
                 "Draw a box or a lasso in the scatter and its tiles are outlined on the maps; draw one on a map, with "
                 "the tools above it, and its tiles are marked in the scatter."
@@ -107,8 +121,8 @@ def show_selection(slide: state.OpenSlide, chosen: list[str]) -> None:
         inside = selected_tiles(slide)
         st.button(
             "Clear the selection",
-            on_click=slide.kept.pop,
-            args=[_KEPT, None],
+            on_click=setattr,
+            args=[selection, "tiles", None],
             icon=":material/close:",
             type="tertiary",
         )
@@ -119,7 +133,7 @@ def show_selection(slide: state.OpenSlide, chosen: list[str]) -> None:
         _show_means(slide, chosen, inside)
 
 
-def _show_means(slide: state.OpenSlide, chosen: list[str], inside: np.ndarray) -> None:
+def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray) -> None:
     from nsl.export import files
 
     unit = "ln(1 + counts per 10,000)"
@@ -153,7 +167,7 @@ def _means(result: "anndata.AnnData", chosen: list[str], inside: np.ndarray) -> 
     return pd.DataFrame(rows, columns=["Gene", "Selected", "Rest", "Difference, sd"])
 
 
-def file_stem(slide: state.OpenSlide, chosen: Sequence[str]) -> str:
+def file_stem(slide: state.SessionSlide, chosen: Sequence[str]) -> str:
     """Slide and genes as part of a file's name."""
     from nsl.export import files
 

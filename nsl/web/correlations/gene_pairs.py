@@ -1,6 +1,7 @@
 """The first half of the Correlations page: how predicted genes go together over the tiles of a slide."""
 
 import html
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import streamlit as st
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
-from nsl.web import chart, controls, downloads, gene_box, links, state
+from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.weights.reliability import is_reliable
 
 if TYPE_CHECKING:
@@ -44,7 +45,20 @@ _COLUMNS = {
 }
 
 
-class Found(NamedTuple):
+@dataclass
+class ChosenPair:
+    """The two genes of a result that are looked at."""
+
+    genes: tuple[str, str] | None = None
+    is_by_link: bool = False
+    """Whether a link asked for them."""
+
+    def take(self, genes: tuple[str, str], *, by_link: bool = False) -> None:
+        """Look at these two."""
+        self.genes, self.is_by_link = genes, by_link
+
+
+class PairsOfGenes(NamedTuple):
     """What came of correlating some genes."""
 
     correlations: GeneCorrelations
@@ -54,15 +68,15 @@ class Found(NamedTuple):
     """Independent ones, see `nsl.stats.correlation.independent_patterns`."""
 
 
-def show(slide: state.OpenSlide) -> None:
+def show(slide: state.SessionSlide) -> None:
     """Choose genes; the heat map, the table of pairs, the two genes of a cell or a row, downloads."""
     with controls.shown_errors():
         chosen, method = _choose(slide)
         if len(chosen) < 2:
             st.info("Name two genes or more that were predicted here to see how they go together.")
             return
-        found = _correlated(slide.run, tuple(chosen), method, slide.result)
-        st.markdown(patterns_in_words(found))
+        pairs = _correlated(slide.run, tuple(chosen), method, slide.result)
+        st.markdown(patterns_in_words(pairs))
         st.caption(
             "Correlation of predictions is not correlation of expression: two genes go together here where their "
             "weights answer to the same colours, whether or not the tissue regulates them together. As colour drives "
@@ -70,15 +84,15 @@ def show(slide: state.OpenSlide) -> None:
         )
         wide, narrow = controls.side_by_side(wide_first=True)
         with wide:
-            _show_heatmap(slide, found)
+            _show_heatmap(slide, pairs)
         with narrow:
-            _show_pair(slide, found)
-            _show_table(slide, found)
+            _show_pair(slide, pairs)
+            _show_table(slide, pairs)
         with st.container(horizontal=True):
-            _offer_downloads(slide, found)
+            _offer_downloads(slide, pairs)
 
 
-def _choose(slide: state.OpenSlide) -> tuple[list[str], str]:
+def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
     """Genes, none where a list is still to come, and the kind of correlation."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         which = st.segmented_control(
@@ -128,7 +142,7 @@ def _most_reliable(result: "anndata.AnnData") -> list[str]:
     return ranked[:number]
 
 
-def _listed(slide: state.OpenSlide) -> list[str]:
+def _listed(slide: state.SessionSlide) -> list[str]:
     text = st.text_area(
         "Gene symbols",
         placeholder="ERBB2, CD24, COX6C",
@@ -151,17 +165,17 @@ def _listed(slide: state.OpenSlide) -> list[str]:
 
 
 @st.cache_data(max_entries=2, scope="session", show_spinner="Correlating the genes")
-def _correlated(run: str, chosen: tuple[str, ...], method: str, _result) -> Found:
+def _correlated(run: str, chosen: tuple[str, ...], method: str, _result) -> PairsOfGenes:
     correlations = gene_correlations_over_tiles(_result, chosen, method)
-    return Found(correlations, cluster_order(correlations.r), independent_patterns(_result[:, list(chosen)].X))
+    return PairsOfGenes(correlations, cluster_order(correlations.r), independent_patterns(_result[:, list(chosen)].X))
 
 
-def patterns_in_words(found: Found) -> str:
+def patterns_in_words(pairs: PairsOfGenes) -> str:
     """How many independent patterns the genes show, and how alike that makes their maps, as Markdown."""
-    number, patterns = len(found.correlations.genes), found.patterns
+    number, patterns = len(pairs.correlations.genes), pairs.patterns
     if not patterns:
         return f"None of these {number:,} genes varies over this slide."
-    r = found.correlations.r[np.triu_indices(number, 1)]
+    r = pairs.correlations.r[np.triu_indices(number, 1)]
     typical = float(np.nanmedian(np.abs(r))) if np.isfinite(r).any() else 0.0
     alike = next(words for least, words in _ALIKE if typical >= least)
     if (r < -_ONE_CAUSE_R).any():
@@ -173,15 +187,15 @@ def patterns_in_words(found: Found) -> str:
     )
 
 
-def _show_heatmap(slide: state.OpenSlide, found: Found) -> None:
-    correlations, key = found.correlations, f"correlations of {slide.key}"
+def _show_heatmap(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
+    correlations, key = pairs.correlations, f"correlations of {slide.key}"
     chart.show(
-        _figure(found),
+        _figure(pairs),
         key=key,
         alt=f"Heat map of the {correlations.method.capitalize()} correlations between {len(correlations.genes):,} "
         "predicted genes, those that go together side by side; the table of pairs holds the same numbers",
         file_name=f"{controls.file_stem(slide)}_correlations",
-        on_click=lambda: _take_cell(slide, key, _table_key(slide, found)),
+        on_click=lambda: _take_cell(slide, key, _table_key(slide, pairs)),
     )
     unnamed = " Zoom in to read every name." if len(correlations.genes) > NAMED else ""
     st.caption(
@@ -190,21 +204,21 @@ def _show_heatmap(slide: state.OpenSlide, found: Found) -> None:
     )
 
 
-def _figure(found: Found) -> go.Figure:
+def _figure(pairs: PairsOfGenes) -> go.Figure:
     """The heat map, as wide as half a page is: its scale lies above it, and it keeps to the top."""
-    figure = correlation_heatmap(found.correlations, found.order)
+    figure = correlation_heatmap(pairs.correlations, pairs.order)
     bar = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "len": 0.5, "thickness": 11}
     bar |= {"title": {"side": "top"}, "ypad": 0, "xpad": 0, "tickvals": [-1, -0.5, 0, 0.5, 1]}
     figure.update_layout(
         height=min(figure.layout.height, HEATMAP_PX),
         margin_t=70,
         coloraxis={"colorbar": bar},
-        uirevision=_mark(found),
+        uirevision=_mark(pairs),
     )
-    small = {"tickfont_size": 8} if len(found.correlations.genes) > 40 else {}
+    small = {"tickfont_size": 8} if len(pairs.correlations.genes) > 40 else {}
     figure.update_xaxes(constraintoward="left", **small)
     figure.update_yaxes(constraintoward="top", **small)
-    if len(found.correlations.genes) > NAMED:
+    if len(pairs.correlations.genes) > NAMED:
         # Some of the names; the rest as one zooms in.
         figure.update_layout(
             {axis: {"showticklabels": True, "dtick": None, "nticks": 30} for axis in ("xaxis", "yaxis")}
@@ -212,55 +226,54 @@ def _figure(found: Found) -> go.Figure:
     return figure
 
 
-def _mark(found: Found) -> str:
+def _mark(pairs: PairsOfGenes) -> str:
     """Of the genes and how they were correlated: what belongs to others starts anew."""
-    return f"{hash((found.correlations.method, *found.correlations.genes)):x}"
+    return f"{hash((pairs.correlations.method, *pairs.correlations.genes)):x}"
 
 
-def _table_key(slide: state.OpenSlide, found: Found) -> str:
-    return f"pairs of {slide.key} {_mark(found)} {st.session_state.get('pairs_with')}"
+def _table_key(slide: state.SessionSlide, pairs: PairsOfGenes) -> str:
+    return f"pairs of {slide.key} {_mark(pairs)} {st.session_state.get('pairs_with')}"
 
 
-def _take_cell(slide: state.OpenSlide, key: str, table_key: str) -> None:
+def _take_cell(slide: state.SessionSlide, key: str, table_key: str) -> None:
     names = chart.clicked_names(key)
     if names and names[0] != names[1]:
         # The chart knows genes by the text it shows.
-        slide.kept["pair"] = (html.unescape(names[1]), html.unescape(names[0]))
-        slide.kept["pair_asked"] = False
+        slide.of_result(ChosenPair).take((html.unescape(names[1]), html.unescape(names[0])))
         # The row marked in the table is another pair.
         st.session_state[table_key] = {"selection": {"rows": []}}
 
 
-def _pair(slide: state.OpenSlide, found: Found) -> tuple[str, str]:
+def _pair(slide: state.SessionSlide, pairs: PairsOfGenes) -> tuple[str, str]:
     """The two genes looked at: of a link, of a click, or those that go together most."""
     wished = (links.asked("genes") or "").split(",")
     if len(wished) == 2 and set(wished) <= set(slide.result.var_names):
-        slide.kept["pair"], slide.kept["pair_asked"] = tuple(wished), True
-    pair = slide.kept.get("pair")
+        slide.of_result(ChosenPair).take(tuple(wished), by_link=True)
+    chosen = slide.of_result(ChosenPair)
     # A pair that a link asks for stays until another is chosen, whichever genes are correlated.
-    if pair and (slide.kept.get("pair_asked") or set(pair) <= set(found.correlations.genes)):
-        return pair
-    strongest = found.correlations.pairs_table().iloc[0]
+    if chosen.genes and (chosen.is_by_link or set(chosen.genes) <= set(pairs.correlations.genes)):
+        return chosen.genes
+    strongest = pairs.correlations.pairs_table().iloc[0]
     return strongest.gene_a, strongest.gene_b
 
 
-def _show_pair(slide: state.OpenSlide, found: Found) -> None:
-    first, second = _pair(slide, found)
+def _show_pair(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
+    first, second = _pair(slide, pairs)
     st.plotly_chart(
-        gene_scatter(slide.result, first, second, method=found.correlations.method).update_layout(height=380),
+        gene_scatter(slide.result, first, second, method=pairs.correlations.method).update_layout(height=380),
         key="pair_scatter",
         alt=f"Predicted {second} against predicted {first}, a point a tile",
     )
     links.write(genes=f"{first},{second}")
 
 
-def _show_table(slide: state.OpenSlide, found: Found) -> None:
-    table = found.correlations.pairs_table()
-    correlated = found.correlations.genes
-    only = gene_box.one(
+def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
+    table = pairs.correlations.pairs_table()
+    correlated = pairs.correlations.genes
+    only = gene_choice.box_of_one(
         "Pairs",
         correlated,
-        gene_box.Held(correlated, slide.weights, "is not among the genes correlated here; choose others above"),
+        gene_choice.Boxed(correlated, slide.weights, "is not among the genes correlated here; choose others above"),
         key="pairs_with",
         first=None,
         width="stretch",
@@ -270,7 +283,7 @@ def _show_table(slide: state.OpenSlide, found: Found) -> None:
     if only:
         table = table[(table.gene_a == only) | (table.gene_b == only)]
     shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
-    key = _table_key(slide, found)
+    key = _table_key(slide, pairs)
     st.dataframe(
         shown[list(_COLUMNS)],
         hide_index=True,
@@ -288,16 +301,16 @@ def _show_table(slide: state.OpenSlide, found: Found) -> None:
     )
 
 
-def _take_row(slide: state.OpenSlide, key: str, shown: pd.DataFrame) -> None:
+def _take_row(slide: state.SessionSlide, key: str, shown: pd.DataFrame) -> None:
     row = controls.marked_row(key, len(shown))
     if row is not None:
-        slide.kept["pair"], slide.kept["pair_asked"] = tuple(shown.loc[row, ["gene_a", "gene_b"]]), False
+        slide.of_result(ChosenPair).take(tuple(shown.loc[row, ["gene_a", "gene_b"]]))
 
 
-def _offer_downloads(slide: state.OpenSlide, found: Found) -> None:
-    correlations, stem = found.correlations, f"{controls.file_stem(slide)}_{found.correlations.method}"
+def _offer_downloads(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
+    correlations, stem = pairs.correlations, f"{controls.file_stem(slide)}_{pairs.correlations.method}"
     downloads.csv("Download the pairs (CSV)", lambda: pairs_csv(correlations), f"{stem}_pairs.csv")
-    downloads.csv("Download the matrix (CSV)", lambda: matrix_csv(found), f"{stem}_matrix.csv")
+    downloads.csv("Download the matrix (CSV)", lambda: matrix_csv(pairs), f"{stem}_matrix.csv")
 
 
 def pairs_csv(correlations: GeneCorrelations) -> str:
@@ -305,9 +318,9 @@ def pairs_csv(correlations: GeneCorrelations) -> str:
     return correlations.pairs_table().to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def matrix_csv(found: Found) -> str:
+def matrix_csv(pairs: PairsOfGenes) -> str:
     """r of genes by genes, in the order of the heat map, to six significant digits."""
-    square = np.ix_(found.order, found.order)
-    names = np.array(found.correlations.genes, object)[found.order]
-    table = pd.DataFrame(found.correlations.r[square], pd.Index(names, name="gene"), names)
+    square = np.ix_(pairs.order, pairs.order)
+    names = np.array(pairs.correlations.genes, object)[pairs.order]
+    table = pd.DataFrame(pairs.correlations.r[square], pd.Index(names, name="gene"), names)
     return table.to_csv(float_format="%.6g", lineterminator="\n")

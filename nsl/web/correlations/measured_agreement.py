@@ -9,10 +9,10 @@ from nsl.figures import agreement_overview
 from nsl.numerals import signed
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_csv, agreement_summary
-from nsl.web import controls, downloads, limits, state, storage
+from nsl.web import controls, downloads, limits, state
 from nsl.web.correlations import measured_gene, measurements
-from nsl.web.correlations.measurements import Brought, Compared, Ready
-from nsl.web.uploads import FILE_TYPES
+from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
+from nsl.web.uploads import MEASURED_TYPES
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 SECTIONS_NAMED = 12
@@ -33,20 +33,20 @@ _COLUMNS = {
 }
 
 
-def show(slide: state.OpenSlide) -> None:
+def show(slide: state.SessionSlide) -> None:
     """Bring measured data, see what they are, compare; then all genes, and one gene at a time."""
-    brought = measurements.brought_for(slide)
-    measurements.collect(brought)
+    held = measurements.held_for(slide)
+    measurements.collect(held)
     choose, look = controls.side_by_side()
     with choose:
-        _bring(brought)
-        if brought.data is not None:
-            _compare(slide, brought)
-    compared = brought.compared
+        _bring(held)
+        if held.data is not None:
+            _compare(slide, held)
+    compared = held.compared
     with look:
         if compared is not None:
             _show_overview(slide, compared)
-        elif brought.data is None:
+        elif held.data is None:
             _explain_files()
         else:
             _explain_comparison()
@@ -78,51 +78,51 @@ def _explain_comparison() -> None:
         )
 
 
-def _bring(brought: Brought) -> None:
+def _bring(held: MeasuredData) -> None:
     with st.container(border=True):
         st.subheader("1 · Measured data")
-        if brought.data is None:
-            _upload(brought, "Two tables, a Visium zip or an h5ad")
+        if held.data is None:
+            _upload(held, "Two tables, a Visium zip or an h5ad")
             return
-        st.markdown(f"**{controls.escaped(brought.label)}**")
-        counts = np.asarray(brought.data.X.sum(axis=1)).ravel()
+        st.markdown(f"**{controls.escaped(held.label)}**")
+        counts = np.asarray(held.data.X.sum(axis=1)).ravel()
         with st.container(horizontal=True):
-            st.metric("Spots", f"{brought.data.n_obs:,}", width=95)
-            st.metric("Genes", f"{brought.data.n_vars:,}", width=105)
+            st.metric("Spots", f"{held.data.n_obs:,}", width=95)
+            st.metric("Genes", f"{held.data.n_vars:,}", width=105)
             st.metric("Median counts", f"{np.median(counts):,.0f}", width=130, help="Of a spot, over all genes (UMI)")
-        _upload(brought, "Other measured data")
+        _upload(held, "Other measured data")
         st.button(
             "Remove the measured data",
             on_click=measurements.let_go,
-            args=[brought],
+            args=[held],
             icon=":material/close:",
             type="tertiary",
         )
 
 
-def _upload(brought: Brought, label: str) -> None:
+def _upload(held: MeasuredData, label: str) -> None:
     files = st.file_uploader(
         label,
-        type=FILE_TYPES,
+        type=MEASURED_TYPES,
         accept_multiple_files=True,
         max_upload_size=limits.read().max_upload_mb,
-        key=f"measured files {id(brought)} {brought.uploads}",
+        key=f"measured files {id(held)} {held.uploads}",
     )
     with st.spinner("Reading the measured data"):
-        is_new = measurements.take(brought, files, storage.folder())
+        is_new = measurements.take(held, files)
     if is_new:
         st.rerun()
     if measurements.lacks_second_file(files):
         st.info(
             f"{controls.escaped(files[0].name)} is one of two: add the other. Counts and spot positions go together."
         )
-    if brought.error:
-        controls.show_error(brought.error)
-        if brought.data is not None:
+    if held.error:
+        controls.show_error(held.error)
+        if held.data is not None:
             st.caption("The measured data you had stay in use.")
 
 
-def _compare(slide: state.OpenSlide, brought: Brought) -> None:
+def _compare(slide: state.SessionSlide, held: MeasuredData) -> None:
     with st.container(border=True):
         st.subheader("2 · Do they fit this slide?")
         scale = st.number_input(
@@ -138,21 +138,21 @@ def _compare(slide: state.OpenSlide, brought: Brought) -> None:
         )
         try:
             with st.spinner("Checking"):
-                ready = measurements.check(slide, brought, scale)
+                ready = measurements.check(slide, held, scale)
         except SpotsError as error:
             controls.show_error(str(error))
-            if brought.compared:
+            if held.compared:
                 st.caption("What was compared before stays.")
             return
-        _say_what_fits(slide, brought, ready)
-        _offer_run(slide, brought, ready)
+        _say_what_fits(slide, held, ready)
+        _offer_run(slide, held, ready)
 
 
-def _say_what_fits(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
+def _say_what_fits(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> None:
     match = ready.match
     tissue = f", at least {LEAST_ON_TISSUE:.0%} of them on predicted tissue" if ready.is_on_tissue else ""
     st.markdown(
-        f"All {brought.data.n_obs:,} spots lie on the slide{tissue}. "
+        f"All {held.data.n_obs:,} spots lie on the slide{tissue}. "
         f"**{len(match.predicted):,} of {slide.result.n_vars:,}** predicted genes are among the "
         f"{match.number_measured:,} measured."
     )
@@ -160,31 +160,31 @@ def _say_what_fits(slide: state.OpenSlide, brought: Brought, ready: Ready) -> No
         st.warning(controls.escaped(notice), icon=":material/warning:")
 
 
-def _offer_run(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
-    job = brought.job
-    if brought.is_comparing:
+def _offer_run(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> None:
+    job = held.job
+    if held.is_comparing:
         controls.watch_job(job)
         return
     if job is not None and job.is_cancelled:
         st.info("The comparison was cancelled.")
     elif job is not None and job.error:
-        controls.show_error(slide.told(job.error))
+        controls.show_error(slide.by_users_name(job.error))
     if st.button(
-        "Compare again" if brought.compared else "Compare",
+        "Compare again" if held.compared else "Compare",
         type="primary",
         width="stretch",
         icon=":material/compare_arrows:",
     ):
-        measurements.start(slide, brought, ready)
+        measurements.start(slide, held, ready)
         st.rerun()
-    compared = brought.compared
+    compared = held.compared
     if compared is None:
         return
-    if compared.measured is not brought.data or compared.terms != ready.terms:
+    if compared.measured is not held.data or compared.terms != ready.terms:
         st.info("The prediction, the data or the scale have changed since the comparison. Compare again to use them.")
 
 
-def _show_overview(slide: state.OpenSlide, compared: Compared) -> None:
+def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
     with st.container(border=True):
         st.subheader("Agreement")
         st.markdown(summary_in_words(compared.table))
@@ -224,7 +224,7 @@ def summary_in_words(table: pd.DataFrame) -> str:
     return said
 
 
-def no_test_if_learned(slide: state.OpenSlide) -> str:
+def no_test_if_learned(slide: state.SessionSlide) -> str:
     """That a section the weights learned from tests nothing, and which those are, as far as they say."""
     said = "If these weights learned from this section, this is no test."
     sections = slide.weights.config.training_data.sections
@@ -235,7 +235,7 @@ def no_test_if_learned(slide: state.OpenSlide) -> str:
     return f"{said} Each spot was predicted from a square of {window_um:g} µm around it, as the tiles of the maps were."
 
 
-def _show_table(compared: Compared) -> None:
+def _show_table(compared: Comparison) -> None:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable").reset_index()
     table["detected_percent"] = 100 * table.detected
     key = f"agreement of {id(compared)}"

@@ -7,11 +7,11 @@ from nsl.export.files import file_part, h5ad_bytes
 from nsl.figures import PALETTES, agreement_scatter
 from nsl.figures.spots_map import spots_map
 from nsl.numerals import signed
-from nsl.web import chart, controls, downloads, gene_box, gene_choice, links, state
-from nsl.web.correlations.measurements import Compared
+from nsl.web import chart, controls, downloads, gene_choice, links, state
+from nsl.web.correlations.measurements import Comparison
 
 
-def show(slide: state.OpenSlide, compared: Compared) -> None:
+def show(slide: state.SessionSlide, compared: Comparison) -> None:
     """One gene: both maps, and the scatter over the spots."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -46,7 +46,7 @@ def show(slide: state.OpenSlide, compared: Compared) -> None:
         _offer_spots(slide, compared, gene)
 
 
-def _show_scatter(compared: Compared, gene: str, measured: np.ndarray, predicted: np.ndarray) -> None:
+def _show_scatter(compared: Comparison, gene: str, measured: np.ndarray, predicted: np.ndarray) -> None:
     row = compared.table.loc[gene]
     figure = agreement_scatter(predicted, measured, gene, row, spots=compared.measured.obs_names)
     # As text it wraps on narrow screens.
@@ -59,7 +59,7 @@ def _show_scatter(compared: Compared, gene: str, measured: np.ndarray, predicted
     )
 
 
-def _choose_gene(slide: state.OpenSlide, compared: Compared) -> str:
+def _choose_gene(slide: state.SessionSlide, compared: Comparison) -> str:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable")
     names, key = list(table.index), "measured_gene"
     wished = links.asked("gene")
@@ -70,10 +70,10 @@ def _choose_gene(slide: state.OpenSlide, compared: Compared) -> str:
         gene: f"{gene} · r {signed(r)} · held-out r {signed(held_out)}"
         for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)
     }
-    gene = gene_box.one(
+    gene = gene_choice.box_of_one(
         "Gene",
         names,
-        gene_box.Held(names, slide.weights, "was not compared: it was not measured here, or not predicted"),
+        gene_choice.Boxed(names, slide.weights, "was not compared: it was not measured here, or not predicted"),
         key=key,
         first=looked_at[0] if looked_at else names[0],
         labels=labels,
@@ -84,7 +84,7 @@ def _choose_gene(slide: state.OpenSlide, compared: Compared) -> str:
     return gene
 
 
-def _offer_spots(slide: state.OpenSlide, compared: Compared, gene: str) -> None:
+def _offer_spots(slide: state.SessionSlide, compared: Comparison, gene: str) -> None:
     stem = controls.file_stem(slide)
     with st.container(horizontal=True):
         downloads.csv(

@@ -1,9 +1,7 @@
 """Measured expression that a user brought for a slide: read, held for the session, compared; draws nothing."""
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import anndata
@@ -16,7 +14,7 @@ from nsl.spots.tables import expression_of
 from nsl.stats.agreement import agreement, predict_spots
 from nsl.web import state
 from nsl.web.jobs import Job
-from nsl.web.uploads import read_uploads
+from nsl.web.uploads import read_measured_uploads
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -38,7 +36,7 @@ class Terms(NamedTuple):
     """That turned the positions into pixels of the slide."""
 
 
-class Ready(NamedTuple):
+class CheckedData(NamedTuple):
     """Measured data that passed the checks against a slide and its prediction."""
 
     centers_px: np.ndarray
@@ -50,7 +48,7 @@ class Ready(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """What came of comparing G genes at S spots."""
 
     table: pd.DataFrame
@@ -108,10 +106,9 @@ class Compared:
 
 
 @dataclass
-class Brought:
+class MeasuredData:
     """What was brought for one slide, and what came of it."""
 
-    owner: Callable[[], state.OpenSlide | None]
     file_ids: tuple[str, ...] = ()
     """Of the files last seen in the uploader."""
     uploads: int = 0
@@ -120,7 +117,7 @@ class Brought:
     label: str = ""
     data: anndata.AnnData | None = None
     job: Job | None = None
-    compared: Compared | None = None
+    compared: Comparison | None = None
     checked: tuple = field(default=(), repr=False)
     """What the last check was of, and what it gave."""
 
@@ -130,23 +127,18 @@ class Brought:
         return self.job is not None and (self.job.is_running or self.job.result is not None)
 
 
-def brought_for(slide: state.OpenSlide) -> Brought:
-    """What this session holds for a slide. It outlasts a new result, which `slide.kept` does not, but not the slide."""
-    # By the slide itself: one that is brought again has the key it had before.
-    here = {id(one) for one in state.slides()}
-    held = {key: one for key, one in (state.get("measured") or {}).items() if id(one.owner()) in here}
-    held.setdefault(slide.key, Brought(weakref.ref(slide)))
-    state.put("measured", held)
-    return held[slide.key]
+def held_for(slide: state.SessionSlide) -> MeasuredData:
+    """What this session holds for a slide: it outlasts a new result, but not the slide."""
+    return slide.of_slide(MeasuredData)
 
 
-def let_go(brought: Brought) -> None:
+def let_go(held: MeasuredData) -> None:
     """Forget the data and what they were compared to."""
-    if brought.job:
-        brought.job.is_cancelled = True
-    brought.label, brought.data, brought.job, brought.compared = "", None, None, None
-    brought.error, brought.file_ids = None, ()
-    brought.uploads += 1
+    if held.job:
+        held.job.is_cancelled = True
+    held.label, held.data, held.job, held.compared = "", None, None, None
+    held.error, held.file_ids = None, ()
+    held.uploads += 1
 
 
 def lacks_second_file(files: Sequence["UploadedFile"]) -> bool:
@@ -154,30 +146,30 @@ def lacks_second_file(files: Sequence["UploadedFile"]) -> bool:
     return len(files) == 1 and not files[0].name.lower().endswith(_WHOLE)
 
 
-def take(brought: Brought, files: Sequence["UploadedFile"], folder: Path) -> bool:
+def take(held: MeasuredData, files: Sequence["UploadedFile"]) -> bool:
     """Read files that have not been seen yet; what was there before stays where they cannot be read.
 
     Returns whether the page is to be drawn anew: the data are new, or the uploader is.
     """
     ids = tuple(file.file_id for file in files)
-    if not files or ids == brought.file_ids:
+    if not files or ids == held.file_ids:
         return False
-    brought.file_ids, brought.error = ids, None
+    held.file_ids, held.error = ids, None
     if lacks_second_file(files):
         return False
     try:
-        data = read_uploads(files, folder)
+        data = read_measured_uploads(files)
     except NslError as error:
-        brought.error = f"{error}; then bring all files again"
+        held.error = f"{error}; then bring all files again"
         # An empty uploader, lest the files refused are read again with those that come in their place.
-        brought.uploads += 1
+        held.uploads += 1
         return True
-    let_go(brought)
-    brought.data, brought.label = data, " and ".join(file.name for file in files)
+    let_go(held)
+    held.data, held.label = data, " and ".join(file.name for file in files)
     return True
 
 
-def terms_of(slide: state.OpenSlide, scale: float) -> Terms:
+def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
     """What a comparison made now would be made with: as the tiles of the slide's result were predicted."""
     info = slide.result.uns["nsl"]
     return Terms(
@@ -191,7 +183,7 @@ def terms_of(slide: state.OpenSlide, scale: float) -> Terms:
     )
 
 
-def check(slide: state.OpenSlide, brought: Brought, scale: float) -> Ready:
+def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> CheckedData:
     """Whether the data are of this slide and of genes that were predicted.
 
     Raises
@@ -199,25 +191,25 @@ def check(slide: state.OpenSlide, brought: Brought, scale: float) -> Ready:
     SpotsError : of `nsl.spots.checks`: spots outside the slide, none on its tissue, no gene in common.
     """
     terms = terms_of(slide, scale)
-    if brought.checked and brought.checked[0] == (brought.label, terms) and brought.checked[1] is brought.data:
-        return brought.checked[2]
-    data = brought.data
+    if held.checked and held.checked[0] == (held.label, terms) and held.checked[1] is held.data:
+        return held.checked[2]
+    data = held.data
     centers_px = check_on_slide(data, slide.size, scale=scale)
     match = match_genes(data, list(terms.genes))
     off_tissue = check_on_tissue(centers_px, slide.result, data.uns["image_scales"])
     notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice) if notice]
-    ready = Ready(centers_px, match, off_tissue is None, notices, terms)
-    brought.checked = ((brought.label, terms), data, ready)
+    ready = CheckedData(centers_px, match, off_tissue is None, notices, terms)
+    held.checked = ((held.label, terms), data, ready)
     return ready
 
 
-def start(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
+def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> None:
     """Compare in a thread of its own; what was compared before stays until it is done."""
-    data, label, weights = brought.data, brought.label, slide.weights
+    data, label, weights = held.data, held.label, slide.weights
     held_out = slide.result.var[["r_heldout", "q_value"]]
     terms, match = ready.terms, ready.match
 
-    def work(job: Job) -> Compared:
+    def work(job: Job) -> Comparison:
         def progress(doing: str) -> Callable[[int, int], None]:
             def tell(done: int, total: int) -> None:
                 job.progress(done, total, doing)
@@ -239,7 +231,7 @@ def start(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
             )
         table = agreement(predicted, data, ready.centers_px, match.predicted, progress=progress("comparing the genes"))
         known = held_out.reindex(table.index)
-        return Compared(
+        return Comparison(
             table=table.assign(r_heldout=known.r_heldout, heldout_q_value=known.q_value),
             predicted=predicted,
             measured=data,
@@ -249,12 +241,12 @@ def start(slide: state.OpenSlide, brought: Brought, ready: Ready) -> None:
             terms=terms,
         )
 
-    brought.job = Job()
-    brought.job.start(work)
+    held.job = Job()
+    held.job.start(work)
 
 
-def collect(brought: Brought) -> None:
+def collect(held: MeasuredData) -> None:
     """Keep a comparison that has come to its end."""
-    job = brought.job
+    job = held.job
     if job is not None and not job.is_running and job.result is not None:
-        brought.compared, brought.job = job.result, None
+        held.compared, held.job = job.result, None

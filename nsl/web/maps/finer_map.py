@@ -1,5 +1,6 @@
 """One gene on squares of 10 to 20 µm, made when asked for."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -15,7 +16,16 @@ if TYPE_CHECKING:
     import anndata
 
 
-def offer_fine_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
+@dataclass
+class FinerMap:
+    """The finer map of a result that was asked for last."""
+
+    job: Job | None = None
+    of: tuple[str, float] | None = None
+    """Its gene, and the side of its squares in µm."""
+
+
+def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene on squares of 10 to 20 µm, made when asked for."""
     # Drawn only while it is open: it may have a million squares.
     part = st.expander(f"A finer map of {controls.escaped(gene)}", key="fine_part", on_change="rerun")
@@ -36,22 +46,23 @@ def offer_fine_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
             persist_state="session",
         )
         step_um = step_um or FINE_STEPS_UM[0]
-        job: Job | None = slide.kept.get("fine_job")
+        finer = slide.of_result(FinerMap)
+        job = finer.job
         if job is not None and job.is_running:
             controls.watch_job(job)
             return
         if st.button("Draw it", icon=":material/grid_4x4:"):
-            slide.kept["fine_job"], slide.kept["fine_of"] = _start_fine(slide, gene, step_um), (gene, step_um)
+            finer.job, finer.of = _start_fine(slide, gene, step_um), (gene, step_um)
             st.rerun()
-        if job is None or slide.kept["fine_of"] != (gene, step_um):
+        if job is None or finer.of != (gene, step_um):
             return
         if job.error:
-            controls.show_error(slide.told(job.error))
+            controls.show_error(slide.by_users_name(job.error))
         if job.result is not None:
             _show_fine(slide, job.result, style)
 
 
-def _start_fine(slide: state.OpenSlide, gene: str, step_um: float) -> Job:
+def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
     info, weights = slide.result.uns["nsl"], slide.weights
 
     def work(job: Job):
@@ -72,7 +83,7 @@ def _start_fine(slide: state.OpenSlide, gene: str, step_um: float) -> Job:
     return job
 
 
-def _show_fine(slide: state.OpenSlide, fine: "anndata.AnnData", style: Style) -> None:
+def _show_fine(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
     gene = fine.var_names[0]
     figure = expression_map(
         fine,
@@ -99,7 +110,7 @@ def _show_fine(slide: state.OpenSlide, fine: "anndata.AnnData", style: Style) ->
         _offer_files(slide, fine, style)
 
 
-def _offer_files(slide: state.OpenSlide, fine: "anndata.AnnData", style: Style) -> None:
+def _offer_files(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
     from nsl.export import files
 
     [gene] = fine.var_names

@@ -92,7 +92,7 @@ def _value_limits(values: np.ndarray, gene: str) -> tuple[tuple[float, float], s
     return apart(low, high), f"value:{low:.4g}to{high:.4g}"
 
 
-def show_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
+def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """The map: wheel zooms, a click looks at a tile, a box or lasso makes a region."""
     result = slide.result
     figure = expression_map(
@@ -102,8 +102,8 @@ def show_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
         palette=style.palette,
         opacity=style.opacity,
         outline=style.outline,
-        tile=slide.kept.get("tile"),
-        region=slide.kept.get("region"),
+        tile=slide.marks.tile,
+        region=slide.marks.region,
     )
     chart.show(
         figure,
@@ -116,19 +116,19 @@ def show_map(slide: state.OpenSlide, gene: str, style: Style) -> None:
     )
 
 
-def _keep_tile(slide: state.OpenSlide) -> None:
+def _keep_tile(slide: state.SessionSlide) -> None:
     from nsl.look import tile_at
 
     place = chart.clicked_place(f"map of {slide.key}")
     tile = tile_at(slide.result, *place) if place else None
     if tile:
-        slide.kept["tile"] = tile
+        slide.marks.tile = tile
 
 
-def _keep_region(slide: state.OpenSlide) -> None:
+def _keep_region(slide: state.SessionSlide) -> None:
     area = chart.drawn_area(f"map of {slide.key}")
     if area:
-        slide.kept["region"] = area
+        slide.marks.region = area
 
 
 def show_numbers(result: "anndata.AnnData", gene: str) -> None:
@@ -145,7 +145,7 @@ def show_numbers(result: "anndata.AnnData", gene: str) -> None:
     )
 
 
-def offer_files(slide: state.OpenSlide, gene: str, style: Style) -> None:
+def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
     from nsl.export import files
 
@@ -155,7 +155,7 @@ def offer_files(slide: state.OpenSlide, gene: str, style: Style) -> None:
 
 
 def files_shown(
-    slide: state.OpenSlide, gene: str, style: Style, region_table: "pd.DataFrame | None"
+    slide: state.SessionSlide, gene: str, style: Style, region_table: "pd.DataFrame | None"
 ) -> dict[str, tuple[str, str | bytes]]:
     """What the page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
     from nsl.export.files import file_part

@@ -24,16 +24,20 @@ _COLUMNS = {
 }
 
 
-def show(slide: state.OpenSlide) -> pd.DataFrame | None:
+def show(slide: state.SessionSlide) -> pd.DataFrame | None:
     """The region's mean per gene against the rest, with effect size and q-value; returns it where there is one."""
     with st.container(border=True):
         st.subheader("Region")
-        region = slide.kept.get("region")
+        region = slide.marks.region
         if region is None:
             st.caption("Choose the box or the lasso above the map and draw: the region is compared with the rest.")
             return None
         st.button(
-            "Clear the region", on_click=slide.kept.pop, args=["region"], icon=":material/close:", type="tertiary"
+            "Clear the region",
+            on_click=setattr,
+            args=[slide.marks, "region", None],
+            icon=":material/close:",
+            type="tertiary",
         )
         with controls.shown_errors():
             inside = tiles_inside(slide, region)
@@ -43,7 +47,7 @@ def show(slide: state.OpenSlide) -> pd.DataFrame | None:
         return None
 
 
-def tiles_inside(slide: state.OpenSlide, region: dict) -> np.ndarray:
+def tiles_inside(slide: state.SessionSlide, region: dict) -> np.ndarray:
     """(T,) bool; NslError for a region that cannot be one."""
     x, y = region["x"], region["y"]
     if region["kind"] == "box":
@@ -56,7 +60,7 @@ def _compared(run: str, region: str, _result, _inside: np.ndarray) -> pd.DataFra
     return compare_region(_result, _inside)
 
 
-def _show_table(slide: state.OpenSlide, table: pd.DataFrame, inside: np.ndarray) -> None:
+def _show_table(slide: state.SessionSlide, table: pd.DataFrame, inside: np.ndarray) -> None:
     reliable = is_reliable(slide.result.var.loc[table.index])
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
     st.caption(

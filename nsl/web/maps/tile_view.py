@@ -9,25 +9,25 @@ from nsl.look import Patch, patch, percentile_of
 from nsl.web import controls, gene_choice, state
 
 
-def genes_read(slide: state.OpenSlide, gene: str) -> list[str]:
+def genes_read(slide: state.SessionSlide, gene: str) -> list[str]:
     """The gene of the map and those followed, as far as they were predicted."""
     followed = st.session_state.get("followed") or []
     return [gene, *(other for other in followed if other != gene and other in slide.result.var_names)]
 
 
-def show(slide: state.OpenSlide, gene: str) -> None:
+def show(slide: state.SessionSlide, gene: str) -> None:
     """The clicked tile's H&E, the values of the genes followed, and its concentrations of the gene's learned stains."""
     with st.container(border=True):
         st.subheader("Tile")
         st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(gene)}:")
         _offer_tiles(slide, gene)
-        tile = slide.kept.get("tile")
+        tile = slide.marks.tile
         if tile is None:
             return
         try:
             tissue = _patch(slide.run, tile, slide)
         except NslError as error:
-            controls.show_error(slide.told(str(error)))
+            controls.show_error(slide.by_users_name(str(error)))
             return
         _show_tissue(slide, tile, tissue)
         followed = gene_choice.choose_some(
@@ -37,12 +37,12 @@ def show(slide: state.OpenSlide, gene: str) -> None:
         _show_stains(slide, gene, tissue)
 
 
-def _offer_tiles(slide: state.OpenSlide, gene: str) -> None:
+def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
     """Ways to a tile that need no pointer."""
     values, names = slide.result[:, gene].X.ravel(), slide.result.obs_names
     with st.container(horizontal=True):
         for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):
-            st.button(label, on_click=slide.kept.update, args=[{"tile": names[row]}])
+            st.button(label, on_click=setattr, args=[slide.marks, "tile", names[row]])
         typed = st.text_input(
             "Name of a tile",
             placeholder="r21c19",
@@ -59,19 +59,19 @@ def _offer_tiles(slide: state.OpenSlide, gene: str) -> None:
         )
 
 
-def _take_typed(slide: state.OpenSlide) -> None:
+def _take_typed(slide: state.SessionSlide) -> None:
     typed = st.session_state[f"tile of {slide.run}"].strip()
     if typed in slide.result.obs_names:
-        slide.kept["tile"] = typed
+        slide.marks.tile = typed
 
 
 @st.cache_data(max_entries=16, scope="session", show_spinner="Reading the tile")
-def _patch(run: str, tile: str, _slide: state.OpenSlide) -> Patch:
+def _patch(run: str, tile: str, _slide: state.SessionSlide) -> Patch:
     with _slide.open() as opened:
         return patch(opened, _slide.result, tile)
 
 
-def _show_tissue(slide: state.OpenSlide, tile: str, tissue: Patch) -> None:
+def _show_tissue(slide: state.SessionSlide, tile: str, tissue: Patch) -> None:
     place, side_um = slide.result.obs.loc[tile], slide.result.uns["nsl"]["tile_um"]
     st.image(tissue.rgb, width="stretch", output_format="PNG", alt=f"H&E of tile {tile}, {side_um:g} µm wide")
     st.caption(
@@ -80,7 +80,7 @@ def _show_tissue(slide: state.OpenSlide, tile: str, tissue: Patch) -> None:
     )
 
 
-def _show_values(slide: state.OpenSlide, tile: str, chosen: list[str]) -> None:
+def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> None:
     result = slide.result
     row = result.obs_names.get_loc(tile)
     table = pd.DataFrame(
@@ -103,7 +103,7 @@ def _show_values(slide: state.OpenSlide, tile: str, chosen: list[str]) -> None:
     )
 
 
-def _show_stains(slide: state.OpenSlide, gene: str, tissue: Patch) -> None:
+def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:
     from nsl.interpretation import tile_concentrations
 
     model = slide.weights.model

@@ -1,12 +1,13 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, downloads, limits, pace, runs, sources, state
+from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
 
@@ -20,7 +21,7 @@ NAMED_UNKNOWN = 5
 GENE_FILE_MB = 5
 
 
-def settings(slide: state.OpenSlide) -> runs.Settings | None:
+def settings(slide: state.SessionSlide) -> runs.Settings | None:
     """The choices for a run; None while they cannot be run."""
     with st.container(border=True):
         st.subheader("2 · Settings")
@@ -59,11 +60,18 @@ def settings(slide: state.OpenSlide) -> runs.Settings | None:
     return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes)
 
 
+@dataclass
+class _Proposed:
+    settings: tuple[str, dict[str, float]] | None = None
+    """Name of the weights that proposed them, and the window and the resolution."""
+
+
 def _follow_weights(config: WeightsConfig) -> None:
     """Propose the window and the resolution of the weights in use, anew when others come into use."""
     proposed = {"tile_um": max(float(config.tile_um), LEAST_TILE_UM), "analysis_mpp": float(config.analysis_mpp)}
-    if state.get("proposed") != (config.name, proposed):
-        state.put("proposed", (config.name, proposed))
+    kept = state.of_session(_Proposed)
+    if kept.settings != (config.name, proposed):
+        kept.settings = (config.name, proposed)
         st.session_state.update(proposed)
 
 
@@ -129,7 +137,7 @@ def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
     )
 
 
-def run(slide: state.OpenSlide, chosen: runs.Settings, tiles: int | None) -> None:
+def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> None:
     """How long it will take, the button, and why the last run failed if it did."""
     genes = len(sources.config_in_use()["genes"]) if chosen.genes is None else len(chosen.genes)
     can_run = bool(genes) and not slide.is_running
@@ -137,8 +145,8 @@ def run(slide: state.OpenSlide, chosen: runs.Settings, tiles: int | None) -> Non
         st.caption("Name the genes to predict.")
     elif tiles:
         can_run = _fits(tiles, genes) and can_run
-        work = pace.responses(tiles, chosen.tile_um, max(chosen.analysis_mpp, chosen.mpp), genes)
-        wait = controls.duration(pace.seconds(slide.open_seconds, work))
+        work = runs.responses(tiles, chosen.tile_um, max(chosen.analysis_mpp, chosen.mpp), genes)
+        wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
         st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
     if st.button("Run", type="primary", width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
         runs.start(slide, chosen)
@@ -158,7 +166,7 @@ def _fits(tiles: int, genes: int) -> bool:
     return True
 
 
-def show_result(slide: state.OpenSlide, chosen: runs.Settings | None) -> None:
+def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None:
     """The running job, or what came out and the way on: maps and the downloads."""
     if slide.is_running:
         with st.container(border=True):
@@ -190,7 +198,7 @@ def show_result(slide: state.OpenSlide, chosen: runs.Settings | None) -> None:
             downloads.tables(slide)
 
 
-def show_preview(slide: state.OpenSlide, chosen: runs.Settings | None) -> int | None:
+def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int | None:
     """The slide, with its tiles once the scale is known; how many of them hold tissue."""
     with st.container(border=True):
         controls.synthetic_badge(slide)

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, limits, sources, state
+from nsl.web import controls, limits, sources, state, uploads
 from nsl.web.predict import server_folder
 
 FILE_TYPES = [
@@ -21,13 +21,13 @@ def choose_slide() -> None:
             "H&E image or whole-slide file",
             type=FILE_TYPES,
             max_upload_size=limits.read().max_upload_mb,
-            key=f"slide_upload {state.uploads()}",
+            key=f"slide_upload {state.shared().uploads}",
             help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF; MRXS and DICOM as a zip of slide and folder. "
             "Each upload is one more slide. Slides are deleted within minutes of closing the page.",
         )
         if upload is not None:
             try:
-                state.take_upload(upload)
+                uploads.take_upload(upload)
                 st.rerun()
             except NslError as error:
                 controls.show_error(str(error))
@@ -42,7 +42,7 @@ def demo(label: str = "Use the demo slide") -> None:
     """The button that makes the synthetic slide."""
     if st.button(label, icon=":material/science:", help="A synthetic section, made on the spot"):
         with st.spinner("Staining the demo slide"), controls.shown_errors():
-            state.take_demo()
+            uploads.take_demo()
             st.rerun()
 
 
@@ -61,7 +61,7 @@ def _offer_server_folder() -> None:
         key="server_slide",
     )
     if st.button("Open it", disabled=name is None, icon=":material/folder_open:"):
-        state.take_server_file(server_folder.resolve(where, name), name)
+        uploads.take_server_file(server_folder.resolve(where, name), name)
         st.rerun()
 
 
@@ -89,7 +89,7 @@ def explain() -> None:
         )
 
 
-def show_facts(slide: state.OpenSlide) -> None:
+def show_facts(slide: state.SessionSlide) -> None:
     """What the file says of itself, and how it had to be altered."""
     width, height = slide.size
     facts = [

@@ -34,12 +34,21 @@ _BUTTONS_PX = 28
 _DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
 
 
+@dataclass
+class _VectorTable:
+    """The table made last."""
+
+    made_of: tuple[str, str | None] | None = None
+    """Checksum of the weights, and the run of the slide."""
+    table: pd.DataFrame | None = None
+
+
 @dataclass(frozen=True)
 class View:
     """What the page speaks of: weights, and the slide that was predicted with them where there is one."""
 
     weights: "Weights"
-    slide: state.OpenSlide | None
+    slide: state.SessionSlide | None
 
     @property
     def white_point(self) -> np.ndarray:
@@ -67,12 +76,10 @@ class View:
     @cached_property
     def table(self) -> pd.DataFrame:
         """`nsl.interpretation.vector_table`, made once for these weights and this result."""
-        made_of, table = state.get("vector_table") or (None, None)
-        wanted = (self.weights.sha256, self.slide and self.slide.run)
-        if made_of != wanted:
-            table = vector_table(self.weights, self.slide_vectors)
-            state.put("vector_table", (wanted, table))
-        return table
+        kept, wanted = state.of_session(_VectorTable), (self.weights.sha256, self.slide and self.slide.run)
+        if kept.made_of != wanted:
+            kept.made_of, kept.table = wanted, vector_table(self.weights, self.slide_vectors)
+        return kept.table
 
 
 def look(heading: "DeltaGenerator") -> View:
@@ -94,7 +101,7 @@ def look(heading: "DeltaGenerator") -> View:
     st.stop()
 
 
-def _say_whose(slide: state.OpenSlide) -> None:
+def _say_whose(slide: state.SessionSlide) -> None:
     config = slide.weights.config
     st.caption(
         f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
@@ -102,7 +109,7 @@ def _say_whose(slide: state.OpenSlide) -> None:
     )
 
 
-def _show_the_way(slide: state.OpenSlide | None, weights: "Weights") -> None:
+def _show_the_way(slide: state.SessionSlide | None, weights: "Weights") -> None:
     tissue = controls.escaped(sources.tissue(weights.config))
     st.caption(f"Learned by the weights {controls.escaped(weights.name)}, on {tissue}.")
     if slide is not None:

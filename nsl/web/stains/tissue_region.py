@@ -1,5 +1,6 @@
 """The part of the Stains page that looks at tissue: where a gene's model sees its two stains in a region."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,6 +29,16 @@ _INNER_TISSUE = 0.98
 _OVERVIEW_PX = 320
 
 
+@dataclass
+class _Seen:
+    """What this page has taken up of a result."""
+
+    marks: state.Marks = field(default_factory=state.Marks)
+    """Those that it has followed: what is marked anew is looked at."""
+    richest_tile: str | None = None
+    """In hematoxylin."""
+
+
 class Region(NamedTuple):
     """A rectangle of a slide, in µm from its top left."""
 
@@ -53,7 +64,7 @@ def show(view: View, gene: str) -> None:
             _show_overview(view.slide, gene, region)
         _show_images(view, gene, tissue)
     except NslError as error:
-        controls.show_error(view.slide.told(str(error)))
+        controls.show_error(view.slide.by_users_name(str(error)))
 
 
 def _choose(view: View, gene: str) -> Region:
@@ -81,20 +92,20 @@ def _choose(view: View, gene: str) -> Region:
     return _around(slide, _tile(view, gene, place), width_um or tile_um)
 
 
-def _follow_map(slide: state.OpenSlide) -> None:
+def _follow_map(slide: state.SessionSlide) -> None:
     """Look at what was clicked or drawn last, here or on the Maps page."""
     for place in ("region", "tile"):
-        marked = slide.kept.get(place)
-        if marked is not None and marked != slide.kept.get(f"stains of {place}"):
-            slide.kept[f"stains of {place}"] = marked
+        marked, seen = getattr(slide.marks, place), slide.of_result(_Seen)
+        if marked is not None and marked != getattr(seen.marks, place):
+            setattr(seen.marks, place, marked)
             st.session_state["stain_place"] = place
 
 
-def _places(slide: state.OpenSlide, gene: str) -> dict[str, str]:
+def _places(slide: state.SessionSlide, gene: str) -> dict[str, str]:
     places = {}
-    if slide.kept.get("tile"):
-        places["tile"] = f"Tile {slide.kept['tile']}, as clicked"
-    if slide.kept.get("region"):
+    if slide.marks.tile:
+        places["tile"] = f"Tile {slide.marks.tile}, as clicked"
+    if slide.marks.region:
         places["region"] = "The region drawn on the map"
     places["hematoxylin"] = "The tile richest in hematoxylin"
     if gene in slide.result.var_names:
@@ -105,12 +116,13 @@ def _places(slide: state.OpenSlide, gene: str) -> dict[str, str]:
 def _tile(view: View, gene: str, place: str) -> str:
     slide = view.slide
     if place == "tile":
-        return slide.kept["tile"]
+        return slide.marks.tile
     if place == "highest":
         return slide.result.obs_names[slide.result[:, gene].X.argmax()]
-    if "richest" not in slide.kept:
-        slide.kept["richest"] = _richest(slide.result, view.mixed_vectors)
-    return slide.kept["richest"]
+    seen = slide.of_result(_Seen)
+    if seen.richest_tile is None:
+        seen.richest_tile = _richest(slide.result, view.mixed_vectors)
+    return seen.richest_tile
 
 
 def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
@@ -129,19 +141,19 @@ def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
     return result.obs_names[np.where(inner, within, -np.inf).argmax()]
 
 
-def _around(slide: state.OpenSlide, tile: str, width_um: float) -> Region:
+def _around(slide: state.SessionSlide, tile: str, width_um: float) -> Region:
     place = slide.result.obs.loc[tile]
     x, y, half = place.x_um, place.y_um, width_um / 2
     return _within(slide, Region(x - half, y - half, x + half, y + half))
 
 
-def _drawn(slide: state.OpenSlide) -> Region:
+def _drawn(slide: state.SessionSlide) -> Region:
     """The rectangle around what was drawn."""
-    x, y = (1000 * np.array(slide.kept["region"][axis]) for axis in "xy")
+    x, y = (1000 * np.array(slide.marks.region[axis]) for axis in "xy")
     return _within(slide, Region(x.min(), y.min(), x.max(), y.max()))
 
 
-def _within(slide: state.OpenSlide, region: Region) -> Region:
+def _within(slide: state.SessionSlide, region: Region) -> Region:
     width_um, height_um = (side * slide.result.uns["nsl"]["mpp"] for side in slide.size)
     left, right = np.clip([region.left, region.right], 0, width_um)
     top, bottom = np.clip([region.top, region.bottom], 0, height_um)
@@ -154,7 +166,7 @@ def _within(slide: state.OpenSlide, region: Region) -> Region:
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner="Reading the region")
-def _read(run: str, region: Region, analysis_mpp: float, _slide: state.OpenSlide) -> Patch:
+def _read(run: str, region: Region, analysis_mpp: float, _slide: state.SessionSlide) -> Patch:
     longest_um = max(region.right - region.left, region.bottom - region.top)
     with _slide.open() as opened:
         mpp = opened.require_mpp()
@@ -165,7 +177,7 @@ def _read(run: str, region: Region, analysis_mpp: float, _slide: state.OpenSlide
         return Patch(opened.read(*place, shown_mpp), shown_mpp, opened.read(*place, measured_mpp))
 
 
-def _show_overview(slide: state.OpenSlide, gene: str, region: Region) -> None:
+def _show_overview(slide: state.SessionSlide, gene: str, region: Region) -> None:
     result = slide.result
     if gene not in result.var_names:
         st.caption(f"{controls.escaped(gene)} was not predicted on this slide, so there is no map of it to click.")
@@ -183,11 +195,11 @@ def _show_overview(slide: state.OpenSlide, gene: str, region: Region) -> None:
     )
 
 
-def _keep_tile(slide: state.OpenSlide, key: str) -> None:
+def _keep_tile(slide: state.SessionSlide, key: str) -> None:
     place = chart.clicked_place(key)
     tile = tile_at(slide.result, *place) if place else None
     if tile:
-        slide.kept["tile"] = tile
+        slide.marks.tile = tile
         st.session_state["stain_place"] = "tile"
 
 

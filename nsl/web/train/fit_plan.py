@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, limits, state, storage
+from nsl.web import controls, limits, state
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.paired_sections import PairedSection
-from nsl.web.uploads import FILE_TYPES, read_uploads
+from nsl.web.uploads import MEASURED_TYPES, read_measured_uploads, take_demo
 
 if TYPE_CHECKING:
     from nsl.train import FitSettings
@@ -79,7 +79,7 @@ def explain() -> None:
 
 def _add_demo() -> None:
     with st.spinner("Staining and measuring the demo slide"), controls.shown_errors():
-        state.take_demo()
+        take_demo()
         slide = state.slide()
         _add(slide, slide.metadata_mpp, paired_sections.demo_measured(), "Demo", "Nobody", 1.0)
         st.rerun()
@@ -108,7 +108,7 @@ def add_section() -> None:
         mpp = controls.choose_scale(slide)
         uploads = st.file_uploader(
             "Measured data of this section",
-            type=FILE_TYPES,
+            type=MEASURED_TYPES,
             accept_multiple_files=True,
             max_upload_size=limits.read().max_upload_mb,
             key=f"paired_files {number}",
@@ -131,7 +131,7 @@ def add_section() -> None:
         is_ready = bool(uploads) and mpp is not None
         if st.button("Add the section", icon=":material/add:", disabled=not is_ready, width="stretch"):
             with controls.shown_errors(), st.spinner("Reading the section"):
-                _add(slide, mpp, read_uploads(uploads, storage.folder()), name, patient, positions_scale)
+                _add(slide, mpp, read_measured_uploads(uploads), name, patient, positions_scale)
                 st.rerun()
 
 
@@ -159,7 +159,7 @@ def _labels(number: int) -> tuple[str, str]:
 
 
 def _add(
-    slide: state.OpenSlide, mpp: float, measured, name: str, patient: str, positions_scale: float
+    slide: state.SessionSlide, mpp: float, measured, name: str, patient: str, positions_scale: float
 ) -> PairedSection:
     return paired_sections.add(
         slide,

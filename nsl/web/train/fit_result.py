@@ -12,7 +12,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.numerals import signed
-from nsl.web import controls, downloads, state
+from nsl.web import controls, downloads, sources, state
 from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
@@ -37,9 +37,20 @@ class Trained:
     seconds: float
 
 
+@dataclass
+class Training:
+    """The fits of a session."""
+
+    job: Job | None = None
+    """The last."""
+    trained: Trained | None = None
+    """What came of the last that ended well."""
+
+
 def run(plan: Plan | None) -> None:
     """What will be held out and how long it takes, the button, and why the last training failed if it did."""
-    job: Job | None = state.get("training")
+    training = state.of_session(Training)
+    job = training.job
     is_running = job is not None and job.is_running
     if plan is not None:
         st.caption(
@@ -47,14 +58,14 @@ def run(plan: Plan | None) -> None:
             f"{controls.duration(plan.reckoned_seconds)} on this computer."
         )
         if st.button("Train", type="primary", width="stretch", disabled=is_running, icon=":material/model_training:"):
-            state.put("training", start(plan))
+            training.job = start(plan)
             st.rerun()
     if is_running:
         with st.container(border=True):
             controls.watch_job(job)
             st.caption("You may look at other pages meanwhile; closing the app ends it.")
     elif job is not None and job.result is not None:
-        state.put("trained", job.result)
+        training.trained = job.result
         st.success(
             f"Trained in {controls.duration(job.result.seconds)}. The result stands before the checks.",
             icon=":material/check_circle:",
@@ -139,7 +150,7 @@ def show() -> None:
     """What came of the last training that ended well."""
     from nsl.figures.reliability import reliability_histogram
 
-    trained: Trained | None = state.get("trained")
+    trained = state.of_session(Training).trained
     if trained is None:
         return
     weights, table = trained.weights, trained.weights.reliability
@@ -210,7 +221,7 @@ def _caution(config: WeightsConfig) -> str:
 def _offer(trained: Trained) -> None:
     """Use them from now on, or take them home."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        if state.get("weights") is trained.weights:
+        if sources.choice().weights is trained.weights:
             st.badge("In use", icon=":material/check:", color="green")
             st.page_link("pages/predict.py", label="Predict with them", icon=":material/play_circle:")
         else:
@@ -232,8 +243,7 @@ def _offer(trained: Trained) -> None:
 
 
 def _use(trained: Trained) -> None:
-    state.put("weights", trained.weights)
-    state.put("wish", None)  # else weights asked for before would replace them when they come
+    sources.choice().use(trained.weights)
 
 
 def _csv(trained: Trained) -> str:

@@ -46,7 +46,7 @@ class PairedSection:
     key: str
     name: str
     patient: str
-    slide: state.OpenSlide
+    slide: state.SessionSlide
     mpp: float
     measured: "anndata.AnnData"
     """Counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide."""
@@ -68,18 +68,28 @@ class PairedSection:
             try:
                 self.last = _look(self, window_um, analysis_mpp)
             except (SlideError, SpotsError) as error:
-                raise type(error)(self.slide.told(str(error))) from None
+                raise type(error)(self.slide.by_users_name(str(error))) from None
         return self.last
+
+
+@dataclass
+class PairedSections:
+    """Those of a session."""
+
+    by_key: dict[str, PairedSection] = field(default_factory=dict)
+    """The first added first."""
+    added: int = 0
+    """How many were ever added."""
 
 
 def sections() -> list[PairedSection]:
     """Those of the session, the first added first."""
-    return list((state.get("paired") or {}).values())
+    return list(state.of_session(PairedSections).by_key.values())
 
 
 def added() -> int:
     """How many were ever added: default names and keys of widgets count on."""
-    return state.get("paired_added") or 0
+    return state.of_session(PairedSections).added
 
 
 def free_label(prefix: str, taken: set[str]) -> str:
@@ -88,7 +98,7 @@ def free_label(prefix: str, taken: set[str]) -> str:
 
 
 def add(
-    slide: state.OpenSlide,
+    slide: state.SessionSlide,
     mpp: float,
     measured: "anndata.AnnData",
     *,
@@ -129,14 +139,14 @@ def add(
             f"none of the {measured.n_obs:,} spots of {name} lies on tissue; give positions in pixels of this very "
             "image, and check its scale"
         )
-    state.put("paired", (state.get("paired") or {}) | {section.key: section})
-    state.put("paired_added", number)
+    kept = state.of_session(PairedSections)
+    kept.by_key[section.key], kept.added = section, number
     return section
 
 
 def remove(key: str) -> None:
     """Let go of a section; its slide stays."""
-    state.put("paired", {other.key: other for other in sections() if other.key != key})
+    state.of_session(PairedSections).by_key.pop(key, None)
 
 
 def _label(what: str, text: str) -> str:

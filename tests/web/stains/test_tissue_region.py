@@ -72,7 +72,7 @@ def test_a_wider_region_shows_the_surroundings_of_the_same_tile(page, width_um):
 
 
 def test_a_region_drawn_over_the_edge_is_shown_as_far_as_the_slide_reaches(page):
-    slide(page).kept["region"] = {"kind": "box", "x": [-1.0, 0.3], "y": [0.5, 9.0], "axis": "x"}
+    slide(page).marks.region = {"kind": "box", "x": [-1.0, 0.3], "y": [0.5, 9.0], "axis": "x"}
     page.run()
     assert not page.exception
     assert "The region drawn on the map" in page.selectbox(key="stain_place").options
@@ -89,7 +89,7 @@ def test_a_region_drawn_over_the_edge_is_shown_as_far_as_the_slide_reaches(page)
     ids=["narrow", "low", "off the slide"],
 )
 def test_a_region_too_small_to_read_is_told_and_another_can_be_chosen(page, x, y, told):
-    slide(page).kept["region"] = {"kind": "box", "x": x, "y": y, "axis": "x"}
+    slide(page).marks.region = {"kind": "box", "x": x, "y": y, "axis": "x"}
     page.run()
     assert not page.exception
     assert told in page.error[0].value
@@ -102,7 +102,7 @@ def test_a_region_too_small_to_read_is_told_and_another_can_be_chosen(page, x, y
 
 def test_a_slide_that_is_gone_is_told_by_the_users_name_and_the_rest_of_the_page_stays(page):
     slide(page).path.unlink()
-    slide(page).kept["region"] = {"kind": "box", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}
+    slide(page).marks.region = {"kind": "box", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}
     page.run()
     assert not page.exception
     assert page.error[0].value.startswith("section.png ")
