@@ -139,7 +139,7 @@ def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
 
 def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> None:
     """How long it will take, the button, and why the last run failed if it did."""
-    genes = len(sources.config_in_use()["genes"]) if chosen.genes is None else len(chosen.genes)
+    genes = len(sources.config_in_use().genes) if chosen.genes is None else len(chosen.genes)
     can_run = bool(genes) and not slide.is_running
     if not genes:
         st.caption("Name the genes to predict.")
