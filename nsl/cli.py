@@ -4,6 +4,7 @@ Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 
 """
 
 import argparse
+import contextlib
 import csv
 import shlex
 import sys
@@ -12,10 +13,34 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from nsl import __version__
 from nsl.errors import NslError
+from nsl.progress import Progress
+
+_BAR_FORMAT = "{desc} {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 
 # torch and numba take seconds to import, so every command imports what it needs when it runs.
+
+
+class _Bar(Progress, contextlib.AbstractContextManager):
+    """Shows the stage in hand as a bar on stderr where that is a terminal, and nothing elsewhere."""
+
+    def __init__(self, stage: str = ""):
+        """stage : the name of work that has one stage."""
+        self._only_stage, self._stage, self._bar = stage, stage, tqdm(disable=True)
+
+    def report(self, done: int, total: int, stage: str = "") -> None:
+        stage = stage or self._only_stage
+        if (stage, total) != (self._stage, self._bar.total):
+            self._bar.close()
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=stage, bar_format=_BAR_FORMAT, leave=False, disable=None)
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -179,7 +204,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
     from nsl.prediction import MIN_TISSUE, predict, stain_warning
 
     start = time.perf_counter()
-    with _open(path, args.mpp) as slide:
+    with _open(path, args.mpp) as slide, _Bar(path.name) as progress:
         result = predict(
             slide,
             weights,
@@ -188,10 +213,11 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
             analysis_mpp=args.analysis_mpp,
             genes=genes,
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
+            progress=progress,
         )
-        warning = stain_warning(result)
-        for notice in [*slide.notices, *([warning] if warning else [])]:
-            print(f"nsl: note: {notice}", file=sys.stderr)
+    warning = stain_warning(result)
+    for notice in [*slide.notices, *([warning] if warning else [])]:
+        print(f"nsl: note: {notice}", file=sys.stderr)
     for name in formats:
         options = {"header_comments": args.header_comments} if name == "csv" else {}
         FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
@@ -207,19 +233,20 @@ def _train(args: argparse.Namespace) -> int:
     from nsl.train import train
     from nsl.weights.folder import save_weights
 
-    weights = train(
-        args.manifest,
-        name=args.name or args.out.resolve().name,
-        tissue=args.tissue,
-        source=args.source,
-        licence=args.licence,
-        min_detected=args.min_detected,
-        genes=_names(args.genes) if args.genes else None,
-        tile_um=args.tile_um,
-        analysis_mpp=args.analysis_mpp,
-        command=args.command_line,
-        progress=_progress_on_terminal,
-    )
+    with _Bar() as progress:
+        weights = train(
+            args.manifest,
+            name=args.name or args.out.resolve().name,
+            tissue=args.tissue,
+            source=args.source,
+            licence=args.licence,
+            min_detected=args.min_detected,
+            genes=_names(args.genes) if args.genes else None,
+            tile_um=args.tile_um,
+            analysis_mpp=args.analysis_mpp,
+            command=args.command_line,
+            progress=progress,
+        )
     save_weights(weights, args.out)
     data = weights.config.training_data
     print(f"{len(weights.genes):,} genes from {data.spots:,} spots of {data.patients} patients → {args.out}")
@@ -228,32 +255,39 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Leave patients or sections out, predict them by NSL and by other methods, and write the tables into DIR."""
-    from nsl.methods.baselines import baselines
-    from nsl.methods.comparison import as_markdown, compare, write_comparison
-    from nsl.spots.measured_section import detected_genes, highest_mean
-    from nsl.train import measure_all, neural_stain
+    from nsl.methods.comparison import as_markdown, write_comparison
 
     for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
         if number < 1:
             raise NslError(f"{option} is {number}; it must be at least 1")
+    with _Bar() as progress:
+        comparison = _compare(args, progress)
+    write_comparison(comparison, args.out)
+    print(as_markdown(comparison.table), end="")
+    return 0
+
+
+def _compare(args: argparse.Namespace, progress: Progress):
+    from nsl.methods.baselines import baselines
+    from nsl.methods.comparison import compare
+    from nsl.spots.measured_section import detected_genes, highest_mean
+    from nsl.train import measure_all, neural_stain
+
     manifest = args.data / "manifest.csv" if args.data.is_dir() else args.data
-    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, _progress_on_terminal)
+    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, progress)
     genes = highest_mean(sections, detected_genes(sections, args.min_detected), args.genes)
-    methods = [neural_stain(), *baselines(args.tile_um, args.analysis_mpp)]
+    methods = [neural_stain(progress=progress), *baselines(args.tile_um, args.analysis_mpp)]
     if args.deep_minutes:
         from nsl.methods.densenet import deep
 
-        methods.append(deep(args.deep_minutes, args.tile_um))
+        methods.append(deep(args.deep_minutes, args.tile_um, progress=progress))
     if args.methods:
         wanted = [part.lower() for part in _names(args.methods)]
         methods = [method for method in methods if any(part in method.name.lower() for part in wanted)]
         if not methods:
             raise NslError(f"no method's name holds any of {args.methods}; try nsl, hed, histogram, nuclei or densenet")
     protocols = [args.protocol] if args.protocol else ["section", "patient"]
-    comparison = compare(sections, methods, protocols, genes, seeds=args.seeds, progress=_progress_on_terminal)
-    write_comparison(comparison, args.out)
-    print(as_markdown(comparison.table), end="")
-    return 0
+    return compare(sections, methods, protocols, genes, seeds=args.seeds, progress=progress)
 
 
 def _publish(args: argparse.Namespace) -> int:
@@ -292,8 +326,3 @@ def _info(args: argparse.Namespace) -> int:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _progress_on_terminal(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\x1b[2K{what} {done / total:4.0%}", end="\r", file=sys.stderr, flush=True)

@@ -23,3 +23,7 @@ class WeightsError(NslError):
 
 class HubError(NslError):
     """Weights cannot be had from the Hugging Face Hub, or published to it."""
+
+
+class Cancelled(NslError):
+    """Long work was asked to stop before it had a result."""

@@ -81,7 +81,6 @@ def leave_one_group_out(
     *,
     seed: int = 0,
     features: Sequence[Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[HeldOut]:
     """Predict every section by a fit to the sections of the other groups.
 
@@ -94,7 +93,6 @@ def leave_one_group_out(
     groups : what is left out together, one label a section: patients, sections, or blocks of a section.
     method, genes, seed : what to fit, and for which genes.
     features : what `method.features` gives for each section, where it is known already.
-    progress : called with the groups done and the groups to do.
 
     Raises
     ------
@@ -106,7 +104,7 @@ def leave_one_group_out(
     features = [method.features(hidden(section)) for section in sections] if features is None else features
     training = Training(list(sections), list(features), list(genes))
     held_out = []
-    for done, label in enumerate(labels, start=1):
+    for label in labels:
         start = time.perf_counter()
         predict = method.fit(training.only([i for i, group in enumerate(groups) if group != label]), seed)
         fit_seconds = time.perf_counter() - start
@@ -115,8 +113,6 @@ def leave_one_group_out(
             predicted = predict(features[i])
             seconds = time.perf_counter() - start
             held_out.append(HeldOut(sections[i], label, predicted, fit_seconds, seconds))
-        if progress:
-            progress(done, len(labels))
     return held_out
 
 

@@ -1,12 +1,12 @@
 """A closer look at a result: which tile lies where, its tissue at full resolution, one gene on a finer grid."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import anndata
 import numpy as np
 
 from nsl.prediction import predict
+from nsl.progress import SILENT, Progress
 from nsl.slides.slide import Slide
 from nsl.weights.weights import Weights
 
@@ -69,8 +69,7 @@ def fine_map(
     *,
     min_tissue: float,
     analysis_mpp: float,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """One gene on squares of `step_um` side by side.
 
@@ -87,5 +86,4 @@ def fine_map(
         min_tissue=min_tissue,
         analysis_mpp=min(analysis_mpp, step_um / 2),
         progress=progress,
-        cancelled=cancelled,
     )

@@ -1,7 +1,7 @@
 """Slide and weights in, AnnData of predicted expression out."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import anndata
@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from nsl import __version__
-from nsl.errors import ScaleError, SlideError
+from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
+from nsl.progress import SILENT, Progress
 from nsl.slides.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
@@ -25,7 +26,7 @@ THUMBNAIL_PX = 1280
 _BAND_PIXELS = 4_000_000
 # Of progress on a small slide; each costs another reading of the rows that neighbours share.
 _LEAST_STEPS = 10
-# Responses of genes to pixels between two looks at whether the run is still wanted: about half a second.
+# Responses of genes to pixels between two reports of progress: about half a second.
 _BATCH_RESPONSES = 1.5e9
 MAX_VALUES = 1_000_000_000
 """Of a result, tissue tiles × genes: 4 GB."""
@@ -43,8 +44,7 @@ def predict(
     analysis_mpp: float | None = None,
     genes: Sequence[str] | None = None,
     min_tissue: float = MIN_TISSUE,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
 
@@ -58,10 +58,9 @@ def predict(
         as it is.
     genes : which to predict; all if not given.
     min_tissue : least share of tissue a tile must have, 0 to 1.
-    progress : called with tissue tiles done and tissue tiles in all, by the slide's overview; what it raises ends the
-        run.
-    cancelled : asked as the run goes on, from the top of the slide down; once it says True, the tiles predicted so far
-        are the result, and its `uns["nsl"]["complete"]` is False.
+    progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
+        slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
+        is False.
 
     Returns
     -------
@@ -70,9 +69,9 @@ def predict(
     Raises
     ------
     ScaleError : µm/px or a length is missing or impossible.
-    SlideError : the slide is smaller than a tile, damaged, or shows no tissue; or the run was cancelled before it
-        came to any.
+    SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
     WeightsError : a gene the weights do not hold.
+    Cancelled : the run was cancelled before it came to any tissue.
     """
     genes = weights.genes if genes is None else weights.require_genes(genes)
     model = weights.model if genes == weights.genes else weights.model.select(genes)
@@ -90,14 +89,14 @@ def predict(
     white_point = estimate_white_point(thumbnail)
     expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
     check_memory(int(expected[-1]), len(genes))
-    watch = _Watch(expected, progress, cancelled)
+    watch = _Watch(expected, progress)
     bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, watch))
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
     is_complete = len(keep) == len(grid)
     grid = grid[slice(len(keep))]
     if not keep.any() and not is_complete:
-        raise SlideError("the run was cancelled before it came to any tissue; run again")
+        raise Cancelled("the run was cancelled before it came to any tissue; run again")
     if not keep.any():
         raise SlideError(
             f"no tile is at least {min_tissue:.0%} tissue (the fullest has {tissue.max():.0%}); check that the image "
@@ -152,18 +151,16 @@ def _tissue_tiles_before(
 
 @dataclass(frozen=True)
 class _Watch:
-    """Who is told how far a run is, and asked whether it shall go on."""
+    """Reports progress in tissue tiles of a grid."""
 
     expected: np.ndarray
     """Of `_tissue_tiles_before`."""
-    progress: Callable[[int, int], None] | None
-    cancelled: Callable[[], bool] | None
+    progress: Progress
 
     def is_over(self, tiles: int) -> bool:
-        """Tell that so many tiles of the grid were looked at; whether the run is to end there."""
-        if self.progress:
-            self.progress(int(self.expected[tiles]), max(int(self.expected[-1]), 1))
-        return bool(self.cancelled and self.cancelled())
+        """Report the first tiles of the grid as done; whether the run is to end there."""
+        self.progress.report(int(self.expected[tiles]), max(int(self.expected[-1]), 1))
+        return self.progress.cancelled
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From measured sections to weights: settings by nested validation, one fit of all genes, reliability."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from nsl.evaluate import (
     standardised,
 )
 from nsl.model import NeuralStain
+from nsl.progress import SILENT, Progress
 from nsl.spots.measured_section import (
     ANALYSIS_MPP,
     TILE_UM,
@@ -52,9 +53,6 @@ CHOOSING_GENES = 250
 # Of a part held out: from fewer, nothing can be told of how well they are predicted.
 LEAST_SPOTS = 4
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much; what it raises ends the training."""
-
 
 class FitSettings(NamedTuple):
     """What nested validation chooses."""
@@ -71,24 +69,24 @@ CANDIDATES = tuple(FitSettings(patterns, steps) for patterns in (10, 3, 0) for s
 def neural_stain(
     candidates: Sequence[FitSettings] = CANDIDATES,
     chosen: list[FitSettings] | None = None,
-    on_step: Callable[..., None] | None = None,
+    progress: Progress = SILENT,
 ) -> Method:
     """Neural Stain Learning as a method to evaluate; settings are chosen among the candidates by nested validation.
 
-    What each fit chose is appended to `chosen`, where one is given. `on_step` is called at every step of every fit.
+    What each fit chose is appended to `chosen`, where one is given. `progress` receives the steps of every fit.
     """
 
     def fit_chosen(training: Training, seed: int) -> Predictor:
-        settings = choose_settings(training.sections, training.genes, candidates, on_step)
+        settings = choose_settings(training.sections, training.genes, candidates, progress)
         if chosen is not None:
             chosen.append(settings)
-        return _predictor(training, settings, on_step)
+        return _predictor(training, settings, progress)
 
     return Method("NSL-11", lambda section: section.colors, fit_chosen, NeuralStain.trainable_per_gene)
 
 
-def _predictor(training: Training, settings: FitSettings, on_step: Callable[..., None] | None = None) -> Predictor:
-    model = fit(training.sections, training.genes, settings, progress=on_step)
+def _predictor(training: Training, settings: FitSettings, progress: Progress) -> Predictor:
+    model = fit(training.sections, training.genes, settings, progress=progress)
     return lambda colors: model.from_counts(colors).numpy()
 
 
@@ -96,16 +94,16 @@ def choose_settings(
     sections: Sequence[MeasuredSection],
     genes: Sequence[str],
     candidates: Sequence[FitSettings] = CANDIDATES,
-    on_step: Callable[..., None] | None = None,
+    progress: Progress = SILENT,
 ) -> FitSettings:
     """The candidate that predicts the patients (or the sections of the only patient) left out in turn best.
 
-    It is judged on those CHOOSING_GENES of the genes whose mean expression is highest. `on_step` is called at every
-    step of every fit.
+    It is judged on those CHOOSING_GENES of the genes whose mean expression is highest. `progress` receives the steps of
+    every fit.
     """
     few = highest_mean(sections, genes, CHOOSING_GENES)
     training = Training(list(sections), [section.colors for section in sections], few)
-    return choose(candidates, lambda inside, settings: _predictor(inside, settings, on_step), training)
+    return choose(candidates, lambda inside, settings: _predictor(inside, settings, progress), training)
 
 
 def steps_to_choose(sections: Sequence[MeasuredSection], candidates: Sequence[FitSettings]) -> int:
@@ -119,7 +117,7 @@ def train(
     *,
     tile_um: float = TILE_UM,
     analysis_mpp: float = ANALYSIS_MPP,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     **options,
 ) -> Weights:
     """Weights from every section of a manifest (`nsl.spots.tables.read_manifest`); options are of `train_sections`.
@@ -128,7 +126,7 @@ def train(
     ------
     SpotsError, SlideError, ScaleError : a section cannot be used; nothing is trained.
     """
-    sections = measure_all(manifest, tile_um, analysis_mpp, progress or _untold)
+    sections = measure_all(manifest, tile_um, analysis_mpp, progress)
     return train_sections(sections, tile_um=tile_um, analysis_mpp=analysis_mpp, progress=progress, **options)
 
 
@@ -146,7 +144,7 @@ def train_sections(
     analysis_mpp: float = ANALYSIS_MPP,
     candidates: Sequence[FitSettings] = CANDIDATES,
     command: str = "nsl.train.train",
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Weights:
     """Weights from measured sections, with the reliability of every gene where it was held out.
 
@@ -161,13 +159,13 @@ def train_sections(
     genes : fit these instead.
     tile_um, analysis_mpp : window and µm/px that the sections were measured with.
     candidates : settings to choose among.
-    progress : see `Progress`; told at least once a step of a fit.
+    progress : receives every step of the fits, and the stages between them.
 
     Raises
     ------
     SpotsError : no section, no gene, no stain, or too few spots to hold some out.
+    Cancelled : `progress` was cancelled.
     """
-    tell = progress or _untold
     rule = "as listed by the user"
     if genes is None:
         genes = detected_genes(sections, min_detected)
@@ -180,18 +178,18 @@ def train_sections(
     stains = _reference_stains(sections)
     parts, left_out, groups = held_out_groups(sections)
     _require_spots(parts)
-    settings = choose_settings(
-        parts, genes, candidates, _counted(tell, "choosing settings", steps_to_choose(parts, candidates))
-    )
+    choosing = _OneCount(progress, "choosing settings", steps_to_choose(parts, candidates))
+    settings = choose_settings(parts, genes, candidates, choosing)
     labels = list(dict.fromkeys(groups))
     inside = [[part for part, group in zip(parts, groups, strict=True) if group != label] for label in labels]
     batches = -(-len(genes) // GENES_AT_ONCE)
     steps = sum(steps_to_choose(fold, candidates) + batches * settings.steps for fold in inside)
     fold_settings: list[FitSettings] = []
-    method = neural_stain(candidates, fold_settings, _counted(tell, f"leaving out each {left_out}", steps))
+    method = neural_stain(candidates, fold_settings, _OneCount(progress, f"leaving out each {left_out}", steps))
     held_out = leave_one_group_out(parts, groups, method, genes)
-    table = _reliability(held_out, genes, lambda *done: tell("comparing with what was measured", *done))
-    model = fit(sections, genes, settings, progress=lambda *done: tell("fitting all sections", *done))
+    table = _reliability(held_out, genes, progress)
+    fitting = _OneCount(progress, "fitting all sections", batches * settings.steps)
+    model = fit(sections, genes, settings, progress=fitting)
     config = WeightsConfig(
         name=name,
         units=UNITS,
@@ -218,28 +216,25 @@ def train_sections(
     return Weights(model, config, source="trained here", sha256="", reliability=table)
 
 
-def _untold(what: str, done: int, total: int) -> None:
-    """For those who did not ask for progress."""
+class _OneCount(Progress):
+    """Reports the steps of several fits as one stage."""
 
+    def __init__(self, whole: Progress, stage: str, total: int):
+        self._whole, self._stage, self._done, self._total = whole, stage, 0, total
+        if total:
+            whole.check(0, total, stage)
 
-def _counted(tell: Progress, what: str, total: int) -> Callable[..., None]:
-    """To be called at every step of several fits, which it tells as one count."""
-    done = 0
-
-    def step(*_) -> None:
-        nonlocal done
+    def report(self, done: int, total: int, stage: str = "") -> None:
         # Where a fit chooses other settings than were reckoned with, it takes more steps or fewer.
-        done = min(done + 1, total)
-        tell(what, done, total)
+        self._done = min(self._done + 1, self._total)
+        self._whole.report(self._done, self._total, self._stage)
 
-    if total:
-        tell(what, 0, total)
-    return step
+    @property
+    def cancelled(self) -> bool:
+        return self._whole.cancelled
 
 
-def _reliability(
-    held_out: Sequence[HeldOut], genes: Sequence[str], progress: Callable[[int, int], None]
-) -> pd.DataFrame:
+def _reliability(held_out: Sequence[HeldOut], genes: Sequence[str], progress: Progress) -> pd.DataFrame:
     """`nsl.evaluate.reliability` of all genes, some at a time: it takes several times the memory of their maps."""
     labels = list(dict.fromkeys(part.group for part in held_out))
     batches = [slice(i, i + GENES_AT_ONCE) for i in range(0, len(genes), GENES_AT_ONCE)]
@@ -248,7 +243,8 @@ def _reliability(
         parts = [part for part in held_out if part.group == label]
         of_batches = []
         for batch in batches:
-            progress(len(tables) * len(batches) + len(of_batches), len(labels) * len(batches))
+            done = len(tables) * len(batches) + len(of_batches)
+            progress.check(done, len(labels) * len(batches), "comparing with what was measured")
             some = [replace(part, predicted=part.predicted[:, batch]) for part in parts]
             of_batches.append(group_correlations(some, genes[batch])[label])
         # The q-values of a batch are of that batch alone; `reliability` takes its own, over all genes.
@@ -270,7 +266,9 @@ def held_out_groups(sections: Sequence[MeasuredSection]) -> tuple[list[MeasuredS
     return blocks, "quarter of the section", [block.name for block in blocks]
 
 
-def measure_all(manifest: str | Path, tile_um: float, analysis_mpp: float, tell: Progress) -> list[MeasuredSection]:
+def measure_all(
+    manifest: str | Path, tile_um: float, analysis_mpp: float, progress: Progress = SILENT
+) -> list[MeasuredSection]:
     """Every section of a manifest, read; raises what `read_manifest` and `measure_section` raise."""
     for what, length in (("window", tile_um), ("analysis resolution", analysis_mpp)):
         if not (np.isfinite(length) and length > 0):
@@ -278,7 +276,7 @@ def measure_all(manifest: str | Path, tile_um: float, analysis_mpp: float, tell:
     listed = read_manifest(manifest)
     sections = []
     for done, section in enumerate(listed):
-        tell("reading sections", done, len(listed))
+        progress.check(done, len(listed), "reading sections")
         sections.append(measure_section(section, tile_um, analysis_mpp))
     return sections
 
@@ -320,7 +318,7 @@ def fit(
     genes: Sequence[str],
     settings: FitSettings = CANDIDATES[0],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> NeuralStain:
     """Fit the 11 weights of every gene; the same sections give the same weights, and no gene depends on another chosen.
 
@@ -335,11 +333,12 @@ def fit(
     sections : measured sections; a gene missing from one is learned from the others.
     genes : which to fit.
     settings : patterns to learn from, and steps to take.
-    progress : called with the steps done and the steps to do.
+    progress : receives the steps done and the steps to do.
 
     Raises
     ------
     SpotsError : no section, or a gene that no section measured.
+    Cancelled : `progress` was cancelled.
     """
     _require_measured(sections, genes)
     batches = [genes[i : i + GENES_AT_ONCE] for i in range(0, len(genes), GENES_AT_ONCE)]
@@ -359,8 +358,7 @@ def fit(
                 error = (model.from_counts(section.colors) - aim) ** 2
                 (error.mean(dim=0) * target.measured).sum().backward()
             optimiser.step()
-            if progress:
-                progress(number * settings.steps + step + 1, len(batches) * settings.steps)
+            progress.check(number * settings.steps + step + 1, len(batches) * settings.steps, "fitting")
         _to_units(model, sections, targets)
         fitted.append(model)
     return _joined(fitted)

@@ -230,6 +230,20 @@ def test_info_of_a_missing_slide_is_one_line(tmp_path, capsys):
     assert_one_line_error(code, capsys.readouterr().err.splitlines(), "no.svs does not exist")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal_that_leaves_no_trace(predict, section_png, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert predict(section_png, "--mpp", 1)[0] == 0
+    shown = sys.stderr.getvalue()
+    assert "section.png" in shown
+    assert "100%" in shown
+    assert not shown.rsplit("\r", 2)[1].strip()
+
+
 # train
 
 

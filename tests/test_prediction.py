@@ -9,10 +9,12 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from nsl import load_weights, open_slide, predict
-from nsl.errors import NslError, ScaleError, SlideError, WeightsError
+from nsl.errors import Cancelled, NslError, ScaleError, SlideError, WeightsError
 from nsl.prediction import stain_warning
+from nsl.progress import Progress
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds, tile_grid
+from tests.recording import Recording
 
 
 @pytest.fixture
@@ -108,19 +110,19 @@ def test_every_gene_carries_its_held_out_reliability(slide, weights):
 
 
 def steps_of(slide, weights):
-    """How often a run of a small slide tells its progress."""
-    steps = []
-    predict(slide, weights, progress=lambda done, total: steps.append(done))
-    return len(steps)
+    """How often a run of a small slide reports its progress."""
+    progress = Recording()
+    predict(slide, weights, progress=progress)
+    return len(progress.reports)
 
 
 def test_reading_in_many_strips_changes_no_bit(slide, weights, result, monkeypatch):
     monkeypatch.setattr("nsl.prediction._BAND_PIXELS", 20_000)
     assert steps_of(slide, weights) > 3
-    steps = []
-    in_strips = predict(slide, weights, progress=lambda done, total: steps.append((done, total)))
-    assert len(steps) == 6  # rows of tiles
-    done, total = zip(*steps, strict=True)
+    progress = Recording()
+    in_strips = predict(slide, weights, progress=progress)
+    assert len(progress.reports) == 6  # rows of tiles
+    done, total, _ = zip(*progress.reports, strict=True)
     assert sorted(done) == list(done)
     assert done[-1] == total[-1]
     # By the overview, which is coarser than what is read.
@@ -215,11 +217,12 @@ def test_progress_may_end_the_run(slide, weights):
     class Stopped(NslError):
         pass
 
-    def stop(done, total):
-        raise Stopped
+    class Stop(Progress):
+        def report(self, done, total, stage=""):
+            raise Stopped
 
     with pytest.raises(Stopped):
-        predict(slide, weights, progress=stop)
+        predict(slide, weights, progress=Stop())
 
 
 def test_a_result_larger_than_memory_is_refused_before_it_is_made(slide, weights, monkeypatch):
@@ -257,12 +260,7 @@ def _measured_epithelium(folder, section_name):
 
 
 def test_a_cancelled_run_keeps_the_tiles_it_came_to(slide, weights, result):
-    seen = []
-
-    def progress(done, total):
-        seen.append(done)
-
-    part = predict(slide, weights, progress=progress, cancelled=lambda: len(seen) == 3)
+    part = predict(slide, weights, progress=Recording(cancel_at=3))
     assert 0 < part.n_obs < result.n_obs
     assert not part.uns["nsl"]["complete"]
     assert result.uns["nsl"]["complete"]
@@ -274,8 +272,7 @@ def test_a_run_of_many_genes_can_be_cancelled_between_any_two_tiles(slide, weigh
     monkeypatch.setattr("nsl.prediction._BATCH_RESPONSES", 1)
     one_by_one = predict(slide, weights)
     np.testing.assert_array_equal(one_by_one.X, result.X)
-    looks = []
-    part = predict(slide, weights, cancelled=lambda: looks.append(0) or len(looks) == 5)
+    part = predict(slide, weights, progress=Recording(cancel_at=5))
     first_row = (result.obs.array_row == result.obs.array_row.min()).sum()
     assert 0 < part.n_obs < first_row
     assert list(part.obs_names) == list(result.obs_names[: part.n_obs])
@@ -284,5 +281,5 @@ def test_a_run_of_many_genes_can_be_cancelled_between_any_two_tiles(slide, weigh
 
 
 def test_a_run_cancelled_before_any_tissue_says_so(section_png, weights):
-    with open_slide(section_png, mpp=1.0) as slide, pytest.raises(SlideError, match="cancelled before it came to any"):
-        predict(slide, weights, min_tissue=1.0, tile_um=40, cancelled=lambda: True)
+    with open_slide(section_png, mpp=1.0) as slide, pytest.raises(Cancelled, match="cancelled before it came to any"):
+        predict(slide, weights, min_tissue=1.0, tile_um=40, progress=Recording(cancel_at=1))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from nsl import train as train_module
-from nsl.errors import ScaleError, SpotsError
+from nsl.errors import Cancelled, ScaleError, SpotsError
 from nsl.histogram import ColorCounts
 from nsl.model import NeuralStain
 from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_section
@@ -17,6 +17,7 @@ from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
 from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train
 from nsl.weights.config import HeldOutProtocol
+from tests.recording import Recording
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]
 TILE_UM = 60.0
@@ -241,9 +242,9 @@ def test_order_of_spots_changes_nothing_but_their_order(paired, sections, tmp_pa
 
 def test_progress_never_goes_back_and_reaches_its_total(sections, monkeypatch):
     monkeypatch.setattr(train_module, "GENES_AT_ONCE", 2)
-    calls = []
-    fit(sections, GENES, FitSettings(10, 5), progress=lambda done, total: calls.append((done, total)))
-    done, totals = zip(*calls, strict=True)
+    progress = Recording()
+    fit(sections, GENES, FitSettings(10, 5), progress=progress)
+    done, totals, _ = zip(*progress.reports, strict=True)
     assert len(set(totals)) == 1
     assert list(done) == sorted(done)
     assert done[-1] == totals[-1]
@@ -256,15 +257,11 @@ def test_genes_fitted_in_several_batches_keep_their_order_and_their_fit(sections
     assert min(correlation(model, sections[1], gene) for gene in ("H_GENE", "E_GENE")) >= 0.9
 
 
-def test_what_progress_raises_ends_the_fit(sections):
-    class Cancelled(Exception):
-        pass
-
-    def cancel(done: int, total: int) -> None:
-        raise Cancelled
-
+def test_cancelling_ends_the_fit(sections):
+    progress = Recording(cancel_at=2)
     with pytest.raises(Cancelled):
-        fit(sections, GENES, progress=cancel)
+        fit(sections, GENES, progress=progress)
+    assert len(progress.reports) == 2
 
 
 @pytest.mark.parametrize(
@@ -361,16 +358,28 @@ def test_training_stains_are_those_of_the_slides(paired, section):
     assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() <= 4
 
 
+def test_training_reports_its_stages_one_after_the_other(paired):
+    progress = Recording()
+    train(paired / "manifest.csv", name="small", genes=GENES, tile_um=TILE_UM, candidates=FEW, progress=progress)
+    stages = list(dict.fromkeys(stage for *_, stage in progress.reports))
+    assert stages[0] == "reading sections"
+    assert stages[-3:] == ["leaving out each patient", "comparing with what was measured", "fitting all sections"]
+    for stage in stages:
+        done = [done for done, total, of in progress.reports if of == stage]
+        assert done == sorted(done)
+    assert progress.reports[-1][0] == progress.reports[-1][1]
+
+
 @pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("length", ["tile_um", "analysis_mpp"])
 def test_impossible_lengths_are_refused_before_anything_is_trained(paired, length, value):
-    calls = []
+    progress = Recording()
     with pytest.raises(ScaleError, match=rf"got {value:g}\b"):
         train(
             paired / "manifest.csv",
             name="small",
             genes=["H_GENE"],
-            progress=lambda *call: calls.append(call),
+            progress=progress,
             **{length: value},
         )
-    assert not calls
+    assert not progress.reports

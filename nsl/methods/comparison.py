@@ -1,7 +1,7 @@
 """Methods side by side on the same folds: the tables, the words and the figure of `python -m nsl evaluate`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from nsl.errors import NslError, SpotsError
 from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
 from nsl.figures import correlation_distributions
+from nsl.progress import SILENT, Progress
 from nsl.spots.measured_section import MeasuredSection
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
@@ -32,8 +33,6 @@ COLUMNS = {
 """What the table tells of a method, and how it is written. Medians and counts are means over the groups left out."""
 MEDIAN, MEAN, USEFUL, FOUND, PER_GENE, FIT, SPEED = COLUMNS
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -52,7 +51,7 @@ def compare(
     genes: Sequence[str],
     *,
     seeds: int = 3,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Comparison:
     """Hold out the same groups from every method.
 
@@ -64,18 +63,18 @@ def compare(
         learning from that patient's others.
     genes : which to predict.
     seeds : repetitions, with seeds from 0, of methods that draw random numbers; their figures are means over them.
-    progress : called with what is being done, how many parts of it are done, and of how many.
+    progress : receives methods done and methods in all, with the name of the method in hand.
 
     Raises
     ------
     SpotsError : there is nothing to leave out.
+    Cancelled : `progress` was cancelled.
     """
     settings = {name: chosen for protocol in protocols for name, chosen in _settings(sections, protocol).items()}
     rows: dict[str, list[dict]] = {setting: [] for setting in settings}
     correlations = []
     for done, method in enumerate(methods):
-        if progress:
-            progress(method.name, done, len(methods))
+        progress.check(done, len(methods), method.name)
         features, seconds = _timed_features(method, sections)
         for setting, (index, groups) in settings.items():
             part = Training([sections[i] for i in index], [features[i] for i in index], list(genes))

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nsl.evaluate import Method, Predictor, Training, standardised
+from nsl.progress import SILENT, Progress
 from nsl.spots.measured_section import TILE_UM, MeasuredSection, Windows, read_windows
 
 IMAGENET_URL = "https://download.pytorch.org/models/densenet121-a639ec97.pth"
@@ -44,6 +45,7 @@ def deep(
     batch: int = BATCH,
     learning_rate: float = LEARNING_RATE,
     imagenet: bool = True,
+    progress: Progress = SILENT,
 ) -> Method:
     """DenseNet-121 as a method to evaluate; the name says what its weights start from and how long a fit may take.
 
@@ -60,6 +62,7 @@ def deep(
     batch : windows a step.
     learning_rate : at the start; it falls to 0 along a cosine.
     imagenet : start from ImageNet's weights if they are in torch's cache or can be downloaded. Random ones otherwise.
+    progress : receives the share of each fit that is done, in hundredths; a fit raises Cancelled where it is cancelled.
     """
     start = imagenet_weights() if imagenet else None
     known = "random" if start is None else "ImageNet"
@@ -70,7 +73,7 @@ def deep(
 
     def fit(training: Training, seed: int) -> Predictor:
         spent = _clock(minutes * 60) if steps is None else (done / steps for done in range(steps))
-        return fit_densenet(training, seed, spent, start, batch, learning_rate)
+        return fit_densenet(training, seed, spent, start, batch, learning_rate, progress)
 
     return Method(f"DenseNet-121, from {known} weights, {budget}", features, fit, None, random=True)
 
@@ -126,6 +129,7 @@ def fit_densenet(
     start: dict[str, Tensor] | None,
     batch: int,
     learning_rate: float,
+    progress: Progress,
 ) -> Predictor:
     """A DenseNet-121 trained for one step each time `spent` gives the share of the budget that is used up."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -139,6 +143,7 @@ def fit_densenet(
     optimiser = torch.optim.Adam(network.parameters())
     network.train()
     for share in spent:
+        progress.check(int(100 * share), 100, "training DenseNet-121")
         optimiser.param_groups[0]["lr"] = learning_rate * (1 + np.cos(np.pi * share)) / 2
         drawn = torch.multinomial(weight, batch, replacement=True, generator=generator)
         ways = torch.randint(8, (batch,), generator=generator).tolist()

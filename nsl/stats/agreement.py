@@ -1,7 +1,7 @@
 """How predicted expression agrees with what was measured on the same slide, spot by spot."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import anndata
@@ -12,6 +12,7 @@ from nsl.errors import ScaleError, SpotsError
 from nsl.evaluate import gene_correlations, q_values
 from nsl.pixels import predict_pixels
 from nsl.prediction import THUMBNAIL_PX
+from nsl.progress import SILENT, Progress
 from nsl.slides.slide import Slide
 from nsl.spots.checks import match_genes
 from nsl.spots.tables import expression_of
@@ -39,7 +40,7 @@ def predict_spots(
     spot_window_um: float | None = None,
     analysis_mpp: float | None = None,
     white_point: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> np.ndarray:
     """Predict expression around spots, as `nsl.prediction.predict` does for a tile with its centre there.
 
@@ -52,7 +53,7 @@ def predict_spots(
     spot_window_um : side of the square window around a spot; that of the weights' training if not given.
     analysis_mpp : µm/px the slide is read at, the weights' own if not given; a slide that is coarser is read as it is.
     white_point : (3,) intensity of the background; estimated from the slide, as `predict` does, if not given.
-    progress : called with spots done and spots in all; what it raises ends the run.
+    progress : receives spots done and spots in all.
 
     Returns
     -------
@@ -62,6 +63,7 @@ def predict_spots(
     ------
     ScaleError : µm/px or a length is missing or impossible.
     WeightsError : a gene the weights do not hold.
+    Cancelled : `progress` was cancelled.
     """
     window_um = weights.config.tile_um if spot_window_um is None else spot_window_um
     mpp = weights.config.analysis_mpp if analysis_mpp is None else analysis_mpp
@@ -84,8 +86,7 @@ def predict_spots(
     for spots, image, corner in _strips(slide, bounds, mpp):
         predicted[spots] = predict_pixels(model, image, bounds[spots] - [*corner, *corner], white_point)
         done += len(spots)
-        if progress:
-            progress(done, len(bounds))
+        progress.check(done, len(bounds), "predicting the spots")
     return predicted
 
 
@@ -117,7 +118,7 @@ def agreement(
     centers_px: np.ndarray,
     genes: Sequence[str],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """How predicted and measured expression agree over the spots of a slide, gene by gene.
 
@@ -130,7 +131,7 @@ def agreement(
         per 10,000 of all genes measured.
     centers_px : (S, 2) positions of the spots, in any one unit of length.
     genes : names of the G columns; those that were measured are found by `nsl.spots.checks.match_genes`.
-    progress : called with genes done and genes in all; what it raises ends the run.
+    progress : receives genes done and genes in all.
 
     Returns
     -------
@@ -140,6 +141,7 @@ def agreement(
     Raises
     ------
     SpotsError : fewer than LEAST_SPOTS spots have a prediction, or none of the genes was measured.
+    Cancelled : `progress` was cancelled.
     """
     known = np.isfinite(predicted).all(axis=1)
     if known.sum() < LEAST_SPOTS:
@@ -156,8 +158,7 @@ def agreement(
         expression = expression_of(spots, match.measured[chunk])
         part = gene_correlations(predicted[:, column[chunk]], expression, centers_px, match.predicted[chunk])
         parts.append(part.assign(detected=(expression > 0).mean(axis=0)))
-        if progress:
-            progress(chunk.stop, len(column))
+        progress.check(chunk.stop, len(column), "comparing the genes")
     table = pd.concat(parts)
     return table.assign(q_value=q_values(table.p_value.to_numpy()), n_spots=int(known.sum()))
 

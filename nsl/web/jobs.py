@@ -11,7 +11,8 @@ from uuid import uuid4
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from nsl.errors import NslError
+from nsl.errors import Cancelled, NslError
+from nsl.progress import Progress
 from nsl.web import limits
 
 _LOGGER = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ _LEAST_SECONDS = 1.0
 
 
 @dataclass
-class Job:
+class Job(Progress):
     """A prediction or a training; it begins when its turn among the runs of all sessions has come."""
 
     key: str = field(default_factory=lambda: uuid4().hex)
@@ -47,7 +48,7 @@ class Job:
     away_since: float | None = None
 
     def start(self, work: Callable[["Job"], Any]) -> None:
-        """Run `work`, which tells this job its progress."""
+        """Run `work`, which reports its progress to this job."""
         context = get_script_run_ctx(suppress_warning=True)
         self.session_id = context.session_id if context else None
         self.turn = limits.line().join()
@@ -71,12 +72,16 @@ class Job:
             return None
         return seconds * (self.total - self.done) / self.done
 
-    def progress(self, done: int, total: int, doing: str = "") -> None:
-        """Told by the work; raises NslError where the run must end without a result."""
-        if doing != self.doing:
+    def report(self, done: int, total: int, stage: str = "") -> None:
+        """Note how far the work is; Cancelled where nobody waits for it any more."""
+        if stage != self.doing:
             self.started = time.perf_counter()
-        self.done, self.total, self.doing = done, total, doing
-        self._check()
+        self.done, self.total, self.doing = done, total, stage
+        self._end_if_unwanted()
+
+    @property
+    def cancelled(self) -> bool:
+        return self.is_cancelled
 
     def _run(self, work: Callable[["Job"], Any]) -> None:
         begun = time.perf_counter()
@@ -100,19 +105,18 @@ class Job:
 
     def _check_in_line(self) -> None:
         if self.is_cancelled:
-            raise NslError("the run was cancelled before it began")
-        self._check()
+            raise Cancelled("the run was cancelled before it began")
+        self._end_if_unwanted()
 
-    def _check(self) -> None:
-        """End the run where nobody waits for it any more."""
+    def _end_if_unwanted(self) -> None:
         if self.is_stopped:
-            raise NslError("the run was stopped")
+            raise Cancelled("the run was stopped")
         if self.session_id is None or is_connected(self.session_id):
             self.away_since = None
         elif self.away_since is None:
             self.away_since = time.monotonic()
         elif time.monotonic() - self.away_since > FORGOTTEN_SECONDS:
-            raise NslError("the run was stopped because its page was closed; run again")
+            raise Cancelled("the run was stopped because its page was closed; run again")
 
 
 def is_connected(session_id: str) -> bool:

@@ -81,8 +81,7 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
                 analysis_mpp=chosen.analysis_mpp,
                 genes=chosen.genes,
                 min_tissue=chosen.min_tissue,
-                progress=job.progress,
-                cancelled=lambda: job.is_cancelled,
+                progress=job,
             )
         result.uns["nsl"]["synthetic"] = slide.synthetic
         job.weights = weights

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from nsl.errors import Cancelled
 from nsl.evaluate import Training, hidden, pearson_r
 from nsl.methods import densenet as deep_module
 from nsl.methods.densenet import deep, densenet121, imagenet_weights, windows_of
 from nsl.spots.measured_section import MeasuredSection, measure_section
 from nsl.spots.tables import read_manifest
+from tests.recording import Recording
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]
 TILE_UM, WINDOW_PX = 60.0, 32
@@ -45,6 +47,14 @@ def test_a_few_steps_predict_every_gene_of_every_spot(sections):
     assert predicted.shape == (63, 3)
     assert np.isfinite(predicted).all()
     assert method.weights_per_gene is None
+
+
+def test_a_cancelled_fit_ends(sections):
+    progress = Recording(cancel_at=2)
+    method = small(steps=4, progress=progress)
+    with pytest.raises(Cancelled):
+        method.fit(training(sections, method), 0)
+    assert [done for done, *_ in progress.reports] == [0, 25]
 
 
 def test_a_gene_driven_by_a_stain_is_predicted_on_a_section_held_out(sections):

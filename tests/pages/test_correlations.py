@@ -598,7 +598,7 @@ def test_while_it_runs_there_is_progress_and_cancel_ends_it(against, counts, spo
 
     def endless(*_, progress, **__):
         while True:
-            progress(3, 10)
+            progress.check(3, 10, "predicting the spots")
             begun.set()
             time.sleep(0.01)
 

@@ -156,13 +156,13 @@ def held(monkeypatch):
     """Predictions and trainings come to a point and wait there till the test is over."""
     reached, may_end = threading.Event(), threading.Event()
 
-    def wait(report, *told):
-        report(*told)
+    def wait(progress, *done):
+        progress.report(*done)
         reached.set()
         may_end.wait(60)
 
     monkeypatch.setattr("nsl.prediction.predict", lambda *_, progress, **__: wait(progress, 300, 720))
-    monkeypatch.setattr("nsl.train.train_sections", lambda *_, progress, **__: wait(progress, "fitting", 3, 50))
+    monkeypatch.setattr("nsl.train.train_sections", lambda *_, progress, **__: wait(progress, 3, 50, "fitting"))
     yield reached
     may_end.set()
 

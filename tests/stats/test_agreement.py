@@ -11,13 +11,14 @@ from PIL import Image
 from scipy import sparse, stats
 
 from nsl import open_slide, predict
-from nsl.errors import NslError, ScaleError, SpotsError, WeightsError
+from nsl.errors import Cancelled, ScaleError, SpotsError, WeightsError
 from nsl.spots.checks import check_on_slide, match_genes
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import log_normalised
 from nsl.stats import agreement as module
 from nsl.stats.agreement import agreement, agreement_csv, agreement_summary, predict_spots
 from nsl.weights.folder import load_weights
+from tests.recording import Recording
 
 GENES = ["ERBB2", "CD24", "COX6C"]
 
@@ -104,19 +105,12 @@ def test_a_window_over_the_edge_is_predicted_from_what_lies_inside(slide, weight
 
 
 def test_progress_reaches_all_spots_and_may_end_the_run(slide, weights):
-    centers, seen = np.array([[x, y] for x in (200.0, 400.0) for y in (100.0, 300.0, 500.0)]), []
-    predict_spots(slide, weights, centers, genes=GENES, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (6, 6)
-    assert len(seen) > 1
-
-    class Stopped(NslError):
-        pass
-
-    def stop(done, total):
-        raise Stopped
-
-    with pytest.raises(Stopped):
-        predict_spots(slide, weights, centers, genes=GENES, progress=stop)
+    centers, progress = np.array([[x, y] for x in (200.0, 400.0) for y in (100.0, 300.0, 500.0)]), Recording()
+    predict_spots(slide, weights, centers, genes=GENES, progress=progress)
+    assert progress.reports[-1] == (6, 6, "predicting the spots")
+    assert len(progress.reports) > 1
+    with pytest.raises(Cancelled):
+        predict_spots(slide, weights, centers, genes=GENES, progress=Recording(cancel_at=1))
 
 
 @pytest.mark.parametrize(
@@ -189,13 +183,11 @@ def test_a_gene_measured_the_same_everywhere_has_no_correlation(measured, predic
 
 
 def test_genes_taken_in_parts_give_the_same_table(measured, predicted, monkeypatch):
-    whole, seen = agreement(predicted, measured, measured.obsm["spatial"], NAMES), []
+    whole, progress = agreement(predicted, measured, measured.obsm["spatial"], NAMES), Recording()
     monkeypatch.setattr(module, "_GENES_AT_ONCE", 3)
-    parts = agreement(
-        predicted, measured, measured.obsm["spatial"], NAMES, progress=lambda done, total: seen.append((done, total))
-    )
+    parts = agreement(predicted, measured, measured.obsm["spatial"], NAMES, progress=progress)
     pd.testing.assert_frame_equal(parts, whole)
-    assert seen == [(3, 4), (4, 4)]
+    assert progress.reports == [(3, 4, "comparing the genes"), (4, 4, "comparing the genes")]
     np.testing.assert_allclose(whole.q_value.dropna(), stats.false_discovery_control(whole.p_value.dropna()), rtol=1e-9)
 
 

@@ -291,7 +291,7 @@ def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):
 
 def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
     click(app, "Use the demo slide")
-    monkeypatch.setattr("nsl.web.jobs.Job.progress", _cancel_at_half)
+    monkeypatch.setattr("nsl.web.jobs.Job.report", _cancel_at_half)
     finish(click(app, "Run"))
     assert not app.exception
     assert 0 < slide(app).result.n_obs < 720
@@ -299,7 +299,7 @@ def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
     assert "cancelled" in " ".join(caption.value for caption in app.sidebar.caption)
 
 
-def _cancel_at_half(job, done, total, doing=""):
+def _cancel_at_half(job, done, total, stage=""):
     job.is_cancelled |= done > total / 2
 
 

@@ -64,7 +64,7 @@ class Work:
         self.begun.set()
         deadline = time.monotonic() + 3 * SECONDS
         while not self.may_end.wait(0.01) and time.monotonic() < deadline:
-            job.progress(1, 2)
+            job.report(1, 2)
         return "result"
 
 

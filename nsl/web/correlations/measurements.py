@@ -1,6 +1,6 @@
 """Measured expression that a user brought for a slide: read, held for the session, compared; draws nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -210,14 +210,6 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
     terms, match = ready.terms, ready.match
 
     def work(job: Job) -> Comparison:
-        def progress(doing: str) -> Callable[[int, int], None]:
-            def tell(done: int, total: int) -> None:
-                job.progress(done, total, doing)
-                if job.is_cancelled:
-                    raise NslError("the comparison was cancelled")
-
-            return tell
-
         with slide.open(terms.mpp) as opened:
             predicted = predict_spots(
                 opened,
@@ -227,9 +219,9 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
                 spot_window_um=terms.window_um,
                 analysis_mpp=terms.analysis_mpp,
                 white_point=np.array(terms.white_point),
-                progress=progress("predicting the spots"),
+                progress=job,
             )
-        table = agreement(predicted, data, ready.centers_px, match.predicted, progress=progress("comparing the genes"))
+        table = agreement(predicted, data, ready.centers_px, match.predicted, progress=job)
         known = held_out.reindex(table.index)
         return Comparison(
             table=table.assign(r_heldout=known.r_heldout, heldout_q_value=known.q_value),

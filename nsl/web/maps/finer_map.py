@@ -74,8 +74,7 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 step_um,
                 min_tissue=info["min_tissue"],
                 analysis_mpp=info["analysis_mpp"],
-                progress=job.progress,
-                cancelled=lambda: job.is_cancelled,
+                progress=job,
             )
 
     job = Job()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from nsl.errors import NslError
 from nsl.numerals import signed
 from nsl.web import controls, downloads, sources, state
 from nsl.web.jobs import Job
@@ -95,13 +94,8 @@ def start(plan: Plan) -> Job:
     def work(job: Job) -> Trained:
         from nsl.train import train_sections
 
-        def tell(what: str, done: int, total: int) -> None:
-            if job.is_cancelled:
-                raise NslError("the training was cancelled")
-            job.progress(done, total, what)
-
         begun = time.perf_counter()
-        tell("reading the sections", 0, 1)
+        job.check(0, 1, "reading the sections")
         fitted = train_sections(
             paired_sections.to_train_on(plan.sections, plan.window_um, plan.analysis_mpp, plan.share),
             name=plan.name,
@@ -114,9 +108,9 @@ def start(plan: Plan) -> Job:
             analysis_mpp=plan.analysis_mpp,
             candidates=plan.candidates,
             command="streamlit run app.py, page Train",
-            progress=tell,
+            progress=job,
         )
-        tell("writing the weights", 0, 1)
+        job.check(0, 1, "writing the weights")
         seconds = time.perf_counter() - begun
         fit_duration.learn(plan.reckoned_seconds, seconds)
         return _kept(fitted, seconds)
