@@ -201,7 +201,8 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
     from nsl.export.files import FORMATS
-    from nsl.prediction import MIN_TISSUE, predict, stain_warning
+    from nsl.prediction import MIN_TISSUE, predict
+    from nsl.result import Provenance, stain_warning
 
     start = time.perf_counter()
     with _open(path, args.mpp) as slide, _Bar(path.name) as progress:
@@ -223,7 +224,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
         FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
     ending = "*.png" if formats[0] == "png" else formats[0]
     print(
-        f"{path.name}: {result.n_obs:,} tiles of {result.uns['nsl']['tile_um']:g} µm, {result.n_vars:,} genes, "
+        f"{path.name}: {result.n_obs:,} tiles of {Provenance.of(result).tile_um:g} µm, {result.n_vars:,} genes, "
         f"{time.perf_counter() - start:.1f} s → {args.out / path.stem}.{ending}"
     )
 

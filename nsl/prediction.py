@@ -13,6 +13,7 @@ from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
 from nsl.progress import SILENT, Progress
+from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
 from nsl.slides.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
 from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
@@ -28,11 +29,12 @@ _BAND_PIXELS = 4_000_000
 _LEAST_STEPS = 10
 # Responses of genes to pixels between two reports of progress: about half a second.
 _BATCH_RESPONSES = 1.5e9
+# Of a patch's side: finer is not seen on a screen.
+PATCH_PX = 1024
+# A tile's pixels on a fine map, of which none is narrower than two pixels of the analysis.
+FINE_STEPS_UM = (20.0, 15.0, 10.0)
 MAX_VALUES = 1_000_000_000
 """Of a result, tissue tiles × genes: 4 GB."""
-
-VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "q_value", "patients_replicated")
-"""What a result carries of each gene's reliability."""
 
 
 def predict(
@@ -108,27 +110,30 @@ def predict(
         var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
         obsm={"spatial": grid[keep].centers_px},
     )
-    result.uns["spatial"] = {"slide": _squidpy_image(slide, thumbnail, min(grid.tile_um, grid.stride_um))}
-    result.uns["nsl"] = {
-        "weights_id": weights.name,
-        "weights_source": weights.source,
-        "weights_revision": weights.revision or weights.source,
-        "weights_sha256": weights.sha256,
-        "slide_sha256": slide.sha256,
-        "units": weights.config.units,
-        "heldout_left_out": weights.config.reliability.left_out,
-        "heldout_groups": weights.config.reliability.groups,
-        "white_point": white_point.rgb,
-        "white_point_source": white_point.source,
-        "mpp": slide.mpp,
-        "tile_um": grid.tile_um,
-        "stride_um": grid.stride_um,
-        "analysis_mpp": mpp,
-        "min_tissue": min_tissue,
-        "complete": is_complete,
+    scale = thumbnail.shape[1] / slide.size[0]
+    # So wide, a tile as scanpy and squidpy draw it hides no other.
+    spot_px = min(grid.tile_um, grid.stride_um) / slide.mpp
+    result.uns["spatial"] = SlidePicture(thumbnail, scale, slide.mpp / scale).as_uns(spot_px)
+    result.uns["nsl"] = Provenance(
+        weights_id=weights.name,
+        weights_source=weights.source,
+        weights_revision=weights.revision or weights.source,
+        weights_sha256=weights.sha256,
+        slide_sha256=slide.sha256,
+        units=weights.config.units,
+        heldout_left_out=weights.config.reliability.left_out,
+        heldout_groups=weights.config.reliability.groups,
+        white_point=white_point.rgb,
+        white_point_source=white_point.source,
+        mpp=slide.mpp,
+        tile_um=grid.tile_um,
+        stride_um=grid.stride_um,
+        analysis_mpp=mpp,
+        min_tissue=min_tissue,
+        complete=is_complete,
         **_stain_report(bands, weights.config.stains),
-        "version": __version__,
-    }
+        version=__version__,
+    ).as_uns()
     return result
 
 
@@ -246,22 +251,8 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
             "y_um": y_um,
             "tissue_fraction": tissue,
         },
-        index=[f"r{row}c{column}" for row, column in zip(grid.array_row, grid.array_col, strict=True)],
+        index=[tile_name(row, column) for row, column in zip(grid.array_row, grid.array_col, strict=True)],
     )
-
-
-def _squidpy_image(slide: Slide, thumbnail: np.ndarray, spot_um: float) -> dict:
-    """The entry of uns["spatial"] that scanpy and squidpy draw from; they look for the key "hires".
-
-    spot_um : how wide they draw a tile, which hides no other if tiles lie no closer.
-    """
-    return {
-        "images": {"hires": thumbnail},
-        "scalefactors": {
-            "tissue_hires_scalef": thumbnail.shape[1] / slide.size[0],
-            "spot_diameter_fullres": spot_um / slide.mpp,
-        },
-    }
 
 
 def _stain_report(bands: Sequence[_Band], training: TrainingStains) -> dict:
@@ -281,21 +272,57 @@ def _stain_report(bands: Sequence[_Band], training: TrainingStains) -> dict:
     }
 
 
-def stain_warning(result: anndata.AnnData) -> str | None:
-    """What to say of a slide whose stains lie outside what training covered; None where they lie inside.
+def fine_map(
+    slide: Slide,
+    weights: Weights,
+    gene: str,
+    step_um: float,
+    *,
+    min_tissue: float,
+    analysis_mpp: float,
+    progress: Progress = SILENT,
+) -> anndata.AnnData:
+    """One gene on squares of `step_um` side by side.
 
-    Names each stain that does, its angle to the training mean, and the largest angle of a training slide.
+    A tile's prediction is the mean over its pixels, so that of its squares; where they lie higher or lower is what the
+    model sees inside a tile, and finer than anything it was compared with.
+
+    Raises what `nsl.predict` raises.
     """
-    info = result.uns["nsl"]
-    if np.isnan(info["stain_distance"]):
-        return "Too little of this slide is stained to compare its stains with those of the training slides."
-    outside = [
-        f"{stain} is {angle:.1f}° from the training mean, where training slides reached {spread:.1f}°"
-        for stain, angle, spread in zip(
-            ("hematoxylin", "eosin"), info["stain_angles_degrees"], info["training_spread_degrees"], strict=True
-        )
-        if angle > spread
-    ]
-    if not outside:
-        return None
-    return f"The stains of this slide lie outside training: its {'; its '.join(outside)}."
+    return predict(
+        slide,
+        weights,
+        tile_um=step_um,
+        genes=[gene],
+        min_tissue=min_tissue,
+        analysis_mpp=min(analysis_mpp, step_um / 2),
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The tissue under one tile."""
+
+    rgb: np.ndarray
+    """(h, w, 3) uint8, as fine as the slide has it, at most 1,024 px wide."""
+    mpp: float
+    analysed: np.ndarray
+    """(h, w, 3) uint8, at the resolution the tile was predicted from."""
+
+
+def patch(slide: Slide, result: anndata.AnnData, tile: str) -> Patch:
+    """Read the tissue under a tile of a result from its slide.
+
+    Raises
+    ------
+    SlideError : the slide cannot be read.
+    KeyError : the result has no such tile.
+    """
+    known = Provenance.of(result)
+    center, half_px = result.obsm["spatial"][result.obs_names.get_loc(tile)], known.tile_um / known.mpp / 2
+    # A tile may reach over the edge by a hair, as floats do.
+    start, end = np.maximum(center - half_px, 0), np.minimum(center + half_px, slide.size)
+    region = (*start, *(end - start))
+    fine_mpp = max(slide.require_mpp(), known.tile_um / PATCH_PX)
+    return Patch(slide.read(*region, fine_mpp), fine_mpp, slide.read(*region, known.analysis_mpp))

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from nsl import load_weights, open_slide, predict
 from nsl.errors import Cancelled, NslError, ScaleError, SlideError, WeightsError
-from nsl.prediction import stain_warning
+from nsl.prediction import PATCH_PX, fine_map, patch
 from nsl.progress import Progress
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds, tile_grid
@@ -74,32 +74,6 @@ def test_slide_stain_vectors_are_those_the_section_was_stained_with(result, sect
     assert (np.degrees(np.arccos(cosines)) < 5).all()
     # The weights' reference is these very vectors with a spread of 5 degrees.
     assert info["stain_distance"] < 1
-
-
-def with_angles(result, *angles: float):
-    """The result of a slide whose stains lie at these angles to training slides that reached 5° and 10°."""
-    angles, spread = np.array(angles), np.array([5.0, 10.0])
-    result = result.copy()
-    result.uns["nsl"] |= {
-        "stain_angles_degrees": angles,
-        "training_spread_degrees": spread,
-        "stain_distance": float((angles / spread).max()),
-    }
-    return result
-
-
-def test_a_slide_outside_the_training_stains_is_told_by_stain_and_angle(result):
-    assert stain_warning(with_angles(result, 4.9, 9.9)) is None
-    told = stain_warning(with_angles(result, 3.0, 21.4))
-    assert "its eosin is 21.4° from the training mean, where training slides reached 10.0°" in told
-    assert "hematoxylin" not in told
-    both = stain_warning(with_angles(result, 8.2, 21.4))
-    assert "its hematoxylin is 8.2°" in both
-    assert "its eosin is 21.4°" in both
-
-
-def test_a_slide_too_pale_to_compare_says_so(result):
-    assert "Too little of this slide is stained" in stain_warning(with_angles(result, np.nan, np.nan))
 
 
 def test_every_gene_carries_its_held_out_reliability(slide, weights):
@@ -283,3 +257,53 @@ def test_a_run_of_many_genes_can_be_cancelled_between_any_two_tiles(slide, weigh
 def test_a_run_cancelled_before_any_tissue_says_so(section_png, weights):
     with open_slide(section_png, mpp=1.0) as slide, pytest.raises(Cancelled, match="cancelled before it came to any"):
         predict(slide, weights, min_tissue=1.0, tile_um=40, progress=Recording(cancel_at=1))
+
+
+# A closer look
+
+
+@pytest.fixture
+def fine_slide(section_png):
+    with open_slide(section_png, mpp=0.5) as slide:
+        yield slide
+
+
+@pytest.fixture
+def fine_result(fine_slide, weights):
+    return predict(fine_slide, weights, stride_um=50)
+
+
+def test_a_patch_is_the_slide_under_the_tile(fine_slide, fine_result, section):
+    name = fine_result.obs_names[20]
+    seen = patch(fine_slide, fine_result, name)
+    x, y = fine_result[name].obsm["spatial"][0]
+    np.testing.assert_array_equal(seen.rgb, section.pixels[int(y) - 100 : int(y) + 100, int(x) - 100 : int(x) + 100])
+    assert seen.mpp == 0.5
+    assert seen.analysed.shape == (50, 50, 3)
+
+
+def test_the_patch_of_a_large_tile_is_no_finer_than_a_screen(data_folder, weights):
+    with open_slide(data_folder / "slides/cmu_small_region.svs") as slide:
+        result = predict(slide, weights, tile_um=900, min_tissue=0.1)
+        seen = patch(slide, result, result.obs_names[0])
+    assert max(seen.rgb.shape) <= PATCH_PX + 1
+
+
+def test_squares_of_a_fine_map_average_to_the_tile(fine_slide, weights):
+    coarse = predict(fine_slide, weights, genes=["CD24"], min_tissue=0)
+    fine = fine_map(fine_slide, weights, "CD24", 20, min_tissue=0, analysis_mpp=2.0)
+    for name in coarse.obs_names:
+        place = coarse.obs.loc[name]
+        inside = (fine.obs[["x_um", "y_um"]] - place[["x_um", "y_um"]]).abs().max(axis=1) < 50
+        assert inside.sum() == 25
+        assert fine.X[inside].mean() == pytest.approx(coarse[name].X.item(), abs=1e-4)
+
+
+def test_a_fine_map_reads_the_slide_fine_enough_for_its_squares(fine_slide, weights):
+    assert fine_map(fine_slide, weights, "CD24", 10, min_tissue=0.3, analysis_mpp=8.0).uns["nsl"]["analysis_mpp"] == 5.0
+
+
+def test_a_slide_that_has_gone_is_told(fine_slide, fine_result):
+    fine_slide.close()
+    with pytest.raises(SlideError, match="is closed"):
+        patch(fine_slide, fine_result, fine_result.obs_names[0])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import NslError
+from nsl.result import Provenance, caveats, map_of, values_of
 from nsl.weights.reliability import is_reliable
 
 DECIMALS = 4
@@ -67,15 +68,6 @@ def _finite(value):
 def provenance_text(result: anndata.AnnData) -> str:
     """The provenance as indented JSON."""
     return json.dumps(provenance(result), indent=1) + "\n"
-
-
-def caveats(result: anndata.AnnData) -> list[str]:
-    """What must be said wherever a result is shown: that its slide is synthetic, that it is only a part."""
-    info = result.uns["nsl"]
-    said = ["The slide is synthetic: made by a program, not from a patient."] if info.get("synthetic", False) else []
-    if not info.get("complete", True):
-        said.append("This is part of the slide: the run was cancelled.")
-    return said
 
 
 def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
@@ -141,10 +133,10 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     unknown = [gene for gene in genes if gene not in result.var_names]
     if unknown:
         raise NslError(f"{unknown[0]} is not among the {result.n_vars:,} genes of this result; predict it first")
-    info = result.uns["nsl"]
-    half = info["tile_um"] / info["mpp"] / 2
-    grid = f"{info['slide_sha256']}/{info['tile_um']:g}/{info['stride_um']:g}"
-    values = np.column_stack([result.obs["tissue_fraction"], result[:, genes].X])
+    known = Provenance.of(result)
+    half = known.tile_um / known.mpp / 2
+    grid = f"{known.slide_sha256}/{known.tile_um:g}/{known.stride_um:g}"
+    values = np.column_stack([result.obs["tissue_fraction"], values_of(result, genes)])
     values[~np.isfinite(values)] = np.nan
     names = [f"{json.dumps(name)}:" for name in ("tissue fraction", *genes)]
     features = []
@@ -204,7 +196,7 @@ def genes_for_qupath(result: anndata.AnnData, first: Sequence[str] = ()) -> list
 def _readme(
     result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
 ) -> str:
-    info = result.uns["nsl"]
+    known = Provenance.of(result)
     measured = (
         f"{len(genes)} genes, the reliable ones of highest held-out r" if genes else "no gene, as none is reliable"
     )
@@ -222,10 +214,10 @@ def _readme(
         lines[f"{stem}.{file_part(gene)}.png"] = f"the map of {gene}, to print"
     lines |= extra
     said = [
-        f"Gene expression predicted from the colour of H&E by NSL {info['version']}.",
+        f"Gene expression predicted from the colour of H&E by NSL {known.version}.",
         "For research use only; not a diagnostic device.",
         *caveats(result),
-        f"Tiles of {info['tile_um']:g} µm, every {info['stride_um']:g} µm. Weights: {info['weights_id']}.",
+        f"Tiles of {known.tile_um:g} µm, every {known.stride_um:g} µm. Weights: {known.weights_id}.",
     ]
     return "\n".join([*said, "", *(f"{name}\n    {what}" for name, what in lines.items())]) + "\n"
 
@@ -281,7 +273,7 @@ def _map_png(result: anndata.AnnData, gene: str) -> bytes:
     from nsl.export.print import map_png
     from nsl.figures.maps import percentile_limits  # Plotly and Matplotlib, which a table does without
 
-    return map_png(result, gene, limits=percentile_limits(result[:, gene].X))
+    return map_png(result, gene, limits=percentile_limits(map_of(result, gene)))
 
 
 def h5ad_bytes(result: anndata.AnnData) -> bytes:

@@ -17,11 +17,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nsl.errors import NslError
-from nsl.export.files import caveats
 from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
 from nsl.figures.maps import PALETTES, on_grid
 from nsl.figures.style import UNIT
 from nsl.numerals import signed
+from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.weights.reliability import is_reliable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def map_png(
         raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
     _check(result, [gene], limits, opacity, width_mm)
     # As Matplotlib spells Plotly's names.
-    drawing = _Drawing(result[:, gene].X.ravel(), limits, colormaps[palette.lower()], opacity, UNIT)
+    drawing = _Drawing(map_of(result, gene), limits, colormaps[palette.lower()], opacity, UNIT)
     return _printed(result, drawing, gene, [gene], dpi, width_mm)
 
 
@@ -112,13 +112,12 @@ class _Drawing:
 def _printed(
     result: "anndata.AnnData", drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
 ) -> bytes:
-    info = result.uns["nsl"]
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
     told = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
     header = _wrapped("; ".join(told), _TEXT_PT, inner_mm)
     footer = _wrapped(_footer(result), _SMALL_PT, inner_mm)
-    slide_um = _slide_size_um(result)
+    slide_um = SlidePicture.of(result).size_um
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
 
     header_top = _MARGIN_MM + _height_mm(_TITLE_PT, len(title))
@@ -135,7 +134,7 @@ def _printed(
     _draw_scale_bar(sheet, legend_top, slide_mm[0] / slide_um[0], longest_mm=slide_mm[0] / 4)
     _draw_color_bar(sheet, legend_top, drawing, width_mm=inner_mm / 2)
     sheet.text(_MARGIN_MM, footer_top, footer, _SMALL_PT, color=_GREY)
-    return sheet.png({"Title": f"{name}, predicted from colour", "Software": f"NSL {info['version']}"})
+    return sheet.png({"Title": f"{name}, predicted from colour", "Software": f"NSL {Provenance.of(result).version}"})
 
 
 def _check(result, genes, limits, opacity, width_mm) -> None:
@@ -193,11 +192,12 @@ class _Sheet:
 
 
 def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
-    info, (width, height) = result.uns["nsl"], _slide_size_um(result)
+    known, picture = Provenance.of(result), SlidePicture.of(result)
+    width, height = picture.size_um
     axes.set_axis_off()
-    axes.imshow(result.uns["spatial"]["slide"]["images"]["hires"], extent=(0, width, height, 0), aspect="auto")
+    axes.imshow(picture.rgb, extent=(0, width, height, 0), aspect="auto")
     grid = on_grid(result, drawing.values)
-    step, first = info["stride_um"], (info["tile_um"] - info["stride_um"]) / 2
+    step, first = known.stride_um, (known.tile_um - known.stride_um) / 2
     right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
     axes.imshow(
         grid,
@@ -210,13 +210,6 @@ def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
         aspect="auto",
     )
     axes.set(xlim=(0, width), ylim=(height, 0))
-
-
-def _slide_size_um(result) -> np.ndarray:
-    """(2,) width and height of the slide."""
-    spatial = result.uns["spatial"]["slide"]
-    um_per_px = result.uns["nsl"]["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"]
-    return um_per_px * np.array(spatial["images"]["hires"].shape[1::-1])
 
 
 def _draw_scale_bar(sheet: _Sheet, top_mm: float, mm_per_um: float, longest_mm: float) -> None:
@@ -262,7 +255,7 @@ def _reliability(result, gene: str) -> str:
 
 
 def _footer(result) -> str:
-    version = result.uns["nsl"]["version"]
+    version = Provenance.of(result).version
     purpose = f"Predicted from colour by NSL {version}; for research use only, not a diagnostic device."
     return " ".join([purpose, *caveats(result)])
 

@@ -12,6 +12,7 @@ from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, 
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
 from nsl.figures.style import SELECTED_COLOR, UNIT, literal
 from nsl.numerals import signed
+from nsl.result import Provenance, map_of
 from nsl.weights.reliability import is_reliable
 
 DIFFERENCES = ("standard deviations", "ratio of counts")
@@ -54,7 +55,7 @@ def side_by_side(
         for number in range(len(genes)):
             x, y = axes(number)
             figure.add_trace(go.Scatter(line).update(xaxis=x, yaxis=y))
-    figure.update_layout(uirevision=result.uns["nsl"]["slide_sha256"])
+    figure.update_layout(uirevision=Provenance.of(result).slide_sha256)
     return figure
 
 
@@ -85,7 +86,7 @@ def across_slides(
     )
     for number, result in enumerate(results):
         for axis in axes(number):
-            figure.layout[f"{axis[0]}axis{axis[1:]}"].uirevision = result.uns["nsl"]["slide_sha256"]
+            figure.layout[f"{axis[0]}axis{axis[1:]}"].uirevision = Provenance.of(result).slide_sha256
     return figure
 
 
@@ -168,7 +169,7 @@ def blend_map(
     selected : (T,) bool, tiles to draw a line around.
     """
     ends = np.asarray(limits, float)
-    values = np.column_stack([result[:, gene].X.ravel() for gene in (gene_a, gene_b)])
+    values = np.column_stack([map_of(result, gene) for gene in (gene_a, gene_b)])
     share = np.clip((values - ends[:, 0]) / (ends[:, 1] - ends[:, 0]), 0, 1)
     colors = blend_colors(share[:, 0], share[:, 1])
     # Seen are the colours of a picture; told of are the values of a heat map that is as clear as glass.
@@ -189,7 +190,7 @@ def standardised_difference(result: anndata.AnnData, gene_a: str, gene_b: str) -
     """
     scores = []
     for gene in (gene_a, gene_b):
-        values = result[:, gene].X.ravel().astype(float)
+        values = map_of(result, gene).astype(float)
         if np.ptp(values) < 1e-6:
             raise NslError(
                 f"{gene} is the same on all {len(values):,} tiles, so it has no standard deviation; choose another gene"
@@ -203,7 +204,7 @@ def log2_ratio(result: anndata.AnnData, gene_a: str, gene_b: str) -> np.ndarray:
 
     Predictions below 0 are taken for 0 counts.
     """
-    a, b = (np.expm1(np.maximum(result[:, gene].X.ravel().astype(float), 0)) for gene in (gene_a, gene_b))
+    a, b = (np.expm1(np.maximum(map_of(result, gene).astype(float), 0)) for gene in (gene_a, gene_b))
     return np.log2((a + _PSEUDOCOUNT) / (b + _PSEUDOCOUNT))
 
 
@@ -219,10 +220,10 @@ def blend_colors(share_a: np.ndarray, share_b: np.ndarray) -> np.ndarray:
 def around_tiles(result: anndata.AnnData, selected: np.ndarray) -> go.Scatter:
     """The line around tiles, (T,) bool, as one broken line in millimetres."""
     inside = np.pad(np.nan_to_num(on_grid(result, selected)) > 0, 1)
-    info = result.uns["nsl"]
-    step_mm = info["stride_um"] / 1000
+    known = Provenance.of(result)
+    step_mm = known.stride_um / 1000
     # Of the square of row 0 or column 0, which is drawn around its centre; padding put one square before it.
-    edge_mm = info["tile_um"] / 2000 - step_mm / 2
+    edge_mm = known.tile_um / 2000 - step_mm / 2
     parts = []
     for grid, across in ((inside, False), (inside.T, True)):
         line, start = np.nonzero(grid[1:] != grid[:-1])
@@ -247,7 +248,7 @@ def _heat_of_two(
 ) -> go.Heatmap:
     """A heat map of values (T,); hovering says what is told of them, the value of each gene, and the tissue share."""
     trace = heat(result, values, "", opacity=opacity, coloraxis=None)
-    genes = [on_grid(result, result[:, gene].X.ravel()) for gene in (gene_a, gene_b)]
+    genes = [on_grid(result, map_of(result, gene)) for gene in (gene_a, gene_b)]
     trace.customdata = np.dstack([*genes, trace.customdata])
     lines = [
         *([told] if told else []),

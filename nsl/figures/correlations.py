@@ -10,6 +10,7 @@ from scipy import stats
 
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain
 from nsl.numerals import signed
+from nsl.result import map_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.weights.reliability import SIGNIFICANT
 
@@ -198,7 +199,7 @@ def gene_scatter(
     method is that of the r above it, "pearson" or "spearman". selected, (S,) bool, are tiles drawn as diamonds on top.
     Of more than 20,000 tiles as many are drawn, picked evenly by chance; r is always that of all of them.
     """
-    x, y = (result[:, gene].X.ravel() for gene in (gene_a, gene_b))
+    x, y = (map_of(result, gene) for gene in (gene_a, gene_b))
     a, b = literal(gene_a), literal(gene_b)
     selected = np.zeros(len(x), bool) if selected is None else np.asarray(selected, bool)
     drawn = _sample(len(x))

@@ -8,6 +8,7 @@ from skimage.measure import find_contours
 
 from nsl.figures import images
 from nsl.figures.style import SELECTED_COLOR, UNIT, literal, plain, scale_ticks
+from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid
 
@@ -107,7 +108,7 @@ def expression_map(
     region : a box or lasso to draw: x and y in mm, a box by two corners.
     width_px : on the screen, for which the figure is just high enough.
     """
-    figure = go.Figure(heat(result, result[:, gene].X.ravel(), gene, opacity=opacity, coloraxis="coloraxis"))
+    figure = go.Figure(heat(result, map_of(result, gene), gene, opacity=opacity, coloraxis="coloraxis"))
     lay_slide_under(figure, result)
     if outline:
         figure.add_trace(tissue_outline(result))
@@ -131,16 +132,16 @@ def lay_out_single(
         margin={"t": above_px, "b": _AXIS_PX},
         yaxis_constraintoward="top",
         showlegend=False,
-        uirevision=result.uns["nsl"]["slide_sha256"],
+        uirevision=Provenance.of(result).slide_sha256,
     )
 
 
 def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: float, coloraxis: str) -> go.Heatmap:
     """Values (T,) of a result's tiles as a heat map in millimetres; hovering says the value and the tissue share."""
-    info = result.uns["nsl"]
-    step_mm = info["stride_um"] / 1000
+    known = Provenance.of(result)
+    step_mm = known.stride_um / 1000
     # Tiles that overlap are drawn as wide as the step between them, around their centres.
-    first_mm = info["tile_um"] / 2000
+    first_mm = known.tile_um / 2000
     return go.Heatmap(
         z=on_grid(result, values),
         x0=first_mm,
@@ -220,8 +221,8 @@ def lay_slide_under(
 def window_mm(result: anndata.AnnData) -> np.ndarray:
     """What a map first shows, (left, right) and (top, bottom): all tiles with a margin, as far as the slide reaches."""
     image, mm_per_px = _picture(result)
-    centers_mm, half_mm = result.obs[["x_um", "y_um"]].to_numpy(float) / 1000, result.uns["nsl"]["tile_um"] / 2000
-    low, high = centers_mm.min(axis=0) - half_mm, centers_mm.max(axis=0) + half_mm
+    centers, half_mm = centers_mm(result), Provenance.of(result).tile_um / 2000
+    low, high = centers.min(axis=0) - half_mm, centers.max(axis=0) + half_mm
     margin = _MARGIN_OF_TILES * (high - low).max()
     return np.clip([low - margin, high + margin], 0, mm_per_px * np.array(image.shape[1::-1])).T
 
@@ -236,7 +237,7 @@ def tissue_outline(result: anndata.AnnData) -> go.Scatter:
     """The edge of the tissue as one broken line, from the slide's picture."""
     image, mm_per_px = _picture(result)
     step = max(1, round(max(image.shape[:2]) / _OUTLINE_PX))
-    dark = optical_density(image[::step, ::step], result.uns["nsl"]["white_point"]).mean(axis=-1)
+    dark = optical_density(image[::step, ::step], Provenance.of(result).white_point).mean(axis=-1)
     inside = np.pad(gaussian(dark > TISSUE_OD, _OUTLINE_SMOOTH_PX), 1)
     edges = [edge for edge in find_contours(inside, 0.5) if len(edge) > _OUTLINE_LEAST]
     gap = np.full((1, 2), np.nan)
@@ -251,7 +252,7 @@ def _line(x: np.ndarray, y: np.ndarray, color: str, width_px: float) -> go.Scatt
 
 def _frame(result: anndata.AnnData, tile: str) -> tuple[list[float], list[float]]:
     """Corners of a tile in mm, closed."""
-    place, half = result.obs.loc[tile], result.uns["nsl"]["tile_um"] / 2
+    place, half = result.obs.loc[tile], Provenance.of(result).tile_um / 2
     return _rectangle(*((place[axis] + side) / 1000 for side in (-half, half) for axis in ("x_um", "y_um")))
 
 
@@ -267,6 +268,5 @@ def _rectangle(x0: float, y0: float, x1: float, y1: float) -> tuple[list[float],
 
 def _picture(result: anndata.AnnData) -> tuple[np.ndarray, float]:
     """The slide's picture (H, W, 3) uint8, and its mm/px."""
-    spatial = result.uns["spatial"]["slide"]
-    mm_per_px = result.uns["nsl"]["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"] / 1000
-    return spatial["images"]["hires"], mm_per_px
+    picture = SlidePicture.of(result)
+    return picture.rgb, picture.mpp / 1000

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from nsl.figures.maps import heat, lay_slide_under, shape_of_window, tissue_outline
 from nsl.figures.style import MARGIN_PX, plain, scale_ticks
+from nsl.result import map_of
 
 ON_PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "align": "left"}
 """An annotation that stands at a place of the figure."""
@@ -105,7 +106,7 @@ def in_panels(
     for number, (result, gene, title) in enumerate(panels):
         x, y = axes(number)
         color = "coloraxis" if shared or not number else f"coloraxis{number + 1}"
-        values = result[:, gene].X.ravel()
+        values = map_of(result, gene)
         drawn = [heat(result, values, gene, opacity=opacity, coloraxis=color)]
         if outline:
             drawn.append(go.Scatter(edge) if edge else tissue_outline(result))

@@ -9,6 +9,7 @@ from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
 from nsl.figures.style import MARGIN_PX, UNIT, literal, plain, scale_ticks
+from nsl.result import Provenance
 
 # More points than this are slow as SVG.
 _MAX_SVG_POINTS = 2_000
@@ -54,7 +55,7 @@ def spots_map(
     """
     known = np.isfinite(measured) & np.isfinite(predicted)
     values = np.column_stack([measured, predicted])[known].astype(float)
-    centers_mm = np.asarray(centers_px, float)[known] * result.uns["nsl"]["mpp"] / 1000
+    centers_mm = np.asarray(centers_px, float)[known] * Provenance.of(result).mpp / 1000
     window = _window(centers_mm, spot_um / 1000)
     panel_px, size_px = _sizes_px(centers_mm, window, spot_um / 1000)
     height_px = _TITLE_PX + _BAR_PX + panel_px + _AXIS_PX + _FOOT_PX
@@ -84,7 +85,7 @@ def spots_map(
     plain(figure, _HEAD_PX + height_px + MARGIN_PX)
     # Nothing may push the panels from their places.
     margin = {"l": _LEFT_PX, "r": 2 * MARGIN_PX, "t": _HEAD_PX, "b": MARGIN_PX, "autoexpand": False}
-    figure.update_layout(margin=margin, showlegend=False, uirevision=result.uns["nsl"]["slide_sha256"])
+    figure.update_layout(margin=margin, showlegend=False, uirevision=Provenance.of(result).slide_sha256)
     return figure
 
 

@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from nsl.errors import SpotsError
 from nsl.numerals import minus
+from nsl.result import Provenance, SlidePicture
 from nsl.spots.files import ENSEMBL_ID, are_ensembl
 from nsl.spots.measured_section import PATTERN_MIN_DETECTED
 
@@ -96,8 +97,8 @@ def check_on_tissue(
     ------
     SpotsError : no spot lies on a predicted tile.
     """
-    info, tiles, number = result.uns["nsl"], result.obsm["spatial"], len(centers_px)
-    reach, tree = max(info["tile_um"], info["stride_um"]) / info["mpp"] / 2, KDTree(tiles)
+    grid, tiles, number = Provenance.of(result), result.obsm["spatial"], len(centers_px)
+    reach, tree = max(grid.tile_um, grid.stride_um) / grid.mpp / 2, KDTree(tiles)
 
     def on_tissue(centers: np.ndarray) -> int:
         return int((tree.query(centers, p=np.inf)[0] <= reach).sum())
@@ -121,9 +122,8 @@ def _other_ways(
     centers_px: np.ndarray, result: anndata.AnnData, image_scales: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
     """Where the spots lie if their positions were meant in another way, by what to do then."""
-    spatial, mpp = result.uns["spatial"]["slide"], result.uns["nsl"]["mpp"]
-    shape, scale = spatial["images"]["hires"].shape, spatial["scalefactors"]["tissue_hires_scalef"]
-    height, width = shape[0] / scale, shape[1] / scale
+    picture, mpp = SlidePicture.of(result), Provenance.of(result).mpp
+    height, width = (side / picture.scale for side in picture.rgb.shape[:2])
     ways = {
         "they fit with x and y exchanged, so check which column is which": centers_px[:, ::-1],
         "they fit with x counted from the right, so mirror x": centers_px * [-1, 1] + [width, 0],

@@ -16,6 +16,7 @@ from scipy.spatial.distance import squareform
 
 from nsl.errors import NslError
 from nsl.evaluate import q_values
+from nsl.result import require_genes, values_of
 from nsl.stats.autocorrelation import LEAST_EFFECTIVE, blocks, effective_sample_sizes, mean_and_sd
 
 MAX_GENES = 1_000
@@ -93,25 +94,6 @@ def gene_correlations_over_tiles(
     q_value = np.full_like(p_value, np.nan)
     q_value[pairs] = q_value.T[pairs] = q_values(p_value[pairs])
     return GeneCorrelations(genes, r, effective, p_value, q_value, method)
-
-
-def require_genes(result: anndata.AnnData, genes: Sequence[str] | None) -> list[str]:
-    if genes is None:
-        return list(result.var_names)
-    unknown = [gene for gene in dict.fromkeys(genes) if gene not in result.var_names]
-    if unknown:
-        more = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
-        raise NslError(
-            f"the map holds no gene {unknown[0]}{more}; choose among its {result.n_vars:,}, or predict that gene first"
-        )
-    return list(dict.fromkeys(genes))
-
-
-def values_of(result: anndata.AnnData, genes: list[str]) -> np.ndarray:
-    """(S, G) predicted expression; a view of the result where all genes are wanted."""
-    if genes == list(result.var_names):
-        return np.asarray(result.X)
-    return np.asarray(result.X[:, result.var_names.get_indexer(genes)])
 
 
 def pearson_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ from skimage.measure import points_in_poly
 
 from nsl.errors import NslError
 from nsl.evaluate import q_values
+from nsl.result import centers_mm, require_genes, values_of
 from nsl.stats.autocorrelation import effective_sample_sizes
-from nsl.stats.correlation import pearson_r, require_genes, two_sided_p, values_of
+from nsl.stats.correlation import pearson_r, two_sided_p
 
 REGION_CAVEAT = (
     "The region was drawn by looking at the map, so its p- and q-values are smaller than those of a region chosen "
@@ -28,7 +29,7 @@ def tiles_in_box(result: anndata.AnnData, x0_mm: float, y0_mm: float, x1_mm: flo
     Positions are in mm from the slide's top left; NslError where one is not a number.
     """
     corners = _finite_mm([[x0_mm, y0_mm], [x1_mm, y1_mm]])
-    centers = _centers_mm(result)
+    centers = centers_mm(result)
     return ((centers >= corners.min(axis=0)) & (centers <= corners.max(axis=0))).all(axis=1)
 
 
@@ -41,7 +42,7 @@ def tiles_in_lasso(result: anndata.AnnData, polygon_mm: np.ndarray) -> np.ndarra
     polygon = _finite_mm(polygon_mm).reshape(-1, 2)
     if len(polygon) < 3:
         raise NslError(f"a lasso needs three corners or more, got {len(polygon)}; draw round the region again")
-    return points_in_poly(_centers_mm(result), polygon)
+    return points_in_poly(centers_mm(result), polygon)
 
 
 def _finite_mm(positions: Sequence) -> np.ndarray:
@@ -49,10 +50,6 @@ def _finite_mm(positions: Sequence) -> np.ndarray:
     if not np.isfinite(positions).all():
         raise NslError("the region's corners must be numbers of mm; draw the region again")
     return positions
-
-
-def _centers_mm(result: anndata.AnnData) -> np.ndarray:
-    return result.obs[["x_um", "y_um"]].to_numpy(float) / 1000
 
 
 def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[str] | None = None) -> pd.DataFrame:

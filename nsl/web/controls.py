@@ -12,6 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
+from nsl.result import stain_warning
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import links, sources, state
@@ -132,23 +133,21 @@ def duration(seconds: float) -> str:
 
 def result_warnings(slide: state.SessionSlide) -> None:
     """What to know of a result before it is read: stains outside training, other weights by now, a run cut short."""
-    stain_warning(slide.result)
+    warn_of_stains(slide.result)
     if slide.weights is not None and not sources.are_in_use(slide.weights):
         st.info(
             f"Predicted with {escaped(slide.weights.name)}; run it again on Predict to use the weights now in use.",
             icon=":material/history:",
         )
-    if not slide.result.uns["nsl"]["complete"]:
+    if not slide.provenance.complete:
         st.warning("The run was cancelled: the tiles below the last one reached are missing.", icon=":material/cut:")
 
 
-def stain_warning(result: "anndata.AnnData") -> None:
+def warn_of_stains(result: "anndata.AnnData") -> None:
     """Say so where the slide's stains lie outside what training covered, which stain, and by how much."""
-    from nsl import prediction
-
-    told = prediction.stain_warning(result)
-    if told:
-        st.warning(f"{told} Predictions may mislead.", icon=":material/palette:")
+    warning = stain_warning(result)
+    if warning:
+        st.warning(f"{warning} Predictions may mislead.", icon=":material/palette:")
 
 
 def synthetic_badge(slide: state.SessionSlide) -> None:

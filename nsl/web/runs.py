@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.result import Provenance
 from nsl.web import controls, links, sources, state, uploads
 from nsl.web.jobs import Job
 
@@ -32,7 +33,7 @@ class Settings:
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
-        info = slide.result.uns["nsl"]
+        info = slide.provenance
         lengths = {
             "mpp": self.mpp,
             "tile_um": self.tile_um,
@@ -49,10 +50,10 @@ class Settings:
 
 
 def _learn_pace(slide: state.SessionSlide, result, seconds: float) -> None:
-    info = result.uns["nsl"]
+    info = Provenance.of(result)
     learn(
         slide.open_seconds,
-        responses(result.n_obs, info["tile_um"], info["analysis_mpp"], result.n_vars),
+        responses(result.n_obs, info.tile_um, info.analysis_mpp, result.n_vars),
         seconds,
     )
 

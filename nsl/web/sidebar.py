@@ -76,7 +76,7 @@ def _status(slide: state.SessionSlide) -> str:
     if slide.result is None:
         return "not predicted yet"
     tiles = f"{slide.result.n_obs:,} tiles predicted"
-    return tiles if slide.result.uns["nsl"]["complete"] else f"{tiles}, cancelled"
+    return tiles if slide.provenance.complete else f"{tiles}, cancelled"
 
 
 def _weights() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.result import Provenance
 from nsl.web.jobs import Job
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ class SessionSlide:
         return self.finished.result if self.finished else None
 
     @property
+    def provenance(self) -> Provenance:
+        """How the result came to be."""
+        return Provenance.of(self.result)
+
+    @property
     def run(self) -> str | None:
         """Tells the result from every other of the session: what is remembered of one is of no use for another."""
         return self.finished.key if self.finished else None
@@ -122,7 +128,7 @@ class SessionSlide:
         from nsl.slides.slide import open_slide
 
         if mpp is None and self.result is not None:
-            mpp = float(self.result.uns["nsl"]["mpp"])
+            mpp = self.provenance.mpp
         return open_slide(self.path, mpp)
 
 
@@ -218,4 +224,4 @@ def collect_results() -> None:
 
 
 def _is_whole(result: "anndata.AnnData | None") -> bool:
-    return result is not None and bool(result.uns["nsl"]["complete"])
+    return result is not None and Provenance.of(result).complete

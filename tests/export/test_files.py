@@ -5,6 +5,7 @@ import io
 import json
 import uuid
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -16,7 +17,6 @@ from PIL import Image
 
 from nsl.errors import NslError
 from nsl.export.files import (
-    caveats,
     csv_files,
     csv_text,
     csv_zip,
@@ -32,8 +32,33 @@ from nsl.export.files import (
     write_png,
 )
 from nsl.prediction import predict
+from nsl.result import Provenance, caveats
 from nsl.slides.slide import open_slide
 from nsl.weights.folder import load_weights
+
+PROVENANCE = Provenance(
+    weights_id="NaN-tolerant",
+    weights_source="embedded",
+    weights_revision="embedded",
+    weights_sha256="b3d2f1",
+    slide_sha256="5a17de",
+    units="log1p of counts per 10,000",
+    heldout_left_out="patient",
+    heldout_groups=3,
+    white_point=np.array([240.0, 236.0, 240.0]),
+    white_point_source="background",
+    mpp=0.5,
+    tile_um=150.0,
+    stride_um=150.0,
+    analysis_mpp=3.0,
+    min_tissue=0.3,
+    complete=True,
+    slide_stain_vectors=np.full((2, 3), np.nan),
+    stain_angles_degrees=np.full(2, np.nan),
+    training_spread_degrees=np.array([5.0, 10.0]),
+    stain_distance=np.nan,
+    version="0.1.0",
+)
 
 
 @pytest.fixture
@@ -55,17 +80,7 @@ def result() -> anndata.AnnData:
         var=pd.DataFrame(index=["ERBB2", "HLA-DRB1"]),
         obsm={"spatial": np.array([[1050.004, 150.0], [150.246912, 450.0]])},
     )
-    table.uns["nsl"] = {
-        "weights_id": "NaN-tolerant",
-        "slide_sha256": "5a17de",
-        "version": "0.1.0",
-        "white_point": np.array([240.0, 236.0, 240.0]),
-        "mpp": 0.5,
-        "tile_um": 150.0,
-        "stride_um": 150.0,
-        "slide_stain_vectors": np.full((2, 3), np.nan),
-        "stain_distance": np.nan,
-    }
+    table.uns["nsl"] = PROVENANCE.as_uns()
     return table
 
 
@@ -145,7 +160,7 @@ def table_of(tiles: int, genes: int, seed: int = 0) -> anndata.AnnData:
     obs["tissue_fraction"] = rng.uniform(0.3, 1, tiles).astype(np.float32)
     result = anndata.AnnData(X=values, obs=obs, var=pd.DataFrame(index=[f"G{number}" for number in range(genes)]))
     result.obsm["spatial"] = obs[["x_um", "y_um"]].to_numpy()
-    result.uns["nsl"] = {"slide_sha256": "0", "tile_um": 1.0, "stride_um": 1.0, "mpp": 1.0, "version": "0.1.0"}
+    result.uns["nsl"] = replace(PROVENANCE, tile_um=1.0, stride_um=1.0, mpp=1.0).as_uns()
     return result
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import signed
+from nsl.result import map_of
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.web.compare import tile_selection
 
@@ -166,7 +167,7 @@ def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> N
 
 def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tuple[float, float]]:
     """Ends of the colour scales: one for all genes, or one for each."""
-    values = [result[:, gene].X.ravel() for gene in chosen]
+    values = [map_of(result, gene) for gene in chosen]
     return [percentile_limits(group) for group in ([np.concatenate(values)] if look.shared else values)]
 
 
@@ -277,7 +278,7 @@ def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) ->
         slide.result,
         a,
         b,
-        limits=[percentile_limits(slide.result[:, gene].X.ravel()) for gene in pair],
+        limits=[percentile_limits(map_of(slide.result, gene)) for gene in pair],
         opacity=look.opacity,
         outline=look.outline,
         selected=tile_selection.selected_tiles(slide),

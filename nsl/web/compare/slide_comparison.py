@@ -6,6 +6,7 @@ import streamlit as st
 
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
+from nsl.result import map_of, stain_warning
 from nsl.web import chart, controls, downloads, gene_choice, state
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.weights.reliability import is_reliable
@@ -32,7 +33,7 @@ def show(slide: state.SessionSlide) -> None:
     gene_comparison.write_link(gene_comparison.ACROSS, look, gene=gene)
     both = (slide, other)
     _warn(both)
-    limits = percentile_limits(np.concatenate([one.result[:, gene].X.ravel() for one in both]))
+    limits = percentile_limits(np.concatenate([map_of(one.result, gene) for one in both]))
     _show_maps(both, gene, look, limits)
     _show_numbers(both, gene)
     stem = f"{tile_selection.file_stem(slide, [gene])}_{controls.file_stem(other)}"
@@ -77,22 +78,20 @@ def _show_the_way(slide: state.SessionSlide) -> None:
 
 def _warn(both: tuple[state.SessionSlide, state.SessionSlide]) -> None:
     """What to know before the maps are read, of each slide and of the two together."""
-    from nsl.prediction import stain_warning
-
     for one in both:
-        if one.synthetic or stain_warning(one.result) or not one.result.uns["nsl"]["complete"]:
+        if one.synthetic or stain_warning(one.result) or not one.provenance.complete:
             st.markdown(f"**{controls.escaped(one.name)}**")
             controls.synthetic_badge(one)
             controls.result_warnings(one)
-    first, other = (one.result.uns["nsl"] for one in both)
-    if first["weights_sha256"] != other["weights_sha256"]:
+    first, other = (one.provenance for one in both)
+    if first.weights_sha256 != other.weights_sha256:
         st.warning(
             "The two slides were predicted with different weights: their values may not compare.",
             icon=":material/difference:",
         )
-    if first["tile_um"] != other["tile_um"]:
+    if first.tile_um != other.tile_um:
         st.info(
-            f"Tiles are {first['tile_um']:g} µm wide on the first slide and {other['tile_um']:g} µm on the other; "
+            f"Tiles are {first.tile_um:g} µm wide on the first slide and {other.tile_um:g} µm on the other; "
             "smaller tiles vary more.",
             icon=":material/info:",
         )
@@ -125,7 +124,7 @@ def _show_maps(
 def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> None:
     rows = {}
     for one in both:
-        values = one.result[:, gene].X.ravel()
+        values = map_of(one.result, gene)
         rows[one.name] = [len(values), *np.percentile(values, [5, 50, 95]), one.result.var.r_heldout[gene]]
     columns = ["Tiles", "5th percentile", "Median", "95th percentile", "Held-out r"]
     numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in columns[1:]}

@@ -10,6 +10,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.figures import gene_scatter
+from nsl.result import map_of
 from nsl.web import chart, controls, downloads, state
 from nsl.web.maps import region_comparison
 
@@ -90,7 +91,7 @@ def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> N
     area = chart.drawn_area(key)
     if area:
         slide.of_result(Selection).drawn += 1
-        points = np.column_stack([slide.result[:, gene].X.ravel() for gene in pair])
+        points = np.column_stack([map_of(slide.result, gene) for gene in pair])
         _keep(slide, _points_inside(points, area))
 
 

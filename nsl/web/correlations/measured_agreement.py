@@ -231,7 +231,7 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
     if sections:
         more = f" and {len(sections) - SECTIONS_NAMED:,} more" if len(sections) > SECTIONS_NAMED else ""
         said += f" {slide.weights.name} learned from {', '.join(sections[:SECTIONS_NAMED])}{more}."
-    window_um = slide.result.uns["nsl"]["tile_um"]
+    window_um = slide.provenance.tile_um
     return f"{said} Each spot was predicted from a square of {window_um:g} µm around it, as the tiles of the maps were."
 
 

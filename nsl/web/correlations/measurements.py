@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import NslError
+from nsl.result import SlidePicture
 from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
 from nsl.spots.tables import expression_of
 from nsl.stats.agreement import agreement, predict_spots
@@ -90,10 +91,7 @@ class Comparison:
 
         result : of the slide, which lends its picture and its provenance.
         """
-        spatial = result.uns["spatial"]["slide"]
-        factors = spatial["scalefactors"] | {
-            "spot_diameter_fullres": self.terms.window_um / self.terms.mpp,
-        }
+        picture = SlidePicture.of(result).as_uns(self.terms.window_um / self.terms.mpp)
         names = [self.measured_as[gene] for gene in self.table.index]
         return anndata.AnnData(
             X=self.predicted,
@@ -101,7 +99,7 @@ class Comparison:
             var=self.table,
             layers={"measured": expression_of(self.measured, names)},
             obsm={"spatial": self.centers_px},
-            uns={"spatial": {"slide": spatial | {"scalefactors": factors}}, "nsl": dict(result.uns["nsl"])},
+            uns={"spatial": picture, "nsl": dict(result.uns["nsl"])},
         )
 
 
@@ -171,13 +169,13 @@ def take(held: MeasuredData, files: Sequence["UploadedFile"]) -> bool:
 
 def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
     """What a comparison made now would be made with: as the tiles of the slide's result were predicted."""
-    info = slide.result.uns["nsl"]
+    info = slide.provenance
     return Terms(
-        info["weights_sha256"],
-        float(info["mpp"]),
-        float(info["tile_um"]),
-        float(info["analysis_mpp"]),
-        tuple(np.asarray(info["white_point"], float)),
+        info.weights_sha256,
+        info.mpp,
+        info.tile_um,
+        info.analysis_mpp,
+        tuple(info.white_point),
         tuple(slide.result.var_names),
         scale,
     )

@@ -7,7 +7,8 @@ import streamlit as st
 
 from nsl.export.files import file_part
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
-from nsl.look import FINE_STEPS_UM, fine_map
+from nsl.prediction import FINE_STEPS_UM, fine_map
+from nsl.result import Provenance
 from nsl.web import chart, controls, downloads, state
 from nsl.web.jobs import Job
 from nsl.web.maps.gene_map import Style, printed
@@ -63,7 +64,7 @@ def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
 
 
 def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
-    info, weights = slide.result.uns["nsl"], slide.weights
+    info, weights = slide.provenance, slide.weights
 
     def work(job: Job):
         with slide.open() as opened:
@@ -72,8 +73,8 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 weights,
                 gene,
                 step_um,
-                min_tissue=info["min_tissue"],
-                analysis_mpp=info["analysis_mpp"],
+                min_tissue=info.min_tissue,
+                analysis_mpp=info.analysis_mpp,
                 progress=job,
             )
 
@@ -92,8 +93,8 @@ def _show_fine(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style)
         opacity=style.opacity,
         outline=False,
     )
-    side_um = fine.uns["nsl"]["tile_um"]
-    if not fine.uns["nsl"]["complete"]:
+    side_um = Provenance.of(fine).tile_um
+    if not Provenance.of(fine).complete:
         st.warning("The run was cancelled: the squares below the last one reached are missing.", icon=":material/cut:")
     chart.show(
         figure,

@@ -8,6 +8,7 @@ import streamlit as st
 from nsl.export.files import file_part
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed
+from nsl.result import map_of, tile_at
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 
@@ -39,7 +40,7 @@ def choose_style(result: "anndata.AnnData", gene: str) -> Style:
         key="range_by",
         persist_state="session",
     )
-    values = result[:, gene].X.ravel()
+    values = map_of(result, gene)
     limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
     with st.container(horizontal=True, vertical_alignment="center"):
         outline = controls.offer_outline()
@@ -117,8 +118,6 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
 
 
 def _keep_tile(slide: state.SessionSlide) -> None:
-    from nsl.look import tile_at
-
     place = chart.clicked_place(f"map of {slide.key}")
     tile = tile_at(slide.result, *place) if place else None
     if tile:
@@ -133,7 +132,7 @@ def _keep_region(slide: state.SessionSlide) -> None:
 
 def show_numbers(result: "anndata.AnnData", gene: str) -> None:
     """Extent of the predicted values, and what they are."""
-    values = result[:, gene].X.ravel()
+    values = map_of(result, gene)
     with st.container(horizontal=True):
         st.metric("Tiles", f"{result.n_obs:,}", width=110)
         for name, value in (("Lowest", values.min()), ("Median", np.median(values)), ("Highest", values.max())):

@@ -1,11 +1,11 @@
 """The tile that was clicked: its tissue, its values, its stains."""
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.look import Patch, patch, percentile_of
+from nsl.prediction import Patch, patch
+from nsl.result import map_of, percentile_of
 from nsl.web import controls, gene_choice, state
 
 
@@ -39,7 +39,7 @@ def show(slide: state.SessionSlide, gene: str) -> None:
 
 def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
     """Ways to a tile that need no pointer."""
-    values, names = slide.result[:, gene].X.ravel(), slide.result.obs_names
+    values, names = map_of(slide.result, gene), slide.result.obs_names
     with st.container(horizontal=True):
         for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):
             st.button(label, on_click=setattr, args=[slide.marks, "tile", names[row]])
@@ -72,7 +72,7 @@ def _patch(run: str, tile: str, _slide: state.SessionSlide) -> Patch:
 
 
 def _show_tissue(slide: state.SessionSlide, tile: str, tissue: Patch) -> None:
-    place, side_um = slide.result.obs.loc[tile], slide.result.uns["nsl"]["tile_um"]
+    place, side_um = slide.result.obs.loc[tile], slide.provenance.tile_um
     st.image(tissue.rgb, width="stretch", output_format="PNG", alt=f"H&E of tile {tile}, {side_um:g} µm wide")
     st.caption(
         f"Tile {tile}: {side_um:g} µm wide at {tissue.mpp:.3g} µm/px, centre x {place.x_um / 1000:.2f} mm, "
@@ -86,7 +86,7 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
     table = pd.DataFrame(
         {
             "Gene": chosen,
-            "Value": [float(result[:, gene].X[row, 0]) for gene in chosen],
+            "Value": [float(map_of(result, gene)[row]) for gene in chosen],
             "Percentile": [percentile_of(result, gene, tile) for gene in chosen],
             "Held-out r": result.var.r_heldout[chosen].to_numpy(),
         }
@@ -107,7 +107,7 @@ def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:
     from nsl.interpretation import tile_concentrations
 
     model = slide.weights.model
-    white_point = np.asarray(slide.result.uns["nsl"]["white_point"])
+    white_point = slide.provenance.white_point
     hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, white_point)
     st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {controls.escaped(gene)}")
     with st.container(horizontal=True):

@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.result import Provenance
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
@@ -175,7 +176,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
     result = slide.result
     if result is None:
         return
-    info = result.uns["nsl"]
+    info = Provenance.of(result)
     with st.container(border=True):
         st.subheader("Result")
         with st.container(horizontal=True):
@@ -183,16 +184,16 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
             st.metric("Genes", f"{result.n_vars:,}", width=120)
             st.metric("Time", f"{slide.finished.seconds:.1f} s", width=120)
         st.caption(
-            f"Run with the weights {controls.escaped(info['weights_id'])} at {info['mpp']:g} µm/px: tiles of "
-            f"{info['tile_um']:g} µm every {info['stride_um']:g} µm, read at {info['analysis_mpp']:g} µm/px."
+            f"Run with the weights {controls.escaped(info.weights_id)} at {info.mpp:g} µm/px: tiles of "
+            f"{info.tile_um:g} µm every {info.stride_um:g} µm, read at {info.analysis_mpp:g} µm/px."
         )
-        if not info["complete"]:
+        if not info.complete:
             st.warning("The run was cancelled: the tiles below the last one reached are missing.")
         if chosen and not chosen.gave(slide):
             st.info("The settings or the weights have changed since. Run again to use them.")
-        if info["white_point_source"] != "background":
+        if info.white_point_source != "background":
             st.warning("No empty background was found on this slide, so pure white was taken for it.")
-        controls.stain_warning(result)
+        controls.warn_of_stains(result)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")
             downloads.tables(slide)

@@ -19,6 +19,7 @@ from nsl.interpretation import (
     vectors_of,
 )
 from nsl.numerals import signed
+from nsl.result import SlidePicture
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, stained_colors
 from nsl.web import controls, gene_choice, links, sources, state
 
@@ -53,7 +54,7 @@ class View:
     @property
     def white_point(self) -> np.ndarray:
         """(3,) of the slide's glass; paper white without a slide."""
-        return PAPER_WHITE if self.slide is None else np.asarray(self.slide.result.uns["nsl"]["white_point"], float)
+        return PAPER_WHITE if self.slide is None else self.slide.provenance.white_point
 
     @property
     def training_vectors(self) -> np.ndarray:
@@ -65,7 +66,7 @@ class View:
         """(2, 3) as estimated on the slide; None without a slide, NaN where too little of it is stained."""
         if self.slide is None:
             return None
-        return np.asarray(self.slide.result.uns["nsl"]["slide_stain_vectors"], float)
+        return self.slide.provenance.slide_stain_vectors
 
     @property
     def mixed_vectors(self) -> np.ndarray:
@@ -274,7 +275,7 @@ def show_response(view: View, gene: str) -> None:
     st.subheader("From colour to expression")
     pixels, most_od = None, _USUAL_OD
     if view.slide is not None:
-        picture = view.slide.result.uns["spatial"]["slide"]["images"]["hires"]
+        picture = SlidePicture.of(view.slide.result).rgb
         pixels = stained_colors(picture, view.white_point)
     if pixels is not None and len(pixels):
         darkest = np.percentile(stain_amounts(pixels, view.mixed_vectors), _DARKEST_PERCENTILE, axis=0).max()

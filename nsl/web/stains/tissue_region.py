@@ -11,8 +11,9 @@ from nsl.export.files import file_part
 from nsl.figures import concentration_figure, expression_map
 from nsl.figures.maps import percentile_limits
 from nsl.interpretation import STAINS, concentration_images, stain_amounts, tile_concentrations, vectors_of
-from nsl.look import Patch, tile_at
 from nsl.numerals import signed
+from nsl.prediction import Patch
+from nsl.result import Provenance, SlidePicture, map_of, tile_at
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds
 from nsl.web import chart, controls, state
@@ -58,7 +59,7 @@ def show(view: View, gene: str) -> None:
     try:
         with choose:
             region = _choose(view, gene)
-            tissue = _read(view.slide.run, region, float(view.slide.result.uns["nsl"]["analysis_mpp"]), view.slide)
+            tissue = _read(view.slide.run, region, view.slide.provenance.analysis_mpp, view.slide)
             _show_sum(view, gene, tissue)
         with look:
             _show_overview(view.slide, gene, region)
@@ -78,7 +79,7 @@ def _choose(view: View, gene: str) -> Region:
     )
     if place == "region":
         return _drawn(slide)
-    tile_um = float(slide.result.uns["nsl"]["tile_um"])
+    tile_um = slide.provenance.tile_um
     width_um = st.segmented_control(
         "Width, µm",
         [tile_um, *(um for um in _WIDTHS_UM if um > tile_um)],
@@ -127,14 +128,12 @@ def _tile(view: View, gene: str, place: str) -> str:
 
 def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
     """The tile that absorbs most along the hematoxylin vector, by the slide's picture."""
-    spatial, info = result.uns["spatial"]["slide"], result.uns["nsl"]
-    picture = spatial["images"]["hires"]
-    amounts = stain_amounts(optical_density(picture, info["white_point"]).reshape(-1, 3), vectors)[:, 0]
-    hematoxylin = np.where(picture.any(axis=-1), amounts.reshape(picture.shape[:2]), 0)  # pure black is padding
+    picture, info = SlidePicture.of(result), Provenance.of(result)
+    amounts = stain_amounts(optical_density(picture.rgb, info.white_point).reshape(-1, 3), vectors)[:, 0]
+    hematoxylin = np.where(picture.rgb.any(axis=-1), amounts.reshape(picture.rgb.shape[:2]), 0)  # pure black is padding
     sums = np.pad(hematoxylin, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    picture_mpp = info["mpp"] / spatial["scalefactors"]["tissue_hires_scalef"]
-    bounds = pixel_bounds(result.obsm["spatial"], info["tile_um"], info["mpp"], picture_mpp)
-    x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(picture.shape[1::-1], 2)).T
+    bounds = pixel_bounds(result.obsm["spatial"], info.tile_um, info.mpp, picture.mpp)
+    x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(picture.rgb.shape[1::-1], 2)).T
     within = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
     # The tissue's edge is where it folds, and folds are dark.
     inner = result.obs["tissue_fraction"].to_numpy() >= min(_INNER_TISSUE, result.obs["tissue_fraction"].max())
@@ -154,7 +153,7 @@ def _drawn(slide: state.SessionSlide) -> Region:
 
 
 def _within(slide: state.SessionSlide, region: Region) -> Region:
-    width_um, height_um = (side * slide.result.uns["nsl"]["mpp"] for side in slide.size)
+    width_um, height_um = (side * slide.provenance.mpp for side in slide.size)
     left, right = np.clip([region.left, region.right], 0, width_um)
     top, bottom = np.clip([region.top, region.bottom], 0, height_um)
     if min(right - left, bottom - top) < _LEAST_UM:
@@ -184,7 +183,7 @@ def _show_overview(slide: state.SessionSlide, gene: str, region: Region) -> None
         return
     left, top, right, bottom = (um / 1000 for um in region)
     box = {"kind": "box", "x": [left, right], "y": [top, bottom]}
-    limits = percentile_limits(result[:, gene].X.ravel())
+    limits = percentile_limits(map_of(result, gene))
     key = f"stain overview of {slide.key}"
     chart.show(
         expression_map(result, gene, limits=limits, outline=False, region=box, width_px=_OVERVIEW_PX),
