@@ -1,4 +1,4 @@
-"""Slide and weights in, AnnData of predicted expression out."""
+"""Slide and weights in, predicted expression out: tile by tile, around spots, and on a finer grid."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,9 +24,9 @@ MIN_TISSUE = 0.3
 # Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.
 THUMBNAIL_PX = 1280
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
-_BAND_PIXELS = 4_000_000
-# Of progress on a small slide; each costs another reading of the rows that neighbours share.
-_LEAST_STEPS = 10
+_STRIP_PIXELS = 4_000_000
+# Of a small slide, for progress; each costs another reading of the rows that neighbours share.
+_LEAST_STRIPS = 10
 # Responses of genes to pixels between two reports of progress: about half a second.
 _BATCH_RESPONSES = 1.5e9
 # Of a patch's side: finer is not seen on a screen.
@@ -76,23 +76,19 @@ def predict(
     Cancelled : the run was cancelled before it came to any tissue.
     """
     genes = weights.genes if genes is None else weights.require_genes(genes)
-    model = weights.model if genes == weights.genes else weights.model.select(genes)
     tile_um = weights.config.tile_um if tile_um is None else tile_um
-    mpp = _analysis_mpp(slide, weights.config.analysis_mpp if analysis_mpp is None else analysis_mpp)
+    mpp = _analysis_mpp(slide, weights, analysis_mpp)
     if not 0 <= min_tissue <= 1:
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
-    if tile_um < 2 * mpp:
-        raise ScaleError(
-            f"a tile of {tile_um:g} µm is less than two pixels wide at {mpp:g} µm/px; ask for larger tiles or a finer "
-            "analysis resolution"
-        )
+    _check_window("tile", tile_um, mpp)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
     check_memory(int(expected[-1]), len(genes))
     watch = _Watch(expected, progress)
-    bands = list(_predict_bands(slide, grid, model, white_point, mpp, min_tissue, watch))
+    strips = _strips_of_tiles(slide, grid, mpp)
+    bands = list(_predict_bands(strips, grid, _model_of(weights, genes), white_point, mpp, min_tissue, watch))
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
     is_complete = len(keep) == len(grid)
@@ -169,6 +165,15 @@ class _Watch:
 
 
 @dataclass(frozen=True)
+class _Strip:
+    """A part of the slide at the analysis resolution, with the windows that lie in it."""
+
+    windows: np.ndarray  # (N,) positions among all windows
+    image: np.ndarray  # (H, W, 3) uint8
+    bounds: np.ndarray  # (N, 4) pixel bounds of the windows in the image
+
+
+@dataclass(frozen=True)
 class _Band:
     tissue: np.ndarray  # (tiles looked at,)
     keep: np.ndarray  # (tiles looked at,) bool
@@ -177,7 +182,7 @@ class _Band:
 
 
 def _predict_bands(
-    slide: Slide,
+    strips: Iterator[_Strip],
     grid: TileGrid,
     model: NeuralStain,
     white_point: WhitePoint,
@@ -187,8 +192,8 @@ def _predict_bands(
 ) -> Iterator[_Band]:
     responses_per_tile = (grid.tile_um / mpp) ** 2 * len(model.genes)
     at_once = max(int(_BATCH_RESPONSES / responses_per_tile), 1)
-    for tiles in _bands(grid, mpp):
-        image, bounds = _read_tiles(slide, grid[tiles], mpp)
+    for strip in strips:
+        image, bounds = strip.image, strip.bounds
         tissue = tissue_fraction(image, bounds, white_point.rgb)
         keep = tissue >= min_tissue
         kept = np.flatnonzero(keep)
@@ -197,11 +202,11 @@ def _predict_bands(
             batch = kept[start : start + at_once]
             expression.append(predict_pixels(model, image, bounds[batch], white_point.rgb))
             looked_at = batch[-1] + 1 if batch[-1] < kept[-1] else len(bounds)
-            if watch.is_over(tiles.start + looked_at):
+            if watch.is_over(strip.windows[0] + looked_at):
                 end, is_over = looked_at, True
                 break
         yield _band(tissue[:end], keep[:end], np.concatenate(expression), stained_colors(image, white_point.rgb))
-        if is_over or (not len(kept) and watch.is_over(tiles.stop)):
+        if is_over or (not len(kept) and watch.is_over(strip.windows[-1] + 1)):
             return
 
 
@@ -212,33 +217,124 @@ def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray, stained:
     return _Band(tissue, keep, expression[seen], stained)
 
 
-def _bands(grid: TileGrid, mpp: float) -> Iterator[slice]:
-    """Whole rows of tiles: as many at once as memory allows, and few enough to tell progress."""
+def predict_spots(
+    slide: Slide,
+    weights: Weights,
+    centers_px: np.ndarray,
+    *,
+    genes: Sequence[str],
+    spot_window_um: float | None = None,
+    analysis_mpp: float | None = None,
+    white_point: np.ndarray | None = None,
+    progress: Progress = SILENT,
+) -> np.ndarray:
+    """Predict expression around spots, as `predict` does for a tile with its centre there.
+
+    Parameters
+    ----------
+    slide : an open slide with known µm/px.
+    weights : what to predict with.
+    centers_px : (S, 2) x, y of the spots in level-0 pixels.
+    genes : G of the weights' genes, each once.
+    spot_window_um : side of the square window around a spot; that of the weights' training if not given.
+    analysis_mpp : µm/px the slide is read at, the weights' own if not given; a slide that is coarser is read as it is.
+    white_point : (3,) intensity of the background; estimated from the slide, as `predict` does, if not given.
+    progress : receives spots done and spots in all.
+
+    Returns
+    -------
+    (S, G) float32 in the units of the training data; NaN for a window off the slide or of nothing but padding.
+
+    Raises
+    ------
+    ScaleError : µm/px or a length is missing or impossible.
+    WeightsError : a gene the weights do not hold.
+    Cancelled : `progress` was cancelled.
+    """
+    window_um = weights.config.tile_um if spot_window_um is None else spot_window_um
+    if not (math.isfinite(window_um) and window_um > 0):
+        raise ScaleError(f"the window around a spot must be a positive number of µm, got {window_um:g}; 150 is usual")
+    mpp = _analysis_mpp(slide, weights, analysis_mpp)
+    _check_window("window", window_um, mpp)
+    model = _model_of(weights, weights.require_genes(genes))
+    if white_point is None:
+        white_point = estimate_white_point(slide.thumbnail(THUMBNAIL_PX)).rgb
+    predicted = np.full((len(centers_px), len(model.genes)), np.nan, np.float32)
+    done = 0
+    for strip in _strips_of_spots(slide, pixel_bounds(centers_px, window_um, slide.mpp, mpp), mpp):
+        predicted[strip.windows] = predict_pixels(model, strip.image, strip.bounds, white_point)
+        done += len(strip.windows)
+        progress.check(done, len(predicted), "predicting the spots")
+    return predicted
+
+
+def _model_of(weights: Weights, genes: Sequence[str]) -> NeuralStain:
+    return weights.model if genes == weights.genes else weights.model.select(genes)
+
+
+def _analysis_mpp(slide: Slide, weights: Weights, wished: float | None) -> float:
+    wished = weights.config.analysis_mpp if wished is None else wished
+    if not (math.isfinite(wished) and wished > 0):
+        raise ScaleError(f"the analysis resolution must be a positive number of µm/px, got {wished:g}; 3 is usual")
+    return max(float(wished), slide.require_mpp())
+
+
+def _check_window(what: str, side_um: float, mpp: float) -> None:
+    if side_um < 2 * mpp:
+        raise ScaleError(
+            f"a {what} of {side_um:g} µm is less than two pixels wide at {mpp:g} µm/px; ask for larger {what}s or a "
+            "finer analysis resolution"
+        )
+
+
+def _strips_of_tiles(slide: Slide, grid: TileGrid, mpp: float) -> Iterator[_Strip]:
+    """Strips of whole rows of a complete grid, as wide as the slide."""
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
     rows = math.ceil(len(grid) / columns)
-    step = max(min(int(_BAND_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STEPS)), 1) * columns
-    for start in range(0, len(grid), step):
-        yield slice(start, min(start + step, len(grid)))
+    at_once = max(min(int(_STRIP_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STRIPS)), 1)
+    bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide.mpp, mpp)
+    return _strips(slide, bounds, grid.array_row // at_once, (0, _size_at(slide, mpp)[0]), mpp)
 
 
-def _read_tiles(slide: Slide, tiles: TileGrid, mpp: float) -> tuple[np.ndarray, np.ndarray]:
-    """The strip of the slide that holds the tiles, at `mpp`, and the tiles' pixel bounds in it.
+def _strips_of_spots(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[_Strip]:
+    """Strips as wide as the windows (S, 4) reach; windows off the slide are in none."""
+    size = _size_at(slide, mpp)
+    on_slide = (bounds[:, 2:] > 0).all(axis=1) & (bounds[:, :2] < size).all(axis=1)
+    if not on_slide.any():
+        return iter(())
+    left, right = max(bounds[on_slide, 0].min(), 0), min(bounds[on_slide, 2].max(), size[0])
+    tops = np.maximum(bounds[:, 1], 0)
+    first, last = tops[on_slide].min(), tops[on_slide].max()
+    rows = max(min(_STRIP_PIXELS // (right - left), math.ceil((last - first + 1) / _LEAST_STRIPS)), 1)
+    return _strips(slide, bounds, np.where(on_slide, (tops - first) // rows, -1), (left, right), mpp)
 
-    Strips start on whole pixels of the slide as a whole, so a tile's pixels do not depend on the strip.
+
+def _strips(
+    slide: Slide, bounds: np.ndarray, numbers: np.ndarray, columns: tuple[int, int], mpp: float
+) -> Iterator[_Strip]:
+    """Read windows strip by strip, from the top of the slide down.
+
+    Strips start on whole pixels of the slide as a whole, so a window's pixels do not depend on the strip.
+
+    bounds : (N, 4) pixel bounds of the windows on the whole slide at `mpp`.
+    numbers : (N,) the strip each window is in; negative for none.
+    columns : of pixels, the first to read and the one after the last.
     """
+    scale, height = mpp / slide.mpp, _size_at(slide, mpp)[1]
+    left, right = columns
+    for number in np.unique(numbers[numbers >= 0]):
+        windows = np.flatnonzero(numbers == number)
+        top, bottom = max(bounds[windows, 1].min(), 0), min(bounds[windows, 3].max(), height)
+        region = np.array([left, top, right - left, bottom - top]) * scale
+        yield _Strip(windows, slide.read(*region, mpp), bounds[windows] - [left, top, left, top])
+
+
+def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:
+    """Whole pixels of the slide at `mpp`, width and height."""
     scale = mpp / slide.mpp
     width, height = (int(side / scale + 1e-6) for side in slide.size)
-    bounds = pixel_bounds(tiles.centers_px, tiles.tile_um, slide.mpp, mpp)
-    top, bottom = bounds[:, 1].min(), min(bounds[:, 3].max(), height)
-    image = slide.read(0, top * scale, width * scale, (bottom - top) * scale, mpp)
-    return image, bounds - [0, top, 0, top]
-
-
-def _analysis_mpp(slide: Slide, wished: float) -> float:
-    if not (np.isfinite(wished) and wished > 0):
-        raise ScaleError(f"the analysis resolution must be a positive number of µm/px, got {wished:g}; 3 is usual")
-    return max(float(wished), slide.require_mpp())
+    return width, height
 
 
 def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:

@@ -1,115 +1,24 @@
 """How predicted expression agrees with what was measured on the same slide, spot by spot."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import anndata
 import numpy as np
 import pandas as pd
 
-from nsl.errors import ScaleError, SpotsError
+from nsl.errors import SpotsError
 from nsl.evaluate import gene_correlations, q_values
-from nsl.pixels import predict_pixels
-from nsl.prediction import THUMBNAIL_PX
 from nsl.progress import SILENT, Progress
-from nsl.slides.slide import Slide
 from nsl.spots.checks import match_genes
 from nsl.spots.tables import expression_of
-from nsl.stains import estimate_white_point
-from nsl.tiles import pixel_bounds
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R
-from nsl.weights.weights import Weights
 
 LEAST_SPOTS = 4
 """Of a correlation: Fisher's z has no interval for fewer."""
-# Read at once, at the analysis resolution: bounds memory on whole slides.
-_STRIP_PIXELS = 4_000_000
-# Of progress on a small slide.
-_LEAST_STRIPS = 10
 # Correlated at once: bounds memory, and lets progress move, where thousands of spots have thousands of genes.
 _GENES_AT_ONCE = 250
-
-
-def predict_spots(
-    slide: Slide,
-    weights: Weights,
-    centers_px: np.ndarray,
-    *,
-    genes: Sequence[str],
-    spot_window_um: float | None = None,
-    analysis_mpp: float | None = None,
-    white_point: np.ndarray | None = None,
-    progress: Progress = SILENT,
-) -> np.ndarray:
-    """Predict expression around spots, as `nsl.prediction.predict` does for a tile with its centre there.
-
-    Parameters
-    ----------
-    slide : an open slide with known µm/px.
-    weights : what to predict with.
-    centers_px : (S, 2) x, y of the spots in level-0 pixels.
-    genes : G of the weights' genes, each once.
-    spot_window_um : side of the square window around a spot; that of the weights' training if not given.
-    analysis_mpp : µm/px the slide is read at, the weights' own if not given; a slide that is coarser is read as it is.
-    white_point : (3,) intensity of the background; estimated from the slide, as `predict` does, if not given.
-    progress : receives spots done and spots in all.
-
-    Returns
-    -------
-    (S, G) float32 in the units of the training data; NaN for a window off the slide or of nothing but padding.
-
-    Raises
-    ------
-    ScaleError : µm/px or a length is missing or impossible.
-    WeightsError : a gene the weights do not hold.
-    Cancelled : `progress` was cancelled.
-    """
-    window_um = weights.config.tile_um if spot_window_um is None else spot_window_um
-    mpp = weights.config.analysis_mpp if analysis_mpp is None else analysis_mpp
-    for what, length in (("window around a spot", window_um), ("analysis resolution", mpp)):
-        if not (math.isfinite(length) and length > 0):
-            raise ScaleError(f"the {what} must be a positive number of µm, got {length:g}")
-    mpp = max(mpp, slide.require_mpp())
-    if window_um < 2 * mpp:
-        raise ScaleError(
-            f"a window of {window_um:g} µm is less than two pixels wide at {mpp:g} µm/px; ask for a larger window or a "
-            "finer analysis resolution"
-        )
-    genes = weights.require_genes(genes)
-    model = weights.model if genes == weights.genes else weights.model.select(genes)
-    if white_point is None:
-        white_point = estimate_white_point(slide.thumbnail(THUMBNAIL_PX)).rgb
-    bounds = pixel_bounds(centers_px, window_um, slide.mpp, mpp)
-    predicted = np.full((len(bounds), len(model.genes)), np.nan, np.float32)
-    done = 0
-    for spots, image, corner in _strips(slide, bounds, mpp):
-        predicted[spots] = predict_pixels(model, image, bounds[spots] - [*corner, *corner], white_point)
-        done += len(spots)
-        progress.check(done, len(bounds), "predicting the spots")
-    return predicted
-
-
-def _strips(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Windows strip by strip: their indices, the image that holds them, and x, y of its first pixel.
-
-    Strips start on whole pixels of the slide as a whole, so a window's pixels do not depend on the strip. Windows off
-    the slide are in none.
-    """
-    scale = mpp / slide.mpp
-    size = np.array([int(side / scale + 1e-6) for side in slide.size])
-    on_slide = np.flatnonzero((bounds[:, 2:] > 0).all(axis=1) & (bounds[:, :2] < size).all(axis=1))
-    if not len(on_slide):
-        return
-    left, right = max(bounds[on_slide, 0].min(), 0), min(bounds[on_slide, 2].max(), size[0])
-    tops = np.maximum(bounds[on_slide, 1], 0)
-    rows = min(_STRIP_PIXELS // (right - left), math.ceil((tops.max() - tops.min() + 1) / _LEAST_STRIPS))
-    strip = (tops - tops.min()) // max(rows, 1)
-    for number in np.unique(strip):
-        spots = on_slide[strip == number]
-        top, bottom = tops[strip == number].min(), min(bounds[spots, 3].max(), size[1])
-        region = np.array([left, top, right - left, bottom - top]) * scale
-        yield spots, slide.read(*region, mpp), np.array([left, top])
 
 
 def agreement(
@@ -126,7 +35,7 @@ def agreement(
 
     Parameters
     ----------
-    predicted : (S, G) from `predict_spots`; spots that are NaN take no part.
+    predicted : (S, G) from `nsl.prediction.predict_spots`; spots that are NaN take no part.
     measured : raw counts of the S spots, from `nsl.spots.measured.read_measured`; they are compared as log1p of counts
         per 10,000 of all genes measured.
     centers_px : (S, 2) positions of the spots, in any one unit of length.

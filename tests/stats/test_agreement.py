@@ -1,4 +1,4 @@
-"""What `agreement` promises: spots are predicted as tiles are, and compared with what was measured there."""
+"""What `agreement` promises: predictions around spots, compared with what was measured there."""
 
 import io
 import math
@@ -7,127 +7,17 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy import sparse, stats
 
-from nsl import open_slide, predict
-from nsl.errors import Cancelled, ScaleError, SpotsError, WeightsError
+from nsl import open_slide
+from nsl.errors import SpotsError
+from nsl.prediction import predict_spots
 from nsl.spots.checks import check_on_slide, match_genes
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import log_normalised
 from nsl.stats import agreement as module
-from nsl.stats.agreement import agreement, agreement_csv, agreement_summary, predict_spots
-from nsl.weights.folder import load_weights
+from nsl.stats.agreement import agreement, agreement_csv, agreement_summary
 from tests.recording import Recording
-
-GENES = ["ERBB2", "CD24", "COX6C"]
-
-
-@pytest.fixture
-def weights(tiny_weights):
-    return load_weights(tiny_weights)
-
-
-@pytest.fixture
-def slide(section_png):
-    with open_slide(section_png, mpp=1.0) as slide:
-        yield slide
-
-
-# Prediction at spots
-
-
-def test_a_spot_at_the_centre_of_a_tile_gets_its_value(slide, weights):
-    tiles = predict(slide, weights, stride_um=37)
-    spots = predict_spots(slide, weights, tiles.obsm["spatial"], genes=weights.genes)
-    assert spots.dtype == np.float32
-    np.testing.assert_array_equal(spots, tiles.X)
-
-
-def test_a_spot_on_a_real_slide_gets_the_value_of_its_tile(data_folder, embedded):
-    genes = ["ERBB2", "CD24"]
-    with open_slide(data_folder / "slides/cmu_small_region.svs") as slide:
-        tiles = predict(slide, embedded, genes=genes)
-        spots = predict_spots(slide, embedded, tiles.obsm["spatial"], genes=genes)
-    np.testing.assert_allclose(spots, tiles.X, atol=1e-5)
-
-
-def test_spots_do_not_depend_on_how_the_slide_is_read_nor_on_their_order(slide, weights, monkeypatch):
-    rng = np.random.default_rng(3)
-    centers = rng.uniform(50, 550, (40, 2))
-    whole = predict_spots(slide, weights, centers, genes=GENES)
-    monkeypatch.setattr(module, "_STRIP_PIXELS", 1)
-    order = rng.permutation(40)
-    np.testing.assert_array_equal(predict_spots(slide, weights, centers[order], genes=GENES), whole[order])
-
-
-def test_genes_come_in_the_order_asked_for(slide, weights):
-    centers = np.array([[240.0, 300.0]])
-    whole = predict_spots(slide, weights, centers, genes=GENES)
-    np.testing.assert_array_equal(predict_spots(slide, weights, centers, genes=["COX6C", "ERBB2"]), whole[:, [2, 0]])
-
-
-def test_the_window_may_be_another_than_in_training(slide, weights):
-    tiles = predict(slide, weights, tile_um=60)
-    spots = predict_spots(slide, weights, tiles.obsm["spatial"], genes=weights.genes, spot_window_um=60)
-    np.testing.assert_array_equal(spots, tiles.X)
-
-
-def test_a_given_white_point_is_used(slide, section, weights):
-    centers = np.array([[240.0, 300.0]])
-    found = predict_spots(slide, weights, centers, genes=GENES)
-    np.testing.assert_allclose(
-        predict_spots(slide, weights, centers, genes=GENES, white_point=section.white_point), found, atol=0.02
-    )
-    paper = predict_spots(slide, weights, centers, genes=GENES, white_point=np.full(3, 255.0))
-    assert (np.abs(paper - found) > 0.02).any()
-
-
-def test_windows_that_hold_nothing_are_nan_and_change_no_other(section, weights, tmp_path):
-    padded = np.zeros((900, 700, 3), np.uint8)
-    padded[300:] = section.pixels
-    Image.fromarray(padded).save(tmp_path / "padded.png")
-    with open_slide(tmp_path / "padded.png", mpp=1.0) as slide:
-        centers = np.array([[240.0, 600.0], [300, 100], [5000, 5000], [-400, 300]])
-        spots = predict_spots(slide, weights, centers, genes=GENES)
-        alone = predict_spots(slide, weights, centers[:1], genes=GENES)
-        nothing = predict_spots(slide, weights, centers[2:], genes=GENES)
-    assert np.isfinite(spots).all(axis=1).tolist() == [True, False, False, False]
-    np.testing.assert_array_equal(spots[:1], alone)
-    assert np.isnan(nothing).all()
-
-
-def test_a_window_over_the_edge_is_predicted_from_what_lies_inside(slide, weights):
-    edge = predict_spots(slide, weights, np.array([[0.0, 300.0]]), genes=GENES, spot_window_um=100)
-    inside = predict_spots(slide, weights, np.array([[25.0, 300.0]]), genes=GENES, spot_window_um=50)
-    assert np.isfinite(edge).all()
-    np.testing.assert_allclose(edge, inside, atol=0.05)
-
-
-def test_progress_reaches_all_spots_and_may_end_the_run(slide, weights):
-    centers, progress = np.array([[x, y] for x in (200.0, 400.0) for y in (100.0, 300.0, 500.0)]), Recording()
-    predict_spots(slide, weights, centers, genes=GENES, progress=progress)
-    assert progress.reports[-1] == (6, 6, "predicting the spots")
-    assert len(progress.reports) > 1
-    with pytest.raises(Cancelled):
-        predict_spots(slide, weights, centers, genes=GENES, progress=Recording(cancel_at=1))
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "says"),
-    [
-        ({"spot_window_um": 0}, ScaleError, "window around a spot must be a positive number of µm, got 0"),
-        ({"analysis_mpp": float("nan")}, ScaleError, "analysis resolution must be a positive number of µm, got nan"),
-        ({"spot_window_um": 3}, ScaleError, "window of 3 µm is less than two pixels wide at 2 µm/px"),
-        ({"genes": ["ERBB"]}, WeightsError, "hold no gene ERBB"),
-    ],
-)
-def test_what_cannot_be_predicted_is_said_with_the_value_seen(slide, weights, options, kind, says):
-    with pytest.raises(kind, match=says):
-        predict_spots(slide, weights, np.array([[240.0, 300.0]]), **({"genes": GENES} | options))
-
-
-# Agreement
 
 SPOTS = 60
 

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import NslError
+from nsl.prediction import predict_spots
 from nsl.result import SlidePicture
 from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
 from nsl.spots.tables import expression_of
-from nsl.stats.agreement import agreement, predict_spots
+from nsl.stats.agreement import agreement
 from nsl.web import state
 from nsl.web.jobs import Job
 from nsl.web.uploads import read_measured_uploads
