@@ -1,8 +1,12 @@
 """Ways to use the app in a test without a browser; the fixture `app` of conftest.py starts it."""
 
+import functools
 import io
 import json
+import os
+import tempfile
 import zipfile
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -53,13 +57,54 @@ def finish(app: AppTest) -> AppTest:
     return app.run()
 
 
-def predict_demo(app: AppTest, genes: str | None = "ERBB2 COX6C CD24 KRT19 CD74 IGKC COL1A1 GAPDH ACTB") -> AppTest:
-    """The demo slide with its result for some genes, or for all where `genes` is None."""
-    click(app, "Use the demo slide")
+GENES = "ERBB2 COX6C CD24 KRT19 CD74 IGKC COL1A1 GAPDH ACTB"
+# Of slides that are predicted once for all tests; pytest clears it away.
+_FILES = tempfile.TemporaryDirectory(prefix="nsl-tests-", ignore_cleanup_errors=True)
+
+
+def predict_demo(app: AppTest, genes: str | None = GENES) -> AppTest:
+    """The demo slide with its result for some genes, or for all where `genes` is None; the page is not yet run anew."""
+    return _bring(app, _predicted(None, None, genes), genes)
+
+
+def predict_section(app: AppTest, name: str, content: bytes, genes: str) -> AppTest:
+    """An image of 1 µm/px with its result for some genes; the page is not yet run anew."""
+    return _bring(app, _predicted(name, content, genes), genes)
+
+
+def _bring(app: AppTest, predicted: SessionSlide, genes: str | None) -> AppTest:
+    """Put a copy of a predicted slide into the session, with the settings it was predicted by."""
+    job = replace(predicted.finished, result=predicted.finished.result.copy())
+    slide = replace(predicted, job=job, finished=job, _of_slide={}, _of_result={})
+    slide.folder = Path(tempfile.mkdtemp(dir=_FILES.name))
+    slide.path = slide.folder / predicted.path.name
+    os.link(predicted.path, slide.path)
+    state = app.session_state
+    shared = state["nsl.SessionState"] = session_held(app, SessionState)
+    shared.slides[slide.key], shared.current = slide, slide.key
+    state[f"mpp of {slide.key}"] = 1.0
+    if genes is not None:
+        state["which_genes"], state["gene_list"] = "A list", genes
+    return app
+
+
+@functools.cache
+def _predicted(name: str | None, content: bytes | None, genes: str | None) -> SessionSlide:
+    """A slide brought and predicted as a user does, in a session of its own; without a file the demo slide."""
+    app = start()
+    if name is None:
+        click(app, "Use the demo slide")
+    else:
+        upload(app, name, content)
+        app.number_input[0].set_value(1.0).run()
     if genes is not None:
         app.radio(key="which_genes").set_value("A list").run()
         app.text_area(key="gene_list").set_value(genes).run()
-    return finish(click(app, "Run"))
+    predicted = slide(finish(click(app, "Run")))
+    # The session's folder goes with the test that happens to be the first.
+    kept = Path(tempfile.mkdtemp(dir=_FILES.name)) / predicted.path.name
+    os.link(predicted.path, kept)
+    return replace(predicted, path=kept)
 
 
 def type_gene(app: AppTest, text: str, key: str = "gene") -> AppTest:

@@ -214,6 +214,8 @@ def app(monkeypatch):
     # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
+    # It would read what all installed packages say of themselves, half a second, for components that there are not.
+    monkeypatch.setattr("streamlit.components.v2.manifest_scanner.scan_component_manifests", list)
     st.cache_data.clear()
     st.cache_resource.clear()
     uploads._folders.cache_clear()

@@ -8,7 +8,20 @@ from nsl.web.compare import gene_comparison, tile_selection
 from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE
 from nsl.web.compare.tile_selection import Selection
 from nsl.web.state import SessionState
-from tests.app_driver import chart, charts, choose_genes, click, finish, png_bytes, predict_demo, said, session_held, slide, upload
+from tests.app_driver import (
+    chart,
+    charts,
+    choose_genes,
+    click,
+    finish,
+    png_bytes,
+    predict_demo,
+    predict_section,
+    said,
+    session_held,
+    slide,
+    upload,
+)
 
 COMPARE = "pages/compare.py"
 
@@ -310,8 +323,7 @@ def open_link(app, **asked):
 
 
 def shown_by_link(app):
-    click(app, "Show it on the demo slide")
-    return finish(app)
+    return predict_demo(app).run()
 
 
 def test_the_address_says_the_genes_and_the_palette_and_never_the_slide(page):
@@ -380,11 +392,7 @@ def test_a_link_to_more_than_four_genes_shows_four(app):
 
 def with_second(app, section, genes: str, name: str = "S23 [left].png"):
     """Beside the demo slide another one, predicted for some genes; the demo slide is looked at."""
-    app.switch_page("pages/predict.py").run()
-    upload(app, name, png_bytes(section.pixels))
-    app.number_input[0].set_value(1.0).run()
-    app.text_area(key="gene_list").set_value(genes).run()
-    finish(click(app, "Run"))
+    predict_section(app, name, png_bytes(section.pixels), genes)
     session_held(app, SessionState).current = "demo"
     app.switch_page(COMPARE).run()
     return in_mode(app, ACROSS)

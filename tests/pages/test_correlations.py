@@ -28,6 +28,7 @@ from tests.app_driver import (
     metrics,
     png_bytes,
     predict_demo,
+    predict_section,
     said,
     type_gene,
     session_held,
@@ -43,11 +44,7 @@ GENES = ["ERBB2", "CD24", "COX6C", "KRT19", "EPCAM", "GAPDH", "ACTB", "SCD", "IG
 @pytest.fixture
 def page(app, section):
     """The page with a small section predicted for twelve genes."""
-    upload(app, "my section.png", png_bytes(section.pixels))
-    app.number_input[0].set_value(1.0).run()
-    app.radio(key="which_genes").set_value("A list").run()
-    app.text_area[0].set_value(" ".join(GENES)).run()
-    finish(click(app, "Run"))
+    predict_section(app, "my section.png", png_bytes(section.pixels), " ".join(GENES))
     return app.switch_page(PAGE).run()
 
 
@@ -292,8 +289,7 @@ def test_a_clicked_cell_gives_the_names_back_that_it_shows_letter_by_letter(monk
 def test_a_link_to_two_genes_shows_them(app, section):
     app.query_params["genes"] = "CD24,SCD"
     app.switch_page(PAGE).run()
-    click(app, "Show it on the demo slide")
-    finish(app)
+    predict_demo(app, "CD24 SCD COX6C").run()
     assert slide(app).of_result(ChosenPair).genes == ("CD24", "SCD")
     assert not app.exception
 
@@ -653,10 +649,7 @@ def test_a_new_prediction_keeps_the_measured_data_and_says_the_comparison_is_old
 
 def test_measured_data_belong_to_their_slide_and_go_with_it(compared, section):
     first = slide(compared)
-    compared.switch_page("pages/predict.py").run()
-    click(compared, "Use the demo slide")
-    finish(click(compared, "Run"))
-    compared.switch_page(PAGE).run()
+    predict_demo(compared).run()
     assert _brought(compared).data is None
     assert first.of_slide(measurements.MeasuredData).data is not None
     session_held(compared, SessionState).current = first.key

@@ -258,8 +258,7 @@ def test_a_link_shows_its_view_once_there_is_a_slide(app):
 
 def test_a_link_to_values_restores_them(app):
     _open_link(app, gene="CD24", range="value:1.0to1.1")
-    click(app, "Show it on the demo slide")
-    finish(app)
+    predict_demo(app).run()
     axis = chart(app)["layout"]["coloraxis"]
     assert (axis["cmin"], axis["cmax"]) == pytest.approx((1.0, 1.1), abs=0.02)
 
@@ -284,8 +283,7 @@ def test_what_a_link_asked_of_another_page_is_let_go(app):
 
 def test_a_link_to_an_unreliable_gene_shows_it_marked(app):
     _open_link(app, gene="GAPDH")
-    click(app, "Show it on the demo slide")
-    finish(app)
+    predict_demo(app).run()
     assert app.selectbox(key="gene").value == "GAPDH"
     assert "GAPDH is unreliable" in said(app)
 
@@ -293,8 +291,7 @@ def test_a_link_to_an_unreliable_gene_shows_it_marked(app):
 @pytest.mark.parametrize("bad", ["percentile:90to10", "value:atob", "nonsense", "percentile:-5to400", "value:nantonan"])
 def test_a_link_that_makes_no_sense_does_no_harm(app, bad):
     _open_link(app, gene="<script>", palette="Rainbow", range=bad)
-    click(app, "Show it on the demo slide")
-    finish(app)
+    predict_demo(app).run()
     assert not app.exception
     assert "which was not predicted here" in said(app)
     assert app.slider(key="percentiles").value == (2, 98)

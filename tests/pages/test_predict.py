@@ -164,7 +164,7 @@ def test_other_weights_propose_the_window_and_resolution_they_were_trained_with(
 
 
 def test_a_result_of_other_weights_or_genes_is_told(app, tiny_weights):
-    predict_demo(app, "ERBB2 CD24")
+    predict_demo(app, "ERBB2 CD24").run()
     assert "have changed since" not in said(app)
     assert "the weights her2-breast" in said(app)
     app.text_area(key="gene_list").set_value("ERBB2").run()
@@ -215,7 +215,7 @@ def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
 
 
 def test_a_cancelled_run_leaves_the_whole_result_from_before(app):
-    predict_demo(app, "ERBB2")
+    predict_demo(app, "ERBB2").run()
     whole = slide(app).result
     click(app, "Run")
     job = slide(app).job

@@ -244,7 +244,7 @@ def test_a_page_shows_what_belongs_to_its_state(reached, page, state):
 
 @pytest.mark.parametrize("page", ["maps", "compare", "stains", "correlations"])
 def test_what_was_predicted_stays_on_the_page_while_another_run_goes_on(app, page, request):
-    predict_demo(app)
+    predict_demo(app).run()
     begun = request.getfixturevalue("held")
     click(app, "Run")
     assert begun.wait(30)

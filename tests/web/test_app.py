@@ -23,6 +23,7 @@ from tests.app_driver import (
     finish,
     metrics,
     png_bytes,
+    predict_demo,
     said,
     session_held,
     slide,
@@ -73,8 +74,7 @@ def test_demo_slide_goes_from_click_to_map(app):
 
 
 def test_another_gene_changes_the_map_and_not_the_slide(app):
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app)
     finished = slide(app).finished
     app.switch_page(MAPS).run()
     app.selectbox(key="gene").select("COX6C")
@@ -85,8 +85,7 @@ def test_another_gene_changes_the_map_and_not_the_slide(app):
 
 
 def test_colour_range_goes_by_percentile_or_by_value(app):
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app)
     app.switch_page(MAPS).run()
 
     def limits() -> tuple[float, float]:
@@ -129,8 +128,7 @@ BAD_FILES = {
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_bad_file_is_told_by_the_users_name_for_it_and_the_slide_before_stays(app, case):
     name, content, says = BAD_FILES[case]
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app)
     upload(app, name, content)
     assert not app.exception
     assert says in app.error[0].value
@@ -166,8 +164,7 @@ def test_an_image_smaller_than_a_tile_is_told(app, tmp_path):
 
 
 def test_unknown_genes_of_a_list_are_named_and_left_out_and_the_result_before_stays(app):
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app, genes=None).run()
     app.radio[0].set_value("A list")
     app.run()
     assert "Name the genes to predict" in said(app)
@@ -255,8 +252,7 @@ def test_damaged_weights_are_told_on_the_page(app, monkeypatch, tmp_path):
 
 
 def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, section):
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app)
     demo = slide(app)
     upload(app, "patient 7.png", png_bytes(section.pixels))
     assert slide(app).name == "patient 7.png"
@@ -291,7 +287,9 @@ def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):
 
 def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
     click(app, "Use the demo slide")
-    monkeypatch.setattr("nsl.web.jobs.Job.report", _cancel_at_half)
+    app.radio[0].set_value("A list").run()
+    app.text_area[0].set_value("ERBB2").run()
+    monkeypatch.setattr("nsl.web.jobs.Job.progress", _cancel_at_half)
     finish(click(app, "Run"))
     assert not app.exception
     assert 0 < slide(app).result.n_obs < 720
@@ -351,8 +349,7 @@ def test_stains_outside_the_training_slides_are_warned_of_before_the_map(app, se
 
 
 def test_only_the_stain_that_lies_outside_training_is_named(app):
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app)
     info = slide(app).finished.result.uns["nsl"]
     info |= {"stain_angles_degrees": [2.0, 40.0], "training_spread_degrees": [3.0, 12.0]}
     app.switch_page(MAPS).run()
@@ -362,8 +359,7 @@ def test_only_the_stain_that_lies_outside_training_is_named(app):
 
 
 def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
-    click(app, "Use the demo slide")
-    finish(click(app, "Run"))
+    predict_demo(app, genes=None)
     app.switch_page(MAPS).run()
     var = slide(app).finished.result.var
     listed = app.selectbox(key="gene").options
@@ -457,7 +453,7 @@ def test_weights_of_the_hub_replace_the_embedded_ones_when_they_have_come(app, h
 @pytest.mark.parametrize(
     "source", ["org/absent", "absent", "/etc/passwd", "nsl/web", "https://huggingface.co/org/name"]
 )
-def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub, monkeypatch, source):
+def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub, monkeypatch, embedded, source):
     monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))
     app.sidebar.text_input(key="hub_source").set_value(source).run()
     if session_held(app, sources.WeightsChoice).request.thread:
@@ -467,8 +463,10 @@ def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub
     assert source.split("@")[0] in _sidebar(app).replace("\\", "")
     assert "4,812 genes" in _sidebar(app)
     click(app, "Use the demo slide")
+    app.radio[0].set_value("A list").run()
+    app.text_area[0].set_value("ERBB2").run()
     finish(click(app, "Run"))
-    assert slide(app).finished.result.n_vars == 4812
+    assert slide(app).weights.sha256 == embedded.sha256
 
 
 def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_path, monkeypatch, tiny_weights):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.app_driver import chart, charts, click, finish, png_bytes, said, seen, slide, upload
+from tests.app_driver import chart, charts, png_bytes, predict_section, said, seen, slide
 
 STAINS, TILE_UM = "pages/stains.py", 150.0
 
@@ -13,11 +13,7 @@ STAINS, TILE_UM = "pages/stains.py", 150.0
 @pytest.fixture
 def page(app, section):
     """The page with a section of 1 µm/px predicted: a blob of hematoxylin beside one of eosin."""
-    upload(app, "section.png", png_bytes(section.pixels))
-    app.number_input[0].set_value(1.0).run()
-    app.radio(key="which_genes").set_value("A list").run()
-    app.text_area(key="gene_list").set_value("ERBB2 COX6C").run()
-    finish(click(app, "Run"))
+    predict_section(app, "section.png", png_bytes(section.pixels), "ERBB2 COX6C")
     return app.switch_page(STAINS).run()
 
 
