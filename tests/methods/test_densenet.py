@@ -37,9 +37,16 @@ def training(sections, method) -> Training:
     return Training(sections, [method.features(section) for section in sections], GENES)
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+    """A network of the same kind with a twelfth of the layers, where the depth is not what is tested."""
+    monkeypatch.setattr(deep_module, "_BLOCKS", (2, 3))
+
+
 # The method
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_few_steps_predict_every_gene_of_every_spot(sections):
     method = small(steps=2)
     learned = training(sections, method)
@@ -49,6 +56,7 @@ def test_a_few_steps_predict_every_gene_of_every_spot(sections):
     assert method.weights_per_gene is None
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_cancelled_fit_ends(sections):
     progress = Recording(cancel_at=2)
     method = small(steps=4, progress=progress)
@@ -57,6 +65,7 @@ def test_a_cancelled_fit_ends(sections):
     assert [done for done, *_ in progress.reports] == [0, 25]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_gene_driven_by_a_stain_is_predicted_on_a_section_held_out(sections):
     method = small(steps=40, learning_rate=1e-3)
     seen, held_out = sections
@@ -64,6 +73,7 @@ def test_a_gene_driven_by_a_stain_is_predicted_on_a_section_held_out(sections):
     assert min(pearson_r(predicted, held_out.expression_of(GENES))[:2]) > 0.5
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_same_steps_and_seed_give_the_same_predictions_and_another_seed_does_not(sections):
     method = small(steps=2)
     learned = training(sections, method)
@@ -72,6 +82,7 @@ def test_the_same_steps_and_seed_give_the_same_predictions_and_another_seed_does
     assert np.abs(first - other).max() > 1e-4
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_drawing_of_others_is_left_alone(sections):
     method = small(steps=1)
     torch.manual_seed(1)
@@ -81,6 +92,7 @@ def test_the_drawing_of_others_is_left_alone(sections):
     torch.testing.assert_close(torch.rand(3), expected)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_fit_ends_with_its_minutes(sections):
     method = small(minutes=0.02)
     learned = training(sections[:1], method)
