@@ -179,6 +179,8 @@ def mean_r(sections: list[MeasuredSection], predicted: list[np.ndarray], genes: 
     return np.mean([pearson_r(values, section.expression_of(genes)) for values, section in pairs], axis=0)
 
 
+@pytest.mark.evaluation
+@pytest.mark.xdist_group("her2st")
 def test_permuting_what_is_held_out_changes_no_bit_of_its_prediction(her2st):
     sections = [section for section in her2st if section.patient == "C"]
     genes = highest_mean(sections, detected_genes(sections), 40)
@@ -186,6 +188,8 @@ def test_permuting_what_is_held_out_changes_no_bit_of_its_prediction(her2st):
     np.testing.assert_array_equal(kept, changed)
 
 
+@pytest.mark.evaluation
+@pytest.mark.xdist_group("her2st")
 def test_permuting_what_is_learned_from_leaves_nothing_to_predict(her2st):
     sections = [section for section in her2st if section.patient == "C"]
     genes = highest_mean(sections, detected_genes(sections), 250)
@@ -245,6 +249,8 @@ def only_demo_genes(section: MeasuredSection) -> MeasuredSection:
     )
 
 
+@pytest.mark.evaluation
+@pytest.mark.xdist_group("planted")
 def test_planted_genes_are_found_and_noise_is_not(planted):
     sections = [only_demo_genes(section) for section in planted]
     held_out = leave_one_group_out(sections, [section.patient for section in sections], neural_stain(), GENES)
@@ -257,6 +263,8 @@ def test_planted_genes_are_found_and_noise_is_not(planted):
     assert (noise.q_value > 0.05).all()
 
 
+@pytest.mark.evaluation
+@pytest.mark.xdist_group("planted")
 def test_genes_that_follow_nothing_are_called_found_no_more_often_than_promised(planted):
     method = neural_stain([FitSettings(patterns=0, steps=50)])
     held_out = leave_one_group_out(planted, [section.patient for section in planted], method, NOISE)
@@ -322,6 +330,8 @@ def test_sections_of_one_patient_count_as_one_tissue(sections):
     assert groups["P1"].n_spots["H_GENE"] == 2 * alone["P1"].n_spots["H_GENE"]
 
 
+@pytest.mark.evaluation
+@pytest.mark.xdist_group("her2st")
 def test_the_reliability_that_ships_is_what_the_fit_gives(her2st, embedded):
     genes = ["CD24", "COX6C", "ERBB2", "GAPDH", "IGKC"]
     groups = {}

@@ -2,12 +2,20 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.driver import run, settle, take_demo, take_file
 from tests.browser.serving import served
+
+
+def pytest_collection_modifyitems(items):
+    """A file's tests stay in one process, and with them its pages."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

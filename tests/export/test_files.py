@@ -263,6 +263,7 @@ def test_h5ad_keeps_what_is_none_true_and_false(result, tmp_path):
     assert said == provenance(result)
 
 
+@pytest.mark.evaluation
 @pytest.mark.filterwarnings("ignore")  # those of squidpy's own dependencies
 def test_h5ad_opens_in_squidpy_as_it_is(predicted, tmp_path):
     matplotlib.use("Agg")

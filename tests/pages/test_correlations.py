@@ -6,6 +6,8 @@ import time
 from types import SimpleNamespace
 
 import anndata
+import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
@@ -444,8 +446,9 @@ def test_hostile_files_are_refused_by_the_users_name_for_them_and_leave_nothing_
     assert name in against.error[0].value.replace("\\", "")
     assert "measured-1" not in against.error[0].value
     folders = uploads._folders().values()
-    left = [path.name for folder in folders for path in uploads.Path(folder.name).rglob("*") if path.is_file()]
-    assert left == [slide(against).path.name]
+    assert len(folders) == 1  # of the slide, nothing is in it
+    left = [path.name for folder in folders for path in storage.Path(folder.name).rglob("*") if path.is_file()]
+    assert left == []
 
 
 @pytest.mark.parametrize(
@@ -570,6 +573,21 @@ def test_a_marked_row_of_the_agreement_chooses_the_gene(monkeypatch):
     monkeypatch.setattr(st, "session_state", state)
     measured_agreement._take_row("rows", pd.DataFrame({"gene": ["ERBB2", "CD24"]}))
     assert state["measured_gene"] == "CD24"
+
+
+@pytest.mark.evaluation
+@pytest.mark.filterwarnings("ignore")  # those of squidpy's own dependencies
+def test_spots_with_measured_and_predicted_open_in_squidpy(compared, spots, tmp_path):
+    matplotlib.use("Agg")
+    import squidpy
+
+    path = tmp_path / "spots.h5ad"
+    path.write_bytes(h5ad_bytes(_brought(compared).compared.as_anndata(slide(compared).result)))
+    squidpy.pl.spatial_scatter(anndata.read_h5ad(path), color="ERBB2")
+    drawn = matplotlib.pyplot.gca()
+    assert len(drawn.images) == 1
+    assert len(drawn.collections[0].get_paths()) == len(spots)
+    matplotlib.pyplot.close("all")
 
 
 def test_tables_of_the_spots_hold_measured_and_predicted(compared, counts, spots, tmp_path):
