@@ -447,7 +447,7 @@ def test_hostile_files_are_refused_by_the_users_name_for_them_and_leave_nothing_
     assert "measured-1" not in against.error[0].value
     folders = uploads._folders().values()
     assert len(folders) == 1  # of the slide, nothing is in it
-    left = [path.name for folder in folders for path in storage.Path(folder.name).rglob("*") if path.is_file()]
+    left = [path.name for folder in folders for path in uploads.Path(folder.name).rglob("*") if path.is_file()]
     assert left == []
 
 
