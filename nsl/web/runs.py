@@ -33,17 +33,12 @@ class Settings:
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
-        info = slide.provenance
-        lengths = {
-            "mpp": self.mpp,
-            "tile_um": self.tile_um,
-            "stride_um": self.stride_um,
-            "analysis_mpp": max(self.analysis_mpp, self.mpp),
-            "min_tissue": self.min_tissue,
-        }
+        ran = slide.provenance
+        lengths = [ran.mpp, ran.tile_um, ran.stride_um, ran.analysis_mpp, ran.min_tissue]
+        analysis_mpp = max(self.analysis_mpp, self.mpp)
         genes = slide.weights.genes if self.genes is None else self.genes
         return (
-            np.allclose([info[name] for name in lengths], list(lengths.values()))
+            np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
             and sources.are_in_use(slide.weights)
             and list(slide.result.var_names) == genes
         )
