@@ -25,13 +25,14 @@ from torch.nn.functional import cosine_similarity
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from nsl import train
-from nsl.evaluate import HeldOut, Method, Predictor, Training, hidden, leave_one_group_out, pearson_r, shared_part
+from nsl.evaluate import HeldOut, Method, Predictor, Training, hidden, leave_one_group_out, shared_part
 from nsl.histogram import ColorCounts, count_colors
 from nsl.model import NeuralStain
 from nsl.spots import measured_section
 from nsl.spots.measured_section import MeasuredSection
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
+from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import USEFUL_R
 
 BASE = train.FitSettings(patterns=10, steps=50)
@@ -287,7 +288,7 @@ def figures(held_out: Sequence[HeldOut], genes: Sequence[str]) -> tuple[float, f
     """Means over the groups; a group's r is the mean over its sections."""
     groups: dict = {}
     for part in held_out:
-        groups.setdefault(part.group, []).append(pearson_r(part.predicted, part.section.expression_of(genes)))
+        groups.setdefault(part.group, []).append(pearson_r(part.predicted, part.section.expression_of(genes), flat_r=0))
     r = np.array([np.nanmean(parts, axis=0) for parts in groups.values()])
     return np.nanmedian(r, axis=1).mean(), np.nanmean(r, axis=1).mean(), (r > USEFUL_R).sum(axis=1).mean()
 

@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.spatial.distance import pdist, squareform
 
 from nsl.spots.measured_section import MeasuredSection
+from nsl.stats.agreement import gene_correlations
+from nsl.stats.pearson import fisher_z, pearson_r, q_values
 from nsl.weights.reliability import SIGNIFICANT
-
-# Correlograms of regular arrays are flat within a class this fine; Sturges' rule gives 13 to 16 for 100 to 350 spots.
-_DISTANCE_CLASSES = 15
-# Of effectively independent spots, under which Fisher's z has no variance to speak of.
-_LEAST_EFFECTIVE = 4.0
 
 Predictor = Callable[[Any], np.ndarray]
 """From the features of a section to its predicted expression, (spots, genes)."""
@@ -140,7 +136,8 @@ def _score(fit: Callable[[Training, Any], Predictor], training: Training, candid
     predict = fit(training.only(inside), candidate)
     held_out = training.only([i for i in range(len(training.sections)) if i not in inside])
     pairs = zip(held_out.features, held_out.expression, strict=True)
-    return float(np.mean([np.nanmean(pearson_r(predict(features), measured)) for features, measured in pairs]))
+    r = [pearson_r(predict(features), measured, flat_r=0) for features, measured in pairs]
+    return float(np.mean([np.nanmean(of_section) for of_section in r]))
 
 
 def standardised(expression: np.ndarray) -> np.ndarray:
@@ -156,97 +153,6 @@ def shared_part(section: MeasuredSection, z: np.ndarray, patterns: int) -> np.nd
         return z
     basis = section.patterns[:, :patterns]
     return basis @ (basis.T @ z)
-
-
-def pearson_r(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Pearson r of each column of (spots, genes) and (spots, genes).
-
-    0 where the prediction is the same everywhere, which tells nothing; NaN where what was measured is, or is missing.
-    """
-    x, y = _unit_columns(predicted), _unit_columns(measured)
-    return np.where(y.any(axis=0), (x * y).sum(axis=0), np.nan)
-
-
-def _unit_columns(values: np.ndarray) -> np.ndarray:
-    """Columns centred and of length 1; 0 where a column is constant."""
-    values = np.asarray(values, float)
-    centred = values - values.mean(axis=0)
-    length = np.sqrt((centred**2).sum(axis=0))
-    constant = length <= 1e-6 * np.sqrt(len(values))
-    return np.where(constant, 0, centred / np.where(constant, 1, length))
-
-
-def gene_correlations(
-    predicted: np.ndarray, measured: np.ndarray, centers: np.ndarray, genes: Sequence[str]
-) -> pd.DataFrame:
-    """How predicted and measured expression of one section agree, gene by gene.
-
-    Neighbouring spots resemble each other, so they count for less than their number: the interval and the p-value
-    of Pearson's r rest on the effective sample size of Clifford, Richardson and Hémon 1989 (Biometrics 45:123),
-    from the autocorrelation of both maps in classes of distance.
-
-    Parameters
-    ----------
-    predicted, measured : (S, G).
-    centers : (S, 2) positions of the spots, in any one unit of length.
-    genes : names of the G columns.
-
-    Returns
-    -------
-    A row a gene: pearson_r, spearman_r, r_low and r_high (95 %, Fisher's z), effective_n, p_value (two-sided, t) and
-    q_value (Benjamini–Hochberg over the genes). NaN where nothing was measured, or the same everywhere; r is 0 where
-    the prediction is the same everywhere.
-    """
-    x, y = _unit_columns(predicted), _unit_columns(measured)
-    r = np.where(y.any(axis=0), (x * y).sum(axis=0), np.nan)
-    effective = effective_sample_size(x, y, centers)
-    # A map that matches without error has r = 1, of which atanh is infinite.
-    inside = np.clip(r, -1 + 1e-12, 1 - 1e-12)
-    half = stats.norm.ppf(0.975) / np.sqrt(effective - 3)
-    t = inside * np.sqrt((effective - 2) / (1 - inside**2))
-    p_value = 2 * stats.t.sf(np.abs(t), effective - 2)
-    ranks = [stats.rankdata(values, axis=0, nan_policy="propagate") for values in (predicted, measured)]
-    return pd.DataFrame(
-        {
-            "pearson_r": r,
-            "spearman_r": pearson_r(*ranks),
-            "r_low": np.tanh(np.arctanh(inside) - half),
-            "r_high": np.tanh(np.arctanh(inside) + half),
-            "effective_n": effective,
-            "p_value": p_value,
-            "q_value": q_values(p_value),
-        },
-        index=pd.Index(genes, name="gene"),
-    )
-
-
-def effective_sample_size(x: np.ndarray, y: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Number of independent spots that would know the correlation of maps x and y, (S, G) each, as well: (G,).
-
-    The reciprocal of Clifford, Richardson and Hémon's variance of r, plus one; at most S, at least 4. The columns
-    of x and y are centred and of length 1.
-    """
-    distance = squareform(pdist(np.asarray(centers, float)))
-    spots = len(distance)
-    classes = np.ceil(distance / max(distance.max(), 1e-300) * _DISTANCE_CLASSES).astype(np.int8)
-    variance = np.zeros(x.shape[1])
-    for k in range(_DISTANCE_CLASSES + 1):
-        pairs = (classes == k).astype(float)
-        number = pairs.sum()
-        if number:
-            variance += (x * (pairs @ x)).sum(axis=0) * (y * (pairs @ y)).sum(axis=0) / number
-    with np.errstate(divide="ignore"):
-        effective = 1 + 1 / np.maximum(variance, 0)
-    return np.clip(effective, _LEAST_EFFECTIVE, max(spots, _LEAST_EFFECTIVE))
-
-
-def q_values(p_values: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's false discovery rate of each p-value; NaN stays NaN and does not count."""
-    q = np.full(len(p_values), np.nan)
-    known = np.isfinite(p_values)
-    if known.any():
-        q[known] = stats.false_discovery_control(p_values[known])
-    return q
 
 
 def group_correlations(held_out: Sequence[HeldOut], genes: Sequence[str]) -> dict[Hashable, pd.DataFrame]:
@@ -267,7 +173,7 @@ def group_correlations(held_out: Sequence[HeldOut], genes: Sequence[str]) -> dic
 def _over_sections(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     stacked = pd.concat(tables).groupby(level="gene", sort=False)
     r, effective = stacked.pearson_r.mean(), stacked.effective_n.mean()
-    z = np.arctanh(r.clip(-1 + 1e-12, 1 - 1e-12)) * np.sqrt(effective - 3)
+    z = fisher_z(r) * np.sqrt(effective - 3)
     p_value = 2 * stats.norm.sf(z.abs())
     return pd.DataFrame(
         {

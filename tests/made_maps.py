@@ -5,6 +5,9 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
+from nsl.result import centers_mm
+from nsl.stats.regions import points_inside
+
 TILE_UM, STRIDE_UM = 150.0, 75.0
 
 
@@ -27,6 +30,22 @@ def smooth_map(rows: int, columns: int, genes: int, *, tiles: int, sigma: float,
     fields /= fields.std(axis=(1, 2), keepdims=True)
     row, column = np.divmod(np.sort(rng.choice(rows * columns, tiles, replace=False)), columns)
     return map_of(row, column, fields[:, row, column].T)
+
+
+def square_array(side: int) -> np.ndarray:
+    """(side², 2) positions of a square array."""
+    return np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2) * 200.0
+
+
+def tiles_in_box(result: anndata.AnnData, x0_mm: float, y0_mm: float, x1_mm: float, y1_mm: float) -> np.ndarray:
+    """Which tiles' centres lie in a box between two opposite corners."""
+    return points_inside(centers_mm(result), {"kind": "box", "x": [x0_mm, x1_mm], "y": [y0_mm, y1_mm]})
+
+
+def tiles_in_lasso(result: anndata.AnnData, polygon_mm: list) -> np.ndarray:
+    """Which tiles' centres lie in a polygon."""
+    x, y = np.reshape(np.asarray(polygon_mm, float), (-1, 2)).T
+    return points_inside(centers_mm(result), {"kind": "lasso", "x": x, "y": y})
 
 
 GRIDS = {

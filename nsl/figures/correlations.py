@@ -12,6 +12,7 @@ from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, U
 from nsl.numerals import signed
 from nsl.result import map_of
 from nsl.stats.correlation import GeneCorrelations
+from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
@@ -89,7 +90,7 @@ def agreement_scatter(
     ----------
     predicted, measured : (S,) of the same spots.
     gene : its name.
-    table_row : the gene's row of `nsl.evaluate.gene_correlations`.
+    table_row : the gene's row of `nsl.stats.agreement.gene_correlations`.
     spots : names to hover with; the index of predicted if it is a series, else their number from 1.
     """
     if spots is None:
@@ -139,8 +140,8 @@ def _agreement(row: pd.Series, spots: int) -> str:
 def agreement_overview(table: pd.DataFrame) -> go.Figure:
     """r of predicted with measured expression over genes, the highest first, with the 95 % interval as a ribbon.
 
-    table is that of `nsl.evaluate.gene_correlations`; genes that cannot be told are left out. Genes of r above 0 with
-    q < 0.05 are filled circles, others open ones.
+    table is that of `nsl.stats.agreement.gene_correlations`; genes that cannot be told are left out. Genes of r above 0
+    with q < 0.05 are filled circles, others open ones.
     """
     ranked = table[table.pearson_r.notna()].sort_values("pearson_r", ascending=False, kind="stable")
     rank = np.arange(1, len(ranked) + 1)
@@ -247,8 +248,7 @@ def _sample(number: int) -> np.ndarray:
 
 
 def _r(x: np.ndarray, y: np.ndarray) -> str:
-    x, y = x.astype(float), y.astype(float)
-    return signed(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else "cannot be told"
+    return signed(float(pearson_r(x, y)), unknown="cannot be told")
 
 
 def _points(number: int) -> type[go.Scatter] | type[go.Scattergl]:

@@ -7,18 +7,59 @@ from typing import NamedTuple
 import anndata
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from nsl.errors import SpotsError
-from nsl.evaluate import gene_correlations, q_values
 from nsl.progress import SILENT, Progress
 from nsl.spots.checks import match_genes
 from nsl.spots.tables import expression_of
+from nsl.stats.effective_size import effective_size_at_spots
+from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_r, q_values, two_sided_p
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R
 
 LEAST_SPOTS = 4
 """Of a correlation: Fisher's z has no interval for fewer."""
 # Correlated at once: bounds memory, and lets progress move, where thousands of spots have thousands of genes.
 _GENES_AT_ONCE = 250
+
+
+def gene_correlations(
+    predicted: np.ndarray, measured: np.ndarray, centers: np.ndarray, genes: Sequence[str]
+) -> pd.DataFrame:
+    """How predicted and measured expression of one section agree, gene by gene.
+
+    Neighbouring spots resemble each other, so they count for less than their number: the interval and the p-value
+    of Pearson's r rest on the effective sample size of both maps (`nsl.stats.effective_size`).
+
+    Parameters
+    ----------
+    predicted, measured : (S, G).
+    centers : (S, 2) positions of the spots, in any one unit of length.
+    genes : names of the G columns.
+
+    Returns
+    -------
+    A row a gene: pearson_r, spearman_r, r_low and r_high (95 %, Fisher's z), effective_n, p_value (two-sided, t) and
+    q_value (Benjamini–Hochberg over the genes). NaN where nothing was measured, or the same everywhere; r is 0 where
+    the prediction is the same everywhere.
+    """
+    r = pearson_r(predicted, measured, flat_r=0)
+    effective = effective_size_at_spots(predicted, measured, centers)
+    z, half = fisher_z(r), fisher_half_width(effective)
+    p_value = two_sided_p(r, effective)
+    ranks = [stats.rankdata(values, axis=0, nan_policy="propagate") for values in (predicted, measured)]
+    return pd.DataFrame(
+        {
+            "pearson_r": r,
+            "spearman_r": pearson_r(*ranks, flat_r=0),
+            "r_low": np.tanh(z - half),
+            "r_high": np.tanh(z + half),
+            "effective_n": effective,
+            "p_value": p_value,
+            "q_value": q_values(p_value),
+        },
+        index=pd.Index(genes, name="gene"),
+    )
 
 
 def agreement(
@@ -44,8 +85,8 @@ def agreement(
 
     Returns
     -------
-    A row a gene that was both predicted and measured, in the order of `genes`: what `nsl.evaluate.gene_correlations`
-    gives (q_value is over all these genes), n_spots, and detected, the share of the spots with at least one count.
+    A row a gene that was both predicted and measured, in the order of `genes`: what `gene_correlations` gives (q_value
+    is over all these genes), n_spots, and detected, the share of the spots with at least one count.
 
     Raises
     ------

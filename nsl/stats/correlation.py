@@ -1,7 +1,7 @@
 """Which genes of a map go together, and how many patterns they show, with neighbours counted for their worth.
 
 Neighbouring tiles resemble each other, so a test that counts tiles finds everything significant. Correlations here
-rest on the effective sample sizes of `nsl.stats.autocorrelation`.
+rest on the effective sample sizes of `nsl.stats.effective_size`.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from nsl.errors import NslError
-from nsl.evaluate import q_values
 from nsl.result import require_genes, values_of
-from nsl.stats.autocorrelation import LEAST_EFFECTIVE, blocks, effective_sample_sizes, mean_and_sd
+from nsl.stats.effective_size import LEAST_EFFECTIVE, effective_sizes_on_grid
+from nsl.stats.pearson import pearson_matrix, q_values, two_sided_p
 
 MAX_GENES = 1_000
 """Genes correlated with each other at once; a thousand have half a million pairs."""
@@ -86,7 +86,7 @@ def gene_correlations_over_tiles(
     values = values_of(result, genes)
     if method == "spearman":
         values = np.stack([stats.rankdata(column).astype(np.float32) for column in values.T], axis=1)
-    r, effective = pearson_r(values, values), effective_sample_sizes(result, values)
+    r, effective = pearson_matrix(values, values), effective_sizes_on_grid(result, values)
     p_value = two_sided_p(r, effective)
     # A gene with itself is no finding.
     np.fill_diagonal(p_value, np.nan)
@@ -94,23 +94,6 @@ def gene_correlations_over_tiles(
     q_value = np.full_like(p_value, np.nan)
     q_value[pairs] = q_value.T[pairs] = q_values(p_value[pairs])
     return GeneCorrelations(genes, r, effective, p_value, q_value, method)
-
-
-def pearson_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(G, H) Pearson r of each column of (S, G) with each of (S, H); NaN where one is the same everywhere."""
-    (mean_a, sd_a), (mean_b, sd_b) = mean_and_sd(a), mean_and_sd(b)
-    products = np.zeros((a.shape[1], b.shape[1]))
-    for block in blocks(len(a), a.shape[1] + b.shape[1]):
-        products += (a[block] - mean_a).T @ (b[block] - mean_b)
-    return np.clip(products / len(a) / np.outer(sd_a, sd_b), -1, 1)
-
-
-def two_sided_p(r: np.ndarray, effective_n: np.ndarray) -> np.ndarray:
-    """p-value of a correlation known as well as from `effective_n` independent tiles (t, n − 2 degrees of freedom)."""
-    # r = 1 has t infinite.
-    inside = np.clip(r, -1 + 1e-12, 1 - 1e-12)
-    t = inside * np.sqrt((effective_n - 2) / (1 - inside**2))
-    return 2 * stats.t.sf(np.abs(t), effective_n - 2)
 
 
 def cluster_order(r: np.ndarray) -> np.ndarray:
@@ -132,7 +115,7 @@ def independent_patterns(values: np.ndarray) -> float:
     λ are the eigenvalues of the maps' correlation. Maps that are all alike show 1, G unrelated ones nearly G. Maps
     that are the same everywhere do not count; 0 where all are.
     """
-    r = pearson_r(values, values)
+    r = pearson_matrix(values, values)
     varied = np.isfinite(np.diag(r))
     r = r[np.ix_(varied, varied)]
     # The sum of the eigenvalues is the trace, that of their squares the sum of squares of r.

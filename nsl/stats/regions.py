@@ -1,18 +1,16 @@
 """How a region of a map differs from the rest: the tiles in a box or a lasso, and their genes against all others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anndata
 import numpy as np
 import pandas as pd
-from scipy import stats
 from skimage.measure import points_in_poly
 
 from nsl.errors import NslError
-from nsl.evaluate import q_values
-from nsl.result import centers_mm, require_genes, values_of
-from nsl.stats.autocorrelation import effective_sample_sizes
-from nsl.stats.correlation import pearson_r, two_sided_p
+from nsl.result import require_genes, values_of
+from nsl.stats.effective_size import effective_sizes_on_grid
+from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_matrix, q_values, two_sided_p
 
 REGION_CAVEAT = (
     "The region was drawn by looking at the map, so its p- and q-values are smaller than those of a region chosen "
@@ -23,33 +21,23 @@ LEAST_TILES = 3
 """On each side of a comparison."""
 
 
-def tiles_in_box(result: anndata.AnnData, x0_mm: float, y0_mm: float, x1_mm: float, y1_mm: float) -> np.ndarray:
-    """(S,) bool, whether a tile's centre lies in the box between two opposite corners, edges included.
+def points_inside(points: np.ndarray, area: Mapping) -> np.ndarray:
+    """Which of points (N, 2) lie in an area that was drawn around them: (N,) bool.
 
-    Positions are in mm from the slide's top left; NslError where one is not a number.
+    area : its `kind`, "box" or "lasso", with the x and y of its corners in the unit of the points. A box has two
+        opposite corners, and holds its edges. A lasso need not be closed; where it crosses itself, the even-odd rule
+        tells inside from outside.
+
+    NslError for a lasso of fewer than three corners, or a corner that is not a number.
     """
-    corners = _finite_mm([[x0_mm, y0_mm], [x1_mm, y1_mm]])
-    centers = centers_mm(result)
-    return ((centers >= corners.min(axis=0)) & (centers <= corners.max(axis=0))).all(axis=1)
-
-
-def tiles_in_lasso(result: anndata.AnnData, polygon_mm: np.ndarray) -> np.ndarray:
-    """(S,) bool, whether a tile's centre lies in a polygon of (V, 2) x, y in mm from the slide's top left.
-
-    The polygon need not be closed; where it crosses itself, the even-odd rule tells inside from outside. NslError
-    for fewer than three corners, or one that is not a number.
-    """
-    polygon = _finite_mm(polygon_mm).reshape(-1, 2)
-    if len(polygon) < 3:
-        raise NslError(f"a lasso needs three corners or more, got {len(polygon)}; draw round the region again")
-    return points_in_poly(centers_mm(result), polygon)
-
-
-def _finite_mm(positions: Sequence) -> np.ndarray:
-    positions = np.asarray(positions, float)
-    if not np.isfinite(positions).all():
-        raise NslError("the region's corners must be numbers of mm; draw the region again")
-    return positions
+    corners = np.column_stack([np.asarray(area[axis], float) for axis in "xy"])
+    if not np.isfinite(corners).all():
+        raise NslError("the region's corners must be numbers; draw the region again")
+    if area["kind"] == "box":
+        return ((points >= corners.min(axis=0)) & (points <= corners.max(axis=0))).all(axis=1)
+    if len(corners) < 3:
+        raise NslError(f"a lasso needs three corners or more, got {len(corners)}; draw round the region again")
+    return points_in_poly(points, corners)
 
 
 def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[str] | None = None) -> pd.DataFrame:
@@ -66,7 +54,7 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     Parameters
     ----------
     result : of `nsl.predict`.
-    inside : (S,) bool, of `tiles_in_box` or `tiles_in_lasso`.
+    inside : (S,) bool, which of its tiles are in the region.
     genes : which to compare; all if not given.
 
     Returns
@@ -86,10 +74,9 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     _check_sides(inside)
     genes = require_genes(result, genes)
     values, indicator = values_of(result, genes), inside[:, None].astype(float)
-    r = pearson_r(values, indicator)[:, 0]
-    effective = effective_sample_sizes(result, values, indicator)[:, 0]
-    half = stats.norm.ppf(0.975) / np.sqrt(effective - 3)
-    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    r = pearson_matrix(values, indicator)[:, 0]
+    effective = effective_sizes_on_grid(result, values, indicator)[:, 0]
+    z, half = fisher_z(r), fisher_half_width(effective)
     p_value = two_sided_p(r, effective)
     mean_inside, mean_outside = (
         values.mean(axis=0, dtype=np.float64, where=side[:, None]) for side in (inside, ~inside)

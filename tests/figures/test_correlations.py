@@ -8,12 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from nsl import evaluate
 from nsl.figures.correlations import agreement_overview, agreement_scatter, correlation_heatmap, gene_scatter
 from nsl.figures.style import RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR
+from nsl.stats.agreement import gene_correlations
 from nsl.stats.correlation import cluster_order, gene_correlations_over_tiles
-from nsl.stats.regions import tiles_in_box
-from tests.made_maps import smooth_map
+from tests.made_maps import smooth_map, tiles_in_box
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def agreement(result) -> tuple[np.ndarray, pd.DataFrame]:
     measured = result.X.astype(float) + other.X * np.geomspace(0.3, 20, 12)
     measured[:, 5] = 0
     centers = result.obs[["x_um", "y_um"]].to_numpy()
-    return measured, evaluate.gene_correlations(result.X, measured, centers, list(result.var_names))
+    return measured, gene_correlations(result.X, measured, centers, list(result.var_names))
 
 
 def test_a_spot_lies_at_its_predicted_and_measured_expression(result, agreement):

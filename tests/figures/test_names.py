@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsl import evaluate, load_weights, open_slide, predict
+from nsl import load_weights, open_slide, predict
 from nsl.figures import angle_plot, compare, correlations, expression_map, stains
 from nsl.figures.methods import correlation_distributions
 from nsl.figures.spots_map import spots_map
 from nsl.figures.style import literal
 from nsl.interpretation import response_surface, vector_table
 from nsl.model import NeuralStain
+from nsl.stats.agreement import gene_correlations
 from nsl.stats.correlation import gene_correlations_over_tiles
 
 NAME = '<a href="https://example.org">x</a> & co'
@@ -56,7 +57,7 @@ def correlated(result):
     yield correlations.correlation_heatmap(gene_correlations_over_tiles(result))
     yield correlations.gene_scatter(result, NAME, OTHER)
     measured = result.X + np.random.default_rng(0).normal(size=result.shape)
-    table = evaluate.gene_correlations(result.X, measured, result.obsm["spatial"], list(result.var_names))
+    table = gene_correlations(result.X, measured, result.obsm["spatial"], list(result.var_names))
     yield correlations.agreement_overview(table)
     yield correlations.agreement_scatter(result.X[:, 0], measured[:, 0], NAME, table.loc[NAME])
     spots = [NAME, *result.obs_names[1:]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsl.evaluate import Method, Training, hidden, pearson_r
+from nsl.evaluate import Method, Training, hidden
 from nsl.histogram import count_colors
 from nsl.methods import baselines as baselines_module
 from nsl.methods.baselines import (
@@ -24,6 +24,7 @@ from nsl.methods.baselines import (
 from nsl.spots.measured_section import MeasuredSection, measure_section, read_windows
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS, optical_density
+from nsl.stats.pearson import pearson_r
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]
 TILE_UM, ANALYSIS_MPP = 60.0, 3.0

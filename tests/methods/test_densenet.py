@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from nsl.errors import Cancelled
-from nsl.evaluate import Training, hidden, pearson_r
+from nsl.evaluate import Training, hidden
 from nsl.methods import densenet as deep_module
 from nsl.methods.densenet import deep, densenet121, imagenet_weights, windows_of
 from nsl.spots.measured_section import MeasuredSection, measure_section
 from nsl.spots.tables import read_manifest
+from nsl.stats.pearson import pearson_r
 from tests.recording import Recording
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]

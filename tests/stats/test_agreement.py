@@ -16,8 +16,88 @@ from nsl.spots.checks import check_on_slide, match_genes
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import log_normalised
 from nsl.stats import agreement as module
-from nsl.stats.agreement import agreement, agreement_csv, agreement_summary
+from nsl.stats.agreement import agreement, agreement_csv, agreement_summary, gene_correlations
+from tests.made_maps import square_array
 from tests.recording import Recording
+
+# Gene by gene
+
+
+def test_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    measured = rng.normal(size=(49, 3))
+    predicted = measured + rng.normal(size=(49, 3)) * [0.5, 2, 8]
+    table = gene_correlations(predicted, measured, square_array(7), ["A", "B", "C"])
+    for i, gene in enumerate(table.index):
+        assert table.pearson_r[gene] == pytest.approx(stats.pearsonr(predicted[:, i], measured[:, i]).statistic)
+        assert table.spearman_r[gene] == pytest.approx(stats.spearmanr(predicted[:, i], measured[:, i]).statistic)
+        assert table.r_low[gene] < table.pearson_r[gene] < table.r_high[gene]
+
+
+def test_independent_spots_count_nearly_in_full():
+    rng = np.random.default_rng(1)
+    predicted, measured = rng.normal(size=(2, 225, 400))
+    table = gene_correlations(predicted, measured, square_array(15), range(400))
+    assert 0.85 * 225 < table.effective_n.median() <= 225
+    assert (table.p_value < 0.05).mean() == pytest.approx(0.05, abs=0.03)
+
+
+def smooth_maps(rng: np.random.Generator, side: int, number: int) -> np.ndarray:
+    """(side², number) random maps whose neighbours resemble each other, each unlike any other."""
+    from scipy.ndimage import gaussian_filter
+
+    fields = gaussian_filter(rng.normal(size=(number, side, side)), (0, 1.5, 1.5))
+    return fields.reshape(number, -1).T
+
+
+def test_smooth_maps_that_have_nothing_to_do_with_each_other_are_rarely_called_significant():
+    rng = np.random.default_rng(2)
+    predicted, measured = smooth_maps(rng, 15, 400), smooth_maps(rng, 15, 400)
+    table = gene_correlations(predicted, measured, square_array(15), range(400))
+    naive = np.array([stats.pearsonr(predicted[:, i], measured[:, i]).pvalue for i in range(400)])
+    assert (naive < 0.05).mean() > 0.4
+    assert (table.p_value < 0.05).mean() < 0.1
+    covered = (table.r_low < 0) & (table.r_high > 0)
+    assert covered.mean() > 0.9
+
+
+def test_intervals_cover_the_correlation_that_smooth_maps_share():
+    rng = np.random.default_rng(3)
+    shared, own, other = (smooth_maps(rng, 15, 400) for _ in range(3))
+    table = gene_correlations(shared + own, shared + other, square_array(15), range(400))
+    assert ((table.r_low < 0.5) & (table.r_high > 0.5)).mean() > 0.88
+
+
+def test_the_unit_of_positions_does_not_matter():
+    rng = np.random.default_rng(4)
+    predicted, measured = smooth_maps(rng, 9, 5), smooth_maps(rng, 9, 5)
+    in_um, in_px = (gene_correlations(predicted, measured, square_array(9) * k, range(5)) for k in (1.0, 0.69))
+    pd.testing.assert_frame_equal(in_um, in_px)
+
+
+def test_a_flat_prediction_tells_nothing_and_a_flat_measurement_cannot_be_told():
+    rng = np.random.default_rng(5)
+    varied = rng.normal(size=(25, 4))
+    predicted, measured = varied.copy(), varied + rng.normal(size=(25, 4))
+    predicted[:, 0] = 2.5
+    measured[:, 1] = 0
+    measured[:, 2] = np.nan
+    table = gene_correlations(predicted, measured, square_array(5), list("ABCD"))
+    assert table.pearson_r["A"] == 0
+    assert table.p_value["A"] == 1
+    assert table.loc[["B", "C"], ["pearson_r", "p_value", "q_value"]].isna().all(axis=None)
+    assert np.isfinite(table.loc["D"]).all()
+
+
+def test_a_perfect_prediction_has_r_1_and_finite_bounds():
+    measured = smooth_maps(np.random.default_rng(6), 6, 1)
+    table = gene_correlations(3 * measured + 1, measured, square_array(6), ["A"])
+    assert table.pearson_r["A"] == pytest.approx(1)
+    assert table.r_high["A"] <= 1
+    assert 0 <= table.p_value["A"] < 1e-6
+
+
+# Over the spots of a slide
 
 SPOTS = 60
 

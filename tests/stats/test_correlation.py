@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nsl import evaluate, open_slide, predict
+from nsl import open_slide, predict
 from nsl.errors import NslError
+from nsl.stats.agreement import gene_correlations
 from nsl.stats.correlation import cluster_order, gene_correlations_over_tiles, independent_patterns
 from tests.made_maps import GRIDS, map_of, smooth_map
 
@@ -31,7 +32,7 @@ def test_correlations_are_those_of_scipy(small):
 def test_p_values_are_those_of_predicted_against_measured(small):
     ours = gene_correlations_over_tiles(small)
     centers = small.obs[["array_col", "array_row"]].to_numpy(float)
-    table = evaluate.gene_correlations(small.X[:, :-1], small.X[:, 1:], centers, range(4))
+    table = gene_correlations(small.X[:, :-1], small.X[:, 1:], centers, range(4))
     np.testing.assert_allclose(np.diag(ours.p_value, 1), table.p_value, rtol=1e-6)
 
 

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from nsl.errors import NslError
-from nsl.stats.regions import compare_region, tiles_in_box, tiles_in_lasso
-from tests.made_maps import map_of, smooth_map
+from nsl.stats.regions import compare_region
+from tests.made_maps import map_of, smooth_map, tiles_in_box, tiles_in_lasso
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.figures import gene_scatter
-from nsl.result import map_of
+from nsl.result import centers_mm, map_of
+from nsl.stats.regions import points_inside
 from nsl.web import chart, controls, downloads, state
-from nsl.web.maps import region_comparison
 
 if TYPE_CHECKING:
     import anndata
@@ -50,16 +50,16 @@ def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None
     if not area:
         return
     slide.of_result(Selection).drawn += 1
-    if area["axis"] not in axes:
-        return
+    if area["axis"] in axes:
+        _select(slide, centers_mm(slide.result), area)
+
+
+def _select(slide: state.SessionSlide, points: np.ndarray, area: dict) -> None:
+    """Select the tiles whose points (T, 2) lie in the area."""
     try:
-        _keep(slide, region_comparison.tiles_inside(slide, area))
+        slide.of_result(Selection).tiles = list(slide.result.obs_names[points_inside(points, area)])
     except NslError as error:
         slide.of_result(Selection).error = str(error)
-
-
-def _keep(slide: state.SessionSlide, inside: np.ndarray) -> None:
-    slide.of_result(Selection).tiles = list(slide.result.obs_names[inside])
 
 
 def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
@@ -91,18 +91,7 @@ def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> N
     area = chart.drawn_area(key)
     if area:
         slide.of_result(Selection).drawn += 1
-        points = np.column_stack([map_of(slide.result, gene) for gene in pair])
-        _keep(slide, _points_inside(points, area))
-
-
-def _points_inside(points: np.ndarray, area: dict) -> np.ndarray:
-    """(T,) bool, which of points (T, 2) lie in a box or lasso drawn in the scatter."""
-    corners = np.column_stack([area["x"], area["y"]])
-    if area["kind"] == "box":
-        return ((points >= corners.min(axis=0)) & (points <= corners.max(axis=0))).all(axis=1)
-    from skimage.measure import points_in_poly
-
-    return points_in_poly(points, corners)
+        _select(slide, np.column_stack([map_of(slide.result, gene) for gene in pair]), area)
 
 
 def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.stats.regions import REGION_CAVEAT, compare_region, tiles_in_box, tiles_in_lasso
+from nsl.result import centers_mm
+from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
 from nsl.web import controls, downloads, state
 from nsl.weights.reliability import is_reliable
 
@@ -40,19 +41,11 @@ def show(slide: state.SessionSlide) -> pd.DataFrame | None:
             type="tertiary",
         )
         with controls.shown_errors():
-            inside = tiles_inside(slide, region)
+            inside = points_inside(centers_mm(slide.result), region)
             table = _compared(slide.run, json.dumps(region), slide.result, inside)
             _show_table(slide, table, inside)
             return table
         return None
-
-
-def tiles_inside(slide: state.SessionSlide, region: dict) -> np.ndarray:
-    """(T,) bool; NslError for a region that cannot be one."""
-    x, y = region["x"], region["y"]
-    if region["kind"] == "box":
-        return tiles_in_box(slide.result, x[0], y[0], x[1], y[1])
-    return tiles_in_lasso(slide.result, np.column_stack([x, y]))
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner="Comparing the region with the rest")

@@ -1,26 +1,77 @@
-"""How many independent tiles those of a map amount to, of which neighbours resemble each other.
+"""How many independent tiles or spots those of a map amount to, of which neighbours resemble each other.
 
-The effective sample size is that of Clifford, Richardson and Hémon 1989 (Biometrics 45:123), as in `nsl.evaluate`. Its
-autocorrelation comes from a Fourier transform of the grid, and that of all pairs of genes from one product.
+The effective sample size is that of Clifford, Richardson and Hémon 1989 (Biometrics 45:123): the reciprocal of the
+variance of r, plus one, where Var(r) = Σ_k N_k ρ_a(k) ρ_b(k) / S² for the autocorrelations ρ of two maps of S tiles,
+and N_k ordered pairs of tiles whose distance is in class k. Spots that lie anywhere are compared pair by pair; on a
+grid the same sums come from a Fourier transform, and those of all pairs of genes from one product.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import anndata
 import numpy as np
 from scipy import fft
+from scipy.spatial.distance import pdist, squareform
 
 from nsl.errors import NslError
+from nsl.stats.pearson import blocks, mean_and_sd, unit_columns
 from nsl.tiles import TileGrid
 
 LEAST_EFFECTIVE = 4.0
 """No effective sample size is less."""
 
-# As in nsl.evaluate.effective_sample_size, which this equals.
+# Up to the largest distance, beside the class of a tile with itself. Correlograms of regular arrays are flat within a
+# class this fine; Sturges' rule gives 13 to 16 for 100 to 350 spots.
 _DISTANCE_CLASSES = 15
-# Values transformed at once: 32 MB, and twice that in between.
-_BATCH_VALUES = 4_000_000
+
+
+def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Number of independent spots that would know the correlation of each column of two maps as well: (G,).
+
+    Parameters
+    ----------
+    a, b : (S, G).
+    centers : (S, 2) positions of the spots, in any one unit of length.
+
+    Returns
+    -------
+    (G,) at most S, at least 4, and S where a map is the same everywhere; NaN where a value is missing.
+    """
+    x, y = unit_columns(a), unit_columns(b)
+    distance = squareform(pdist(np.asarray(centers, float)))
+    classes = _distance_classes(distance, max(distance.max(), 1e-300)).astype(np.int8)
+    variance = np.zeros(x.shape[1])
+    for k in range(_DISTANCE_CLASSES + 1):
+        pairs = (classes == k).astype(float)
+        number = pairs.sum()
+        if number:
+            variance += (x * (pairs @ x)).sum(axis=0) * (y * (pairs @ y)).sum(axis=0) / number
+    return _size(variance, len(distance))
+
+
+def effective_sizes_on_grid(
+    result: anndata.AnnData | TileGrid, a: np.ndarray, b: np.ndarray | None = None
+) -> np.ndarray:
+    """Number of independent tiles that would know the correlation of each pair of maps on a grid as well.
+
+    What `effective_size_at_spots` gives for one pair, of all pairs: (S, G) and (S, H) maps make (G, H), or (G, G) where
+    b is not given. At most S, at least 4; NaN where a map is the same everywhere.
+    """
+    lags = _lags(result)
+    a = _correlogram(lags, np.asarray(a))
+    b = a if b is None else _correlogram(lags, np.asarray(b))
+    return _size((a * lags.pairs) @ b.T / len(lags.row) ** 2, len(lags.row))
+
+
+def _size(variance_of_r: np.ndarray, number: int) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        effective = 1 + 1 / np.maximum(variance_of_r, 0)
+    return np.clip(effective, LEAST_EFFECTIVE, max(number, LEAST_EFFECTIVE))
+
+
+def _distance_classes(distance: np.ndarray, longest: float) -> np.ndarray:
+    # Rounded, lest the last bit decide on which side of a class's edge a distance falls.
+    return np.ceil(np.round(distance / longest * _DISTANCE_CLASSES, 9))
 
 
 @dataclass(frozen=True)
@@ -61,9 +112,7 @@ def _lag_classes(mask: np.ndarray, padded: tuple[int, int]) -> tuple[np.ndarray,
     number = np.rint(fft.irfft2(np.abs(fft.rfft2(mask, padded)) ** 2, padded))
     down, across = (fft.fftfreq(length, 1 / length) for length in padded)
     distance = np.hypot(down[:, None], across)
-    longest = max(distance[number > 0].max(), 1)
-    # Rounded, lest the last bit decide on which side of a class's edge a distance falls.
-    classes = np.ceil(np.round(distance / longest * _DISTANCE_CLASSES, 9))
+    classes = _distance_classes(distance, max(distance[number > 0].max(), 1))
     return np.where(number > 0, classes, -1), number
 
 
@@ -98,41 +147,6 @@ def _autocovariance(lags: _Lags, values: np.ndarray) -> np.ndarray:
     return sums / np.maximum(lags.pairs, 1)
 
 
-def effective_sample_sizes(
-    result: anndata.AnnData | TileGrid, a: np.ndarray, b: np.ndarray | None = None
-) -> np.ndarray:
-    """Number of independent tiles that would know the correlation of each pair of maps as well.
-
-    What `nsl.evaluate.effective_sample_size` gives for one pair, of all pairs: (S, G) and (S, H) maps make
-    (G, H), or (G, G) where b is not given. At most S, at least 4; NaN where a map is the same everywhere.
-    """
-    lags = _lags(result)
-    a = _correlogram(lags, np.asarray(a))
-    b = a if b is None else _correlogram(lags, np.asarray(b))
-    # Var(r) = Σ_k N_k ρ_a(k) ρ_b(k) / S², of N_k pairs in class k.
-    variance = (a * lags.pairs) @ b.T / len(lags.row) ** 2
-    with np.errstate(divide="ignore"):
-        effective = 1 + 1 / np.maximum(variance, 0)
-    return np.clip(effective, LEAST_EFFECTIVE, max(len(lags.row), LEAST_EFFECTIVE))
-
-
 def _correlogram(lags: _Lags, values: np.ndarray) -> np.ndarray:
     _, sd = mean_and_sd(values)
     return _autocovariance(lags, values) / sd[:, None] ** 2
-
-
-def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each column, in double precision; sd is NaN where all that varies is the rounding of float32."""
-    mean = values.mean(axis=0, dtype=np.float64)
-    squares = np.zeros(values.shape[1])
-    for block in blocks(*values.shape):
-        squares += ((values[block] - mean) ** 2).sum(axis=0)
-    sd = np.sqrt(squares / len(values))
-    return mean, np.where(sd <= 1e-6 * np.abs(mean), np.nan, sd)
-
-
-def blocks(number: int, size: int) -> Iterator[slice]:
-    """Of `number` things of `size` values each, as many at once as memory allows."""
-    step = max(_BATCH_VALUES // size, 1)
-    for start in range(0, number, step):
-        yield slice(start, start + step)

@@ -1,4 +1,4 @@
-"""What `autocorrelation` promises: what the dense formulas give, fast, wherever on the slide the tissue lies."""
+"""What `effective_size` promises: on a grid what the dense formulas give, fast, wherever the tissue lies."""
 
 import anndata
 import numpy as np
@@ -7,13 +7,12 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from nsl.errors import NslError
-from nsl.evaluate import effective_sample_size
-from nsl.stats import autocorrelation
-from nsl.stats.autocorrelation import effective_sample_sizes
+from nsl.stats import effective_size, pearson
 from nsl.stats.correlation import gene_correlations_over_tiles
-from nsl.stats.regions import compare_region, tiles_in_box
+from nsl.stats.effective_size import effective_size_at_spots, effective_sizes_on_grid
+from nsl.stats.regions import compare_region
 from nsl.tiles import TileGrid
-from tests.made_maps import GRIDS, STRIDE_UM, TILE_UM, smooth_map
+from tests.made_maps import GRIDS, STRIDE_UM, TILE_UM, smooth_map, tiles_in_box
 
 
 @pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
@@ -22,16 +21,14 @@ def small(request) -> anndata.AnnData:
 
 
 def autocovariance(place: anndata.AnnData | TileGrid, values: np.ndarray) -> np.ndarray:
-    return autocorrelation._autocovariance(autocorrelation._lags(place), values)
+    return effective_size._autocovariance(effective_size._lags(place), values)
 
 
 def test_effective_sample_sizes_are_those_of_the_dense_distances(small):
-    x = small.X.astype(float)
-    x = (x - x.mean(axis=0)) / np.sqrt(((x - x.mean(axis=0)) ** 2).sum(axis=0))
     centers = small.obs[["array_col", "array_row"]].to_numpy(float)
-    ours = effective_sample_sizes(small, small.X)
+    ours = effective_sizes_on_grid(small, small.X)
     for i in range(5):
-        dense = effective_sample_size(x, np.roll(x, i, axis=1), centers)
+        dense = effective_size_at_spots(small.X, np.roll(small.X, i, axis=1), centers)
         np.testing.assert_allclose(ours[np.arange(5), np.arange(5) - i], dense, rtol=1e-6)
 
 
@@ -62,7 +59,7 @@ def test_where_on_the_slide_the_tissue_lies_does_not_matter(small):
 def test_batches_make_no_difference(small, monkeypatch):
     inside = tiles_in_box(small, 0, 0, 0.3, 9)
     whole = gene_correlations_over_tiles(small), compare_region(small, inside)
-    monkeypatch.setattr(autocorrelation, "_BATCH_VALUES", 30)
+    monkeypatch.setattr(pearson, "_BATCH_VALUES", 30)
     parts = gene_correlations_over_tiles(small), compare_region(small, inside)
     for name in ("r", "effective_n", "p_value", "q_value"):
         np.testing.assert_allclose(getattr(parts[0], name), getattr(whole[0], name), rtol=1e-9)
