@@ -1,62 +1,17 @@
 """What may import what, and what importing the package may cost."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).parents[1]
-# Lowest first: a module imports from its own floor or a lower one.
-FLOORS = [
-    {"errors"},
-    {"parallel", "average", "numerals", "stains", "readers", "archive", "aliases", "hub", "hub_cache"},
-    {"slide", "tiles", "histogram", "model", "pixels"},
-    {"weights", "card", "spots"},
-    {"measure", "measured", "learned"},
-    {"prediction", "evaluate", "nuclei", "baselines", "deep", "train", "publish"},
-    {"agreement", "association", "autocorrelation", "checks", "look", "regions"},
-    {"export", "picture", "figures", "demo", "_tissue"},
-    {"comparison"},
-    {"cli", "web"},
-    {"__main__"},
-]
-FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
-MODULES = sorted(path for path in (ROOT / "nsl").rglob("*.py") if path.parent.name != "nsl" or path.stem != "__init__")
 
 
-def _imports(path: Path) -> set[str]:
-    """Dotted names a file imports, wherever in the file."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def _module(path: Path) -> str:
-    return path.relative_to(ROOT / "nsl").parts[0].removesuffix(".py")
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_down_the_floors(path):
-    imported = {name.split(".")[1] for name in _imports(path) if name.startswith("nsl.") and name != "nsl.__version__"}
-    assert imported <= FLOOR_OF.keys(), "a module without a floor"
-    too_high = {name for name in imported if FLOOR_OF[name] > FLOOR_OF[_module(path)]}
-    assert not too_high
-
-
-def test_only_the_web_folder_pages_and_app_import_streamlit():
-    with_streamlit = {
-        path.relative_to(ROOT).as_posix()
-        for path in [*MODULES, *(ROOT / "pages").glob("*.py"), ROOT / "app.py"]
-        if any(name.split(".")[0] == "streamlit" for name in _imports(path))
-    }
-    assert with_streamlit
-    assert all(name.startswith(("nsl/web/", "pages/")) or name == "app.py" for name in with_streamlit)
+def test_imports_keep_to_the_layers_of_pyproject():
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
 
 
 @pytest.mark.parametrize(
