@@ -32,9 +32,9 @@ from tests.app_driver import (
     predict_demo,
     predict_section,
     said,
-    type_gene,
     session_held,
     slide,
+    type_gene,
     upload,
 )
 from tests.made_maps import smooth_map
