@@ -11,11 +11,11 @@ heading = controls.heading("Expression maps")
 
 slide = runs.predicted_slide()
 controls.cautions(slide, heading)
-gene_choice.follow_link(slide.result)
+gene_choice.follow_link(slide.result.var)
 with st.container(horizontal=True):
-    gene = gene_choice.choose_one(slide.result, slide.weights)
+    gene = gene_choice.choose_one(slide.result.var, slide.weights)
     style = gene_map.choose_style(slide.result, gene)
-gene_choice.show_reliability(slide.result, gene)
+gene_choice.show_reliability(slide.result.var, gene, slide.weights.config.reliability)
 
 wide, narrow = controls.side_by_side(wide_first=True)
 with wide:

@@ -1,8 +1,10 @@
-"""Choosing genes, each with how far it can be trusted."""
+"""Choosing genes, each with how far it can be trusted.
+
+A table here has a row a gene with its reliability: `var` of a result, or `reliability` of weights.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,8 +16,7 @@ from nsl.web import controls, links, state
 from nsl.weights.reliability import USEFUL_R, is_reliable
 
 if TYPE_CHECKING:
-    import anndata
-
+    from nsl.weights.config import HeldOutProtocol
     from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
@@ -25,40 +26,33 @@ _HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common n
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
-def of_weights(weights: "Weights") -> SimpleNamespace:
-    """All genes of weights, as a result holds those that were predicted: the functions here take either."""
-    table, info = weights.reliability, weights.config.reliability
-    uns = {"nsl": {"heldout_left_out": info.left_out, "heldout_groups": info.groups}}
-    return SimpleNamespace(var=table, var_names=table.index, n_vars=len(table), uns=uns)
-
-
-def choose_one(result: "anndata.AnnData", weights: "Weights", *, key: str = "gene", label: str = "Gene") -> str:
-    """One of the predicted genes, the most reliable listed first; unreliable ones if wished for or typed."""
-    genes = listed(result)
-    genes += _also(genes, [st.session_state.get(key)], result)
+def choose_one(table: pd.DataFrame, weights: "Weights", *, key: str = "gene", label: str = "Gene") -> str:
+    """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
+    genes = listed(table)
+    genes += _also(genes, [st.session_state.get(key)], table)
     return box_of_one(
         label,
         genes,
-        Boxed(list(result.var_names), weights, _OTHERWISE),
+        Boxed(list(table.index), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[0],
-        labels=labels(result.var),
+        labels=labels(table),
         help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
     )
 
 
 def choose_some(
-    result: "anndata.AnnData", weights: "Weights", *, key: str, label: str, most: int, default: int = 2
+    table: pd.DataFrame, weights: "Weights", *, key: str, label: str, most: int, default: int = 2
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list."""
-    genes = listed(result)
+    genes = listed(table)
     return box_of_some(
         label,
         genes,
-        Boxed(list(result.var_names), weights, _OTHERWISE),
+        Boxed(list(table.index), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[:default],
-        labels=labels(result.var),
+        labels=labels(table),
         most=most,
         help=_HOW_LISTED,
     )
@@ -69,23 +63,23 @@ def _shown_first(genes: list[str]) -> list[str]:
     return [*first, *(gene for gene in genes if gene not in first)]
 
 
-def listed(result: "anndata.AnnData") -> list[str]:
+def listed(table: pd.DataFrame) -> list[str]:
     """Genes to choose from, the most reliable first."""
-    table = result.var.sort_values("r_heldout", ascending=False)
+    table = table.sort_values("r_heldout", ascending=False)
     reliable = is_reliable(table)
     is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)
     return list(table.index[reliable] if is_hidden else table.index)
 
 
-def _also(genes: list[str], chosen: list[str | None], result: "anndata.AnnData") -> list[str]:
+def _also(genes: list[str], chosen: list[str | None], table: pd.DataFrame) -> list[str]:
     """Genes chosen before that the list would no longer show, so that a choice is never lost."""
-    return [gene for gene in chosen if gene in result.var_names and gene not in set(genes)]
+    return [gene for gene in chosen if gene in table.index and gene not in set(genes)]
 
 
-def follow_link(result: "anndata.AnnData", *, key: str = "gene") -> None:
+def follow_link(table: pd.DataFrame, *, key: str = "gene") -> None:
     """Choose the gene that a link asks for, or say that it is not there; before the list of genes is drawn."""
     wished = links.asked("gene")
-    if wished in result.var_names:
+    if wished in table.index:
         st.session_state[key] = wished
     elif wished:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
@@ -105,10 +99,10 @@ def _also_called(gene: str) -> str:
     return f" ({name})" if name else ""
 
 
-def offer_unreliable(result: "anndata.AnnData") -> None:
+def offer_unreliable(table: pd.DataFrame) -> None:
     """The switch for genes that did not hold up, and how many they are."""
-    unreliable = int((~is_reliable(result.var)).sum())
-    if 0 < unreliable < result.n_vars:
+    unreliable = int((~is_reliable(table)).sum())
+    if 0 < unreliable < len(table):
         st.toggle(
             f"List {unreliable:,} unreliable genes too",
             key="unreliable_genes",
@@ -123,9 +117,9 @@ def plural(what: str) -> str:
     return " ".join([f"{first}s", *rest])
 
 
-def show_reliability(result: "anndata.AnnData", gene: str) -> None:
+def show_reliability(table: pd.DataFrame, gene: str, protocol: "HeldOutProtocol") -> None:
     """How the gene was predicted where it was held out, in words."""
-    row, info, name = result.var.loc[gene], result.uns["nsl"], controls.escaped(gene)
+    row, name = table.loc[gene], controls.escaped(gene)
     if pd.isna(row.r_heldout):
         st.warning(
             f"**{name} could not be held out**, so that nothing is known of how well it is predicted.",
@@ -135,9 +129,9 @@ def show_reliability(result: "anndata.AnnData", gene: str) -> None:
     interval = f"95 % interval {signed(row.r_low)} to {signed(row.r_high)}"
     figures = (
         f"held-out r {signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
-        f"{info['heldout_groups']} {plural(info['heldout_left_out'])} left out"
+        f"{protocol.groups} {plural(protocol.left_out)} left out"
     )
-    if not is_reliable(result.var.loc[[gene]]).all():
+    if not is_reliable(table.loc[[gene]]).all():
         st.warning(
             f"**{name} is unreliable**: {figures}. Where it was measured, its map did not agree beyond chance.",
             icon=":material/do_not_disturb_on:",

@@ -2,7 +2,6 @@
 
 import pytest
 
-from nsl.web import gene_choice
 from nsl.web.gene_choice import Boxed, why_missing
 from nsl.weights.folder import load_weights
 from tests.app_driver import choose_genes, predict_demo, said, type_gene
@@ -112,5 +111,5 @@ def test_several_genes_are_chosen_one_after_another_by_name_up_to_a_number(stain
 
 def test_genes_that_were_listed_are_not_said_to_be_too_rare(tiny_weights):
     weights = load_weights(tiny_weights)
-    held = Boxed(list(gene_choice.of_weights(weights).var_names), weights, "was not predicted")
+    held = Boxed(list(weights.genes), weights, "was not predicted")
     assert why_missing("CD20", held) == "CD20 is MS4A1, which is not in these weights: their genes are as listed."

@@ -56,7 +56,9 @@ def choose_mode() -> str:
 def choose_genes(slide: state.SessionSlide) -> list[str]:
     """Up to four genes."""
     _follow_link(slide.result)
-    return gene_choice.choose_some(slide.result, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES)
+    return gene_choice.choose_some(
+        slide.result.var, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES
+    )
 
 
 def require_two(chosen: list[str]) -> None:
@@ -79,7 +81,7 @@ def _follow_link(result: "anndata.AnnData") -> None:
     chosen = list(dict.fromkeys(wished)) or st.session_state.get(_GENES, [])
     kept = [gene for gene in chosen if gene in result.var_names][:MOST_GENES]
     if wished and len(kept) == 1:
-        kept += [gene for gene in gene_choice.listed(result) if gene != kept[0]][:1]
+        kept += [gene for gene in gene_choice.listed(result.var) if gene != kept[0]][:1]
     if kept:
         st.session_state[_GENES] = kept
     elif chosen:
@@ -115,7 +117,7 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
                 "all, their levels can be read against each other.",
             )
         outline = controls.offer_outline()
-        gene_choice.offer_unreliable(result)
+        gene_choice.offer_unreliable(result.var)
     return Look(palette, opacity, outline, scale == _SHARED)
 
 

@@ -18,9 +18,9 @@ def show(slide: state.SessionSlide) -> None:
     if not others:
         _show_the_way(slide)
         return
-    gene_choice.follow_link(slide.result)
+    gene_choice.follow_link(slide.result.var)
     with st.container(horizontal=True):
-        gene = gene_choice.choose_one(slide.result, slide.weights)
+        gene = gene_choice.choose_one(slide.result.var, slide.weights)
         other = others[_choose_other(others)]
     look = gene_comparison.choose_look(gene_comparison.ACROSS, slide.result)
     if gene not in other.result.var_names:
@@ -136,7 +136,7 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
     )
     unreliable = [one for one in both if not is_reliable(one.result.var.loc[[gene]]).all()]
     if unreliable:
-        gene_choice.show_reliability(unreliable[0].result, gene)
+        gene_choice.show_reliability(unreliable[0].result.var, gene, unreliable[0].weights.config.reliability)
     st.caption(
         "Maps and numbers are in ln(1 + counts per 10,000); the colour scale runs from the 2nd to the 98th percentile "
         "of the tiles of both. Slides that were stained or scanned differently differ in them for that reason too, so "

@@ -44,7 +44,7 @@ def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
     with st.container(horizontal=True, vertical_alignment="center"):
         outline = controls.offer_outline()
-        gene_choice.offer_unreliable(result)
+        gene_choice.offer_unreliable(result.var)
     links.write(gene=gene, palette=palette, range=range_text)
     return Style(opacity, palette, limits, outline)
 

@@ -31,7 +31,7 @@ def show(slide: state.SessionSlide, gene: str) -> None:
             return
         _show_tissue(slide, tile, tissue)
         followed = gene_choice.choose_some(
-            slide.result, slide.weights, key="followed", label="Genes to read here", most=12, default=4
+            slide.result.var, slide.weights, key="followed", label="Genes to read here", most=12, default=4
         )
         _show_values(slide, tile, list(dict.fromkeys([gene, *followed])))
         _show_stains(slide, gene, tissue)

@@ -124,12 +124,12 @@ def _show_the_way(slide: state.SessionSlide | None, weights: "Weights") -> None:
 
 def choose_gene(view: View) -> str:
     """Any gene of the weights, predicted on the slide or not."""
-    known = gene_choice.of_weights(view.weights)
+    known = view.weights.reliability
     gene_choice.follow_link(known)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         gene = gene_choice.choose_one(known, view.weights)
         gene_choice.offer_unreliable(known)
-    gene_choice.show_reliability(known, gene)
+    gene_choice.show_reliability(known, gene, view.weights.config.reliability)
     if not view.table.reliable[gene]:
         st.caption(
             f"What did not predict {controls.escaped(gene)} where it was held out is likely chance: its vectors and "
@@ -246,7 +246,7 @@ def show_effects(view: View, gene: str) -> None:
     st.subheader("Effects")
     with st.container(width=_CHOICE_PX):
         beside = gene_choice.choose_some(
-            gene_choice.of_weights(view.weights),
+            view.weights.reliability,
             view.weights,
             key="effects_beside",
             label="Genes to compare with",
