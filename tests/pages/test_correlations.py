@@ -306,12 +306,12 @@ def test_zoom_starts_anew_with_other_genes_and_not_with_another_pair(page):
     assert chart(page)["layout"]["uirevision"] != before
 
 
-def _found(maps: np.ndarray) -> gene_pairs.Found:
+def _found(maps: np.ndarray) -> gene_pairs.PairsOfGenes:
     r = np.corrcoef(maps.T)
     unknown = np.full_like(r, np.nan)
     genes = [f"G{i}" for i in range(len(r))]
     patterns = len(r) ** 2 / (r**2).sum()
-    return gene_pairs.Found(
+    return gene_pairs.PairsOfGenes(
         GeneCorrelations(genes, r, unknown, unknown, unknown, "pearson"), np.arange(len(r))[::-1], patterns
     )
 

@@ -289,7 +289,7 @@ def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
     click(app, "Use the demo slide")
     app.radio[0].set_value("A list").run()
     app.text_area[0].set_value("ERBB2").run()
-    monkeypatch.setattr("nsl.web.jobs.Job.progress", _cancel_at_half)
+    monkeypatch.setattr("nsl.web.jobs.Job.report", _cancel_at_half)
     finish(click(app, "Run"))
     assert not app.exception
     assert 0 < slide(app).result.n_obs < 720
