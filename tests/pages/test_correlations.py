@@ -282,10 +282,11 @@ def test_a_clicked_cell_gives_the_names_back_that_it_shows_letter_by_letter(monk
     result.var_names = genes
     (heat,) = correlation_heatmap(gene_correlations_over_tiles(result)).data
     assert heat.x[1] != genes[1]
-    looked_at = SimpleNamespace(kept={})
+    pair = ChosenPair()
+    looked_at = SimpleNamespace(of_result=lambda kind: pair)
     monkeypatch.setattr(st, "session_state", {"cells": {"clicked": {"x": heat.x[1], "y": heat.y[0]}}})
     gene_pairs._take_cell(looked_at, "cells", "rows")
-    assert looked_at.of_result(ChosenPair).genes == tuple(genes)
+    assert pair.genes == tuple(genes)
 
 
 def test_a_link_to_two_genes_shows_them(app, section):
@@ -462,7 +463,7 @@ def test_faults_of_the_readers_become_a_sentence(against, counts, monkeypatch, f
     def fail(paths):
         raise fault
 
-    monkeypatch.setattr("nsl.web.uploads.read_measured", fail)
+    monkeypatch.setattr("nsl.spots.measured.read_measured", fail)
     _bring(against, ("a[1].csv", counts), ("b.csv", counts))
     assert not against.exception
     assert told.replace("\\", "") in against.error[0].value.replace("\\", "")
@@ -496,21 +497,24 @@ def test_readers_get_no_name_of_a_users_making(tmp_path, monkeypatch):
         seen.extend(paths)
         raise SpotsError(f"{paths[0].name} and {paths[1].name} are odd")
 
-    monkeypatch.setattr("nsl.web.uploads.read_measured", note)
+    monkeypatch.setattr("nsl.spots.measured.read_measured", note)
+    monkeypatch.setattr(uploads, "session_folder", lambda: tmp_path)
     names = ["measured-2.tsv", "/etc/pass wd;rm.TSV.GZ"]
     files = [SimpleNamespace(name=name, size=1, getbuffer=lambda: b"x") for name in names]
     with pytest.raises(SpotsError, match=r"measured-2\.tsv and /etc/pass wd;rm\.TSV\.GZ are odd"):
-        measurements.read_uploads(files, tmp_path)
+        uploads.read_measured_uploads(files)
     assert [path.name for path in seen] == ["measured-1.tsv", "measured-2.tsv.gz"]
     assert all(path.is_relative_to(tmp_path) and not path.exists() for path in seen)
 
 
-def test_a_full_disk_is_told(tmp_path):
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "session_folder", lambda: tmp_path)
+
     def full():
         raise OSError(28, "No space left on device")
 
     with pytest.raises(SpotsError, match=r"my\.h5ad cannot be stored \(No space left on device\); make room"):
-        measurements.read_uploads([SimpleNamespace(name="my.h5ad", size=9, getbuffer=full)], tmp_path)
+        uploads.read_measured_uploads([SimpleNamespace(name="my.h5ad", size=9, getbuffer=full)])
     assert list(tmp_path.iterdir()) == []
 
 
