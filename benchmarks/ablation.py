@@ -87,7 +87,7 @@ def remeasured(
     section: MeasuredSection, um=measured_section.TILE_UM, mpp=measured_section.ANALYSIS_MPP, bits=measured_section.BITS
 ) -> ColorCounts:
     """The same spots read again; an image coarser than `mpp` is read at its own resolution."""
-    windows = measured_section.read_windows(section.source, section.centers_px, um, mpp)
+    windows = measured_section.read_windows(section.image, section.centers_px, um, mpp)
     return count_colors(windows.image, windows.bounds, windows.white_point, bits)
 
 

@@ -201,8 +201,9 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
     from nsl.export.files import FORMATS
-    from nsl.prediction import MIN_TISSUE, predict
+    from nsl.prediction import predict
     from nsl.result import Provenance, stain_warning
+    from nsl.tiles import MIN_TISSUE
 
     start = time.perf_counter()
     with _open(path, args.mpp) as slide, _Bar(path.name) as progress:

@@ -16,11 +16,10 @@ from nsl.progress import SILENT, Progress
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
 from nsl.slides.slide import Slide
 from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
-from nsl.tiles import TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
+from nsl.tiles import MIN_TISSUE, TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
 from nsl.weights.config import TrainingStains
 from nsl.weights.weights import Weights
 
-MIN_TISSUE = 0.3
 # Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.
 THUMBNAIL_PX = 1280
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.

@@ -10,6 +10,8 @@ from nsl.parallel import kernel, over_rows
 from nsl.slides.slide import Slide
 from nsl.stains import TISSUE_OD, od_table
 
+MIN_TISSUE = 0.3
+"""Share of a tile from which it counts as tissue, unless another is asked for."""
 # A map of so many tiles is finer than any screen; more are a slip of units, and would fill the memory.
 MAX_TILES = 5_000_000
 # Of a length in floats: 700 px of 0.7 µm fall a hair short of 490 µm.

@@ -83,7 +83,7 @@ def mean_od(section: MeasuredSection) -> np.ndarray:
 
 def mean_rgb(section: MeasuredSection, tile_um: float, analysis_mpp: float) -> np.ndarray:
     """Mean intensity of each window as scanned, white point and all: (S, 3), padding left out."""
-    windows = read_windows(section.source, section.centers_px, tile_um, analysis_mpp)
+    windows = read_windows(section.image, section.centers_px, tile_um, analysis_mpp)
     return np.stack([_mean_color(windows, bounds) for bounds in windows.bounds])
 
 
@@ -132,7 +132,7 @@ def color_histogram(section: MeasuredSection) -> np.ndarray:
 
 def nuclei_of(section: MeasuredSection, tile_um: float) -> np.ndarray:
     """Number, size, shape and kinds of nuclei: (S, F), see `nsl.methods.nuclei.FEATURES`."""
-    return measure_nuclei(read_windows(section.source, section.centers_px, tile_um, NUCLEI_MPP))
+    return measure_nuclei(read_windows(section.image, section.centers_px, tile_um, NUCLEI_MPP))
 
 
 def _mean_relu(colors: ColorCounts, unmixing: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _once_a_section(measure: Features) -> Features:
     measured = {}
 
     def features(section: MeasuredSection) -> np.ndarray:
-        key = (section.source, section.centers_px.tobytes())
+        key = (section.image, section.centers_px.tobytes())
         if key not in measured:
             measured[key] = measure(section)
         return measured[key]

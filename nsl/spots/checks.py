@@ -224,7 +224,7 @@ class SectionReport:
     spots: int
     """Spots with counts and a position."""
     spots_on_tissue: int
-    """Those whose window is tissue to at least `nsl.prediction.MIN_TISSUE`."""
+    """Those whose window is tissue to at least `nsl.tiles.MIN_TISSUE`."""
     median_counts: float
     """Per spot, of all genes (UMI)."""
     median_genes: float
@@ -268,7 +268,7 @@ def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> Sec
     ----------
     name : of the section.
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
-    spots_on_tissue : how many of its windows are tissue to at least `nsl.prediction.MIN_TISSUE`.
+    spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.
     """
     counted = measured.X > 0
     return SectionReport(

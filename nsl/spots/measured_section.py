@@ -1,17 +1,21 @@
 """A measured section as fits and evaluations need it: colours around each spot, and expression."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Self
 
+import anndata
 import numpy as np
+from scipy import sparse
 
 from nsl.errors import SpotsError
 from nsl.histogram import ColorCounts, count_colors
 from nsl.slides.slide import Slide, open_slide
 from nsl.spots.tables import Section, log_normalised, read_spots
 from nsl.stains import estimate_stain_vectors, estimate_white_point, stained_colors
-from nsl.tiles import pixel_bounds
+from nsl.tiles import MIN_TISSUE, pixel_bounds, tissue_fraction
 
 TILE_UM = 150.0
 ANALYSIS_MPP = 3.0
@@ -20,6 +24,26 @@ BITS = 4
 # The expression of one section holds no more patterns that other sections share.
 MAX_PATTERNS = 10
 PATTERN_MIN_DETECTED = 0.1
+
+
+class SectionImage(NamedTuple):
+    """The H&E image of a section."""
+
+    section: str
+    """The section's name, for messages."""
+    path: Path
+    mpp: float | None
+    """µm/px of the image as stored; None where the image's own metadata is to be taken."""
+
+
+class Detection(NamedTuple):
+    """Which genes were counted in the spots of a section, where their expression is not needed."""
+
+    patient: str
+    genes: Sequence[str]
+    detected: np.ndarray
+    """(genes,) share of spots with at least one count."""
+    spots: int
 
 
 @dataclass(frozen=True)
@@ -38,8 +62,41 @@ class MeasuredSection:
     """(S, 2) float64, x and y of the spots in pixels of the image as stored."""
     stain_vectors: np.ndarray | None
     """(2, 3) hematoxylin and eosin of the slide, estimated from its image."""
-    source: Section | None = None
+    image: SectionImage | None = None
     """Where it was read, for methods that look at the image again."""
+
+    @classmethod
+    def of(
+        cls, measured: anndata.AnnData, seen: "SpotColors", patient: str, genes: Collection[str] | None = None
+    ) -> Self:
+        """From measured counts and what the image shows around the same spots; spots without a pixel are left out.
+
+        Parameters
+        ----------
+        measured : raw counts of the spots, as `nsl.spots.measured.read_measured` gives them; only those of the genes
+            wanted are made dense.
+        seen : of `read_spot_colors`.
+        patient : label that the sections of one patient share.
+        genes : those wanted, all if not given.
+        """
+        filled = seen.colors.pixels > 0
+        counts, names = measured.X[filled], measured.var_names
+        keep = np.arange(len(names)) if genes is None else np.flatnonzero(names.isin(genes))
+        return cls(
+            name=seen.image.section,
+            patient=patient,
+            colors=ColorCounts(seen.colors.moments[filled], seen.colors.palette_od),
+            genes=list(names[keep]),
+            expression=log_normalised(counts, keep),
+            detected=detected_share(counts)[keep],
+            centers_px=measured.obsm["spatial"][filled],
+            stain_vectors=seen.stain_vectors,
+            image=seen.image,
+        )
+
+    @property
+    def spots(self) -> int:
+        return len(self.colors)
 
     @cached_property
     def _column(self) -> dict[str, int]:
@@ -78,7 +135,7 @@ class Windows:
     mpp: float
 
 
-def read_windows(section: Section, centers_px: np.ndarray, window_um: float, mpp: float) -> Windows:
+def read_windows(image: SectionImage, centers_px: np.ndarray, window_um: float, mpp: float) -> Windows:
     """Read a section's image at `mpp`, or its own resolution if that is coarser.
 
     centers_px is (S, 2) in pixels of the image as stored.
@@ -88,12 +145,59 @@ def read_windows(section: Section, centers_px: np.ndarray, window_um: float, mpp
     SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
     SpotsError : a centre lies outside the image.
     """
-    with open_slide(section.image, section.mpp) as slide:
-        _require_spots_on_slide(section, slide, centers_px)
+    with open_slide(image.path, image.mpp) as slide:
+        _require_spots_on_slide(image.section, slide, centers_px)
         mpp = max(mpp, slide.require_mpp())
-        image = slide.read(0, 0, *slide.size, mpp)
+        pixels = slide.read(0, 0, *slide.size, mpp)
         bounds = pixel_bounds(centers_px, window_um, slide.mpp, mpp)
-    return Windows(image, bounds, estimate_white_point(image).rgb, mpp)
+    return Windows(pixels, bounds, estimate_white_point(pixels).rgb, mpp)
+
+
+@dataclass(frozen=True)
+class SpotColors:
+    """What the image of a section shows around its S spots, in windows of one size at one resolution."""
+
+    image: SectionImage
+    window_um: float
+    analysis_mpp: float
+    """As asked for; a coarser image was read as it is."""
+    colors: ColorCounts
+    on_tissue: np.ndarray
+    """(S,) bool, whether enough of the window is tissue to count as such."""
+    stain_vectors: np.ndarray | None
+    """(2, 3) hematoxylin and eosin of the slide; None where too little is stained."""
+
+
+def read_spot_colors(
+    image: SectionImage, centers_px: np.ndarray, window_um: float, analysis_mpp: float, bits: int = BITS
+) -> SpotColors:
+    """Read a section's image into colour counts around its spots, (S, 2) in pixels of the image as stored.
+
+    Raises
+    ------
+    SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
+    SpotsError : spots lie outside the image, or no window holds a pixel.
+    """
+    windows = read_windows(image, centers_px, window_um, analysis_mpp)
+    colors = count_colors(windows.image, windows.bounds, windows.white_point, bits)
+    if not (colors.pixels > 0).any():
+        raise SpotsError(
+            f"section {image.section}: no spot's window of {window_um:g} µm holds a pixel at {windows.mpp:g} µm/px; "
+            "check the window and the positions"
+        )
+    return SpotColors(
+        image=image,
+        window_um=window_um,
+        analysis_mpp=analysis_mpp,
+        colors=colors,
+        on_tissue=tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE,
+        stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
+    )
+
+
+def detected_share(counts: np.ndarray | sparse.sparray) -> np.ndarray:
+    """(genes,) share of the spots with at least one count, of counts (S, genes)."""
+    return np.asarray((counts > 0).mean(axis=0)).ravel()
 
 
 def measure_section(
@@ -107,34 +211,17 @@ def measure_section(
     SpotsError : the tables cannot be used, or spots lie outside the image.
     """
     measured = read_spots(section.counts, section.spots)
-    centers_px = measured.obsm["spatial"]
-    windows = read_windows(section, centers_px, tile_um, analysis_mpp)
-    colors = count_colors(windows.image, windows.bounds, windows.white_point, bits)
-    filled = colors.pixels > 0
-    if not filled.any():
-        raise SpotsError(
-            f"section {section.name}: no spot's window of {tile_um:g} µm holds a pixel at {windows.mpp:g} µm/px; check "
-            "the window and the positions"
-        )
-    return MeasuredSection(
-        name=section.name,
-        patient=section.patient,
-        colors=ColorCounts(colors.moments[filled], colors.palette_od),
-        genes=list(measured.var_names),
-        expression=log_normalised(measured.X)[filled],
-        detected=(measured.X[filled] > 0).mean(axis=0),
-        centers_px=centers_px[filled],
-        stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
-        source=section,
-    )
+    image = SectionImage(section.name, section.image, section.mpp)
+    seen = read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp, bits)
+    return MeasuredSection.of(measured, seen, section.patient)
 
 
-def _require_spots_on_slide(section: Section, slide: Slide, centers_px: np.ndarray) -> None:
+def _require_spots_on_slide(section: str, slide: Slide, centers_px: np.ndarray) -> None:
     outside = ((centers_px < 0) | (centers_px >= slide.size)).any(axis=1).sum()
     if outside:
         width, height = slide.size
         raise SpotsError(
-            f"section {section.name}: {outside} of {len(centers_px)} spots lie outside the image of {width} × {height} "
+            f"section {section}: {outside} of {len(centers_px)} spots lie outside the image of {width} × {height} "
             f"px (the farthest at x {centers_px[:, 0].max():.0f}, y {centers_px[:, 1].max():.0f}); give positions in "
             "pixels of this very image"
         )
@@ -162,17 +249,17 @@ def _spots_of(section: MeasuredSection, keep: np.ndarray, name: str) -> Measured
     )
 
 
-def detected_genes(sections: Sequence[MeasuredSection], min_share: float = 0.1) -> list[str]:
+def detected_genes(sections: Sequence[MeasuredSection | Detection], min_share: float = 0.1) -> list[str]:
     """Genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
     kept = list(dict.fromkeys(gene for section in sections for gene in section.genes))
     for patient in {section.patient for section in sections}:
         spots: dict[str, float] = dict.fromkeys(kept, 0)
         own = [section for section in sections if section.patient == patient]
         for section in own:
-            for gene, count in zip(section.genes, np.rint(section.detected * len(section.colors)), strict=True):
+            for gene, count in zip(section.genes, np.rint(section.detected * section.spots), strict=True):
                 if gene in spots:
                     spots[gene] += count
-        total = sum(len(section.colors) for section in own)
+        total = sum(section.spots for section in own)
         kept = [gene for gene in kept if spots[gene] >= min_share * total - 1e-9]
     return kept
 

@@ -126,7 +126,7 @@ def test_black_padding_takes_no_part(paired, tmp_path, method):
 
 
 def test_mean_od_and_darkness_are_those_of_the_pixels(sections):
-    windows = read_windows(sections[0].source, sections[0].centers_px, TILE_UM, ANALYSIS_MPP)
+    windows = read_windows(sections[0].image, sections[0].centers_px, TILE_UM, ANALYSIS_MPP)
     x0, y0, x1, y1 = windows.bounds[30]
     od = optical_density(windows.image[y0:y1, x0:x1], windows.white_point).mean(axis=(0, 1))
     np.testing.assert_allclose(mean_od(sections[0])[30], od, rtol=1e-4)
@@ -134,14 +134,14 @@ def test_mean_od_and_darkness_are_those_of_the_pixels(sections):
 
 
 def test_mean_rgb_is_that_of_the_pixels(sections):
-    windows = read_windows(sections[0].source, sections[0].centers_px, TILE_UM, ANALYSIS_MPP)
+    windows = read_windows(sections[0].image, sections[0].centers_px, TILE_UM, ANALYSIS_MPP)
     x0, y0, x1, y1 = windows.bounds[30]
     expected = windows.image[y0:y1, x0:x1].mean(axis=(0, 1))
     np.testing.assert_allclose(mean_rgb(sections[0], TILE_UM, ANALYSIS_MPP)[30], expected)
 
 
 def test_fixed_concentrations_are_those_of_the_pixels_but_for_bins_on_the_edge(sections):
-    windows = read_windows(sections[0].source, sections[0].centers_px, TILE_UM, ANALYSIS_MPP)
+    windows = read_windows(sections[0].image, sections[0].centers_px, TILE_UM, ANALYSIS_MPP)
     x0, y0, x1, y1 = windows.bounds[30]
     od = optical_density(windows.image[y0:y1, x0:x1], windows.white_point)
     expected = np.maximum(od @ np.linalg.inv(HED_VECTORS)[:, :2], 0).mean(axis=(0, 1))

@@ -8,11 +8,10 @@ from scipy import sparse
 
 from nsl import open_slide
 from nsl.errors import SpotsError
-from nsl.prediction import MIN_TISSUE, predict
+from nsl.prediction import predict
 from nsl.spots.checks import check_on_slide, check_on_tissue, match_genes, report_on
-from nsl.spots.measured_section import ANALYSIS_MPP, TILE_UM, read_windows
+from nsl.spots.measured_section import ANALYSIS_MPP, TILE_UM, SectionImage, read_spot_colors
 from nsl.spots.tables import Section, read_manifest, read_spots
-from nsl.tiles import tissue_fraction
 from nsl.weights.folder import load_weights
 
 
@@ -240,9 +239,9 @@ def paired_section(paired):
 def reported(section):
     """What is said of a section when its windows are those of a fit."""
     measured = read_spots(section.counts, section.spots)
-    windows = read_windows(section, measured.obsm["spatial"], TILE_UM, ANALYSIS_MPP)
-    on_tissue = tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE
-    return report_on(section.name, measured, int(on_tissue.sum()))
+    image = SectionImage(section.name, section.image, section.mpp)
+    seen = read_spot_colors(image, measured.obsm["spatial"], TILE_UM, ANALYSIS_MPP)
+    return report_on(section.name, measured, int(seen.on_tissue.sum()))
 
 
 def test_a_section_is_reported_as_its_tables_hold_it(paired_section):

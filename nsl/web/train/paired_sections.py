@@ -12,9 +12,8 @@ from nsl.web import state
 if TYPE_CHECKING:
     import anndata
 
-    from nsl.histogram import ColorCounts
     from nsl.spots.checks import SectionReport
-    from nsl.spots.measured_section import MeasuredSection
+    from nsl.spots.measured_section import MeasuredSection, SpotColors
 
 # Each keeps its counts and the colours around its spots in memory.
 MAX_SECTIONS = 12
@@ -22,21 +21,6 @@ LONGEST_LABEL = 40
 # Of the demo slide: distance of spots, mean hematoxylin and eosin where one lies on tissue, how many genes of each of
 # its six kinds, and counts of a spot.
 _DEMO_STEP_UM, _DEMO_LEAST_STAIN, _DEMO_REPEATS, _DEMO_DEPTH = 120.0, 0.08, 25, (3_000, 9_000)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was read of a section's image, with windows of one size at one resolution."""
-
-    window_um: float
-    analysis_mpp: float
-    colors: "ColorCounts"
-    """Of all S spots."""
-    stain_vectors: np.ndarray | None
-    """(2, 3)."""
-    on_tissue: np.ndarray
-    """(S,) bool."""
-    report: "SectionReport"
 
 
 @dataclass
@@ -50,25 +34,33 @@ class PairedSection:
     mpp: float
     measured: "anndata.AnnData"
     """Counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide."""
-    last: Look | None = field(default=None, repr=False)
+    last: "SpotColors | None" = field(default=None, repr=False)
+    """What was last read of the image."""
+    report: "SectionReport | None" = field(default=None, repr=False)
+    """Of the same look."""
 
-    def look(self, window_um: float, analysis_mpp: float) -> Look:
+    def look(self, window_um: float, analysis_mpp: float) -> "SpotColors":
         """Read the image around the spots; the last look is kept.
 
         Raises
         ------
         SlideError, ScaleError, SpotsError : the section cannot be used so.
         """
+        from nsl.spots.checks import report_on
+        from nsl.spots.measured_section import SectionImage, read_spot_colors
+
         if self.last is None or (self.last.window_um, self.last.analysis_mpp) != (window_um, analysis_mpp):
             if not self.slide.path.exists():
                 raise SlideError(
                     f"the slide of {self.name} was removed from this session; remove {self.name} too, or bring the "
                     "slide and add it again"
                 )
+            image = SectionImage(self.name, self.slide.path, self.mpp)
             try:
-                self.last = _look(self, window_um, analysis_mpp)
+                self.last = read_spot_colors(image, self.measured.obsm["spatial"], window_um, analysis_mpp)
             except (SlideError, SpotsError) as error:
                 raise type(error)(self.slide.by_users_name(str(error))) from None
+            self.report = report_on(self.name, self.measured, int(self.last.on_tissue.sum()))
         return self.last
 
 
@@ -162,49 +154,18 @@ def _same_spots(one: "anndata.AnnData", other: "anndata.AnnData") -> bool:
     return one.n_obs == other.n_obs and np.array_equal(one.obsm["spatial"], other.obsm["spatial"])
 
 
-def _look(section: PairedSection, window_um: float, analysis_mpp: float) -> Look:
-    """What `nsl.spots.measured_section.measure_section` does, from any format, and what is to be said of it."""
-    from nsl.histogram import count_colors
-    from nsl.prediction import MIN_TISSUE
-    from nsl.spots.checks import report_on
-    from nsl.spots.measured_section import BITS, read_windows
-    from nsl.spots.tables import Section
-    from nsl.stains import estimate_stain_vectors, stained_colors
-    from nsl.tiles import tissue_fraction
-
-    slide = section.slide
-    of_manifest = Section(section.name, section.patient, slide.path, section.mpp, spots=slide.path, counts=slide.path)
-    windows = read_windows(of_manifest, section.measured.obsm["spatial"], window_um, analysis_mpp)
-    colors = count_colors(windows.image, windows.bounds, windows.white_point, BITS)
-    if not (colors.pixels > 0).any():
-        raise SpotsError(
-            f"section {section.name}: no spot's window of {window_um:g} µm holds a pixel at {windows.mpp:g} µm/px; "
-            "check the window and the positions"
-        )
-    on_tissue = tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE
-    return Look(
-        window_um=window_um,
-        analysis_mpp=analysis_mpp,
-        colors=colors,
-        stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
-        on_tissue=on_tissue,
-        report=report_on(section.name, section.measured, int(on_tissue.sum())),
-    )
-
-
-def _detected(counts) -> np.ndarray:
-    """(genes,) share of the spots with at least one count."""
-    return np.asarray((counts > 0).mean(axis=0)).ravel()
-
-
 def detected_genes(sections: Sequence[PairedSection], share: float) -> list[str]:
     """Genes counted in at least `share` of the spots of every patient: those that would be fitted."""
     from nsl.spots import measured_section
+    from nsl.spots.measured_section import Detection, detected_share
 
     # Which genes are detected takes no expression, and that of all genes would be dense.
-    return measured_section.detected_genes(
-        [_measured_section(section, section.last, None) for section in sections], share
-    )
+    detections = []
+    for section in sections:
+        counts = section.measured.X[section.last.colors.pixels > 0]
+        names = list(section.measured.var_names)
+        detections.append(Detection(section.patient, names, detected_share(counts), counts.shape[0]))
+    return measured_section.detected_genes(detections, share)
 
 
 def to_train_on(
@@ -215,35 +176,17 @@ def to_train_on(
     A gene detected in so many of a patient's spots is so in one of its sections, so none is missed; tens of thousands
     that no fit looks at are never made dense.
     """
-    from nsl.spots.measured_section import PATTERN_MIN_DETECTED
+    from nsl.spots.measured_section import PATTERN_MIN_DETECTED, MeasuredSection, detected_share
 
     looks = [section.look(window_um, analysis_mpp) for section in sections]
     wanted: set[str] = set()
     for section in sections:
-        is_detected = _detected(section.measured.X) >= min(share, PATTERN_MIN_DETECTED)
+        is_detected = detected_share(section.measured.X) >= min(share, PATTERN_MIN_DETECTED)
         wanted |= set(section.measured.var_names[is_detected])
-    return [_measured_section(section, look, wanted) for section, look in zip(sections, looks, strict=True)]
-
-
-def _measured_section(section: PairedSection, look: Look, wanted: set[str] | None) -> "MeasuredSection":
-    """With the expression of the genes wanted, or the detection of all genes and no expression."""
-    from nsl.histogram import ColorCounts
-    from nsl.spots.measured_section import MeasuredSection
-    from nsl.spots.tables import log_normalised
-
-    filled = look.colors.pixels > 0
-    counts, names = section.measured.X[filled], section.measured.var_names
-    keep = np.arange(len(names)) if wanted is None else np.flatnonzero(names.isin(wanted))
-    return MeasuredSection(
-        name=section.name,
-        patient=section.patient,
-        colors=ColorCounts(look.colors.moments[filled], look.colors.palette_od),
-        genes=list(names[keep]),
-        expression=np.empty((counts.shape[0], 0), np.float32) if wanted is None else log_normalised(counts, keep),
-        detected=_detected(counts)[keep],
-        centers_px=section.measured.obsm["spatial"][filled],
-        stain_vectors=look.stain_vectors,
-    )
+    return [
+        MeasuredSection.of(section.measured, look, section.patient, wanted)
+        for section, look in zip(sections, looks, strict=True)
+    ]
 
 
 def demo_measured() -> "anndata.AnnData":

@@ -43,17 +43,17 @@ def _figures(sections: Sequence[PairedSection]) -> pd.DataFrame:
             "Patient": section.patient,
             "Slide": section.slide.name,
             "Scale": section.mpp,
-            "Spots": section.last.report.spots,
-            "On tissue": section.last.report.spots_on_tissue,
-            "Depth": round(section.last.report.median_counts),
-            "Genes": section.last.report.genes_detected,
+            "Spots": section.report.spots,
+            "On tissue": section.report.spots_on_tissue,
+            "Depth": round(section.report.median_counts),
+            "Genes": section.report.genes_detected,
         }
         for section in sections
     )
 
 
 def _show_section(section: PairedSection) -> None:
-    look = section.last
+    look, report = section.last, section.report
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f"**{controls.escaped(section.name)}** · patient {controls.escaped(section.patient)}", width="content"
@@ -61,19 +61,19 @@ def _show_section(section: PairedSection) -> None:
         controls.synthetic_badge(section.slide)
     with st.container(horizontal=True, gap="medium"):
         picture = _picture(section.key, look.window_um, look.analysis_mpp, section)
-        off = look.report.spots - look.report.spots_on_tissue
+        off = report.spots - report.spots_on_tissue
         st.image(
             picture,
             width=_picture_width(picture),
             output_format="JPEG",
-            alt=f"{section.name}: the slide with {look.report.spots_on_tissue:,} spots on tissue and {off:,} beside it",
+            alt=f"{section.name}: the slide with {report.spots_on_tissue:,} spots on tissue and {off:,} beside it",
         )
         with st.container(width="stretch"):
-            for warning in look.report.warnings:
+            for warning in report.warnings:
                 st.warning(controls.escaped(warning), icon=":material/error_outline:")
-            if not look.report.warnings:
+            if not report.warnings:
                 st.success("Spots, depth and genes look sound.", icon=":material/check_circle:")
-            for notice in look.report.notices:
+            for notice in report.notices:
                 st.caption(controls.escaped(notice))
             st.button(
                 f"Remove {section.name}",
