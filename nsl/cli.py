@@ -38,6 +38,8 @@ class _Bar(Progress, contextlib.AbstractContextManager):
             self._stage = stage
             self._bar = tqdm(total=total, desc=stage, bar_format=_BAR_FORMAT, leave=False, disable=None)
         self._bar.update(done - self._bar.n)
+        if done >= total:  # tqdm draws ten times a second, and a short stage has ended by then
+            self._bar.refresh()
 
     def __exit__(self, *_) -> None:
         self._bar.close()
