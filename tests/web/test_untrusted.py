@@ -12,7 +12,17 @@ from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SpotsError
 from nsl.web import chart, controls, jobs, limits, sources, state, uploads
-from tests.app_driver import click, png_bytes, predict_demo, said, session_held, slide, take_weights, upload, zipped_folder
+from tests.app_driver import (
+    click,
+    png_bytes,
+    predict_demo,
+    said,
+    session_held,
+    slide,
+    take_weights,
+    upload,
+    zipped_folder,
+)
 from tests.browser.serving import served
 from tests.visitor import visiting
 
