@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from nsl.web import uploads
 from nsl.web.sources import WeightsChoice
 from nsl.web.state import Kept, SessionSlide, SessionState
 
@@ -91,6 +92,7 @@ def _bring(app: AppTest, predicted: SessionSlide, genes: str | None) -> AppTest:
 @functools.cache
 def _predicted(name: str | None, content: bytes | None, genes: str | None) -> SessionSlide:
     """A slide brought and predicted as a user does, in a session of its own; without a file the demo slide."""
+    others = set(uploads._folders())
     app = start()
     if name is None:
         click(app, "Use the demo slide")
@@ -101,9 +103,11 @@ def _predicted(name: str | None, content: bytes | None, genes: str | None) -> Se
         app.radio(key="which_genes").set_value("A list").run()
         app.text_area(key="gene_list").set_value(genes).run()
     predicted = slide(finish(click(app, "Run")))
-    # The session's folder goes with the test that happens to be the first.
     kept = Path(tempfile.mkdtemp(dir=_FILES.name)) / predicted.path.name
     os.link(predicted.path, kept)
+    # The test that happens to be the first sees nothing of this session.
+    for session in set(uploads._folders()) - others:
+        uploads._folders().pop(session).cleanup()
     return replace(predicted, path=kept)
 
 
