@@ -10,11 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from nsl.spots.measured_section import detected_genes, measure_section
+from nsl.spots.measured_section import detected_genes, highest_mean, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.train import fit
 
@@ -27,9 +25,7 @@ def main() -> None:
     start = time.perf_counter()
     sections = [measure_section(section) for section in read_manifest(args.manifest)]
     counted = time.perf_counter()
-    genes = detected_genes(sections)
-    mean = np.mean([s.expression[:, [s.genes.index(g) for g in genes]].mean(axis=0) for s in sections], axis=0)
-    chosen = [genes[i] for i in np.argsort(-mean)[: args.genes]]
+    chosen = highest_mean(sections, detected_genes(sections), args.genes)
     start_fit = time.perf_counter()
     fit(sections, chosen)
     spots = sum(len(s.colors) for s in sections)

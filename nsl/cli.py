@@ -153,7 +153,7 @@ def _add_publish(commands) -> None:
 
 
 def _add_info(commands) -> None:
-    parser = commands.add_parser("info", help="tell what a slide file is", description=_info.__doc__)
+    parser = commands.add_parser("info", help="describe a slide file", description=_info.__doc__)
     parser.add_argument("slide", type=Path, metavar="SLIDE")
     parser.add_argument("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

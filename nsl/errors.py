@@ -1,4 +1,4 @@
-"""What goes wrong with a user's input, each kind told in one sentence: what, the value seen, the remedy."""
+"""What can go wrong with a user's input. A message is one sentence: what, the value seen, the remedy."""
 
 
 class NslError(Exception):
@@ -18,7 +18,7 @@ class SpotsError(NslError):
 
 
 class WeightsError(NslError):
-    """A weights folder, or a gene asked of it, cannot be used."""
+    """A weights folder cannot be used, or lacks a gene that is wanted."""
 
 
 class HubError(NslError):
@@ -26,4 +26,4 @@ class HubError(NslError):
 
 
 class Cancelled(NslError):
-    """Long work was asked to stop before it had a result."""
+    """Long work was cancelled before it had a result."""

@@ -1,4 +1,4 @@
-"""How well a gene is predicted where the fit has not looked: groups left out, correlations, their certainty."""
+"""How well genes are predicted where a fit has not looked: leaving groups out, and what a gene is worth by that."""
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -113,12 +113,12 @@ def leave_one_group_out(
 
 
 def hidden(section: MeasuredSection) -> MeasuredSection:
-    """The section with NaN for everything measured in it."""
+    """Return the section with NaN for everything measured in it."""
     return replace(section, expression=np.full_like(section.expression, np.nan), detected=section.detected * np.nan)
 
 
 def choose(candidates: Iterable[Any], fit: Callable[[Training, Any], Predictor], training: Training) -> Any:
-    """The candidate setting of highest mean r when each group of the training sections is left out in turn.
+    """Choose the candidate of highest mean r when each group of the training sections is left out in turn.
 
     The mean is over genes, then sections of a group, then groups. The first candidate, where the training holds a
     single group.
@@ -141,14 +141,14 @@ def _score(fit: Callable[[Training, Any], Predictor], training: Training, candid
 
 
 def standardised(expression: np.ndarray) -> np.ndarray:
-    """Each gene of one section (spots, genes) at mean 0 and sd 1; 0 where it is constant or not measured."""
+    """Bring each gene of one section (spots, genes) to mean 0 and sd 1; to 0 where it is constant or not measured."""
     sd = expression.std(axis=0)
     known = np.isfinite(sd) & (sd > 0)
     return np.where(known, (expression - expression.mean(axis=0)) / np.where(known, sd, 1), 0).astype(np.float32)
 
 
 def shared_part(section: MeasuredSection, z: np.ndarray, patterns: int) -> np.ndarray:
-    """What of standardised genes (spots, genes) lies in the section's strongest patterns; all of it for 0 patterns."""
+    """Project standardised genes (spots, genes) on the section's strongest patterns; leave them whole for 0."""
     if not patterns:
         return z
     basis = section.patterns[:, :patterns]
@@ -156,7 +156,9 @@ def shared_part(section: MeasuredSection, z: np.ndarray, patterns: int) -> np.nd
 
 
 def group_correlations(held_out: Sequence[HeldOut], genes: Sequence[str]) -> dict[Hashable, pd.DataFrame]:
-    """Per group held out, a row a gene: pearson_r, its standard error, p_value, q_value and n_spots.
+    """Correlate predicted and measured expression per group held out.
+
+    Each table has a row a gene: pearson_r, its standard_error, p_value, q_value and n_spots.
 
     A group's r is the mean over its sections. Sections of one patient show one tissue, so together they count for
     no more independent spots than one of them has on average. Standard error and p-value are those of Fisher's z.

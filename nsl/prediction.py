@@ -1,4 +1,4 @@
-"""Slide and weights in, predicted expression out: tile by tile, around spots, and on a finer grid."""
+"""Prediction of expression from a slide and weights: tile by tile, around spots, and on a finer grid."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ PATCH_PX = 1024
 # A tile's pixels on a fine map, of which none is narrower than two pixels of the analysis.
 FINE_STEPS_UM = (20.0, 15.0, 10.0)
 MAX_VALUES = 1_000_000_000
-"""Of a result, tissue tiles × genes: 4 GB."""
+"""The most values of a result, tissue tiles × genes: 4 GB."""
 
 
 def predict(
@@ -133,7 +133,7 @@ def predict(
 
 
 def check_memory(tiles: int, genes: int) -> None:
-    """SlideError where a result of tissue tiles × genes would be more than memory may hold."""
+    """Raise SlideError where a result of tissue tiles × genes would be more than memory may hold."""
     if tiles * genes > MAX_VALUES:
         raise SlideError(
             f"{tiles:,} tiles of {genes:,} genes are more than memory may hold; ask for fewer genes or a longer step "
@@ -144,7 +144,7 @@ def check_memory(tiles: int, genes: int) -> None:
 def _tissue_tiles_before(
     slide: Slide, grid: TileGrid, thumbnail: np.ndarray, white_point: WhitePoint, min_tissue: float
 ) -> np.ndarray:
-    """(T + 1,) how many of the tiles before each one hold tissue, as far as the thumbnail shows."""
+    """Count the tiles before each one that hold tissue by the thumbnail: (T + 1,), the last of them all."""
     tissue = overview_tissue(grid, thumbnail, slide.size[0], slide.mpp, white_point.rgb)
     return np.concatenate([[0], np.cumsum(tissue >= min_tissue)])
 
@@ -158,7 +158,7 @@ class _Watch:
     progress: Progress
 
     def is_over(self, tiles: int) -> bool:
-        """Report the first tiles of the grid as done; whether the run is to end there."""
+        """Report the first tiles of the grid as done, and return whether the run is to end there."""
         self.progress.report(int(self.expected[tiles]), max(int(self.expected[-1]), 1))
         return self.progress.cancelled
 
@@ -287,7 +287,7 @@ def _check_window(what: str, side_um: float, mpp: float) -> None:
 
 
 def _strips_of_tiles(slide: Slide, grid: TileGrid, mpp: float) -> Iterator[_Strip]:
-    """Strips of whole rows of a complete grid, as wide as the slide."""
+    """Read a complete grid in strips of whole rows, as wide as the slide."""
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
     rows = math.ceil(len(grid) / columns)
@@ -297,7 +297,7 @@ def _strips_of_tiles(slide: Slide, grid: TileGrid, mpp: float) -> Iterator[_Stri
 
 
 def _strips_of_spots(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[_Strip]:
-    """Strips as wide as the windows (S, 4) reach; windows off the slide are in none."""
+    """Read windows (S, 4) in strips as wide as they reach; windows off the slide are in none."""
     size = _size_at(slide, mpp)
     on_slide = (bounds[:, 2:] > 0).all(axis=1) & (bounds[:, :2] < size).all(axis=1)
     if not on_slide.any():
@@ -322,15 +322,16 @@ def _strips(
     """
     scale, height = mpp / slide.mpp, _size_at(slide, mpp)[1]
     left, right = columns
-    for number in np.unique(numbers[numbers >= 0]):
-        windows = np.flatnonzero(numbers == number)
+    order = np.argsort(numbers, kind="stable")
+    order = order[numbers[order] >= 0]
+    for windows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
         top, bottom = max(bounds[windows, 1].min(), 0), min(bounds[windows, 3].max(), height)
         region = np.array([left, top, right - left, bottom - top]) * scale
         yield _Strip(windows, slide.read(*region, mpp), bounds[windows] - [left, top, left, top])
 
 
 def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:
-    """Whole pixels of the slide at `mpp`, width and height."""
+    """Return width and height of the slide in whole pixels at `mpp`."""
     scale = mpp / slide.mpp
     width, height = (int(side / scale + 1e-6) for side in slide.size)
     return width, height
@@ -351,9 +352,9 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
 
 
 def _stain_report(bands: Sequence[_Band], training: TrainingStains) -> dict:
-    """The slide's own stain vectors, their angles to the training mean, and the larger of these over its spread.
+    """Compare the slide's own stain vectors with those of the training, as `Provenance` names the numbers.
 
-    All are NaN where too little is stained to tell.
+    All are NaN where too little is stained.
     """
     vectors = estimate_stain_vectors(np.concatenate([band.stained for band in bands]))
     if vectors is None:
@@ -377,7 +378,7 @@ def fine_map(
     analysis_mpp: float,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
-    """One gene on squares of `step_um` side by side.
+    """Predict one gene on squares of `step_um` side by side.
 
     A tile's prediction is the mean over its pixels, so that of its squares; where they lie higher or lower is what the
     model sees inside a tile, and finer than anything it was compared with.

@@ -50,7 +50,7 @@ RIDGE = 0.03
 GENES_AT_ONCE = 512
 # Settings are chosen on the genes of highest mean, which are measured best.
 CHOOSING_GENES = 250
-# Of a part held out: from fewer, nothing can be told of how well they are predicted.
+# A part held out needs so many, or how well it is predicted cannot be judged.
 LEAST_SPOTS = 4
 
 
@@ -71,7 +71,7 @@ def neural_stain(
     chosen: list[FitSettings] | None = None,
     progress: Progress = SILENT,
 ) -> Method:
-    """Neural Stain Learning as a method to evaluate; settings are chosen among the candidates by nested validation.
+    """Return Neural Stain Learning as a method to evaluate; nested validation chooses among the candidate settings.
 
     What each fit chose is appended to `chosen`, where one is given. `progress` receives the steps of every fit.
     """
@@ -96,7 +96,7 @@ def choose_settings(
     candidates: Sequence[FitSettings] = CANDIDATES,
     progress: Progress = SILENT,
 ) -> FitSettings:
-    """The candidate that predicts the patients (or the sections of the only patient) left out in turn best.
+    """Choose the candidate that predicts best the patients, or the sections of the only patient, left out in turn.
 
     It is judged on those CHOOSING_GENES of the genes whose mean expression is highest. `progress` receives the steps of
     every fit.
@@ -107,7 +107,7 @@ def choose_settings(
 
 
 def steps_to_choose(sections: Sequence[MeasuredSection], candidates: Sequence[FitSettings]) -> int:
-    """Steps of all the fits that `choose_settings` makes."""
+    """Count the steps of all the fits that `choose_settings` makes."""
     groups = len(set(Training(list(sections), [], []).groups))
     return groups * sum(settings.steps for settings in candidates) if groups > 1 and len(candidates) > 1 else 0
 
@@ -120,7 +120,7 @@ def train(
     progress: Progress = SILENT,
     **options,
 ) -> Weights:
-    """Weights from every section of a manifest (`nsl.spots.tables.read_manifest`); options are of `train_sections`.
+    """Train on every section of a manifest (`nsl.spots.tables.read_manifest`), with options of `train_sections`.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def train_sections(
     command: str = "nsl.train.train",
     progress: Progress = SILENT,
 ) -> Weights:
-    """Weights from measured sections, with the reliability of every gene where it was held out.
+    """Train on measured sections, and measure the reliability of every gene where it is held out.
 
     Patients are left out in turn; where there is one patient, sections; where there is one section, its quarters.
 
@@ -235,7 +235,7 @@ class _OneCount(Progress):
 
 
 def _reliability(held_out: Sequence[HeldOut], genes: Sequence[str], progress: Progress) -> pd.DataFrame:
-    """`nsl.evaluate.reliability` of all genes, some at a time: it takes several times the memory of their maps."""
+    """Compute `nsl.evaluate.reliability` some genes at a time: it takes several times the memory of their maps."""
     labels = list(dict.fromkeys(part.group for part in held_out))
     batches = [slice(i, i + GENES_AT_ONCE) for i in range(0, len(genes), GENES_AT_ONCE)]
     tables = {}
@@ -253,7 +253,7 @@ def _reliability(held_out: Sequence[HeldOut], genes: Sequence[str], progress: Pr
 
 
 def held_out_groups(sections: Sequence[MeasuredSection]) -> tuple[list[MeasuredSection], str, list[str]]:
-    """Sections to hold out, what a group of them is in words, and the group of each.
+    """Return the sections to hold out, what a group of them is in words, and the group of each.
 
     Groups are patients; the sections of the only patient; or the quarters of the only section.
     """
@@ -269,7 +269,7 @@ def held_out_groups(sections: Sequence[MeasuredSection]) -> tuple[list[MeasuredS
 def measure_all(
     manifest: str | Path, tile_um: float, analysis_mpp: float, progress: Progress = SILENT
 ) -> list[MeasuredSection]:
-    """Every section of a manifest, read; raises what `read_manifest` and `measure_section` raise."""
+    """Read every section of a manifest; raises what `read_manifest` and `measure_section` raise."""
     for what, length in (("window", tile_um), ("analysis resolution", analysis_mpp)):
         if not (np.isfinite(length) and length > 0):
             raise ScaleError(f"the {what} must be a positive number, got {length:g}")
@@ -302,7 +302,7 @@ def _require_spots(parts: Sequence[MeasuredSection]) -> None:
 
 
 def _reference_stains(sections: Sequence[MeasuredSection]) -> TrainingStains:
-    """Mean stain vectors of the slides, and the largest angle of a slide's own vector to them."""
+    """Return the mean stain vectors of the slides, and the largest angle of a slide's own vector to them."""
     vectors = np.array([section.stain_vectors for section in sections if section.stain_vectors is not None])
     if not len(vectors):
         raise SpotsError("no section is stained enough to tell its stain vectors; check that the images show H&E")

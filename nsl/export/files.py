@@ -47,7 +47,7 @@ def _place_table(result: anndata.AnnData) -> pd.DataFrame:
 
 
 def gene_table(result: anndata.AnnData) -> pd.DataFrame:
-    """One row a gene: how it was predicted where it was held out; NaN for genes that could not be told."""
+    """One row a gene: how it was predicted where it was held out; NaN for genes that could not be."""
     return result.var.rename_axis("gene")
 
 
@@ -71,7 +71,7 @@ def provenance_text(result: anndata.AnnData) -> str:
 
 
 def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
-    """The tile table as CSV, led by `# key: value` lines of its provenance only when asked for."""
+    """The tile table as CSV; with `header_comments`, `# key: value` lines of its provenance lead it."""
     comments = ""
     if header_comments:
         comments = "".join(f"# {key}: {json.dumps(value)}\n" for key, value in provenance(result).items())

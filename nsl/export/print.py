@@ -114,8 +114,8 @@ def _printed(
 ) -> bytes:
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
-    told = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
-    header = _wrapped("; ".join(told), _TEXT_PT, inner_mm)
+    known = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
+    header = _wrapped("; ".join(known), _TEXT_PT, inner_mm)
     footer = _wrapped(_footer(result), _SMALL_PT, inner_mm)
     slide_um = SlidePicture.of(result).size_um
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])

@@ -172,12 +172,12 @@ def blend_map(
     values = np.column_stack([map_of(result, gene) for gene in (gene_a, gene_b)])
     share = np.clip((values - ends[:, 0]) / (ends[:, 1] - ends[:, 0]), 0, 1)
     colors = blend_colors(share[:, 0], share[:, 1])
-    # Seen are the colours of a picture; told of are the values of a heat map that is as clear as glass.
-    told = _heat_of_two(result, values[:, 0], gene_a, gene_b, "", 1.0)
-    told.update(colorscale=[[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]], showscale=False)
-    place = {"x0": told.x0, "dx": told.dx, "y0": told.y0, "dy": told.dy}
+    # The colours are a picture; a transparent heat map over it has the values, for hovering.
+    clear = _heat_of_two(result, values[:, 0], gene_a, gene_b, "", 1.0)
+    clear.update(colorscale=[[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]], showscale=False)
+    place = {"x0": clear.x0, "dx": clear.dx, "y0": clear.y0, "dy": clear.dy}
     picture = go.Image(source=images.png(_tiles_picture(result, colors)), opacity=opacity, hoverinfo="skip", **place)
-    figure = go.Figure([picture, told])
+    figure = go.Figure([picture, clear])
     _finish_single(figure, result, outline, selected, has_scale=False)
     _add_key(figure, gene_a, gene_b, ends)
     return figure
@@ -237,21 +237,20 @@ def around_tiles(result: anndata.AnnData, selected: np.ndarray) -> go.Scatter:
 
 def panel_title(result: anndata.AnnData, gene: str) -> str:
     """A gene with its held-out r, and a word below where it is unreliable."""
-    r = result.var.r_heldout[gene]
-    told = signed(r, unknown="unknown")
+    r = signed(result.var.r_heldout[gene], unknown="unknown")
     reliable = is_reliable(result.var.loc[[gene]]).all()
-    return f"<b>{literal(gene)}</b> · held-out r {told}{'' if reliable else '<br>unreliable'}"
+    return f"<b>{literal(gene)}</b> · held-out r {r}{'' if reliable else '<br>unreliable'}"
 
 
 def _heat_of_two(
-    result: anndata.AnnData, values: np.ndarray, gene_a: str, gene_b: str, told: str, opacity: float
+    result: anndata.AnnData, values: np.ndarray, gene_a: str, gene_b: str, first_line: str, opacity: float
 ) -> go.Heatmap:
-    """A heat map of values (T,); hovering says what is told of them, the value of each gene, and the tissue share."""
+    """A heat map of values (T,); hovering shows the first line, the value of each gene, and the tissue share."""
     trace = heat(result, values, "", opacity=opacity, coloraxis=None)
     genes = [on_grid(result, map_of(result, gene)) for gene in (gene_a, gene_b)]
     trace.customdata = np.dstack([*genes, trace.customdata])
     lines = [
-        *([told] if told else []),
+        *([first_line] if first_line else []),
         *(f"<b>{literal(gene)}</b> %{{customdata[{i}]:.2f}}" for i, gene in enumerate((gene_a, gene_b))),
         "tissue %{customdata[2]:.0%}",
         "x %{x:.2f} mm, y %{y:.2f} mm",

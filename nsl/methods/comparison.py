@@ -18,8 +18,8 @@ from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 OURS = "NSL-11"
 CEILING = "colour histogram"
-"""Methods of this name may learn any function of a window's colours, with thousands of weights per gene: not what 11
-weights are up against, but what colour itself can tell in sections like those learned from."""
+"""Methods of this name may learn any function of a window's colours, with thousands of weights per gene: they show what
+colour itself holds in sections like those learned from, rather than what 11 weights are up against."""
 
 COLUMNS = {
     "median r": "{:.3f}",
@@ -30,13 +30,13 @@ COLUMNS = {
     "fit s": "{:.1f}",
     "spots/s": "{:,.0f}",
 }
-"""What the table tells of a method, and how it is written. Medians and counts are means over the groups left out."""
+"""Columns of the table, and how each is written. Medians and counts are means over the groups left out."""
 MEDIAN, MEAN, USEFUL, FOUND, PER_GENE, FIT, SPEED = COLUMNS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out of holding groups out."""
+    """The results of holding groups out."""
 
     table: pd.DataFrame
     """A row a setting and method: setting, method, then `COLUMNS`."""
@@ -156,7 +156,7 @@ def _figures(run: Sequence[HeldOut], groups: dict[Any, pd.DataFrame], reading_se
 
 
 def in_words(table: pd.DataFrame) -> list[str]:
-    """One sentence a setting: how NSL stands beside the best of the others, the colour histogram apart."""
+    """Say in a sentence per setting how NSL stands beside the best of the others, the colour histogram apart."""
     return [_standing(setting, rows.set_index("method")) for setting, rows in table.groupby("setting", sort=False)]
 
 

@@ -1,4 +1,4 @@
-"""What is looked at before measured expression is used: positions, tissue, gene names, and what a fit needs."""
+"""Checks of measured expression before it is used: positions, tissue, gene names, and what a fit needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def _extent(centers_px: np.ndarray) -> str:
 def check_on_tissue(
     centers_px: np.ndarray, result: anndata.AnnData, image_scales: Mapping[str, float] | None = None
 ) -> str | None:
-    """What to say where spots lie off the tissue of a prediction; None where nearly all lie on it.
+    """Say where spots lie off the tissue of a prediction, and the likely remedy; None where nearly all lie on it.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class GeneMatch(NamedTuple):
     number_measured: int
     """Genes of the measured table, predicted or not."""
     notice: str | None
-    """What to say where names do not agree well; None where they do."""
+    """A sentence where names do not agree well; None where they do."""
 
 
 def match_genes(measured: anndata.AnnData, genes: Sequence[str]) -> GeneMatch:
@@ -232,11 +232,11 @@ class SectionReport:
     genes_detected: int
     """Genes counted at least once in a tenth of the spots, which are those that weights are fitted to."""
     notices: list[str]
-    """What the reader has to say of the tables, a sentence each."""
+    """Sentences of the reader on the tables."""
 
     @property
     def warnings(self) -> list[str]:
-        """What may spoil a fit, a sentence each."""
+        """A sentence for each thing that may spoil a fit."""
         said = []
         if self.spots < LEAST_SPOTS:
             said.append(
@@ -262,7 +262,7 @@ class SectionReport:
 
 
 def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
-    """Look at a section's counts before a fit.
+    """Count what a section holds, before a fit.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A measured section as fits and evaluations need it: colours around each spot, and expression."""
+"""Measured sections as fits and evaluations need them: colours around each spot, and expression."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +69,7 @@ class MeasuredSection:
     def of(
         cls, measured: anndata.AnnData, seen: "SpotColors", patient: str, genes: Collection[str] | None = None
     ) -> Self:
-        """From measured counts and what the image shows around the same spots; spots without a pixel are left out.
+        """Join measured counts with what the image shows around the same spots; spots without a pixel are left out.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class SpotColors:
     image: SectionImage
     window_um: float
     analysis_mpp: float
-    """As asked for; a coarser image was read as it is."""
+    """µm/px to read the image at; one that is coarser was read as it is."""
     colors: ColorCounts
     on_tissue: np.ndarray
     """(S,) bool, whether enough of the window is tissue to count as such."""
@@ -196,7 +196,7 @@ def read_spot_colors(
 
 
 def detected_share(counts: np.ndarray | sparse.sparray) -> np.ndarray:
-    """(genes,) share of the spots with at least one count, of counts (S, genes)."""
+    """Return the share of the spots with at least one count, (genes,), of counts (S, genes)."""
     return np.asarray((counts > 0).mean(axis=0)).ravel()
 
 
@@ -228,7 +228,7 @@ def _require_spots_on_slide(section: str, slide: Slide, centers_px: np.ndarray) 
 
 
 def spatial_blocks(section: MeasuredSection) -> list[MeasuredSection]:
-    """The section cut into quarters of about as many spots each: left and right, each into upper and lower."""
+    """Cut the section into quarters of about as many spots each: left and right, each into upper and lower."""
     x, y = section.centers_px.T
     left = x <= np.median(x)
     blocks = []
@@ -250,7 +250,7 @@ def _spots_of(section: MeasuredSection, keep: np.ndarray, name: str) -> Measured
 
 
 def detected_genes(sections: Sequence[MeasuredSection | Detection], min_share: float = 0.1) -> list[str]:
-    """Genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
+    """List the genes counted at least once in `min_share` of the spots of every patient, in the tables' order."""
     kept = list(dict.fromkeys(gene for section in sections for gene in section.genes))
     for patient in {section.patient for section in sections}:
         spots: dict[str, float] = dict.fromkeys(kept, 0)
@@ -265,6 +265,6 @@ def detected_genes(sections: Sequence[MeasuredSection | Detection], min_share: f
 
 
 def highest_mean(sections: Sequence[MeasuredSection], genes: Sequence[str], number: int) -> list[str]:
-    """Those of the genes whose expression is highest, as the mean of the sections' means; highest first."""
+    """List those of the genes whose expression is highest, as the mean of the sections' means; highest first."""
     mean = np.mean([np.nan_to_num(section.expression_of(genes).mean(axis=0)) for section in sections], axis=0)
     return [genes[i] for i in np.argsort(-mean, kind="stable")[:number]]

@@ -18,7 +18,7 @@ from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_r, q_values, 
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R
 
 LEAST_SPOTS = 4
-"""Of a correlation: Fisher's z has no interval for fewer."""
+"""The fewest spots of a correlation: Fisher's z has no interval for fewer."""
 # Correlated at once: bounds memory, and lets progress move, where thousands of spots have thousands of genes.
 _GENES_AT_ONCE = 250
 
@@ -26,7 +26,7 @@ _GENES_AT_ONCE = 250
 def gene_correlations(
     predicted: np.ndarray, measured: np.ndarray, centers: np.ndarray, genes: Sequence[str]
 ) -> pd.DataFrame:
-    """How predicted and measured expression of one section agree, gene by gene.
+    """Correlate predicted and measured expression of one section, gene by gene.
 
     Neighbouring spots resemble each other, so they count for less than their number: the interval and the p-value
     of Pearson's r rest on the effective sample size of both maps (`nsl.stats.effective_size`).
@@ -70,7 +70,7 @@ def agreement(
     *,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
-    """How predicted and measured expression agree over the spots of a slide, gene by gene.
+    """Compare predictions with measured data over the spots of a slide, gene by gene.
 
     Takes time in proportion to genes times the square of the spots, and memory to the square of the spots.
 
@@ -117,9 +117,9 @@ class AgreementSummary(NamedTuple):
     """An `agreement` table in four numbers."""
 
     genes: int
-    """Compared: both predicted and measured, and not measured the same everywhere."""
+    """Genes both predicted and measured, and not measured the same everywhere."""
     median_r: float
-    """Of Pearson's r; NaN where no gene could be compared."""
+    """Median of Pearson's r; NaN where no gene could be compared."""
     significant: int
     """Genes with r above 0 at a false discovery rate under SIGNIFICANT."""
     useful: int
@@ -127,7 +127,7 @@ class AgreementSummary(NamedTuple):
 
 
 def agreement_summary(table: pd.DataFrame) -> AgreementSummary:
-    """The numbers to say of an `agreement` table."""
+    """Summarise an `agreement` table."""
     r = table.pearson_r.dropna()
     significant = (table.pearson_r > 0) & (table.q_value < SIGNIFICANT)
     median = float(r.median()) if len(r) else math.nan
@@ -135,5 +135,5 @@ def agreement_summary(table: pd.DataFrame) -> AgreementSummary:
 
 
 def agreement_csv(table: pd.DataFrame) -> str:
-    """An `agreement` table as CSV, a row a gene, to six significant digits."""
+    """Write an `agreement` table as CSV, a row a gene, to six significant digits."""
     return table.to_csv(float_format="%.6g", lineterminator="\n")

@@ -55,7 +55,7 @@ class GeneCorrelations:
 def gene_correlations_over_tiles(
     result: anndata.AnnData, genes: Sequence[str] | None = None, method: str = "pearson"
 ) -> GeneCorrelations:
-    """How predicted genes go together over the tiles of one slide.
+    """Correlate predicted genes with each other over the tiles of one slide.
 
     Predictions are made of few colour patterns, see `independent_patterns`: that two predicted genes go together
     says that their weights answer to the same colours, not that the genes are regulated together.
@@ -97,7 +97,7 @@ def gene_correlations_over_tiles(
 
 
 def cluster_order(r: np.ndarray) -> np.ndarray:
-    """Order that puts genes that go together side by side: average linkage on 1 − r.
+    """Order genes so that those that go together lie side by side, by average linkage on 1 − r.
 
     Leaves are in their best order for up to 500 genes. r is (G, G); NaN counts as 0.
     """
@@ -110,7 +110,7 @@ def cluster_order(r: np.ndarray) -> np.ndarray:
 
 
 def independent_patterns(values: np.ndarray) -> float:
-    """How many independent patterns maps (S, G) show: the participation ratio (Σλ)² / Σλ².
+    """Count the independent patterns that maps (S, G) show, by the participation ratio (Σλ)² / Σλ².
 
     λ are the eigenvalues of the maps' correlation. Maps that are all alike show 1, G unrelated ones nearly G. Maps
     that are the same everywhere do not count; 0 where all are.

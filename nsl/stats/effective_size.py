@@ -1,4 +1,4 @@
-"""How many independent tiles or spots those of a map amount to, of which neighbours resemble each other.
+"""How many independent tiles or spots a map amounts to, where neighbours resemble each other.
 
 The effective sample size is that of Clifford, Richardson and Hémon 1989 (Biometrics 45:123): the reciprocal of the
 variance of r, plus one, where Var(r) = Σ_k N_k ρ_a(k) ρ_b(k) / S² for the autocorrelations ρ of two maps of S tiles,
@@ -18,7 +18,7 @@ from nsl.stats.pearson import blocks, mean_and_sd, unit_columns
 from nsl.tiles import TileGrid
 
 LEAST_EFFECTIVE = 4.0
-"""No effective sample size is less."""
+"""The smallest effective sample size."""
 
 # Up to the largest distance, beside the class of a tile with itself. Correlograms of regular arrays are flat within a
 # class this fine; Sturges' rule gives 13 to 16 for 100 to 350 spots.
@@ -26,7 +26,7 @@ _DISTANCE_CLASSES = 15
 
 
 def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Number of independent spots that would know the correlation of each column of two maps as well: (G,).
+    """Count the independent spots that would determine the correlation of two maps, column by column, as well.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -
 def effective_sizes_on_grid(
     result: anndata.AnnData | TileGrid, a: np.ndarray, b: np.ndarray | None = None
 ) -> np.ndarray:
-    """Number of independent tiles that would know the correlation of each pair of maps on a grid as well.
+    """Count the independent tiles that would determine the correlation of each pair of maps on a grid as well.
 
     What `effective_size_at_spots` gives for one pair, of all pairs: (S, G) and (S, H) maps make (G, H), or (G, G) where
     b is not given. At most S, at least 4; NaN where a map is the same everywhere.
@@ -86,7 +86,7 @@ class _Lags:
 
 
 def _lags(place: anndata.AnnData | TileGrid) -> _Lags:
-    """Of the tiles of a result or a grid; places without a tile count nowhere. NslError for several at one place."""
+    """Class the distances of a result or a grid; places without a tile count nowhere. NslError for two at one place."""
     place = getattr(place, "obs", place)
     row, column = (np.asarray(axis, np.intp) for axis in (place.array_row, place.array_col))
     row, column = row - row.min(), column - column.min()
@@ -108,7 +108,7 @@ def _lags(place: anndata.AnnData | TileGrid) -> _Lags:
 
 
 def _lag_classes(mask: np.ndarray, padded: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each lag, in the order of the transform: its class, −1 where no two tiles lie so, and its pairs of tiles."""
+    """Return the class of each lag of the transform, −1 where no two tiles lie so, and its number of pairs."""
     number = np.rint(fft.irfft2(np.abs(fft.rfft2(mask, padded)) ** 2, padded))
     down, across = (fft.fftfreq(length, 1 / length) for length in padded)
     distance = np.hypot(down[:, None], across)
@@ -117,7 +117,7 @@ def _lag_classes(mask: np.ndarray, padded: tuple[int, int]) -> tuple[np.ndarray,
 
 
 def _frequency_weight(padded: tuple[int, int]) -> np.ndarray:
-    """What each column of a real transform counts in a sum over all frequencies, of which it holds half."""
+    """Return the weight of each column of a real transform, which holds half of all frequencies, in a sum over all."""
     weight = np.full(padded[1] // 2 + 1, 2.0)
     weight[0] = 1
     if padded[1] % 2 == 0:
@@ -126,7 +126,7 @@ def _frequency_weight(padded: tuple[int, int]) -> np.ndarray:
 
 
 def _autocovariance(lags: _Lags, values: np.ndarray) -> np.ndarray:
-    """Mean product of a map's deviations from its mean at two tiles, by the distance between them.
+    """Average the product of a map's deviations from its mean at two tiles, by the distance between them.
 
     values is (S, G), a map a column. The result is (G, 16): of tiles with themselves, which is the variance, then of 15
     equal classes up to the largest distance between tiles; 0 for a class that holds no pair.

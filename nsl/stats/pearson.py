@@ -15,7 +15,7 @@ _BATCH_VALUES = 4_000_000
 
 
 def pearson_r(a: np.ndarray, b: np.ndarray, *, flat_r: float = np.nan) -> np.ndarray:
-    """Pearson r of each column of (S, G) with the same column of (S, G): (G,); of two maps (S,), a single number.
+    """Correlate each column of (S, G) with the same column of (S, G): (G,); of two maps (S,), a single number.
 
     NaN where a value is missing or b is the same everywhere, and `flat_r` where only a is: a prediction that is the
     same everywhere is worth 0, since it says nothing of what was measured.
@@ -26,7 +26,7 @@ def pearson_r(a: np.ndarray, b: np.ndarray, *, flat_r: float = np.nan) -> np.nda
 
 
 def pearson_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(G, H) Pearson r of each column of (S, G) with each of (S, H); NaN where one is the same everywhere."""
+    """Correlate each column of (S, G) with each of (S, H): (G, H); NaN where one is the same everywhere."""
     (mean_a, sd_a), (mean_b, sd_b) = mean_and_sd(a), mean_and_sd(b)
     products = np.zeros((a.shape[1], b.shape[1]))
     for block in blocks(len(a), a.shape[1] + b.shape[1]):
@@ -35,7 +35,7 @@ def pearson_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def unit_columns(values: np.ndarray) -> np.ndarray:
-    """Columns centred and of length 1, in double precision; 0 where a column is the same everywhere."""
+    """Centre columns and bring them to length 1, in double precision; 0 where a column is the same everywhere."""
     values = np.asarray(values, float)
     mean = values.mean(axis=0)
     centred = values - mean
@@ -45,7 +45,7 @@ def unit_columns(values: np.ndarray) -> np.ndarray:
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each column, in double precision and some rows at a time; sd is NaN where a column is the same everywhere."""
+    """Return mean and sd of each column, in double precision; sd is NaN where a column is the same everywhere."""
     mean = values.mean(axis=0, dtype=np.float64)
     squares = np.zeros(values.shape[1])
     for block in blocks(*values.shape):
@@ -55,17 +55,17 @@ def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fisher_z(r: np.ndarray) -> np.ndarray:
-    """Fisher's z, artanh r; finite for r of ±1 too."""
+    """Return Fisher's z, artanh r; it is finite for r of ±1 too."""
     return np.arctanh(_inside(r))
 
 
 def fisher_half_width(effective_n: np.ndarray) -> np.ndarray:
-    """Half of the 95 % interval of Fisher's z, of an r known from `effective_n` independent tiles."""
+    """Return half of the 95 % interval of Fisher's z, where r is known from `effective_n` independent tiles."""
     return stats.norm.ppf(0.975) / np.sqrt(effective_n - 3)
 
 
 def two_sided_p(r: np.ndarray, effective_n: np.ndarray) -> np.ndarray:
-    """p-value of an r known from `effective_n` independent tiles: of t with n − 2 degrees of freedom."""
+    """Return the p-value of an r known from `effective_n` independent tiles, by t with n − 2 degrees of freedom."""
     inside = _inside(r)
     t = inside * np.sqrt((effective_n - 2) / (1 - inside**2))
     return 2 * stats.t.sf(np.abs(t), effective_n - 2)
@@ -77,7 +77,7 @@ def _inside(r: np.ndarray) -> np.ndarray:
 
 
 def q_values(p_values: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's false discovery rate of each p-value; NaN stays NaN and does not count."""
+    """Return Benjamini and Hochberg's false discovery rate of each p-value; NaN stays NaN and does not count."""
     q = np.full(len(p_values), np.nan)
     known = np.isfinite(p_values)
     if known.any():
@@ -86,7 +86,7 @@ def q_values(p_values: np.ndarray) -> np.ndarray:
 
 
 def blocks(number: int, size: int) -> Iterator[slice]:
-    """Of `number` things of `size` values each, as many at once as memory allows."""
+    """Divide `number` things of `size` values each into slices that memory can hold."""
     step = max(_BATCH_VALUES // size, 1)
     for start in range(0, number, step):
         yield slice(start, start + step)

@@ -16,13 +16,13 @@ REGION_CAVEAT = (
     "The region was drawn by looking at the map, so its p- and q-values are smaller than those of a region chosen "
     "beforehand: use them to rank genes, not as proof."
 )
-"""To be said wherever the p-values of `compare_region` are shown."""
+"""Belongs wherever the p-values of `compare_region` are shown."""
 LEAST_TILES = 3
-"""On each side of a comparison."""
+"""The fewest tiles on each side of a comparison."""
 
 
 def points_inside(points: np.ndarray, area: Mapping) -> np.ndarray:
-    """Which of points (N, 2) lie in an area that was drawn around them: (N,) bool.
+    """Find which of points (N, 2) lie in an area drawn around them: (N,) bool.
 
     area : its `kind`, "box" or "lasso", with the x and y of its corners in the unit of the points. A box has two
         opposite corners, and holds its edges. A lasso need not be closed; where it crosses itself, the even-odd rule
@@ -41,7 +41,7 @@ def points_inside(points: np.ndarray, area: Mapping) -> np.ndarray:
 
 
 def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[str] | None = None) -> pd.DataFrame:
-    """How the tiles of a region differ from the rest of the slide, gene by gene.
+    """Compare the tiles of a region with the rest of the slide, gene by gene.
 
     The effect size is Cohen's d, the difference in standard deviations within the two sides (pooled). d and the
     correlation of expression with being inside are one and the same, d = r/√(1 − r²) · √(S(S − 2)/(S₁S₀)) for S₁

@@ -2,12 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.driver import run, settle, take_demo, take_file
 from tests.browser.serving import served
@@ -46,19 +44,6 @@ def server(tmp_path_factory):
 @pytest.fixture
 def visit(chromium, server):
     """Opens an address of the app in a session of its own; it must end without an error or an exception box."""
-    with _visits(chromium, server) as visit:
-        yield visit
-
-
-@pytest.fixture(scope="module")
-def visit_once(chromium, server):
-    """The same for a session that a file's tests share: each leaves its page as it would find it."""
-    with _visits(chromium, server) as visit:
-        yield visit
-
-
-@contextmanager
-def _visits(chromium: Browser, server: str) -> Iterator[Callable[..., Page]]:
     opened: list[tuple[Page, list[str]]] = []
 
     def visit(path: str = "/", **options) -> Page:
@@ -93,10 +78,9 @@ def page(visit):
     return visit()
 
 
-@pytest.fixture(scope="module", params=["demo", "svs"])
-def predicted(request, visit_once) -> tuple[Page, int]:
+@pytest.fixture(params=["demo", "svs"])
+def predicted(request, page) -> tuple[Page, int]:
     """The app with the demo slide or a scanner's slide predicted, and the number of its tiles."""
-    page = visit_once()
     if request.param == "demo":
         take_demo(page)
     else:

@@ -51,16 +51,6 @@ def run(page: Page) -> int:
     return int(metric.get_by_test_id("stMetricValue").inner_text().replace(",", ""))
 
 
-def list_genes(page: Page, genes: str) -> None:
-    """Have only these predicted."""
-    page.get_by_role("radiogroup", name="Genes").get_by_text("A list").click()
-    box = page.get_by_role("textbox", name="Gene symbols")
-    box.fill(genes)
-    box.press("Control+Enter")
-    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
-    settle(page)
-
-
 def go_to(page: Page, name: str) -> None:
     """Another page, by the navigation."""
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()

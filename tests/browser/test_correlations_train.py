@@ -12,19 +12,7 @@ from playwright.sync_api import Page, expect
 
 from nsl.weights.folder import load_weights
 from nsl.weights.weights import Weights
-from tests.browser.driver import (
-    UPLOAD,
-    button,
-    download,
-    go_to,
-    list_genes,
-    on_map,
-    run,
-    see_charts,
-    settle,
-    take_demo,
-    take_file,
-)
+from tests.browser.driver import UPLOAD, button, download, go_to, on_map, run, see_charts, settle, take_demo, take_file
 
 GENES = ["ERBB2", "COX6C", "CD24", "GAPDH"]
 
@@ -100,17 +88,28 @@ def test_a_clicked_cell_and_a_marked_row_show_their_two_genes_tile_by_tile(corre
     _see_pair(correlations, list(pairs.loc[row, ["gene_a", "gene_b"]]))
 
 
-@pytest.fixture(scope="module")
-def measuring(visit_once) -> Page:
-    """The part of the page for measured data, with the demo slide predicted; files replace those before."""
-    page = visit_once()
+@pytest.fixture
+def measuring(page) -> Page:
+    """The part of the page for measured data, with the demo slide predicted."""
     take_demo(page)
-    list_genes(page, " ".join(GENES))
     run(page)
     go_to(page, "Correlations")
     page.get_by_role("radio", name="Against measurement").click()
     settle(page)
     return page
+
+
+def test_predictions_are_compared_with_measurement_gene_by_gene(measuring, tmp_path):
+    measuring.set_input_files(UPLOAD, _write_measured(tmp_path))
+    expect(measuring.get_by_text("predicted genes are among the")).to_be_visible()
+    button(measuring, "Compare").click()
+    expect(measuring.get_by_text("genes compared at")).to_be_visible()
+    see_charts(measuring)
+    table = pd.read_csv(download(measuring, button(measuring, "Download the agreement (CSV)"), tmp_path), index_col=0)
+    assert sorted(table.index) == sorted(GENES)
+    assert {"pearson_r", "r_low", "r_high", "p_value", "q_value"} <= set(table.columns)
+    spots = anndata.read_h5ad(download(measuring, button(measuring, "The spots, all genes (h5ad)"), tmp_path))
+    assert spots.shape == (len(_spots()), len(GENES))
 
 
 def _with(value) -> object:
@@ -169,19 +168,6 @@ def test_files_mended_after_a_refusal_are_read_without_those_refused(measuring, 
     measuring.set_input_files(UPLOAD, _write_measured(tmp_path))
     expect(measuring.get_by_text("predicted genes are among the")).to_be_visible()
     expect(button(measuring, "Compare")).to_be_enabled()
-
-
-def test_predictions_are_compared_with_measurement_gene_by_gene(measuring, tmp_path):
-    measuring.set_input_files(UPLOAD, _write_measured(tmp_path))
-    expect(measuring.get_by_text("predicted genes are among the")).to_be_visible()
-    button(measuring, "Compare").click()
-    expect(measuring.get_by_text("genes compared at")).to_be_visible()
-    see_charts(measuring)
-    table = pd.read_csv(download(measuring, button(measuring, "Download the agreement (CSV)"), tmp_path), index_col=0)
-    assert sorted(table.index) == sorted(GENES)
-    assert {"pearson_r", "r_low", "r_high", "p_value", "q_value"} <= set(table.columns)
-    spots = anndata.read_h5ad(download(measuring, button(measuring, "The spots, all genes (h5ad)"), tmp_path))
-    assert spots.shape == (len(_spots()), len(GENES))
 
 
 def test_a_published_section_is_read_as_it_is_and_compared(page, data_folder, tmp_path):

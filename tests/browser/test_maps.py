@@ -17,7 +17,6 @@ from tests.browser.driver import (
     download,
     drag,
     go_to,
-    list_genes,
     middle_tile,
     on_map,
     run,
@@ -31,7 +30,6 @@ from tests.browser.driver import (
 def maps(predicted) -> tuple[Page, int]:
     """The Maps page of a predicted slide, and its number of tiles."""
     page, tiles = predicted
-    go_to(page, "Predict")
     go_to(page, "Maps")
     see_charts(page)
     return page, tiles
@@ -69,7 +67,6 @@ def test_zoom_is_kept_when_the_gene_changes(maps):
         "document.querySelector('.nsl-chart')._fullLayout.coloraxis.colorbar.title.text.startsWith('COX6C')"
     )
     assert _drawn(page)["x"] == pytest.approx(zoomed)
-    choose(page, "Gene", "ERBB2")
 
 
 def test_a_click_on_a_tile_shows_its_tissue_and_values(maps):
@@ -137,7 +134,6 @@ def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
 def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_path, scheme):
     page = visit(color_scheme=scheme)
     take_demo(page)
-    list_genes(page, "ERBB2")
     run(page)
     go_to(page, "Maps")
     see_charts(page)
@@ -152,7 +148,6 @@ def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_p
 
 def test_a_tile_is_chosen_with_the_keyboard_alone(page):
     take_demo(page)
-    list_genes(page, "ERBB2")
     run(page)
     go_to(page, "Maps")
     see_charts(page)
@@ -161,32 +156,17 @@ def test_a_tile_is_chosen_with_the_keyboard_alone(page):
     expect(page.get_by_text("150 µm wide at")).to_be_visible()
 
 
-@pytest.fixture(scope="module")
-def of_any_width(visit_once) -> Page:
-    """The app with a prediction, in a window to be resized."""
-    page = visit_once()
+@pytest.mark.parametrize("width", [600, 900, 1024, 1200, 1366])
+def test_the_map_is_never_squeezed(visit, width):
+    page = visit(viewport={"width": width, "height": 900})
     take_demo(page)
-    list_genes(page, "ERBB2")
     run(page)
-    return page
-
-
-@pytest.mark.parametrize("width", [900, 1024, 1200, 1366])
-def test_the_map_is_never_squeezed(of_any_width, width):
-    go_to(of_any_width, "Predict")
-    of_any_width.set_viewport_size({"width": width, "height": 900})
-    go_to(of_any_width, "Maps")
-    _see_all_of_the_map(of_any_width)
-
-
-def test_the_map_is_not_squeezed_where_the_sidebar_lies_over_the_page(visit):
-    page = visit("/maps", viewport={"width": 600, "height": 900})
-    button(page, "Show it on the demo slide").click()
-    expect(page.locator(".nsl-chart")).to_be_visible(timeout=90_000)
-    _see_all_of_the_map(page)
-
-
-def _see_all_of_the_map(page: Page) -> None:
+    if width < 800:  # the sidebar lies over the page
+        page.goto(page.url + "maps")
+        button(page, "Show it on the demo slide").click()
+        expect(page.locator(".nsl-chart")).to_be_visible(timeout=90_000)
+    else:
+        go_to(page, "Maps")
     see_charts(page)
     side = page.evaluate("document.querySelector('.nsl-chart')._fullLayout._size.w")
     assert side > 380
@@ -198,7 +178,6 @@ def _see_all_of_the_map(page: Page) -> None:
 def demo_maps(page) -> Page:
     """The Maps page of the demo slide."""
     take_demo(page)
-    list_genes(page, "ERBB2 COX6C GAPDH")
     run(page)
     go_to(page, "Maps")
     see_charts(page)

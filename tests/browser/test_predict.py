@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.driver import UPLOAD, button, download, go_to, list_genes, run, settle, take_demo, take_file
+from tests.browser.driver import UPLOAD, button, download, go_to, run, settle, take_demo, take_file
 
 
 def test_demo_slide_from_click_to_csv(page, tmp_path):
@@ -69,7 +69,6 @@ def test_a_cancelled_run_keeps_the_tiles_it_came_to(page, data_folder, tmp_path)
 
 def test_slides_of_a_session_are_switched_in_the_sidebar_and_keep_their_results(page, data_folder):
     take_demo(page)
-    list_genes(page, "ERBB2")
     tiles = run(page)
     take_file(page, data_folder / "slides/cmu_small_region.svs")
     sidebar = page.get_by_test_id("stSidebar")
@@ -84,7 +83,6 @@ def test_slides_of_a_session_are_switched_in_the_sidebar_and_keep_their_results(
 
 def test_a_bad_file_leaves_the_slide_before_in_place(page, tmp_path):
     take_demo(page)
-    list_genes(page, "ERBB2")
     tiles = run(page)
     (tmp_path / "letter.jpg").write_text("Dear colleague")
     page.set_input_files(UPLOAD, tmp_path / "letter.jpg")
