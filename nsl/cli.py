@@ -24,25 +24,23 @@ _BAR_FORMAT = "{desc} {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 # torch and numba take seconds to import, so every command imports what it needs when it runs.
 
 
-class _Bar(Progress, contextlib.AbstractContextManager):
+class _Bar(Progress):
     """Shows the stage in hand as a bar on stderr where that is a terminal, and nothing elsewhere."""
 
-    def __init__(self, stage: str = ""):
-        """stage : the name of work that has one stage."""
-        self._only_stage, self._stage, self._bar = stage, stage, tqdm(disable=True)
+    _stage, _bar = None, tqdm(disable=True)
 
     def report(self, done: int, total: int, stage: str = "") -> None:
-        stage = stage or self._only_stage
         if (stage, total) != (self._stage, self._bar.total):
-            self._bar.close()
+            self.close()
+            self._bar = tqdm(total=total, desc=stage or "predicting", bar_format=_BAR_FORMAT, leave=False, disable=None)
             self._stage = stage
-            self._bar = tqdm(total=total, desc=stage, bar_format=_BAR_FORMAT, leave=False, disable=None)
         self._bar.update(done - self._bar.n)
         if done >= total:  # tqdm draws ten times a second, and a short stage has ended by then
             self._bar.refresh()
 
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
         self._bar.close()
+        self._stage = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         args.command_line = _without_folders(argv)
-        return args.run(args)
+        with contextlib.closing(_Bar()) as args.progress:
+            return args.run(args)
     except NslError as error:
         if "--debug" in argv:
             raise
@@ -208,7 +207,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
     from nsl.tiles import MIN_TISSUE
 
     start = time.perf_counter()
-    with _open(path, args.mpp) as slide, _Bar(path.name) as progress:
+    with _open(path, args.mpp) as slide, contextlib.closing(args.progress):
         result = predict(
             slide,
             weights,
@@ -217,7 +216,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
             analysis_mpp=args.analysis_mpp,
             genes=genes,
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
-            progress=progress,
+            progress=args.progress,
         )
     warning = stain_warning(result)
     for notice in [*slide.notices, *([warning] if warning else [])]:
@@ -237,20 +236,19 @@ def _train(args: argparse.Namespace) -> int:
     from nsl.train import train
     from nsl.weights.folder import save_weights
 
-    with _Bar() as progress:
-        weights = train(
-            args.manifest,
-            name=args.name or args.out.resolve().name,
-            tissue=args.tissue,
-            source=args.source,
-            licence=args.licence,
-            min_detected=args.min_detected,
-            genes=_names(args.genes) if args.genes else None,
-            tile_um=args.tile_um,
-            analysis_mpp=args.analysis_mpp,
-            command=args.command_line,
-            progress=progress,
-        )
+    weights = train(
+        args.manifest,
+        name=args.name or args.out.resolve().name,
+        tissue=args.tissue,
+        source=args.source,
+        licence=args.licence,
+        min_detected=args.min_detected,
+        genes=_names(args.genes) if args.genes else None,
+        tile_um=args.tile_um,
+        analysis_mpp=args.analysis_mpp,
+        command=args.command_line,
+        progress=args.progress,
+    )
     save_weights(weights, args.out)
     data = weights.config.training_data
     print(f"{len(weights.genes):,} genes from {data.spots:,} spots of {data.patients} patients → {args.out}")
@@ -259,39 +257,33 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Leave patients or sections out, predict them by NSL and by other methods, and write the tables into DIR."""
-    from nsl.methods.comparison import as_markdown, write_comparison
+    from nsl.methods.baselines import baselines
+    from nsl.methods.comparison import as_markdown, compare, write_comparison
+    from nsl.spots.measured_section import detected_genes, highest_mean
+    from nsl.train import measure_all, neural_stain
 
     for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
         if number < 1:
             raise NslError(f"{option} is {number}; it must be at least 1")
-    with _Bar() as progress:
-        comparison = _compare(args, progress)
-    write_comparison(comparison, args.out)
-    print(as_markdown(comparison.table), end="")
-    return 0
-
-
-def _compare(args: argparse.Namespace, progress: Progress):
-    from nsl.methods.baselines import baselines
-    from nsl.methods.comparison import compare
-    from nsl.spots.measured_section import detected_genes, highest_mean
-    from nsl.train import measure_all, neural_stain
-
     manifest = args.data / "manifest.csv" if args.data.is_dir() else args.data
-    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, progress)
+    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, args.progress)
     genes = highest_mean(sections, detected_genes(sections, args.min_detected), args.genes)
-    methods = [neural_stain(progress=progress), *baselines(args.tile_um, args.analysis_mpp)]
+    methods = [neural_stain(progress=args.progress), *baselines(args.tile_um, args.analysis_mpp)]
     if args.deep_minutes:
         from nsl.methods.densenet import deep
 
-        methods.append(deep(args.deep_minutes, args.tile_um, progress=progress))
+        methods.append(deep(args.deep_minutes, args.tile_um, progress=args.progress))
     if args.methods:
         wanted = [part.lower() for part in _names(args.methods)]
         methods = [method for method in methods if any(part in method.name.lower() for part in wanted)]
         if not methods:
             raise NslError(f"no method's name holds any of {args.methods}; try nsl, hed, histogram, nuclei or densenet")
     protocols = [args.protocol] if args.protocol else ["section", "patient"]
-    return compare(sections, methods, protocols, genes, seeds=args.seeds, progress=progress)
+    comparison = compare(sections, methods, protocols, genes, seeds=args.seeds, progress=args.progress)
+    args.progress.close()
+    write_comparison(comparison, args.out)
+    print(as_markdown(comparison.table), end="")
+    return 0
 
 
 def _publish(args: argparse.Namespace) -> int:

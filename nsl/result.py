@@ -25,36 +25,22 @@ class Provenance:
     weights_sha256: str
     slide_sha256: str
     units: str
-    heldout_left_out: str
-    """What was left out in turn where the genes' reliability was measured, such as "patient"."""
-    heldout_groups: int
-    """How many of these there were."""
-    white_point: np.ndarray
-    """(3,) intensity of the slide's background."""
-    white_point_source: str
-    """Of `nsl.stains.WhitePoint`."""
-    mpp: float
-    """µm per level-0 pixel."""
+    heldout_left_out: str  # in turn, where the genes' reliability was measured: "patient", say
+    heldout_groups: int  # how many of these there were
+    white_point: np.ndarray  # (3,) intensity of the slide's background
+    white_point_source: str  # see `nsl.stains.WhitePoint`
+    mpp: float  # µm per level-0 pixel
     tile_um: float
     stride_um: float
-    analysis_mpp: float
-    """µm/px the slide was read at."""
-    min_tissue: float
-    """Least share of tissue in a tile, 0 to 1."""
-    complete: bool
-    """False where the run was cancelled, and tiles are missing."""
-    slide_stain_vectors: np.ndarray
-    """(2, 3) hematoxylin and eosin of the slide; NaN, with the three below, where too little is stained."""
-    stain_angles_degrees: np.ndarray
-    """(2,) angle of each to its mean over the training slides."""
-    training_spread_degrees: np.ndarray
-    """(2,) largest such angle of a training slide."""
-    stain_distance: float
-    """The larger of the two angles over their spreads; beyond 1, the slide is not like those of the training."""
+    analysis_mpp: float  # µm/px the slide was read at
+    min_tissue: float  # least share of tissue in a tile, 0 to 1
+    complete: bool  # False where the run was cancelled, and tiles are missing
+    slide_stain_vectors: np.ndarray  # (2, 3) hematoxylin and eosin; NaN, as the angles are, where too little is stained
+    stain_angles_degrees: np.ndarray  # (2,) of each to its mean over the training slides
+    training_spread_degrees: np.ndarray  # (2,) largest such angle of a training slide
+    stain_distance: float  # the larger of the two angles over its spread; beyond 1, the slide is unlike the training's
     version: str
-    """Of nsl."""
-    synthetic: bool = False
-    """Whether the slide was made by a program."""
+    synthetic: bool = False  # whether the slide was made by a program
 
     @classmethod
     def of(cls, result: "anndata.AnnData") -> Self:

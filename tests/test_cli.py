@@ -239,8 +239,7 @@ def test_progress_is_a_bar_on_a_terminal_that_leaves_no_trace(predict, section_p
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert predict(section_png, "--mpp", 1)[0] == 0
     shown = sys.stderr.getvalue()
-    assert "section.png" in shown
-    assert "0%" in shown
+    assert "predicting   0%" in shown
     assert not shown.rsplit("\r", 2)[1].strip()
 
 

@@ -115,9 +115,9 @@ def in_panels(
         _place(figure, sheet, number, title, linked=linked)
         if not shared:
             top = sheet.height(number, sheet.title_px)
-            figure.layout[color] = _scale(limits[number], palette, sheet.column(number), top)
+            figure.layout[color] = scale_over(limits[number], palette, sheet.column(number), top)
     if shared:
-        figure.layout.coloraxis = _scale(limits[0], palette, sheet.column(0), 1 - _HEAD_PX / sheet.height_px)
+        figure.layout.coloraxis = scale_over(limits[0], palette, sheet.column(0), 1 - _HEAD_PX / sheet.height_px)
     figure.add_annotation(text=unit, x=0, y=1, xanchor="left", yanchor="top", **ON_PAPER)
     plain(figure, sheet.height_px + 2 * MARGIN_PX)
     # Nothing may push the panels from their places.
@@ -156,8 +156,8 @@ def _place(figure: go.Figure, sheet: _Sheet, number: int, title: str, *, linked:
     )
 
 
-def _scale(limits: tuple[float, float], palette: str, column: tuple[float, float], top: float) -> dict:
-    """A colour scale whose bar is as wide as a column of panels."""
+def scale_over(limits: tuple[float, float], palette: str, column: tuple[float, float], top: float) -> dict:
+    """A colour scale whose bar lies over a column of panels, as wide as they are."""
     bar = {"x": column[0], "len": column[1] - column[0], "xanchor": "left", "y": top, "yanchor": "top"}
     bar |= {"orientation": "h", "xpad": 0, "ypad": 0, "thickness": 11, "outlinewidth": 0}
     bar |= {"tickfont": {"size": 11}, **scale_ticks(limits)}

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
-from nsl.figures.style import MARGIN_PX, UNIT, literal, plain, scale_ticks
+from nsl.figures.panels import ON_PAPER, scale_over
+from nsl.figures.style import MARGIN_PX, UNIT, literal, plain
 from nsl.result import Provenance
 
 # More points than this are slow as SVG.
@@ -22,7 +23,7 @@ _HEAD_PX = 34
 _GAP = 0.06
 _PICTURE_PX = 900
 _DECIMALS = 3
-_ON_PAPER = {"xref": "paper", "yref": "paper", "xanchor": "left", "align": "left", "borderpad": 0, "showarrow": False}
+_ON_PAPER = {"xanchor": "left", "borderpad": 0, **ON_PAPER}
 
 
 def spots_map(
@@ -74,7 +75,8 @@ def spots_map(
         right = left + (1 - _GAP) / 2
         figure.layout[f"xaxis{x[1:]}"].update(range=window[0], domain=[left, right], anchor=y, constraintoward="left")
         figure.layout[f"yaxis{y[1:]}"].update(range=window[1], domain=bottom_to_top, anchor=x, constraintoward="top")
-        figure.layout[color] = _scale(values[:, number], palette, left, right, 1 - _TITLE_PX / height_px)
+        limits = percentile_limits(values[:, number]) if len(values) else (0.0, 1.0)
+        figure.layout[color] = scale_over(limits, palette, (left, right), 1 - _TITLE_PX / height_px)
         figure.add_annotation(text=f"<b>{what}</b> {literal(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
     figure.add_annotation(text=f"{UNIT}; each map has its own scale", x=0, y=0, yanchor="bottom", **_ON_PAPER)
     figure.update_xaxes(automargin=False, nticks=4, tickangle=0)
@@ -122,11 +124,3 @@ def _sizes_px(centers_mm: np.ndarray, window: tuple[list[float], list[float]], s
         spot_mm = min(spot_mm, float(np.median(KDTree(centers_mm).query(centers_mm, k=2)[0][:, 1])))
     px_per_mm = min(_PANEL_WIDTH_PX / width_mm, panel_px / height_mm)
     return panel_px, max(spot_mm * px_per_mm, _LEAST_SPOT_PX)
-
-
-def _scale(values: np.ndarray, palette: str, left: float, right: float, top: float) -> dict:
-    low, high = percentile_limits(values) if len(values) else (0.0, 1.0)
-    bar = {"orientation": "h", "x": left, "xanchor": "left", "len": right - left, "y": top, "yanchor": "top"}
-    bar |= {"xpad": 0, "ypad": 0, "thickness": 11, "outlinewidth": 0, "tickfont": {"size": 11}}
-    bar |= scale_ticks((low, high))
-    return {"colorscale": palette, "cmin": low, "cmax": high, "colorbar": bar}

@@ -168,9 +168,7 @@ class SpotColors:
     """(2, 3) hematoxylin and eosin of the slide; None where too little is stained."""
 
 
-def read_spot_colors(
-    image: SectionImage, centers_px: np.ndarray, window_um: float, analysis_mpp: float, bits: int = BITS
-) -> SpotColors:
+def read_spot_colors(image: SectionImage, centers_px: np.ndarray, window_um: float, analysis_mpp: float) -> SpotColors:
     """Read a section's image into colour counts around its spots, (S, 2) in pixels of the image as stored.
 
     Raises
@@ -179,7 +177,7 @@ def read_spot_colors(
     SpotsError : spots lie outside the image, or no window holds a pixel.
     """
     windows = read_windows(image, centers_px, window_um, analysis_mpp)
-    colors = count_colors(windows.image, windows.bounds, windows.white_point, bits)
+    colors = count_colors(windows.image, windows.bounds, windows.white_point, BITS)
     if not (colors.pixels > 0).any():
         raise SpotsError(
             f"section {image.section}: no spot's window of {window_um:g} µm holds a pixel at {windows.mpp:g} µm/px; "
@@ -200,9 +198,7 @@ def detected_share(counts: np.ndarray | sparse.sparray) -> np.ndarray:
     return np.asarray((counts > 0).mean(axis=0)).ravel()
 
 
-def measure_section(
-    section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP, bits: int = BITS
-) -> MeasuredSection:
+def measure_section(section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP) -> MeasuredSection:
     """Read a section's image and spots into colour counts and log-normalised expression.
 
     Raises
@@ -212,7 +208,7 @@ def measure_section(
     """
     measured = read_spots(section.counts, section.spots)
     image = SectionImage(section.name, section.image, section.mpp)
-    seen = read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp, bits)
+    seen = read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp)
     return MeasuredSection.of(measured, seen, section.patient)
 
 
