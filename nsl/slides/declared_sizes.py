@@ -171,8 +171,11 @@ def _values(file: BinaryIO, kind: int, count: int, value: bytes, order: str, lay
     """Whole numbers of an entry, as far as they are there; negative ones as very large."""
     size = _VALUE_BYTES[kind]
     if count * size > layout.room:
-        file.seek(int.from_bytes(value, "little" if order == "<" else "big") & (2**63 - 1))
-        value = file.read(count * size)
+        try:
+            file.seek(int.from_bytes(value, "little" if order == "<" else "big"))
+            value = file.read(count * size)
+        except (OverflowError, OSError):
+            value = b""
     elif layout is _HAMAMATSU and count * size == layout.room == size and any(value[4:]):
         size = 8
     return np.frombuffer(value, f"{order}u{size}", min(count, len(value) // size))
