@@ -87,7 +87,7 @@ def predictions(sections: list[MeasuredSection], genes: list[str]) -> list[np.nd
 def mean_r(sections: list[MeasuredSection], predicted: list[np.ndarray], genes: list[str]) -> np.ndarray:
     """(genes,) mean over sections of r."""
     pairs = zip(predicted, sections, strict=True)
-    return np.mean([pearson_r(values, section.expression_of(genes)) for values, section in pairs], axis=0)
+    return np.mean([pearson_r(values, section.expression_of(genes), flat_r=0) for values, section in pairs], axis=0)
 
 
 @pytest.mark.evaluation
