@@ -209,7 +209,7 @@ def app(monkeypatch):
     from streamlit.runtime.pages_manager import PagesManager
 
     from nsl.web import uploads
-    from tests import app_driver
+    from tests import app_driver, remembered_runs
 
     # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
@@ -221,6 +221,7 @@ def app(monkeypatch):
     uploads._folders.cache_clear()
     # The rehearsal would go on beside the tests that follow.
     monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.prediction.predict", remembered_runs.predict)
     yield app_driver.start()
     st.cache_data.clear()
     st.cache_resource.clear()

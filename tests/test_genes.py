@@ -1,6 +1,7 @@
 """What `nsl.genes` promises: genes are found by what pathologists call them, and lists read as people write them."""
 
-import pandas as pd
+import gzip
+
 import pytest
 
 from nsl.errors import NslError
@@ -15,7 +16,7 @@ def held(*symbols: str) -> dict[str, str]:
 def measured_genes(data_folder) -> set[str]:
     """Symbols of a real table, annotated with the Ensembl release of its day."""
     tables = (data_folder / "her2st/counts").glob("*.tsv.gz")
-    return {gene for table in tables for gene in pd.read_csv(table, sep="\t", index_col=0, nrows=0).columns}
+    return {gene for table in tables for gene in gzip.open(table, "rt").readline().rstrip("\n").split("\t")[1:]}
 
 
 # Names

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.driver import run, settle, take_demo, take_file
-from tests.browser.serving import served
+from tests.browser.serving import COMMAND, served
 
 
 def pytest_collection_modifyitems(items):
@@ -36,7 +37,8 @@ def chromium():
 def server(tmp_path_factory):
     """Address of the app."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    with served(log) as address:
+    command = [sys.executable, Path(__file__).with_name("server.py"), *COMMAND[3:]]
+    with served(log, command=command) as address:
         yield address
         assert "Traceback" not in log.read_text()
 

@@ -36,7 +36,7 @@ def started(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [word.replace("PORT", str(port)) for word in command]
+    command = [str(word).replace("PORT", str(port)) for word in command]
     with log.open("w") as output:
         server = subprocess.Popen(
             command, cwd=ROOT, env=environment or os.environ, stdout=output, stderr=subprocess.STDOUT
