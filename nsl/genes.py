@@ -113,19 +113,11 @@ def is_listed(symbol: str) -> bool:
 
 
 def resolve(gene: str, known: Mapping[str, str]) -> str | None:
-    """The symbol that a model holds for what a user calls a gene.
+    """The symbol that a model holds for what a user calls a gene, None where it holds none.
 
-    Parameters
-    ----------
-    gene
-        A symbol or a common name; case, hyphens and spaces do not matter.
-    known
-        The model's symbols by their spelling in capitals.
-
-    Returns
-    -------
-    The model's symbol, or None where it holds none. What the model holds under the very name asked for comes before
-    what that name may also mean.
+    gene : a symbol or a common name; case, hyphens and spaces do not matter. What the model holds under the very name
+        comes before what that name may also mean.
+    known : the model's symbols by their spelling in capitals.
     """
     for spelling in (gene.strip().upper(), _bare(gene), canonical(gene).upper()):
         if spelling in known:
@@ -141,9 +133,7 @@ def parse_gene_list(text: str) -> list[str]:
     are the column headed gene, genes, symbol, gene_symbol or gene_name, or the first where all others hold numbers.
     Numbers on their own are no genes, and from a "#" on a line is a comment.
 
-    Raises
-    ------
-    NslError : there is no name in it.
+    Raises NslError: there is no name in it.
     """
     lines = [re.sub(r"(^|\s)#.*", "", line).strip(" \r\f\v") for line in text.removeprefix("\ufeff").splitlines()]
     lines = [line for line in lines if line.strip()]

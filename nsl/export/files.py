@@ -120,14 +120,10 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     crop. Schema: QuPathTypeAdapters.java of QuPath, and
     https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html.
 
-    Parameters
-    ----------
     result : of `nsl.predict`.
     genes : which to write, in this order; all if not given. QuPath takes some dozens with ease.
 
-    Raises
-    ------
-    NslError : the result has no such gene.
+    Raises NslError: the result has no such gene.
     """
     genes = list(result.var_names if genes is None else dict.fromkeys(genes))
     unknown = [gene for gene in genes if gene not in result.var_names]
@@ -165,8 +161,6 @@ def everything_zip(
 
     The same result gives the same bytes, under the same versions of the libraries that write h5ad and PNG.
 
-    Parameters
-    ----------
     result : of `nsl.predict`.
     stem : what the files' names start with.
     figure_genes : genes whose maps are drawn, from their 2nd to their 98th percentile.

@@ -52,8 +52,6 @@ def map_png(
 
     Tiles that overlap are drawn as the step between them, so that none hides another.
 
-    Parameters
-    ----------
     result : of `nsl.predict`.
     gene : one of its genes.
     limits : values at the ends of the colour scale; beyond them the end colours are kept and the bar is pointed.
@@ -62,10 +60,8 @@ def map_png(
     dpi : pixels per inch, also written into the file.
     width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.
 
-    Raises
-    ------
-    NslError : the result has no such gene, there is no such palette, the limits are not two rising numbers, or the
-        opacity or the width is out of range.
+    Raises NslError: the result has no such gene, there is no such palette, the limits are not two rising numbers, or
+        the opacity or the width is out of range.
     """
     if palette not in PALETTES:
         raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
@@ -87,9 +83,7 @@ def difference_png(
 ) -> bytes:
     """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
 
-    Raises
-    ------
-    NslError : of `map_png`, and where a gene is the same everywhere.
+    Raises NslError: of `map_png`, and where a gene is the same everywhere.
     """
     _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
     values, limits, unit = difference_of(result, gene_a, gene_b, by)

@@ -19,8 +19,6 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     Reliable genes are filled circles, the others open and grey. The few that turned much farther than the rest lie
     outside the first view, which says so. customdata of a point is its gene, as text to be shown.
 
-    Parameters
-    ----------
     table : of `nsl.interpretation.vector_table`.
     selected : a gene to ring and to name.
     """

@@ -40,8 +40,6 @@ def side_by_side(
 ) -> go.Figure:
     """Maps of genes over one slide, two a row; they zoom together.
 
-    Parameters
-    ----------
     result : of `nsl.predict`, with T tiles.
     genes : G of its genes.
     limits : values at the ends of the colour scale: one pair, and the genes share a scale, or G, one for each.
@@ -71,8 +69,6 @@ def across_slides(
 ) -> go.Figure:
     """One gene over several slides on one colour scale; each zooms by itself.
 
-    Parameters
-    ----------
     results : of `nsl.predict`, each with the gene.
     names : of the slides.
     limits, palette, opacity, outline : see `nsl.figures.expression_map`.
@@ -104,17 +100,13 @@ def difference_map(
 
     Hovering says both values too.
 
-    Parameters
-    ----------
     result : of `nsl.predict`, with T tiles.
     gene_a, gene_b : two of its genes.
     by : one of `DIFFERENCES`.
     opacity, outline : see `nsl.figures.expression_map`.
     selected : (T,) bool, tiles to draw a line around.
 
-    Raises
-    ------
-    NslError : of `standardised_difference`.
+    Raises NslError: of `standardised_difference`.
     """
     values, limits, unit = difference_of(result, gene_a, gene_b, by)
     figure = go.Figure(_heat_of_two(result, values, gene_a, gene_b, f"difference %{{z:.2f}} {unit}", opacity))
@@ -160,8 +152,6 @@ def blend_map(
 ) -> go.Figure:
     """Two genes in one map, magenta and green, which add up to white; below it the key to its colours.
 
-    Parameters
-    ----------
     result : of `nsl.predict`, with T tiles.
     gene_a, gene_b : two of its genes.
     limits : of each gene, the values where its colour is dark and where it is full.

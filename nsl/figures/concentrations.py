@@ -28,8 +28,6 @@ def concentration_figure(
 ) -> go.Figure:
     """A region, and where a gene's model sees its two learned stains in it, side by side; they zoom together.
 
-    Parameters
-    ----------
     rgb : (H, W, 3) uint8, the region.
     concentrations : (H, W, 2) of `nsl.interpretation.concentration_images`.
     mpp : µm/px of the region; axes are in µm from its top left.

@@ -86,8 +86,6 @@ def agreement_scatter(
 ) -> go.Figure:
     """Measured against predicted expression of a gene, a point a spot, with the least-squares line.
 
-    Parameters
-    ----------
     predicted, measured : (S,) of the same spots.
     gene : its name.
     table_row : the gene's row of `nsl.stats.agreement.gene_correlations`.

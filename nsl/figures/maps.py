@@ -44,17 +44,13 @@ def apart(low: float, high: float) -> tuple[float, float]:
 def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width_px: int) -> np.ndarray:
     """The slide with every tile to be predicted drawn on it.
 
-    Parameters
-    ----------
     thumbnail : (H, W, 3) uint8 RGB.
     grid : T tiles.
     keep : (T,) bool, the tiles to draw.
     slide_width_px : width of the slide at level 0.
 
-    Returns
-    -------
-    (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline
-    unless there are more than 20,000.
+    Returns (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline unless there are more than
+    20,000.
     """
     scale = thumbnail.shape[1] / slide_width_px / grid.mpp
     half = grid.tile_um / 2
@@ -96,8 +92,6 @@ def expression_map(
 ) -> go.Figure:
     """Map of one gene over the slide, in millimetres.
 
-    Parameters
-    ----------
     result : of `nsl.predict`.
     gene : one of its genes.
     limits : values at the ends of the colour scale; beyond them the end colours are kept.

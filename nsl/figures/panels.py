@@ -79,17 +79,13 @@ def in_panels(
 ) -> go.Figure:
     """Maps, two a row, each under its title.
 
-    Parameters
-    ----------
     panels : of each map the result, the gene and the title.
     limits : values at the ends of the colour scale: one pair, and the maps share a scale, or one for each.
     palette, opacity, outline : see `nsl.figures.expression_map`.
     unit : of the values, written above all.
     linked : whether they zoom together; they are then of one slide.
 
-    Raises
-    ------
-    ValueError : another number of limits.
+    Raises ValueError: another number of limits.
     """
     if len(limits) not in (1, len(panels)):
         raise ValueError(f"{len(limits)} pairs of limits for {len(panels)} maps")

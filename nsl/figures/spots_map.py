@@ -43,8 +43,6 @@ def spots_map(
     Each has a colour scale of its own, from its 2nd to its 98th percentile: predictions spread less than measurements.
     Spots are as wide as `spot_um`, or as their distance where they lie closer, on the map as it is first drawn.
 
-    Parameters
-    ----------
     result : of `nsl.predict`, whose slide is drawn.
     centers_px : (S, 2) x, y of the spots in level-0 pixels.
     measured, predicted : (S,) of one gene; spots where either is NaN are left out.

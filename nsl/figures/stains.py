@@ -120,8 +120,6 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     Left, the colour of each mixture; right, the expression predicted for a tile of that colour, with contour lines.
     They zoom together.
 
-    Parameters
-    ----------
     surface : of `nsl.interpretation.response_surface`.
     pixels_od : (N, 3) optical densities of a slide's stained pixels (`nsl.stains.stained_colors`); outlines then hold
         half of them and 95 %, those with the most pixels around.

@@ -55,8 +55,6 @@ def compare(
 ) -> Comparison:
     """Hold out the same groups from every method.
 
-    Parameters
-    ----------
     sections : measured sections.
     methods : what to compare.
     protocols : "patient" leaves out every patient in turn; "section" every section of a patient who has several,
@@ -65,10 +63,8 @@ def compare(
     seeds : repetitions, with seeds from 0, of methods that draw random numbers; their figures are means over them.
     progress : receives methods done and methods in all, with the name of the method in hand.
 
-    Raises
-    ------
-    SpotsError : there is nothing to leave out.
-    Cancelled : `progress` was cancelled.
+    Raises SpotsError: there is nothing to leave out.
+    Raises Cancelled: `progress` was cancelled.
     """
     settings = {name: chosen for protocol in protocols for name, chosen in _settings(sections, protocol).items()}
     rows: dict[str, list[dict]] = {setting: [] for setting in settings}

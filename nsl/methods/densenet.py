@@ -53,8 +53,6 @@ def deep(
     by validation. How many steps fit into the minutes depends on the machine, so such a fit cannot be repeated
     exactly; one of so many steps can, on the same processor and with the same number of threads.
 
-    Parameters
-    ----------
     minutes : wall-clock time of a fit.
     tile_um : side of the windows.
     steps : train for so many batches instead.

@@ -36,26 +36,15 @@ _CHUNK = 2**20
 
 
 def unpack_slide(zip_path: Path, folder: Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Unpack the one slide that a zip holds.
+    """Unpack the one slide that a zip holds; returns the file that `nsl.open_slide` opens, of DICOM the finest level's.
 
-    Parameters
-    ----------
-    zip_path
-        The zip: a `.mrxs` file with its folder, the DICOM files of one series, a VMS file with its images, or a
-        single slide or image. Images beside a scanner's slide are taken for its label and overview.
-    folder
-        Where a new folder is made for the files, made itself if need be; the new one is gone again after an error.
-    max_bytes
-        The most that the files may come to.
+    zip_path : a `.mrxs` file with its folder, the DICOM files of one series, a VMS file with its images, or a single
+        slide or image. Images beside a scanner's slide are taken for its label and overview.
+    folder : where a new folder is made for the files, made itself if need be; the new one is gone again after an error.
+    max_bytes : the most that the files may come to.
 
-    Returns
-    -------
-    The file that `nsl.open_slide` opens; of DICOM, one of the finest level.
-
-    Raises
-    ------
-    SlideError : it is no zip, is damaged, encrypted, empty, too large, holds links or names outside itself, no slide
-        or several, or the disk is full.
+    Raises SlideError: it is no zip, is damaged, encrypted, empty, too large, holds links or names outside itself, no
+        slide or several, or the disk is full.
     """
     name = zip_path.name
     with _told(name):

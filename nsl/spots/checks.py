@@ -26,15 +26,11 @@ _EDGE_SCALE = 0.95
 def check_on_slide(measured: anndata.AnnData, slide_size: tuple[int, int], *, scale: float = 1.0) -> np.ndarray:
     """Spot centres in pixels of the slide: (S, 2) float64 x, y.
 
-    Parameters
-    ----------
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     slide_size : (width, height) in level-0 pixels.
     scale : factor that turns the positions into pixels of the slide; 1 where they are of this very image.
 
-    Raises
-    ------
-    SpotsError : a spot lies outside the slide; it says how many do, both extents, and the likely remedy.
+    Raises SpotsError: a spot lies outside the slide; it says how many do, both extents, and the likely remedy.
     """
     if not (np.isfinite(scale) and scale > 0):
         raise SpotsError(
@@ -87,15 +83,11 @@ def check_on_tissue(
 ) -> str | None:
     """Say where spots lie off the tissue of a prediction, and the likely remedy; None where nearly all lie on it.
 
-    Parameters
-    ----------
     centers_px : (S, 2) x, y in level-0 pixels of the slide.
     result : of `nsl.prediction.predict`, of the same slide.
     image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
 
-    Raises
-    ------
-    SpotsError : no spot lies on a predicted tile.
+    Raises SpotsError: no spot lies on a predicted tile.
     """
     grid, tiles, number = Provenance.of(result), result.obsm["spatial"], len(centers_px)
     reach, tree = max(grid.tile_um, grid.stride_um) / grid.mpp / 2, KDTree(tiles)
@@ -160,9 +152,7 @@ class GeneMatch(NamedTuple):
 def match_genes(measured: anndata.AnnData, genes: Sequence[str]) -> GeneMatch:
     """Find the predicted genes among the measured, by name, else by Ensembl id, else however capitalised.
 
-    Raises
-    ------
-    SpotsError : none was measured; it says how each side names its genes.
+    Raises SpotsError: none was measured; it says how each side names its genes.
     """
     ids = measured.var.get("gene_id", measured.var_names)
     by_name = {name: name for name in measured.var_names}
@@ -264,8 +254,6 @@ class SectionReport:
 def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
     """Count what a section holds, before a fit.
 
-    Parameters
-    ----------
     name : of the section.
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.

@@ -43,10 +43,8 @@ class Section:
 def read_manifest(path: str | Path) -> list[Section]:
     """Sections of a manifest CSV; relative paths in it start from the manifest's own folder.
 
-    Raises
-    ------
-    SpotsError : the file cannot be read, lacks a column or a value, names a section twice, or names a file
-        that does not exist.
+    Raises SpotsError: the file cannot be read, lacks a column or a value, names a section twice, or names a file that
+        does not exist.
     """
     path = Path(path)
     table = read_table(path, dtype=str)
@@ -104,22 +102,16 @@ class Positions(NamedTuple):
 def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
     """Raw counts with spot positions: the spots that both tables name, in the order of the counts.
 
-    Parameters
-    ----------
     counts : CSV or TSV, also gzipped; a row a spot, named in the first column, a column a gene.
     spots : CSV or TSV with columns spot, x_px, y_px; or x, y, pixel_x, pixel_y of the ST pipeline, whose spots are
         named "12x34" in the counts; or barcode, pxl_col_in_fullres, pxl_row_in_fullres of Space Ranger. Spots that
         are 0 in a column selected or in_tissue are left out.
 
-    Returns
-    -------
-    AnnData of S spots × G genes: X is a CSR array of float32 counts, obsm["spatial"] (S, 2) float64 x, y in pixels of
-    the full-resolution image, uns["notices"] a list of sentences on what was left out.
+    Returns an AnnData of S spots × G genes: X is a CSR array of float32 counts, obsm["spatial"] (S, 2) float64 x, y in
+    pixels of the full-resolution image, uns["notices"] a list of sentences on what was left out.
 
-    Raises
-    ------
-    SpotsError : a table cannot be read, a spot or gene occurs twice, counts are negative or not whole
-        numbers, a position is missing, or the tables share no spot.
+    Raises SpotsError: a table cannot be read, a spot or gene occurs twice, counts are negative or not whole numbers, a
+        position is missing, or the tables share no spot.
     """
     return placed(read_counts(Path(counts)), positions_of(Path(spots).name, read_table(Path(spots))))
 
@@ -209,9 +201,7 @@ def placed(
     notices : what the reader has to say of the file already.
     image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
 
-    Raises
-    ------
-    SpotsError : as `read_spots` does.
+    Raises SpotsError: as `read_spots` does.
     """
     for what, labels in (
         (f"{counts.file}: spot", counts.spots),

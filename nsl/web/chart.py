@@ -45,8 +45,6 @@ def show(
 ) -> Any:
     """Draw the figure where the chart of this key is, or redraw it there; zoom stays while `layout.uirevision` does.
 
-    Parameters
-    ----------
     alt : what the chart shows, for those who hear the page.
     file_name : of the PNG that the camera button saves, without its ending.
     on_click, on_area : called before the page runs again; `clicked_place`, `clicked_names` or `drawn_area` then tell

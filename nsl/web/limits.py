@@ -29,12 +29,7 @@ class Limits:
 
 @functools.cache
 def read() -> Limits:
-    """The limits of this server, read once.
-
-    Raises
-    ------
-    NslError : a variable is set to something else than a whole number above 0.
-    """
+    """The limits of this server, read once; NslError where one is set to no whole number above 0."""
     return Limits(_number("NSL_MAX_PIXELS"), _number("NSL_MAX_UPLOAD_MB"), _number("NSL_MAX_CONCURRENT_RUNS"))
 
 

@@ -127,12 +127,7 @@ def ask_hub(source: str) -> None:
 
 
 def take_zip(upload: "UploadedFile") -> None:
-    """Unpack an uploaded zip and ask for its weights.
-
-    Raises
-    ------
-    NslError : it is larger than a weights folder can be, or `unpack` refuses it.
-    """
+    """Unpack an uploaded zip and ask for its weights; NslError where it is too large or `unpack` refuses it."""
     limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
     with uploads.new_folder() as folder:
         unpack(upload.getvalue(), folder)
@@ -172,9 +167,7 @@ def tissue(config: WeightsConfig) -> str:
 def unpack(content: bytes, folder: Path) -> Path:
     """The files of a weights folder out of a zip, at its top or in one folder of it; nothing else is written.
 
-    Raises
-    ------
-    WeightsError : it is no zip, lacks a file, or a file is larger than weights can be.
+    Raises WeightsError: it is no zip, lacks a file, or a file is larger than weights can be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

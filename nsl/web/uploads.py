@@ -59,12 +59,7 @@ def new_folder() -> Iterator[Path]:
 
 
 def delete(gone: Path) -> None:
-    """Delete a folder of `new_folder`.
-
-    Raises
-    ------
-    NslError : it lies outside the session's folder.
-    """
+    """Delete a folder of `new_folder`; NslError where it lies outside the session's folder."""
     _delete(gone, session_folder())
 
 
@@ -103,9 +98,7 @@ def take_upload(upload) -> None:
 
     A run of the script that is interrupted on the way, as by a click, leaves the file to the next.
 
-    Raises
-    ------
-    NslError : the file cannot be opened as a slide; again at every call while it is the one uploaded.
+    Raises NslError: the file cannot be opened as a slide; again at every call while it is the one uploaded.
     """
     refused = state.shared().refused
     if refused and refused[0] == upload.file_id:
@@ -250,9 +243,8 @@ _ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
 def read_measured_uploads(files: Sequence["UploadedFile"]) -> "anndata.AnnData":
     """What `nsl.spots.measured.read_measured` reads of uploaded files, which lie on disk no longer than that takes.
 
-    Raises
-    ------
-    SpotsError : they cannot be read or stored, or are larger than the server takes; see `nsl.spots.tables.read_spots`.
+    Raises SpotsError: they cannot be read or stored, or are larger than the server takes; see
+        `nsl.spots.tables.read_spots`.
     """
     from nsl.spots.measured import read_measured
 

@@ -49,12 +49,10 @@ def load_weights(source: str | os.PathLike | None = None, *, fallback: bool = Fa
     A script gets the weights it asked for or an error. With `fallback`, the embedded weights come where those asked
     for cannot be had, and their `notice` says why.
 
-    Raises
-    ------
-    WeightsError : the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong
-        shape or type, or holds a value that is not finite, genes repeat or differ between the files, or a
-        held-out figure is impossible.
-    HubError : the weights cannot be had from the Hub, see `nsl.weights.hub.fetch`.
+    Raises WeightsError: the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong shape or
+        type, or holds a value that is not finite, genes repeat or differ between the files, or a held-out figure is
+        impossible.
+    Raises HubError: the weights cannot be had from the Hub, see `nsl.weights.hub.fetch`.
     """
     try:
         return _load(source)
@@ -90,9 +88,7 @@ def _load_folder(folder: Path, source: str) -> Weights:
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     """Write a weights folder that `load_weights` reads back; it is made if missing, and its four files are replaced.
 
-    Raises
-    ------
-    WeightsError : the folder cannot be written.
+    Raises WeightsError: the folder cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

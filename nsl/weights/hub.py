@@ -81,9 +81,7 @@ def is_hub_source(source: str | os.PathLike) -> bool:
 def parse_source(text: str) -> Source:
     """Repository and revision of "org/name@revision"; the revision is main where none is given.
 
-    Raises
-    ------
-    HubError : the text has another form, or a name that the Hub does not allow.
+    Raises HubError: the text has another form, or a name that the Hub does not allow.
     """
     match = _SOURCE.fullmatch(text)
     repo, revision = match.groups() if match else ("", "")
@@ -105,15 +103,11 @@ def fetch(
     the revision stands for, and what is missing of that commit is downloaded. Every file is compared with the checksum
     the Hub gives, before it enters the cache and when it is used again. Only the files of `MAX_BYTES` are asked for.
 
-    Parameters
-    ----------
     endpoint, cache_dir, token : where the Hub is, where its cache lies, and a token that may read; by default what
         HF_ENDPOINT, HF_HOME and HF_TOKEN say.
 
-    Raises
-    ------
-    HubError : the source is malformed, not on the Hub or not open to the token; the Hub is out of reach, silent for
-        `SILENCE_S`, or sends something else than it announced; a file is larger than `MAX_BYTES`; or the cache
+    Raises HubError: the source is malformed, not on the Hub or not open to the token; the Hub is out of reach, silent
+        for `SILENCE_S`, or sends something else than it announced; a file is larger than `MAX_BYTES`; or the cache
         cannot be written.
     """
     import httpx2
@@ -145,10 +139,8 @@ def watched(work: Callable[[Alive], T], silence_s: float) -> T:
 
     In a thread, because no timeout of a socket bounds the look-up of a name, or an answer of one byte a second.
 
-    Raises
-    ------
-    TimeoutError : `alive` was not called for `silence_s` seconds.
-    Exception : whatever `work` raises.
+    Raises TimeoutError: `alive` was not called for `silence_s` seconds.
+    Raises Exception: whatever `work` raises.
     """
     signs: SimpleQueue[None] = SimpleQueue()
     result: Future[T] = Future()

@@ -40,9 +40,7 @@ def checksum(content: bytes, like: str) -> str:
 def cached_commit(cache: Path, revision: str) -> str | None:
     """The commit that the revision is, or was when it was last fetched, if the cache holds it whole and undamaged.
 
-    Raises
-    ------
-    HubError : the cache cannot be read.
+    Raises HubError: the cache cannot be read.
     """
     note = cache / "refs" / revision
     try:
@@ -73,9 +71,7 @@ def _is_sound(path: Path) -> bool:
 def store(cache: Path, commit: str, contents: dict[str, tuple[str, bytes]]) -> None:
     """Put the files of a commit, each with its checksum, into the cache, in place of damaged ones that are there.
 
-    Raises
-    ------
-    HubError : the cache cannot be written.
+    Raises HubError: the cache cannot be written.
     """
     try:
         for name, (blob, content) in contents.items():

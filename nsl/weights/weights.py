@@ -47,9 +47,7 @@ class Weights:
 
         Capitals do not matter, and common names such as HER2 are understood.
 
-        Raises
-        ------
-        WeightsError : these weights lack a gene; the first one is named, with those that are spelled nearly so.
+        Raises WeightsError: these weights lack a gene; the first one is named, with those that are spelled nearly so.
         """
         known, unknown = self.find_genes(genes)
         if unknown:

@@ -183,12 +183,7 @@ def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
 
 
 def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> CheckedData:
-    """Whether the data are of this slide and of genes that were predicted.
-
-    Raises
-    ------
-    SpotsError : of `nsl.spots.checks`: spots outside the slide, none on its tissue, no gene in common.
-    """
+    """The data where they are of this slide and of genes predicted on it; else the SpotsError of `nsl.spots.checks`."""
     terms = terms_of(slide, scale)
     if held.checked and held.checked[0] == (held.label, terms) and held.checked[1] is held.data:
         return held.checked[2]

@@ -36,12 +36,7 @@ class FolderSlide:
 
 
 def slide_dir() -> Path | None:
-    """The folder that NSL_SLIDE_DIR names; None where it is not set.
-
-    Raises
-    ------
-    NslError : it names no folder, or one that cannot be read.
-    """
+    """The folder that NSL_SLIDE_DIR names, None where it is not set; NslError where it cannot be read."""
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return None
@@ -66,12 +61,7 @@ def slides_in(folder: Path) -> list[FolderSlide]:
 
 
 def resolve(folder: Path, choice: str) -> Path:
-    """The file of the slide that `slides_in` lists under a name.
-
-    Raises
-    ------
-    SlideError : the name is not in the list, whatever it names.
-    """
+    """The file of the slide that `slides_in` lists under a name; SlideError for any other name, whatever it names."""
     for slide in slides_in(folder):
         if slide.name == choice:
             return slide.path

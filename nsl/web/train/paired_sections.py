@@ -40,12 +40,7 @@ class PairedSection:
     """Of the same look."""
 
     def look(self, window_um: float, analysis_mpp: float) -> "SpotColors":
-        """Read the image around the spots; the last look is kept.
-
-        Raises
-        ------
-        SlideError, ScaleError, SpotsError : the section cannot be used so.
-        """
+        """Read the image around the spots; the last look is kept. NslError where the section cannot be used so."""
         from nsl.spots.checks import report_on
         from nsl.spots.measured_section import SectionImage, read_spot_colors
 
@@ -102,14 +97,10 @@ def add(
 ) -> PairedSection:
     """Check a section and keep it.
 
-    Parameters
-    ----------
     measured : of `nsl.spots.measured.read_measured`.
     positions_scale : turns its positions into pixels of the slide.
 
-    Raises
-    ------
-    SlideError, ScaleError, SpotsError : it cannot be used; the others stay.
+    Raises SlideError, ScaleError, SpotsError: it cannot be used; the others stay.
     """
     from nsl.slides.slide import checked_mpp
     from nsl.spots.checks import check_on_slide
