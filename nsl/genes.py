@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nsl.errors import NslError
 
@@ -112,12 +112,17 @@ def is_listed(symbol: str) -> bool:
     return _bare(symbol) in _LISTED
 
 
+def by_capitals(symbols: Iterable[str]) -> dict[str, str]:
+    """Symbols by their spelling in capitals, for `resolve`."""
+    return {symbol.upper(): symbol for symbol in symbols}
+
+
 def resolve(gene: str, known: Mapping[str, str]) -> str | None:
     """The symbol that a model holds for what a user calls a gene, None where it holds none.
 
     gene : a symbol or a common name; case, hyphens and spaces do not matter. What the model holds under the very name
         comes before what that name may also mean.
-    known : the model's symbols by their spelling in capitals.
+    known : the model's symbols, of `by_capitals`.
     """
     for spelling in (gene.strip().upper(), _bare(gene), canonical(gene).upper()):
         if spelling in known:

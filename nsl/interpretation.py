@@ -95,11 +95,6 @@ def onset_in_words(od: float) -> str:
     return f"from {od:.2f} OD on" if od > 0 else "from clear glass on"
 
 
-def vectors_csv(table: pd.DataFrame) -> str:
-    """A `vector_table` as CSV, six significant figures; what is not known is empty."""
-    return table.to_csv(index_label="gene", float_format="%.6g", lineterminator="\n")
-
-
 def qupath_stains(gene: str, vectors: np.ndarray, white_point: np.ndarray) -> str:
     """The line that sets a gene's stain vectors, pasted in QuPath's script editor.
 

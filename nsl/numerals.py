@@ -1,6 +1,12 @@
 """Numbers as they are printed: a minus sign is as wide as a plus, and is no hyphen."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def minus(text: str) -> str:
@@ -16,3 +22,8 @@ def signed(number: float, decimals: int = 2, *, plus: bool = False, unknown: str
     if not math.isfinite(number):
         return unknown
     return minus(f"{float(number):{'+' if plus else ''}z.{decimals}f}")
+
+
+def six_digits(table: pd.DataFrame, *, index: bool = True) -> str:
+    """A table as CSV, its figures to six significant digits; what is not known is empty."""
+    return table.to_csv(index=index, float_format="%.6g", lineterminator="\n")

@@ -122,8 +122,3 @@ def agreement_summary(table: pd.DataFrame) -> AgreementSummary:
     significant = (table.pearson_r > 0) & (table.q_value < SIGNIFICANT)
     median = float(r.median()) if len(r) else math.nan
     return AgreementSummary(len(r), median, int(significant.sum()), int((r > USEFUL_R).sum()))
-
-
-def agreement_csv(table: pd.DataFrame) -> str:
-    """Write an `agreement` table as CSV, a row a gene, to six significant digits."""
-    return table.to_csv(float_format="%.6g", lineterminator="\n")

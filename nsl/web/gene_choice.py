@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from nsl.genes import common_name, is_listed, resolve, symbol_of
+from nsl.genes import by_capitals, common_name, is_listed, resolve, symbol_of
 from nsl.numerals import signed
 from nsl.web import controls, links, state
 from nsl.weights.reliability import USEFUL_R, is_reliable
@@ -26,15 +26,16 @@ _HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common n
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
-def choose_one(table: pd.DataFrame, weights: "Weights", *, key: str = "gene", label: str = "Gene") -> str:
+def choose_one(table: pd.DataFrame, weights: "Weights") -> str:
     """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
-    genes = listed(table)
-    genes += _also(genes, [st.session_state.get(key)], table)
+    genes, chosen = listed(table), st.session_state.get("gene")
+    if chosen in table.index and chosen not in genes:
+        genes.append(chosen)  # so that a choice is never lost
     return box_of_one(
-        label,
+        "Gene",
         genes,
         Boxed(list(table.index), weights, _OTHERWISE),
-        key=key,
+        key="gene",
         first=_shown_first(genes)[0],
         labels=labels(table),
         help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
@@ -71,16 +72,11 @@ def listed(table: pd.DataFrame) -> list[str]:
     return list(table.index[reliable] if is_hidden else table.index)
 
 
-def _also(genes: list[str], chosen: list[str | None], table: pd.DataFrame) -> list[str]:
-    """Genes chosen before that the list would no longer show, so that a choice is never lost."""
-    return [gene for gene in chosen if gene in table.index and gene not in set(genes)]
-
-
-def follow_link(table: pd.DataFrame, *, key: str = "gene") -> None:
+def follow_link(table: pd.DataFrame) -> None:
     """Choose the gene that a link asks for, or say that it is not there; before the list of genes is drawn."""
     wished = links.asked("gene")
     if wished in table.index:
-        st.session_state[key] = wished
+        st.session_state["gene"] = wished
     elif wished:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 
@@ -160,7 +156,7 @@ class Boxed:
 
     def find(self, typed: str) -> str | None:
         """The gene of a symbol, a common name, or a label of the box."""
-        return typed if typed in self.genes else resolve(_name(typed), _by_capitals(self.genes))
+        return typed if typed in self.genes else resolve(_name(typed), by_capitals(self.genes))
 
 
 def box_of_one(
@@ -288,7 +284,7 @@ def _tell(key: str, held: Boxed) -> None:
 
 def why_missing(name: str, held: Boxed) -> str:
     """One sentence on a name of which a box has no gene, as Markdown."""
-    gene = resolve(name, _by_capitals(held.weights.genes))
+    gene = resolve(name, by_capitals(held.weights.genes))
     symbol = gene or symbol_of(name)
     if symbol is None:
         known = "type one such as ERBB2, or a common name such as HER2"
@@ -309,7 +305,3 @@ def _not_in_weights(symbol: str, weights: "Weights") -> str:
 def _name(typed: str) -> str:
     """What stands before the common name and the r in a label, or what was typed in its place."""
     return typed.partition(" · ")[0].partition(" (")[0].strip()[:_LONGEST_NAME]
-
-
-def _by_capitals(genes: Sequence[str]) -> dict[str, str]:
-    return {gene.upper(): gene for gene in genes}

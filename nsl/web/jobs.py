@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from streamlit import runtime
@@ -47,13 +47,14 @@ class Job(Progress):
     session_id: str | None = None
     away_since: float | None = None
 
-    def start(self, work: Callable[["Job"], Any]) -> None:
-        """Run `work`, which reports its progress to this job."""
+    def start(self, work: Callable[["Job"], Any]) -> Self:
+        """Run `work`, which reports its progress to this job; returns the job."""
         context = get_script_run_ctx(suppress_warning=True)
         self.session_id = context.session_id if context else None
         self.turn = limits.line().join()
         self.thread = threading.Thread(target=self._run, args=[work], daemon=True)
         self.thread.start()
+        return self
 
     @property
     def is_running(self) -> bool:
@@ -63,6 +64,11 @@ class Job(Progress):
     def ahead(self) -> int:
         """How many other runs must end before this one begins."""
         return self.turn.ahead if self.turn else 0
+
+    @property
+    def share(self) -> float:
+        """How much of its stage is done, 0 to 1."""
+        return min(self.done / self.total, 1.0) if self.total else 0.0
 
     @property
     def seconds_left(self) -> float | None:

@@ -47,12 +47,10 @@ def _slides() -> None:
     running = [one for one in slides if one.is_running]
     if running:
         _follow(running, slide)
-    st.button(
+    controls.offer_removal(
         "Remove this slide",
-        on_click=uploads.remove,
-        args=[slide],
-        icon=":material/close:",
-        type="tertiary",
+        uploads.remove,
+        slide,
         help="Its image and its result leave this computer's memory; download first what you want to keep.",
     )
 
@@ -65,8 +63,7 @@ def _follow(running: list[state.SessionSlide], looked_at: state.SessionSlide) ->
         st.rerun()
     for one in running:
         if one is not looked_at:
-            share = min(one.job.done / one.job.total, 1.0) if one.job.total else 0.0
-            st.progress(share, text=controls.escaped(one.name))
+            st.progress(one.job.share, text=controls.escaped(one.name))
 
 
 def _status(slide: state.SessionSlide) -> str:

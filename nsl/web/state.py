@@ -102,10 +102,9 @@ class SessionSlide:
         """What a page remembers of the result, gone with it; made when it is first asked for."""
         return _made(self._of_result, kind)
 
-    def start(self, job: Job, work: Callable[[Job], Any]) -> None:
+    def start(self, work: Callable[[Job], Any]) -> None:
         """Predict anew; what was predicted before stays until that is done."""
-        self.job, self.is_running = job, True
-        job.start(work)
+        self.job, self.is_running = Job().start(work), True
 
     def let_go(self) -> None:
         """End what still runs for this slide, and free the memory of what was predicted, whoever still knows it."""

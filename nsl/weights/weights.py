@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
-from nsl.genes import resolve
+from nsl.genes import by_capitals, resolve
 from nsl.weights.config import WeightsConfig
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Weights:
 
     def find_genes(self, genes: Sequence[str]) -> tuple[list[str], list[str]]:
         """The genes as `require_genes` gives them, and those asked for that these weights lack."""
-        by_capitals = {gene.upper(): gene for gene in self.genes}
-        found = {gene: resolve(gene, by_capitals) for gene in genes}
+        own = by_capitals(self.genes)
+        found = {gene: resolve(gene, own) for gene in genes}
         known = [gene for gene in found.values() if gene is not None]
         return list(dict.fromkeys(known)), [gene for gene, symbol in found.items() if symbol is None]
 

@@ -17,6 +17,7 @@ from scipy import stats
 from nsl.errors import SlideError, SpotsError
 from nsl.export.files import h5ad_bytes
 from nsl.figures import correlation_heatmap
+from nsl.numerals import six_digits
 from nsl.stats.correlation import GeneCorrelations, gene_correlations_over_tiles
 from nsl.web import uploads
 from nsl.web.correlations import gene_pairs, measurements
@@ -334,7 +335,7 @@ def test_the_sentence_on_patterns_follows_the_maps():
 
 def test_the_csv_hold_every_pair_and_the_matrix_in_the_order_of_the_heat_map():
     found = _found(np.random.default_rng(2).normal(size=(50, 4)))
-    pairs = pd.read_csv(io.StringIO(gene_pairs.pairs_csv(found.correlations)))
+    pairs = pd.read_csv(io.StringIO(six_digits(found.correlations.pairs_table(), index=False)))
     assert len(pairs) == 6
     assert list(pairs.columns) == ["gene_a", "gene_b", "r", "effective_n", "p_value", "q_value"]
     matrix = pd.read_csv(io.StringIO(gene_pairs.matrix_csv(found)), index_col="gene")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
-from nsl.genes import resolve
+from nsl.genes import by_capitals, resolve
 from nsl.numerals import signed
 from nsl.web import controls, downloads, gene_choice, sources
 from nsl.weights.card import CARD
@@ -144,7 +144,7 @@ def _show_genes(weights: "Weights") -> None:
     st.dataframe(found, height=320, column_config=_columns(protocol), key="reliability_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)
-        downloads.csv(
+        downloads.button(
             "Download all genes (CSV)",
             lambda: table.to_csv(index_label="gene", lineterminator="\n"),
             f"{stem}_reliability.csv",
@@ -162,10 +162,9 @@ def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     if not words:
         return ordered
-    capitals = ordered.index.str.upper()
-    known = dict(zip(capitals, ordered.index, strict=True))
+    known = by_capitals(ordered.index)
     named = ordered.index.isin([resolve(word, known) for word in words])
-    holds = [any(word.upper() in gene for word in words) for gene in capitals]
+    holds = [any(word.upper() in gene for word in words) for gene in ordered.index.str.upper()]
     return pd.concat([ordered[named], ordered[~named & holds]])
 
 
@@ -234,7 +233,7 @@ def show_evaluation(weights: "Weights") -> None:
     )
     st.markdown("\n".join(f"- {sentence}" for sentence in standing(table)))
     settings = _settings(table)
-    tabs = st.tabs([controls.escaped(f"{name[:1].upper()}{name[1:]} left out") for name in settings])
+    tabs = st.tabs([controls.escaped(f"{controls.begun(name)} left out") for name in settings])
     for tab, setting in zip(tabs, settings, strict=True):
         rows = table[table[_LEFT_OUT] == setting].drop(columns=_LEFT_OUT).map(controls.escaped).set_index(_METHOD)
         rows.index = [f"**{name}**" if name == _OURS else name for name in rows.index]
@@ -270,7 +269,7 @@ def standing(table: pd.DataFrame) -> list[str]:
             f"{r[_OURS]:.3f}; the {'next' if rank == 1 else 'best'}, {best}, has {others[best]:.3f}"
         )
         clauses.setdefault(setting.split(" of ")[0], []).append(controls.escaped(clause))
-    return [f"{told[:1].upper()}{told[1:]}." for told in (", and ".join(parts) for parts in clauses.values())]
+    return [f"{controls.begun(told)}." for told in (", and ".join(parts) for parts in clauses.values())]
 
 
 def hardest(table: pd.DataFrame) -> tuple[str, str, float] | None:

@@ -41,16 +41,7 @@ def choose_mode() -> str:
     """What is compared, and how."""
     if (wished := _VIEWS.get(links.asked("view"))) is not None:
         st.session_state["compare_mode"] = wished
-    mode = st.segmented_control(
-        "Compare",
-        MODES,
-        default=SIDE_BY_SIDE,
-        required=True,
-        key="compare_mode",
-        persist_state="session",
-        label_visibility="collapsed",
-    )
-    return mode or SIDE_BY_SIDE  # `required` binds the browser alone
+    return controls.choose_one("Compare", MODES, "compare_mode", label_visibility="collapsed")
 
 
 def choose_genes(slide: state.SessionSlide) -> list[str]:
@@ -106,13 +97,10 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
         if mode in (SIDE_BY_SIDE, ACROSS):
             palette = controls.choose_palette()
         if mode == SIDE_BY_SIDE:
-            scale = st.segmented_control(
+            scale = controls.choose_one(
                 "Colour scale",
                 [_OWN, _SHARED],
-                default=_OWN,
-                required=True,
-                key="compare_scale",
-                persist_state="session",
+                "compare_scale",
                 help="From the 2nd to the 98th percentile. A scale of its own shows each gene's pattern; on one for "
                 "all, their levels can be read against each other.",
             )
@@ -151,11 +139,8 @@ def compare_genes(slide: state.SessionSlide, mode: str) -> None:
 def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
     from nsl.export import files
 
-    downloads.csv(
-        "CSV of these genes",
-        lambda: files.csv_text(slide.result[:, chosen]),
-        f"{tile_selection.file_stem(slide, chosen)}.csv",
-    )
+    name = f"{tile_selection.file_stem(slide, chosen)}.csv"
+    downloads.button("CSV of these genes", lambda: files.csv_text(slide.result[:, chosen]), name)
 
 
 def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
@@ -215,17 +200,8 @@ def _show_side_by_side(slide: state.SessionSlide, chosen: list[str], look: Look)
 
 def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        by = st.segmented_control(
-            "Difference in",
-            compare.DIFFERENCES,
-            format_func=str.capitalize,
-            default=compare.DIFFERENCES[0],
-            required=True,
-            key="compare_by",
-            persist_state="session",
-        )
+        by = controls.choose_one("Difference in", compare.DIFFERENCES, "compare_by", format_func=str.capitalize)
         st.button("Exchange the genes", icon=":material/swap_horiz:", on_click=_exchange, args=[pair])
-    by = by or compare.DIFFERENCES[0]
     drawn = {"by": by, "opacity": look.opacity, "outline": look.outline}
     with controls.shown_errors():
         figure = compare.difference_map(slide.result, *pair, selected=tile_selection.selected_tiles(slide), **drawn)
@@ -234,8 +210,8 @@ def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Loo
         _say_reliability(slide, pair)
         stem = f"{tile_selection.file_stem(slide, pair)}_difference"
         with st.container(horizontal=True):
-            downloads.csv("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
-            downloads.print_png(
+            downloads.button("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
+            downloads.button(
                 "Map to print (PNG)", lambda: _print_difference(slide.result, pair, by, look), f"{stem}.png"
             )
 

@@ -38,7 +38,7 @@ def show(slide: state.SessionSlide) -> None:
     _show_numbers(both, gene)
     stem = f"{tile_selection.file_stem(slide, [gene])}_{controls.file_stem(other)}"
     with st.container(horizontal=True):
-        downloads.csv(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
+        downloads.button(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
         maps = {
             f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one.result, gene, limits)
             for number, one in enumerate(both, start=1)

@@ -109,13 +109,7 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
             )
             return
         inside = selected_tiles(slide)
-        st.button(
-            "Clear the selection",
-            on_click=setattr,
-            args=[selection, "tiles", None],
-            icon=":material/close:",
-            type="tertiary",
-        )
+        controls.offer_removal("Clear the selection", setattr, selection, "tiles", None)
         if not inside.any():
             st.caption("No tile lies in what was drawn.")
             return
@@ -139,11 +133,8 @@ def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray
         column_config={name: st.column_config.NumberColumn(format="%.2f", help=text) for name, text in help_of.items()},
     )
     st.caption("This describes what was selected by eye and tests nothing; the Maps page tests a region drawn there.")
-    downloads.csv(
-        "CSV of the selection",
-        lambda: files.csv_text(slide.result[inside][:, chosen]),
-        f"{file_stem(slide, chosen)}_selection.csv",
-    )
+    name = f"{file_stem(slide, chosen)}_selection.csv"
+    downloads.button("CSV of the selection", lambda: files.csv_text(slide.result[inside][:, chosen]), name)
 
 
 def _means(result: "anndata.AnnData", chosen: list[str], inside: np.ndarray) -> pd.DataFrame:

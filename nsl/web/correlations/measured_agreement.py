@@ -6,13 +6,12 @@ import streamlit as st
 
 from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
-from nsl.numerals import signed
+from nsl.numerals import signed, six_digits
 from nsl.spots.checks import LEAST_ON_TISSUE
-from nsl.stats.agreement import agreement_csv, agreement_summary
-from nsl.web import controls, downloads, limits, state
+from nsl.stats.agreement import agreement_summary
+from nsl.web import controls, downloads, state
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
-from nsl.web.uploads import MEASURED_TYPES
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 SECTIONS_NAMED = 12
@@ -91,23 +90,11 @@ def _bring(held: MeasuredData) -> None:
             st.metric("Genes", f"{held.data.n_vars:,}", width=105)
             st.metric("Median counts", f"{np.median(counts):,.0f}", width=130, help="Of a spot, over all genes (UMI)")
         _upload(held, "Other measured data")
-        st.button(
-            "Remove the measured data",
-            on_click=measurements.let_go,
-            args=[held],
-            icon=":material/close:",
-            type="tertiary",
-        )
+        controls.offer_removal("Remove the measured data", measurements.let_go, held)
 
 
 def _upload(held: MeasuredData, label: str) -> None:
-    files = st.file_uploader(
-        label,
-        type=MEASURED_TYPES,
-        accept_multiple_files=True,
-        max_upload_size=limits.read().max_upload_mb,
-        key=f"measured files {id(held)} {held.uploads}",
-    )
+    files = controls.offer_measured(label, f"measured files {id(held)} {held.uploads}")
     with st.spinner("Reading the measured data"):
         is_new = measurements.take(held, files)
     if is_new:
@@ -196,11 +183,8 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
         )
         _show_table(compared)
         with st.container(horizontal=True):
-            downloads.csv(
-                "Download the agreement (CSV)",
-                lambda: agreement_csv(compared.table),
-                f"{controls.file_stem(slide)}_agreement.csv",
-            )
+            name = f"{controls.file_stem(slide)}_agreement.csv"
+            downloads.button("Download the agreement (CSV)", lambda: six_digits(compared.table), name)
 
 
 def summary_in_words(table: pd.DataFrame) -> str:
@@ -238,23 +222,13 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
 def _show_table(compared: Comparison) -> None:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable").reset_index()
     table["detected_percent"] = 100 * table.detected
-    key = f"agreement of {id(compared)}"
-    st.dataframe(
-        table[list(_COLUMNS)],
-        hide_index=True,
-        height=300,
-        column_config=_COLUMNS,
-        key=key,
-        on_select=lambda: _take_row(key, table),
-        selection_mode="single-row",
+    controls.table_to_mark(
+        table,
+        _COLUMNS,
+        key=f"agreement of {id(compared)}",
         alt="Genes with the agreement of prediction and measurement",
+        on_mark=lambda row: st.session_state.update(measured_gene=row.gene),
     )
     st.caption(
         "The highest r first. Mark a row to see its gene below; the magnifying glass searches, a column's head sorts."
     )
-
-
-def _take_row(key: str, table: pd.DataFrame) -> None:
-    row = controls.marked_row(key, len(table))
-    if row is not None:
-        st.session_state["measured_gene"] = table.gene[row]

@@ -227,8 +227,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
             terms=terms,
         )
 
-    held.job = Job()
-    held.job.start(work)
+    held.job = Job().start(work)
 
 
 def collect(held: MeasuredData) -> None:

@@ -37,16 +37,9 @@ def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
             "A tile's value is the mean over its pixels. This map shows where inside the tiles it comes from. Nothing "
             "finer than a tile has been compared with measurement: it shows what the model sees, not where cells are."
         )
-        step_um = st.segmented_control(
-            "Side of a square, µm",
-            FINE_STEPS_UM,
-            format_func=lambda um: f"{um:g}",
-            default=FINE_STEPS_UM[0],
-            required=True,
-            key="fine_step",
-            persist_state="session",
+        step_um = controls.choose_one(
+            "Side of a square, µm", FINE_STEPS_UM, "fine_step", format_func=lambda um: f"{um:g}"
         )
-        step_um = step_um or FINE_STEPS_UM[0]
         finer = slide.of_result(FinerMap)
         job = finer.job
         if job is not None and job.is_running:
@@ -78,9 +71,7 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 progress=job,
             )
 
-    job = Job()
-    job.start(work)
-    return job
+    return Job().start(work)
 
 
 def _show_fine(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
@@ -115,10 +106,7 @@ def _offer_files(slide: state.SessionSlide, fine: "anndata.AnnData", style: Styl
 
     [gene] = fine.var_names
     stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
-    downloads.csv("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
-    downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad", "application/octet-stream")
-    downloads.print_png(
-        "Finer map to print (PNG)",
-        lambda: printed(fine, gene, style, percentile_limits(fine.X.ravel())),
-        f"{stem}.png",
-    )
+    limits = percentile_limits(fine.X.ravel())
+    downloads.button("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
+    downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad")
+    downloads.button("Finer map to print (PNG)", lambda: printed(fine, gene, style, limits), f"{stem}.png")

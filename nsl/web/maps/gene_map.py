@@ -7,7 +7,7 @@ import streamlit as st
 
 from nsl.export.files import file_part
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
-from nsl.numerals import signed
+from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, state
@@ -32,14 +32,7 @@ def choose_style(result: "anndata.AnnData", gene: str) -> Style:
     """Opacity, palette, the ends of the colour scale, the tissue's edge."""
     _follow_link(gene)
     opacity, palette = controls.choose_opacity(), controls.choose_palette()
-    by = st.segmented_control(
-        "Colour range by",
-        ["Percentile", "Value"],
-        default="Percentile",
-        required=True,
-        key="range_by",
-        persist_state="session",
-    )
+    by = controls.choose_one("Colour range by", ["Percentile", "Value"], "range_by")
     values = map_of(result, gene)
     limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -149,8 +142,8 @@ def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
     from nsl.export import files
 
     result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
-    downloads.csv(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
-    downloads.print_png("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
+    downloads.button(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
+    downloads.button("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
 
 
 def files_shown(
@@ -168,7 +161,7 @@ def files_shown(
     }
     if region_table is not None:
         what = f"the region drawn on the map against the rest, gene by gene. {REGION_CAVEAT}"
-        shown[f"{stem}.region.csv"] = (what, downloads.six_digits(region_table))
+        shown[f"{stem}.region.csv"] = (what, six_digits(region_table))
     return shown
 
 

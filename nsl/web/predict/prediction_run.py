@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from nsl.errors import NslError
 from nsl.result import Provenance
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
@@ -94,14 +93,7 @@ def _choose_genes() -> list[str] | None:
 def _listed_genes() -> list[str]:
     from nsl.genes import parse_gene_list
 
-    text = st.text_area(
-        "Gene symbols",
-        placeholder="ERBB2, CD24, COX6C",
-        help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
-        max_chars=controls.LONGEST_GENE_LIST,
-        key="gene_list",
-        persist_state="session",
-    )
+    text = controls.type_genes("gene_list")
     upload = st.file_uploader(
         "or a file with them", type=["txt", "csv", "tsv"], max_upload_size=GENE_FILE_MB, key="gene_file"
     )
@@ -159,12 +151,10 @@ def _fits(tiles: int, genes: int) -> bool:
     """Whether memory may hold the result; says so where it may not."""
     from nsl.prediction import check_memory
 
-    try:
+    with controls.shown_errors():
         check_memory(tiles, genes)
-    except NslError as error:
-        controls.show_error(str(error))
-        return False
-    return True
+        return True
+    return False
 
 
 def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None:

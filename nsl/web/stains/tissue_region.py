@@ -80,17 +80,14 @@ def _choose(view: View, gene: str) -> Region:
     if place == "region":
         return _drawn(slide)
     tile_um = slide.provenance.tile_um
-    width_um = st.segmented_control(
+    width_um = controls.choose_one(
         "Width, µm",
         [tile_um, *(um for um in _WIDTHS_UM if um > tile_um)],
+        f"stain_width of {tile_um:g}",
         format_func=lambda um: f"{um:,.0f}",
-        default=tile_um,
-        required=True,
-        key=f"stain_width of {tile_um:g}",
-        persist_state="session",
         help=f"A tile is {tile_um:g} µm wide; more shows its surroundings.",
     )
-    return _around(slide, _tile(view, gene, place), width_um or tile_um)
+    return _around(slide, _tile(view, gene, place), width_um)
 
 
 def _follow_map(slide: state.SessionSlide) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.web import controls, limits, state
+from nsl.web import controls, state
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.paired_sections import PairedSection
-from nsl.web.uploads import MEASURED_TYPES, read_measured_uploads, take_demo
+from nsl.web.uploads import read_measured_uploads, take_demo
 
 if TYPE_CHECKING:
     from nsl.train import FitSettings
@@ -106,12 +106,9 @@ def add_section() -> None:
             )
         ]
         mpp = controls.choose_scale(slide)
-        uploads = st.file_uploader(
+        uploads = controls.offer_measured(
             "Measured data of this section",
-            type=MEASURED_TYPES,
-            accept_multiple_files=True,
-            max_upload_size=limits.read().max_upload_mb,
-            key=f"paired_files {number}",
+            f"paired_files {number}",
             help="Two tables (CSV or TSV, also gzipped): raw counts with a row a spot, and positions with columns "
             "spot, x_px, y_px or x, y, pixel_x, pixel_y. Or a zip of Space Ranger's outs folder, or its "
             "filtered_feature_bc_matrix.h5 with tissue_positions.csv. Or an h5ad file with raw counts.",

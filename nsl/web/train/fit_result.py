@@ -115,9 +115,7 @@ def start(plan: Plan) -> Job:
         fit_duration.learn(plan.reckoned_seconds, seconds)
         return _kept(fitted, seconds)
 
-    job = Job()
-    job.start(work)
-    return job
+    return Job().start(work)
 
 
 def _kept(fitted: "Weights", seconds: float) -> Trained:
@@ -222,14 +220,9 @@ def _offer(trained: Trained) -> None:
             st.button(
                 "Use these weights", on_click=_use, args=[trained], type="primary", icon=":material/check_circle:"
             )
-        downloads.button(
-            "Download the weights (zip)",
-            lambda: trained.zipped,
-            f"{trained.folder_name}.zip",
-            "application/zip",
-            icon="folder_zip",
-        )
-        downloads.csv("Download the table (CSV)", lambda: _csv(trained), f"{trained.folder_name}_heldout.csv")
+        name = trained.folder_name
+        downloads.button("Download the weights (zip)", lambda: trained.zipped, f"{name}.zip", icon="folder_zip")
+        downloads.button("Download the table (CSV)", lambda: _csv(trained), f"{name}_heldout.csv")
     st.caption(
         'The zip opens in the sidebar under "Use other weights" in any later session, and, unpacked, with '
         "`python -m nsl predict --weights`."

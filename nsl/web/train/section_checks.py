@@ -75,13 +75,8 @@ def _show_section(section: PairedSection) -> None:
                 st.success("Spots, depth and genes look sound.", icon=":material/check_circle:")
             for notice in report.notices:
                 st.caption(controls.escaped(notice))
-            st.button(
-                f"Remove {section.name}",
-                on_click=paired_sections.remove,
-                args=[section.key],
-                icon=":material/close:",
-                type="tertiary",
-                key=f"remove {section.key}",
+            controls.offer_removal(
+                f"Remove {section.name}", paired_sections.remove, section.key, key=f"remove {section.key}"
             )
 
 
