@@ -8,7 +8,8 @@ from nsl.numerals import signed
 
 MARGIN_PX = 8
 UNIT = "ln(1 + counts per 10,000)"
-HEMATOXYLIN_COLOR, EOSIN_COLOR = STAIN_COLORS = "#6a5fc4", "#d1457f"
+STAIN_COLORS = "#6a5fc4", "#d1457f"
+"""Of hematoxylin and of eosin."""
 RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"
 BAR_PX = 60

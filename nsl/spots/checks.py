@@ -217,8 +217,6 @@ class SectionReport:
     """Those whose window is tissue to at least `nsl.tiles.MIN_TISSUE`."""
     median_counts: float
     """Per spot, of all genes (UMI)."""
-    median_genes: float
-    """Genes counted at least once in a spot."""
     genes_detected: int
     """Genes counted at least once in a tenth of the spots, which are those that weights are fitted to."""
     notices: list[str]
@@ -258,13 +256,11 @@ def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> Sec
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.
     """
-    counted = measured.X > 0
     return SectionReport(
         name=name,
         spots=measured.n_obs,
         spots_on_tissue=spots_on_tissue,
         median_counts=float(np.median(measured.X.sum(axis=1))),
-        median_genes=float(np.median(counted.sum(axis=1))),
-        genes_detected=int((counted.mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
+        genes_detected=int(((measured.X > 0).mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
         notices=measured.uns["notices"],
     )

@@ -59,8 +59,6 @@ class Fetched:
     """In the cache; not to be written to."""
     commit: str
     """What the revision stood for."""
-    from_cache: bool
-    """Whether no request was made."""
 
 
 def is_hub_source(source: str | os.PathLike) -> bool:
@@ -118,7 +116,7 @@ def fetch(
     cache = Path(cache_dir or constants.HF_HUB_CACHE) / "--".join(("models", *wanted.repo.split("/")))
     commit = cached_commit(cache, wanted.revision)
     if commit and (commit == wanted.revision or constants.is_offline_mode()):
-        return Fetched(cache / "snapshots" / commit, commit, from_cache=True)
+        return Fetched(cache / "snapshots" / commit, commit)
     if constants.is_offline_mode():
         raise HubError(
             f"{wanted} is not in the cache, whole and undamaged, and HF_HUB_OFFLINE forbids to fetch it; "
@@ -131,7 +129,7 @@ def fetch(
         instead = f"use {wanted.repo}@{commit}, which is cached" if commit else "give a folder"
         failure = f"{wanted} cannot be fetched: {trouble(error, host(endpoint))}, or {instead}"
         raise HubError(refusal or failure) from None
-    return Fetched(cache / "snapshots" / commit, commit, from_cache=False)
+    return Fetched(cache / "snapshots" / commit, commit)
 
 
 def watched(work: Callable[[Alive], T], silence_s: float) -> T:

@@ -31,8 +31,6 @@ class Weights:
     """The checksum of model.safetensors."""
     revision: str | None = None
     """The commit on the Hub; None for a folder."""
-    notice: str | None = None
-    """Why these weights came in place of those asked for; None where they did not."""
 
     @property
     def genes(self) -> list[str]:

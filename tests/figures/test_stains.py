@@ -13,7 +13,7 @@ from nsl import open_slide
 from nsl.figures.angles import angle_plot
 from nsl.figures.concentrations import concentration_figure
 from nsl.figures.stains import effects_bars, response_surface_figure, swatches
-from nsl.figures.style import EOSIN_COLOR, HEMATOXYLIN_COLOR, UNRELIABLE_COLOR
+from nsl.figures.style import STAIN_COLORS, UNRELIABLE_COLOR
 from nsl.interpretation import concentration_images, response_surface, vector_table, vectors_of
 from nsl.stains import estimate_stain_vectors, estimate_white_point, optical_density, stained_colors
 
@@ -67,7 +67,7 @@ def test_bars_are_the_comparable_effects_with_their_sign_written(table):
     hematoxylin, eosin = figure.data
     assert list(hematoxylin.x) == pytest.approx(list(table.h_effect_per_od[["ERBB2", "COX6C"]]))
     assert list(eosin.x) == pytest.approx(list(table.e_effect_per_od[["ERBB2", "COX6C"]]))
-    assert (hematoxylin.marker.color, eosin.marker.color) == (HEMATOXYLIN_COLOR, EOSIN_COLOR)
+    assert (hematoxylin.marker.color, eosin.marker.color) == STAIN_COLORS
     assert hematoxylin.text[0].startswith("+")
     assert eosin.text[0].startswith("−")
     assert float(eosin.text[0].replace("−", "-")) == pytest.approx(table.e_effect_per_od["ERBB2"], abs=0.005)
@@ -301,8 +301,8 @@ def test_a_stain_that_absorbs_nothing_is_still_to_be_seen(table, section, concen
     vectors = vectors_of(table.loc["HDLBP"])
     assert (vectors < 0).all()
     figure = concentration_figure(section.pixels[:400, :300], concentrations, 1.0, vectors=vectors)
-    assert figure.layout.coloraxis.colorscale[-1][1] == HEMATOXYLIN_COLOR
-    assert figure.layout.coloraxis2.colorscale[-1][1] == EOSIN_COLOR
+    assert figure.layout.coloraxis.colorscale[-1][1] == STAIN_COLORS[0]
+    assert figure.layout.coloraxis2.colorscale[-1][1] == STAIN_COLORS[1]
 
 
 def test_a_large_region_is_averaged_down_and_keeps_its_place(table):
