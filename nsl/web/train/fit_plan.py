@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from nsl.errors import NslError
 from nsl.web import controls, state
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.paired_sections import PairedSection
@@ -155,10 +154,8 @@ def _labels(number: int) -> tuple[str, str]:
     return name, patient
 
 
-def _add(
-    slide: state.SessionSlide, mpp: float, measured, name: str, patient: str, positions_scale: float
-) -> PairedSection:
-    return paired_sections.add(
+def _add(slide: state.SessionSlide, mpp: float, measured, name: str, patient: str, positions_scale: float) -> None:
+    paired_sections.add(
         slide,
         mpp,
         measured,
@@ -185,57 +182,36 @@ def settings(sections: Sequence[PairedSection]) -> Plan | None:
         about = _about(sections)
         choose_genes, fine = st.container(), st.expander("Window, resolution and fit")
         with fine:
-            window_um, analysis_mpp, is_choosing = _fit_settings()
-        try:
+            fit = _fit_settings()
+        genes = None
+        with controls.shown_errors():
             with st.spinner("Reading the sections"):
                 for section in sections:
-                    section.look(window_um, analysis_mpp)
-        except NslError as error:
-            controls.show_error(str(error))
-            return None
-        with choose_genes:
-            genes = _choose_genes(sections, is_choosing)
-        if genes is None:
-            return None
-        share, most, number, seconds = genes
-    return Plan(
-        sections=list(sections),
-        name=" ".join(name.split()) or "my-weights",
-        **about,
-        window_um=window_um,
-        analysis_mpp=analysis_mpp,
-        share=share,
-        most_genes=most,
-        genes=number,
-        is_choosing=is_choosing,
-        reckoned_seconds=seconds,
-    )
+                    section.look(fit["window_um"], fit["analysis_mpp"])
+            with choose_genes:
+                genes = _choose_genes(sections, fit["is_choosing"])
+    if genes is None:
+        return None
+    return Plan(sections=list(sections), name=" ".join(name.split()) or "my-weights", **about, **fit, **genes)
 
 
 def _about(sections: Sequence[PairedSection]) -> dict[str, str]:
     """What the model card says of the data."""
     is_synthetic = all(section.slide.synthetic for section in sections)
-    with st.expander("For the model card"):
-        tissue = st.text_input(
-            "Tissue", placeholder="HER2-positive breast cancer", key="train_tissue", persist_state="session"
-        )
-        source = st.text_input(
-            "Source of the data",
-            placeholder="Where it was published or made",
-            key="train_source",
-            persist_state="session",
-        )
-        licence = st.text_input(
-            "Licence of the data", placeholder="CC BY 4.0", key="train_licence", persist_state="session"
-        )
-    return {
-        "tissue": tissue.strip() or ("synthetic tissue" if is_synthetic else "tissue that is not stated"),
-        "source": source.strip() or ("the demo slide of nsl" if is_synthetic else "not stated"),
-        "licence": licence.strip() or "not stated",
+    fields = {
+        "tissue": ("Tissue", "HER2-positive breast cancer", "synthetic tissue", "tissue that is not stated"),
+        "source": ("Source of the data", "Where it was published or made", "the demo slide of nsl", "not stated"),
+        "licence": ("Licence of the data", "CC BY 4.0", "not stated", "not stated"),
     }
+    about = {}
+    with st.expander("For the model card"):
+        for name, (label, example, of_demo, unknown) in fields.items():
+            text = st.text_input(label, placeholder=example, key=f"train_{name}", persist_state="session")
+            about[name] = text.strip() or (of_demo if is_synthetic else unknown)
+    return about
 
 
-def _fit_settings() -> tuple[float, float, bool]:
+def _fit_settings() -> dict[str, Any]:
     window_um = st.number_input(
         "Window around a spot, µm",
         value=WINDOW_UM,
@@ -264,11 +240,11 @@ def _fit_settings() -> tuple[float, float, bool]:
         help="Tries 9 settings on parts left out, and takes far longer. On published sections it came to the same as "
         "the usual 10 patterns and 50 steps: median held-out r 0.182 against 0.180.",
     )
-    return window_um, analysis_mpp, is_choosing
+    return {"window_um": window_um, "analysis_mpp": analysis_mpp, "is_choosing": is_choosing}
 
 
-def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple[float, int | None, int, float] | None:
-    """Least share of spots, most genes, how many that makes, and the seconds it will take; None where none is left."""
+def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> dict[str, Any] | None:
+    """What a `Plan` says of genes and of the time they take; None where no gene is left."""
     percent = st.slider(
         "A gene is counted in at least, % of spots",
         1,
@@ -306,7 +282,8 @@ def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple
         persist_state="session",
         help="Times are of this computer when nothing else runs.",
     )
-    return percent / 100, most or None, most or detected, seconds[most]
+    chosen = {"share": percent / 100, "most_genes": most or None, "genes": most or detected}
+    return chosen | {"reckoned_seconds": seconds[most]}
 
 
 @st.cache_data(max_entries=16, scope="session", show_spinner=False)

@@ -77,15 +77,10 @@ def run(plan: Plan | None) -> None:
 
 def _held_out(plan: Plan) -> str:
     """What the fit will not see, before it begins."""
-    patients = {section.patient for section in plan.sections}
-    if len(patients) > 1:
-        return f"Each of {len(patients)} patients is left out in turn to tell how well genes are predicted."
-    if len(plan.sections) > 1:
-        return (
-            f"Each of {len(plan.sections)} sections of the one patient is left out in turn to tell how well genes are "
-            "predicted."
-        )
-    return "Each quarter of the section is left out in turn to tell how well genes are predicted."
+    patients, sections = len({section.patient for section in plan.sections}), len(plan.sections)
+    left_out = f"of {sections} sections of the one patient" if sections > 1 else "quarter of the section"
+    left_out = f"of {patients} patients" if patients > 1 else left_out
+    return f"Each {left_out} is left out in turn to tell how well genes are predicted."
 
 
 def start(plan: Plan) -> Job:
@@ -177,18 +172,12 @@ def _show_numbers(trained: Trained) -> None:
 
 
 def _what_was_held_out(config: WeightsConfig) -> str:
-    left_out, groups = config.reliability.left_out, config.reliability.groups
-    spots = f"{config.training_data.spots:,} spots"
-    if left_out == "patient":
-        return f"Each of {groups} patients was left out in turn and predicted by a fit to the others ({spots} in all)."
-    if left_out == "section":
-        return (
-            f"Each of {groups} sections of the one patient was left out in turn and predicted by a fit to the others "
-            f"({spots} in all)."
-        )
-    return (
-        f"Each quarter of the section was left out in turn and predicted by a fit to the other three ({spots} in all)."
-    )
+    groups, spots = config.reliability.groups, config.training_data.spots
+    left_out, others = {
+        "patient": (f"of {groups} patients", "the others"),
+        "section": (f"of {groups} sections of the one patient", "the others"),
+    }.get(config.reliability.left_out, ("quarter of the section", "the other three"))
+    return f"Each {left_out} was left out in turn and predicted by a fit to {others} ({spots:,} spots in all)."
 
 
 def _caution(config: WeightsConfig) -> str:
@@ -199,15 +188,10 @@ def _caution(config: WeightsConfig) -> str:
             f"These figures are of patients that the fit had not seen, {groups} of them: few, so intervals are wide. "
             "Another laboratory or scanner may be predicted worse."
         )
+    near, data = "quarters left out lie beside the tissue that was learned from, on the same slide", "one section"
     if left_out == "section":
-        return (
-            "The sections left out are of the patient that was learned from: another patient will be predicted worse, "
-            "and how much worse cannot be told from these data."
-        )
-    return (
-        "The quarters left out lie beside the tissue that was learned from, on the same slide: another patient will be "
-        "predicted worse, and how much worse cannot be told from one section."
-    )
+        near, data = "sections left out are of the patient that was learned from", "these data"
+    return f"The {near}: another patient will be predicted worse, and how much worse cannot be told from {data}."
 
 
 def _offer(trained: Trained) -> None:
@@ -217,24 +201,20 @@ def _offer(trained: Trained) -> None:
             st.badge("In use", icon=":material/check:", color="green")
             st.page_link("pages/predict.py", label="Predict with them", icon=":material/play_circle:")
         else:
-            st.button(
-                "Use these weights", on_click=_use, args=[trained], type="primary", icon=":material/check_circle:"
-            )
+            use = {"on_click": sources.choice().use, "args": [trained.weights]}
+            st.button("Use these weights", type="primary", icon=":material/check_circle:", **use)
         name = trained.folder_name
         downloads.button("Download the weights (zip)", lambda: trained.zipped, f"{name}.zip", icon="folder_zip")
-        downloads.button("Download the table (CSV)", lambda: _csv(trained), f"{name}_heldout.csv")
+        table = trained.weights.reliability
+        downloads.button(
+            "Download the table (CSV)",
+            lambda: table.to_csv(index_label="gene", lineterminator="\n"),
+            f"{name}_heldout.csv",
+        )
     st.caption(
         'The zip opens in the sidebar under "Use other weights" in any later session, and, unpacked, with '
         "`python -m nsl predict --weights`."
     )
-
-
-def _use(trained: Trained) -> None:
-    sources.choice().use(trained.weights)
-
-
-def _csv(trained: Trained) -> str:
-    return trained.weights.reliability.to_csv(index_label="gene", lineterminator="\n")
 
 
 _COLUMNS = {
