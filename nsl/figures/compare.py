@@ -283,23 +283,17 @@ def _add_key(figure: go.Figure, gene_a: str, gene_b: str, ends: np.ndarray) -> N
     figure.update_layout(
         margin={"l": LEFT_PX, "autoexpand": False},
         yaxis={"domain": [map_bottom, 1], "constraintoward": "top"},
-        xaxis2={
-            "domain": [0.25, 0.5],
-            "anchor": "y2",
-            "ticktext": texts[0],
-            "constraintoward": "right",
-            "title": {"text": f"{literal(gene_a)}, magenta", "standoff": 4},
-            **usual,
-        },
+        xaxis2={"domain": [0.25, 0.5], "anchor": "y2", "ticktext": texts[0], "constraintoward": "right", **usual},
         yaxis2={
             "domain": [_KEY_FOOT_PX / plot_px, key_top],
             "anchor": "x2",
             "ticktext": texts[1],
             "scaleanchor": "x2",
             "constraintoward": "top",
-            "title": {"text": f"{literal(gene_b)}, green", "standoff": 4},
             **usual,
         },
+        xaxis2_title={"text": f"{literal(gene_a)}, magenta", "standoff": 4},
+        yaxis2_title={"text": f"{literal(gene_b)}, green", "standoff": 4},
     )
     figure.add_annotation(
         text=f"white: both high<br>black: both low<br>in {UNIT}", x=0.53, y=key_top, yanchor="top", xanchor="left",

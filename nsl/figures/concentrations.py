@@ -6,7 +6,7 @@ from plotly.subplots import make_subplots
 
 from nsl.figures import images
 from nsl.figures.stains import SWATCH_OD
-from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, lying_above, plain
+from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, plain
 from nsl.interpretation import STAINS, display_colors
 from nsl.stains import PAPER_WHITE
 
@@ -56,7 +56,7 @@ def concentration_figure(
             **place,
         )
         left, right = figure.layout[f"xaxis{s + 2}"].domain
-        bar = color_bar("learned stain concentration", left) | lying_above(right - left)
+        bar = color_bar("learned stain concentration", left, right - left)
         scale = _stain_scale(vectors[s], white_point, STAIN_COLORS[s])
         figure.layout[axis] = {"colorscale": scale, "cmin": 0, "cmax": _upper_end(values), "colorbar": bar}
     plain(figure, 4 * MARGIN_PX + BAR_PX + round(panel_px) + _BELOW_PANEL_PX)

@@ -9,11 +9,9 @@ from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
 from nsl.figures.panels import ON_PAPER, scale_over
-from nsl.figures.style import MARGIN_PX, UNIT, literal, plain
+from nsl.figures.style import MARGIN_PX, UNIT, literal, plain, points
 from nsl.result import Provenance
 
-# More points than this are slow as SVG.
-_MAX_SVG_POINTS = 2_000
 # A panel this wide is what two have on a laptop; its height follows the shape of the array within these.
 _PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 390, 240, 520
 _LEAST_SPOT_PX = 3.0
@@ -91,8 +89,7 @@ def spots_map(
 
 def _spots(centers_mm: np.ndarray, values: np.ndarray, shown: int, names: np.ndarray, gene: str) -> go.Scatter:
     """Markers coloured by one column of the values (S, 2); hovering says both."""
-    kind = go.Scatter if len(values) <= _MAX_SVG_POINTS else go.Scattergl
-    return kind(
+    return points(len(values))(
         x=centers_mm[:, 0].round(_DECIMALS),
         y=centers_mm[:, 1].round(_DECIMALS),
         mode="markers",
