@@ -35,10 +35,8 @@ class _Sheet:
     panels: int
     panel_px: int
     title_px: int
-    shared: bool
-    """Whether one bar at the top is for all panels; else each has its own."""
-    gap: float
-    """Between columns, as a share of the width."""
+    shared: bool  # whether one bar at the top is for all panels; else each has its own
+    gap: float  # between columns, as a share of the width
 
     @property
     def head_px(self) -> int:

@@ -80,23 +80,18 @@ def _section(manifest: Path, row) -> Section:
 class Counts(NamedTuple):
     """Raw counts as a file holds them."""
 
-    file: str
-    """Its name, for messages."""
-    values: sparse.csr_array
-    """(S, G) float32."""
+    file: str  # its name, for messages
+    values: sparse.csr_array  # (S, G) float32
     spots: pd.Index
     genes: pd.Index
-    gene_id: Sequence[str] | None = None
-    """(G,) Ensembl ids, where the file has them."""
+    gene_id: Sequence[str] | None = None  # (G,) Ensembl ids, where the file has them
 
 
 class Positions(NamedTuple):
     """Spot centres as a file holds them."""
 
-    file: str
-    """Its name, for messages."""
-    table: pd.DataFrame
-    """Indexed by spot, with columns x_px, y_px."""
+    file: str  # its name, for messages
+    table: pd.DataFrame  # indexed by spot, with columns x_px, y_px
 
 
 def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
@@ -156,8 +151,7 @@ class _Layout(NamedTuple):
     spot: tuple[str, ...]
     x: str
     y: str
-    keep: str
-    """0 for spots to leave out, where the column is there."""
+    keep: str  # 0 for spots to leave out, where the column is there
 
 
 _LAYOUTS = (

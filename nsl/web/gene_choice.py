@@ -151,8 +151,7 @@ class Boxed:
 
     genes: Sequence[str]
     weights: "Weights"
-    otherwise: str
-    """What is said of a gene of the weights that is not among them; its name comes before."""
+    otherwise: str  # what is said of a gene of the weights that is not among them; its name comes before
 
     def find(self, typed: str) -> str | None:
         """The gene of a symbol, a common name, or a label of the box."""

@@ -26,23 +26,18 @@ _LEAST_SECONDS = 1.0
 class Job(Progress):
     """A prediction or a training; it begins when its turn among the runs of all sessions has come."""
 
-    key: str = field(default_factory=lambda: uuid4().hex)
-    """Tells it from every other."""
+    key: str = field(default_factory=lambda: uuid4().hex)  # tells it from every other
     total: int = 0
     done: int = 0
-    doing: str = ""
-    """What it is at, in words, where it has more than one stage."""
+    doing: str = ""  # what it is at, in words, where it has more than one stage
     result: Any = None
-    weights: Any = None
-    """Those that a prediction was made with."""
+    weights: Any = None  # those that a prediction was made with
     error: str | None = None
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     thread: threading.Thread | None = None
-    is_cancelled: bool = False
-    """The user wants no more of it, but keeps what is there."""
-    is_stopped: bool = False
-    """Nobody wants anything of it."""
+    is_cancelled: bool = False  # the user wants no more of it, but keeps what is there
+    is_stopped: bool = False  # nobody wants anything of it
     turn: limits.Turn | None = None
     session_id: str | None = None
     away_since: float | None = None

@@ -19,12 +19,9 @@ _UNPACKED_TO_ZIPPED = 4
 class Limits:
     """None is no limit."""
 
-    max_pixels: int | None
-    """Level-0 pixels of a slide: NSL_MAX_PIXELS."""
-    max_upload_mb: int | None
-    """Of one file: NSL_MAX_UPLOAD_MB."""
-    max_concurrent_runs: int | None
-    """Of all sessions together: NSL_MAX_CONCURRENT_RUNS."""
+    max_pixels: int | None  # level-0 pixels of a slide: NSL_MAX_PIXELS
+    max_upload_mb: int | None  # of one file: NSL_MAX_UPLOAD_MB
+    max_concurrent_runs: int | None  # of all sessions together: NSL_MAX_CONCURRENT_RUNS
 
 
 @functools.cache

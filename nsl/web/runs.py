@@ -31,8 +31,7 @@ class Settings:
     stride_um: float
     analysis_mpp: float
     min_tissue: float
-    genes: list[str] | None
-    """None for all."""
+    genes: list[str] | None  # None for all
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""

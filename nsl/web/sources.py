@@ -35,8 +35,7 @@ class WeightsRequest:
     """Weights asked for; a thread fetches and loads them, so that no page waits for a network."""
 
     source: str | Path
-    label: str
-    """As the user knows it."""
+    label: str  # as the user knows it
     is_uploaded: bool = False
     weights: "Weights | None" = None
     error: str | None = None
@@ -70,16 +69,11 @@ class WeightsRequest:
 class WeightsChoice:
     """What a session predicts with."""
 
-    weights: "Weights | None" = None
-    """None for the embedded ones."""
-    request: WeightsRequest | None = None
-    """Weights that have not come yet, or why they did not."""
-    is_begun: bool = False
-    """Whether NSL_WEIGHTS was looked at."""
-    upload_id: str | None = None
-    """Of the zip brought last."""
-    folder: Path | None = None
-    """Where it was unpacked."""
+    weights: "Weights | None" = None  # None for the embedded ones
+    request: WeightsRequest | None = None  # weights that have not come yet, or why they did not
+    is_begun: bool = False  # whether NSL_WEIGHTS was looked at
+    upload_id: str | None = None  # of the zip brought last
+    folder: Path | None = None  # where it was unpacked
 
     def use(self, weights: "Weights | None") -> None:
         """Predict with these from now on; what was asked for before would replace them when it comes."""

@@ -31,24 +31,18 @@ Kept = TypeVar("Kept")
 class Marks:
     """What is marked on the map of a result, on whichever page."""
 
-    tile: str | None = None
-    """Name of the tile looked at."""
-    region: dict[str, Any] | None = None
-    """The box or lasso drawn, as `nsl.web.chart.drawn_area` gives it, in mm."""
+    tile: str | None = None  # name of the tile looked at
+    region: dict[str, Any] | None = None  # the box or lasso drawn, as `nsl.web.chart.drawn_area` gives it, in mm
 
 
 @dataclass
 class SessionSlide:
     """A slide of the session: its file, what was read of it, and what was predicted."""
 
-    key: str
-    """Tells it from the session's other slides."""
-    name: str
-    """As the user knows it; never part of a path."""
-    path: Path
-    """What `nsl.open_slide` opens."""
-    folder: Path | None
-    """A folder of the session's own that goes with the slide; None where the file is the server's."""
+    key: str  # tells it from the session's other slides
+    name: str  # as the user knows it; never part of a path
+    path: Path  # what `nsl.open_slide` opens
+    folder: Path | None  # a folder of the session's own that goes with the slide; None where the file is the server's
     synthetic: bool
     size: tuple[int, int]
     levels: tuple[float, ...]
@@ -58,14 +52,11 @@ class SessionSlide:
     metadata_mpp: float | None
     notices: tuple[str, ...]
     thumbnail: "np.ndarray"
-    open_seconds: float
-    """What opening it and reading the thumbnail took."""
-    job: Job | None = None
-    """The last run."""
+    open_seconds: float  # what opening it and reading the thumbnail took
+    job: Job | None = None  # the last run
     is_running: bool = False
     """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
-    finished: Job | None = None
-    """The last run that came to a result."""
+    finished: Job | None = None  # the last run that came to a result
     _of_slide: dict[type, Any] = field(default_factory=dict)
     _of_result: dict[type, Any] = field(default_factory=dict)
 
@@ -135,18 +126,12 @@ class SessionSlide:
 class SessionState:
     """What every page of a session shares."""
 
-    slides: dict[str, SessionSlide] = field(default_factory=dict)
-    """By their keys, the first brought first."""
-    current: str | None = None
-    """Key of the slide looked at."""
-    uploads: int = 0
-    """How many slides were uploaded; which uploader is on the page."""
-    refused: tuple[str, NslError] | None = None
-    """Id of the upload that could not be opened, and why."""
-    is_inside_app: bool = False
-    """Whether the script began with app.py."""
-    page: str | None = None
-    """The page looked at."""
+    slides: dict[str, SessionSlide] = field(default_factory=dict)  # by their keys, the first brought first
+    current: str | None = None  # key of the slide looked at
+    uploads: int = 0  # how many slides were uploaded; which uploader is on the page
+    refused: tuple[str, NslError] | None = None  # id of the upload that could not be opened, and why
+    is_inside_app: bool = False  # whether the script began with app.py
+    page: str | None = None  # the page looked at
     typed: dict[str, str] = field(default_factory=dict)
     """What was last typed into a gene box of this page, by the box's key."""
 

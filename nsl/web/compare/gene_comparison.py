@@ -29,12 +29,10 @@ _GENES = "compare_genes"
 class Look(NamedTuple):
     """How the maps are drawn."""
 
-    palette: str | None
-    """None in a mode that has colours of its own."""
+    palette: str | None  # None in a mode that has colours of its own
     opacity: float
     outline: bool
-    shared: bool
-    """Whether all maps have one colour scale."""
+    shared: bool  # whether all maps have one colour scale
 
 
 def choose_mode() -> str:

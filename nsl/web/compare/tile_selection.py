@@ -26,12 +26,9 @@ _TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
 class Selection:
     """The tiles selected on the maps of a result."""
 
-    tiles: list[str] | None = None
-    """Their names; None where nothing was drawn."""
-    drawn: int = 0
-    """How often something was drawn."""
-    error: str | None = None
-    """Why what was drawn last selects nothing, to be said once."""
+    tiles: list[str] | None = None  # their names; None where nothing was drawn
+    drawn: int = 0  # how often something was drawn
+    error: str | None = None  # why what was drawn last selects nothing, to be said once
 
 
 def selected_tiles(slide: state.SessionSlide) -> np.ndarray:

@@ -51,8 +51,7 @@ class ChosenPair:
     """The two genes of a result that are looked at."""
 
     genes: tuple[str, str] | None = None
-    is_by_link: bool = False
-    """Whether a link asked for them."""
+    is_by_link: bool = False  # whether a link asked for them
 
     def take(self, genes: tuple[str, str], *, by_link: bool = False) -> None:
         """Look at these two."""
@@ -63,10 +62,8 @@ class PairsOfGenes(NamedTuple):
     """What came of correlating some genes."""
 
     correlations: GeneCorrelations
-    order: np.ndarray
-    """Of the genes on the heat map."""
-    patterns: float
-    """Independent ones, see `nsl.stats.correlation.independent_patterns`."""
+    order: np.ndarray  # of the genes on the heat map
+    patterns: float  # independent ones, see `nsl.stats.correlation.independent_patterns`
 
 
 def show(slide: state.SessionSlide) -> None:

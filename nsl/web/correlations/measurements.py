@@ -34,8 +34,7 @@ class Terms(NamedTuple):
     analysis_mpp: float
     white_point: tuple[float, ...]
     genes: tuple[str, ...]
-    scale: float
-    """That turned the positions into pixels of the slide."""
+    scale: float  # that turned the positions into pixels of the slide
 
 
 class CheckedData(NamedTuple):
@@ -43,8 +42,7 @@ class CheckedData(NamedTuple):
 
     centers_px: np.ndarray
     match: GeneMatch
-    is_on_tissue: bool
-    """Nearly all of the spots are."""
+    is_on_tissue: bool  # nearly all of the spots are
     notices: list[str]
     terms: Terms
 
@@ -55,15 +53,11 @@ class Comparison:
 
     table: pd.DataFrame
     """A row a gene: what `nsl.stats.agreement.agreement` gives, and r_heldout and heldout_q_value of the weights."""
-    predicted: np.ndarray
-    """(S, G) float32, NaN for spots off the slide."""
-    measured: anndata.AnnData
-    """Raw counts of the S spots."""
-    measured_as: dict[str, str]
-    """Of each gene its name among the measured."""
+    predicted: np.ndarray  # (S, G) float32, NaN for spots off the slide
+    measured: anndata.AnnData  # raw counts of the S spots
+    measured_as: dict[str, str]  # of each gene its name among the measured
     centers_px: np.ndarray
-    label: str
-    """The files, as the user calls them."""
+    label: str  # the files, as the user calls them
     terms: Terms
 
     def measured_expression(self, gene: str) -> np.ndarray:
@@ -108,17 +102,14 @@ class Comparison:
 class MeasuredData:
     """What was brought for one slide, and what came of it."""
 
-    file_ids: tuple[str, ...] = ()
-    """Of the files last seen in the uploader."""
-    uploads: int = 0
-    """Whose uploader is on the page: a new one is empty, and the files before are let go of."""
+    file_ids: tuple[str, ...] = ()  # of the files last seen in the uploader
+    uploads: int = 0  # whose uploader is on the page: a new one is empty, and the files before are let go of
     error: str | None = None
     label: str = ""
     data: anndata.AnnData | None = None
     job: Job | None = None
     compared: Comparison | None = None
-    checked: tuple = field(default=(), repr=False)
-    """What the last check was of, and what it gave."""
+    checked: tuple = field(default=(), repr=False)  # what the last check was of, and what it gave
 
     @property
     def is_comparing(self) -> bool:

@@ -22,8 +22,7 @@ class FinerMap:
     """The finer map of a result that was asked for last."""
 
     job: Job | None = None
-    of: tuple[str, float] | None = None
-    """Its gene, and the side of its squares in µm."""
+    of: tuple[str, float] | None = None  # its gene, and the side of its squares in µm
 
 
 def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:

@@ -27,12 +27,9 @@ _UNSHOWN = re.compile(r"^\.|[\x00-\x1f\x7f\ud800-\udfff]")
 class FolderSlide:
     """A slide on offer."""
 
-    name: str
-    """The path within the folder, with "/"; of a folder that holds one DICOM slide, the folder's."""
-    path: Path
-    """What `nsl.open_slide` opens."""
-    size_bytes: int
-    """Of all files of the slide."""
+    name: str  # the path within the folder, with "/"; of a folder that holds one DICOM slide, the folder's
+    path: Path  # what `nsl.open_slide` opens
+    size_bytes: int  # of all files of the slide
 
 
 def slide_dir() -> Path | None:

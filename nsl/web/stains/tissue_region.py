@@ -36,8 +36,7 @@ class _Seen:
 
     marks: state.Marks = field(default_factory=state.Marks)
     """Those that it has followed: what is marked anew is looked at."""
-    richest_tile: str | None = None
-    """In hematoxylin."""
+    richest_tile: str | None = None  # in hematoxylin
 
 
 class Region(NamedTuple):

@@ -16,8 +16,7 @@ _STEP_SECONDS, _STEP_PRODUCTS, _PAIR_PRODUCTS = 0.002, 4e9, 1.2e9
 class _Part(NamedTuple):
     """A section, or a quarter of the only one."""
 
-    group: str
-    """What it is left out with."""
+    group: str  # what it is left out with
     patient: str
     name: str
     spots: float

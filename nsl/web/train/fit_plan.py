@@ -36,14 +36,10 @@ class Plan:
     licence: str
     window_um: float
     analysis_mpp: float
-    share: float
-    """Of every patient's spots, in which a gene must be counted."""
-    most_genes: int | None
-    """None for all of them."""
-    genes: int
-    """How many that makes."""
-    is_choosing: bool
-    """Whether settings of the fit are chosen by nested validation."""
+    share: float  # of every patient's spots, in which a gene must be counted
+    most_genes: int | None  # None for all of them
+    genes: int  # how many that makes
+    is_choosing: bool  # whether settings of the fit are chosen by nested validation
     reckoned_seconds: float
 
     @property

@@ -40,10 +40,8 @@ class Trained:
 class Training:
     """The fits of a session."""
 
-    job: Job | None = None
-    """The last."""
-    trained: Trained | None = None
-    """What came of the last that ended well."""
+    job: Job | None = None  # the last
+    trained: Trained | None = None  # what came of the last that ended well
 
 
 def run(plan: Plan | None) -> None:

@@ -32,12 +32,9 @@ class PairedSection:
     patient: str
     slide: state.SessionSlide
     mpp: float
-    measured: "anndata.AnnData"
-    """Counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide."""
-    last: "SpotColors | None" = field(default=None, repr=False)
-    """What was last read of the image."""
-    report: "SectionReport | None" = field(default=None, repr=False)
-    """Of the same look."""
+    measured: "anndata.AnnData"  # counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide
+    last: "SpotColors | None" = field(default=None, repr=False)  # what was last read of the image
+    report: "SectionReport | None" = field(default=None, repr=False)  # of the same look
 
     def look(self, window_um: float, analysis_mpp: float) -> "SpotColors":
         """Read the image around the spots; the last look is kept. NslError where the section cannot be used so."""
@@ -63,10 +60,8 @@ class PairedSection:
 class PairedSections:
     """Those of a session."""
 
-    by_key: dict[str, PairedSection] = field(default_factory=dict)
-    """The first added first."""
-    added: int = 0
-    """How many were ever added."""
+    by_key: dict[str, PairedSection] = field(default_factory=dict)  # the first added first
+    added: int = 0  # how many were ever added
 
 
 def sections() -> list[PairedSection]:
