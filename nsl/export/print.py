@@ -94,8 +94,6 @@ def difference_png(
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What lies over the slide."""
-
     values: np.ndarray  # (T,)
     limits: tuple[float, float]
     colors: Colormap

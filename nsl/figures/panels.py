@@ -132,7 +132,6 @@ def _panel_px(results: Sequence[anndata.AnnData], rows: int) -> int:
 
 
 def _place(figure: go.Figure, sheet: _Sheet, number: int, title: str, *, linked: bool) -> None:
-    """Put a panel's axes and its title where they belong on the sheet."""
     x, y = (f"{axis[0]}axis{axis[1:]}" for axis in axes(number))
     left, right = sheet.column(number)
     bottom_to_top = [sheet.height(number, sheet.above_px + down_px) for down_px in (sheet.panel_px, 0)]

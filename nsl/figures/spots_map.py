@@ -111,7 +111,6 @@ def _window(centers_mm: np.ndarray, spot_mm: float) -> tuple[list[float], list[f
 
 
 def _sizes_px(centers_mm: np.ndarray, window: tuple[list[float], list[float]], spot_mm: float) -> tuple[int, float]:
-    """Height of a panel, and how wide a spot is in it."""
     width_mm, height_mm = (abs(end - start) for start, end in window)
     panel_px = round(np.clip(_PANEL_WIDTH_PX * height_mm / width_mm, _LEAST_PANEL_PX, _MOST_PANEL_PX))
     if len(centers_mm) > 1:

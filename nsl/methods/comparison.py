@@ -87,7 +87,6 @@ def compare(
 
 
 def _runs(part: Training, groups: Sequence[str], method: Method, seeds: int) -> list[list[HeldOut]]:
-    """Every group held out, once a seed where the method draws random numbers."""
     return [
         leave_one_group_out(part.sections, groups, method, part.genes, seed=seed, features=part.features)
         for seed in range(seeds if method.random else 1)

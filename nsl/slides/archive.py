@@ -157,7 +157,6 @@ def _safe_parts(name: str, member: str) -> list[str]:
 
 
 def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
-    """The one slide among the files of a zip."""
     try:
         found = vendors(files)
     except SlideError as error:

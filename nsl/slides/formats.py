@@ -46,7 +46,6 @@ def open_reader(path: Path) -> Reader:
 
 
 def _head(path: Path) -> bytes:
-    """A file's first 512 bytes, or why there are none."""
     try:
         if path.is_dir():
             raise SlideError(f"{path.name} is a folder; give the image file inside it")

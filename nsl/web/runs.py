@@ -90,7 +90,6 @@ _READING = 2.0
 
 @st.cache_resource(show_spinner=False)
 def _known() -> dict[str, float]:
-    """What all sessions have learned of this computer."""
     return {"responses_per_second": _FIRST_GUESS}
 
 

@@ -23,7 +23,6 @@ def show() -> bool:
 
 
 def _slides() -> None:
-    """Which slide is looked at, what has become of it, and a way to let go of it."""
     slides, slide = state.slides(), state.slide()
     st.caption("SLIDES" if len(slides) > 1 else "SLIDE")
     if slide is None:
@@ -67,7 +66,6 @@ def _follow(running: list[state.SessionSlide], looked_at: state.SessionSlide) ->
 
 
 def _status(slide: state.SessionSlide) -> str:
-    """What has become of a slide, in a few words."""
     if slide.is_running:
         return "waiting for its turn" if slide.job.ahead else "predicting"
     if slide.result is None:
@@ -77,7 +75,6 @@ def _status(slide: state.SessionSlide) -> str:
 
 
 def _weights() -> None:
-    """The weights in use, where they are from, why not others, and a way to others."""
     config, weights, request = sources.config_in_use(), sources.choice().weights, sources.choice().request
     data = config.training_data
     st.caption("WEIGHTS")

@@ -74,7 +74,6 @@ def publish(
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """The files of a weights folder that loads, by name."""
     from nsl.weights.folder import load_weights
 
     load_weights(folder)

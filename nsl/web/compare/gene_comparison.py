@@ -157,7 +157,6 @@ def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tu
 
 
 def _pair(chosen: list[str], ask: str) -> tuple[str, str]:
-    """The two genes, or which two of more."""
     if len(chosen) == 2:
         return chosen[0], chosen[1]
     st.caption(ask)
@@ -221,7 +220,6 @@ def _print_difference(result: "anndata.AnnData", pair: tuple[str, str], by: str,
 
 
 def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
-    """What 0 and the colours of a difference say."""
     a, b = map(controls.escaped, pair)
     if by == compare.DIFFERENCES[0]:
         return (
@@ -273,7 +271,6 @@ def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
 
 
 def _show_map(slide: state.SessionSlide, mode: str, figure: "go.Figure", alt: str, chosen: Sequence[str]) -> None:
-    """Draw maps on which a box or lasso selects tiles."""
     key = f"{mode} of {slide.key}"
     # The second axes of a blend are those of the key to its colours.
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")

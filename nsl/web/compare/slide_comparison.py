@@ -77,7 +77,6 @@ def _show_the_way(slide: state.SessionSlide) -> None:
 
 
 def _warn(both: tuple[state.SessionSlide, state.SessionSlide]) -> None:
-    """What to know before the maps are read, of each slide and of the two together."""
     for one in both:
         if one.synthetic or stain_warning(one.result) or not one.provenance.complete:
             st.markdown(f"**{controls.escaped(one.name)}**")

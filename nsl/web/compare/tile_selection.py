@@ -52,7 +52,6 @@ def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None
 
 
 def _select(slide: state.SessionSlide, points: np.ndarray, area: dict) -> None:
-    """Select the tiles whose points (T, 2) lie in the area."""
     try:
         slide.of_result(Selection).tiles = list(slide.result.obs_names[points_inside(points, area)])
     except NslError as error:

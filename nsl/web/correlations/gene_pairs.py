@@ -91,7 +91,6 @@ def show(slide: state.SessionSlide) -> None:
 
 
 def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
-    """Genes, none where a list is still to come, and the kind of correlation."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         which = controls.choose_one("Genes", [MOST_RELIABLE, A_LIST], "correlated_which")
         chosen = _most_reliable(slide.result) if which == MOST_RELIABLE else []

@@ -38,7 +38,6 @@ def show(slide: state.SessionSlide, gene: str) -> None:
 
 
 def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
-    """Ways to a tile that need no pointer."""
     values, names = map_of(slide.result, gene), slide.result.obs_names
     with st.container(horizontal=True):
         for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):

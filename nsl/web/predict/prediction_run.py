@@ -213,7 +213,6 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
 
 
 def _image_width(image: np.ndarray) -> int:
-    """Width in pixels at which a picture of any shape fits on the screen beside the settings."""
     height, width = image.shape[:2]
     return int(min(860, PREVIEW_HEIGHT_PX * width / height))
 

@@ -37,8 +37,6 @@ _DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
 
 @dataclass
 class _VectorTable:
-    """The table made last."""
-
     made_of: tuple[str, str | None] | None = None  # checksum of the weights, and the run of the slide
     table: pd.DataFrame | None = None
 

@@ -143,7 +143,6 @@ def _around(slide: state.SessionSlide, tile: str, width_um: float) -> Region:
 
 
 def _drawn(slide: state.SessionSlide) -> Region:
-    """The rectangle around what was drawn."""
     x, y = (1000 * np.array(slide.marks.region[axis]) for axis in "xy")
     return _within(slide, Region(x.min(), y.min(), x.max(), y.max()))
 
@@ -199,7 +198,6 @@ def _keep_tile(slide: state.SessionSlide, key: str) -> None:
 
 
 def _show_sum(view: View, gene: str, tissue: Patch) -> None:
-    """How the region's mean concentrations make its expression."""
     concentrations = tile_concentrations(view.weights.model, gene, tissue.analysed, view.white_point)
     row = view.table.loc[gene]
     parts = [row.h_effect, row.e_effect] * concentrations

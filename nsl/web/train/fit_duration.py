@@ -25,7 +25,6 @@ class _Part(NamedTuple):
 
 @st.cache_resource(show_spinner=False)
 def _known() -> dict[str, float]:
-    """What all sessions have learned of this computer."""
     return {"slower": 1.0}
 
 

@@ -192,7 +192,6 @@ def settings(sections: Sequence[PairedSection]) -> Plan | None:
 
 
 def _about(sections: Sequence[PairedSection]) -> dict[str, str]:
-    """What the model card says of the data."""
     is_synthetic = all(section.slide.synthetic for section in sections)
     fields = {
         "tissue": ("Tissue", "HER2-positive breast cancer", "synthetic tissue", "tissue that is not stated"),

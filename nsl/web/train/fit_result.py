@@ -127,7 +127,6 @@ def _kept(fitted: "Weights", seconds: float) -> Trained:
 
 
 def _file_name(name: str) -> str:
-    """The weights' name as a folder may be named."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name).strip("_") or "weights"
 
 
@@ -193,7 +192,6 @@ def _caution(config: WeightsConfig) -> str:
 
 
 def _offer(trained: Trained) -> None:
-    """Use them from now on, or take them home."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if sources.choice().weights is trained.weights:
             st.badge("In use", icon=":material/check:", color="green")
