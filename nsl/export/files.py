@@ -53,10 +53,7 @@ def gene_table(result: anndata.AnnData) -> pd.DataFrame:
 
 def provenance(result: anndata.AnnData) -> dict:
     """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
-    plain = {}
-    for key, value in result.uns["nsl"].items():
-        plain[key] = _finite(np.asarray(value).tolist())
-    return plain
+    return {key: _finite(np.asarray(value).tolist()) for key, value in result.uns["nsl"].items()}
 
 
 def _finite(value):
@@ -191,10 +188,8 @@ def _readme(
     result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
 ) -> str:
     known = Provenance.of(result)
-    measured = (
-        f"{len(genes)} genes, the reliable ones of highest held-out r" if genes else "no gene, as none is reliable"
-    )
-    measured = "every gene" if len(genes) == result.n_vars else measured
+    some = f"{len(genes)} genes, the reliable ones of highest held-out r"
+    measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as none is reliable"
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
         f"{result.n_vars:,} genes, as ln(1 + counts per 10,000)",
@@ -257,10 +252,8 @@ def write_png(result: anndata.AnnData, path: Path) -> None:
     """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
     for gene in result.var_names:
         picture = _map_png(result, gene)
-        _write(
-            path.with_name(f"{path.stem}.{file_part(gene)}.png"),
-            lambda part, picture=picture: part.write_bytes(picture),
-        )
+        place = path.with_name(f"{path.stem}.{file_part(gene)}.png")
+        _write(place, lambda part, picture=picture: part.write_bytes(picture))
 
 
 def _map_png(result: anndata.AnnData, gene: str) -> bytes:

@@ -191,16 +191,8 @@ def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
     grid = on_grid(result, drawing.values)
     step, first = known.stride_um, (known.tile_um - known.stride_um) / 2
     right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
-    axes.imshow(
-        grid,
-        extent=(first, right, bottom, first),
-        cmap=drawing.colors,
-        vmin=drawing.limits[0],
-        vmax=drawing.limits[1],
-        alpha=drawing.opacity,
-        interpolation="nearest",
-        aspect="auto",
-    )
+    colors = {"cmap": drawing.colors, "vmin": drawing.limits[0], "vmax": drawing.limits[1], "alpha": drawing.opacity}
+    axes.imshow(grid, extent=(first, right, bottom, first), interpolation="nearest", aspect="auto", **colors)
     axes.set(xlim=(0, width), ylim=(height, 0))
 
 
@@ -219,11 +211,6 @@ def _round_length(longest_um: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= longest_um)
 
 
-def _colors_seen(drawing: _Drawing) -> ListedColormap:
-    """Its colours as they look at its opacity over white."""
-    return ListedColormap(1 - drawing.opacity * (1 - drawing.colors(np.linspace(0, 1, 256))[:, :3]))
-
-
 def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm: float) -> None:
     values, limits = drawing.values, drawing.limits
     beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
@@ -231,7 +218,9 @@ def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm
     left = sheet.width_mm - _MARGIN_MM - width_mm
     sheet.text(sheet.width_mm - _MARGIN_MM, top_mm, [drawing.unit], _TEXT_PT, ha="right")
     axes = sheet.axes(left, top_mm + _height_mm(_TEXT_PT, 1), width_mm, _BAR_MM)
-    scale = ScalarMappable(Normalize(*limits), _colors_seen(drawing))
+    # As they look at their opacity over white.
+    colors = ListedColormap(1 - drawing.opacity * (1 - drawing.colors(np.linspace(0, 1, 256))[:, :3]))
+    scale = ScalarMappable(Normalize(*limits), colors)
     bar = sheet.figure.colorbar(scale, cax=axes, orientation="horizontal", extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=_SMALL_PT, length=2, width=0.5, pad=1.5, color=_BLACK, labelcolor=_BLACK)
@@ -247,9 +236,8 @@ def _reliability(result, gene: str) -> str:
 
 
 def _footer(result) -> str:
-    version = Provenance.of(result).version
-    purpose = f"Predicted from colour by NSL {version}; for research use only, not a diagnostic device."
-    return " ".join([purpose, *caveats(result)])
+    by = f"Predicted from colour by NSL {Provenance.of(result).version}"
+    return " ".join([f"{by}; for research use only, not a diagnostic device.", *caveats(result)])
 
 
 def _wrapped(text: str, size_pt: float, width_mm: float) -> list[str]:

@@ -225,28 +225,17 @@ class SectionReport:
     @property
     def warnings(self) -> list[str]:
         """A sentence for each thing that may spoil a fit."""
-        said = []
-        if self.spots < LEAST_SPOTS:
-            said.append(
-                f"{self.name} has {self.spots:,} spots; from fewer than {LEAST_SPOTS} a fit learns little, and what it "
-                "is worth cannot be told."
-            )
-        if self.spots_on_tissue < LEAST_ON_TISSUE * self.spots:
-            said.append(
-                f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie on tissue; the "
-                "positions may be shifted, or of another image."
-            )
-        if self.median_counts < LEAST_DEPTH:
-            said.append(
-                f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes "
-                "are noise."
-            )
-        if self.genes_detected < LEAST_GENES:
-            said.append(
-                f"Only {self.genes_detected:,} genes of {self.name} are counted in at least a tenth of its spots; "
-                f"fewer than {LEAST_GENES} have little in common to learn from."
-            )
-        return said
+        told = {
+            f"{self.name} has {self.spots:,} spots; from fewer than {LEAST_SPOTS} a fit learns little, and what it is "
+            "worth cannot be told.": self.spots < LEAST_SPOTS,
+            f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie on tissue; the positions "
+            "may be shifted, or of another image.": self.spots_on_tissue < LEAST_ON_TISSUE * self.spots,
+            f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes are "
+            "noise.": self.median_counts < LEAST_DEPTH,
+            f"Only {self.genes_detected:,} genes of {self.name} are counted in at least a tenth of its spots; fewer "
+            f"than {LEAST_GENES} have little in common to learn from.": self.genes_detected < LEAST_GENES,
+        }
+        return [sentence for sentence, is_so in told.items() if is_so]
 
 
 def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:

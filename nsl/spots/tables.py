@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from nsl.errors import SpotsError
+from nsl.errors import SpotsError, in_a_line
 
 MANIFEST_COLUMNS = ["section", "patient", "image", "mpp", "spots", "counts"]
 COUNTS_PER_SPOT = 10_000
@@ -306,5 +306,4 @@ def _as_table(path: Path) -> Iterator[None]:
             f"{path.name} is no plain text; save it as CSV in UTF-8, not as a spreadsheet under another name"
         ) from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SpotsError(f"{path.name} cannot be read as a table ({reason}); give a CSV or TSV") from None
+        raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from nsl.errors import NslError, SlideError, SpotsError
+from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.web import limits, state
 from nsl.web.jobs import is_connected
 
@@ -272,7 +272,7 @@ def read_measured_uploads(files: Sequence["UploadedFile"]) -> "anndata.AnnData":
         ) from None
     # What a stranger's file may set off in the libraries that read it has no end.
     except Exception as error:
-        reason = _by_users_names(str(error).partition("\n")[0] or type(error).__name__, names, folder)
+        reason = _by_users_names(in_a_line(error), names, folder)
         raise SpotsError(f"{all_names} cannot be read ({reason}); check that it is what its name says") from error
     data.uns["notices"] = [_by_users_names(notice, names, folder) for notice in data.uns["notices"]]
     return data

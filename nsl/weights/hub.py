@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from nsl import __version__
-from nsl.errors import HubError
+from nsl.errors import HubError, in_a_line
 from nsl.weights.hub_cache import MAX_BYTES, cached_commit, checksum, is_commit, note_revision, store
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def trouble(error: Exception, where: str) -> str:
     import httpx2
 
     status = status_of(error)
-    detail = (str(error).splitlines() or [type(error).__name__])[0]
+    detail = in_a_line(error)
     if status == 429:
         return f"{where} has had too many requests (429); wait some minutes, or set HF_TOKEN"
     if status is not None:
