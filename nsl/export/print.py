@@ -4,10 +4,11 @@ import io
 import math
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
@@ -24,10 +25,6 @@ from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.weights.reliability import is_reliable
 
-if TYPE_CHECKING:
-    import anndata
-    from matplotlib.axes import Axes
-
 # An A4 page is 297 mm high, and the text around the slide and a caption want their share.
 MAX_SLIDE_MM = 220.0
 _MM_PER_INCH = 25.4
@@ -39,7 +36,7 @@ _BLACK, _GREY, _WARNING = "#000000", "#444444", "#a03000"
 
 
 def map_png(
-    result: "anndata.AnnData",
+    result: anndata.AnnData,
     gene: str,
     *,
     limits: tuple[float, float],
@@ -72,7 +69,7 @@ def map_png(
 
 
 def difference_png(
-    result: "anndata.AnnData",
+    result: anndata.AnnData,
     gene_a: str,
     gene_b: str,
     *,
@@ -102,7 +99,7 @@ class _Drawing:
 
 
 def _printed(
-    result: "anndata.AnnData", drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
+    result: anndata.AnnData, drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
 ) -> bytes:
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
@@ -158,7 +155,7 @@ class _Sheet:
         FigureCanvasAgg(figure)
         return cls(figure, width_mm, height_mm)
 
-    def axes(self, x_mm: float, y_mm: float, width_mm: float, height_mm: float) -> "Axes":
+    def axes(self, x_mm: float, y_mm: float, width_mm: float, height_mm: float) -> Axes:
         bottom = 1 - (y_mm + height_mm) / self.height_mm
         place = (x_mm / self.width_mm, bottom, width_mm / self.width_mm, height_mm / self.height_mm)
         return self.figure.add_axes(place)
@@ -183,7 +180,7 @@ class _Sheet:
         return buffer.getvalue()
 
 
-def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
+def _draw_map(axes: Axes, result, drawing: _Drawing) -> None:
     known, picture = Provenance.of(result), SlidePicture.of(result)
     width, height = picture.size_um
     axes.set_axis_off()

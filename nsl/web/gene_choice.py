@@ -5,7 +5,6 @@ A table here has a row a gene with its reliability: `var` of a result, or `relia
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -13,11 +12,9 @@ import streamlit as st
 from nsl.genes import by_capitals, common_name, is_listed, resolve, symbol_of
 from nsl.numerals import signed
 from nsl.web import controls, links, state
+from nsl.weights.config import HeldOutProtocol
 from nsl.weights.reliability import USEFUL_R, is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.config import HeldOutProtocol
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
@@ -26,7 +23,7 @@ _HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common n
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
-def choose_one(table: pd.DataFrame, weights: "Weights") -> str:
+def choose_one(table: pd.DataFrame, weights: Weights) -> str:
     """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
     genes, chosen = listed(table), st.session_state.get("gene")
     if chosen in table.index and chosen not in genes:
@@ -43,7 +40,7 @@ def choose_one(table: pd.DataFrame, weights: "Weights") -> str:
 
 
 def choose_some(
-    table: pd.DataFrame, weights: "Weights", *, key: str, label: str, most: int, default: int = 2
+    table: pd.DataFrame, weights: Weights, *, key: str, label: str, most: int, default: int = 2
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list."""
     genes = listed(table)
@@ -113,7 +110,7 @@ def plural(what: str) -> str:
     return " ".join([f"{first}s", *rest])
 
 
-def show_reliability(table: pd.DataFrame, gene: str, protocol: "HeldOutProtocol") -> None:
+def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> None:
     """How the gene was predicted where it was held out, in words."""
     row, name = table.loc[gene], controls.escaped(gene)
     if pd.isna(row.r_heldout):
@@ -150,7 +147,7 @@ class Boxed:
     """Genes that a box gives, listed in it or not, and what to say of others."""
 
     genes: Sequence[str]
-    weights: "Weights"
+    weights: Weights
     otherwise: str  # what is said of a gene of the weights that is not among them; its name comes before
 
     def find(self, typed: str) -> str | None:
@@ -292,7 +289,7 @@ def why_missing(name: str, held: Boxed) -> str:
     return f"{controls.escaped(subject)} {held.otherwise if gene else _not_in_weights(symbol, held.weights)}."
 
 
-def _not_in_weights(symbol: str, weights: "Weights") -> str:
+def _not_in_weights(symbol: str, weights: Weights) -> str:
     rule = weights.config.training_data.genes_rule or ""
     reason = "detected in too few spots where they were learned"
     if not rule.startswith("detected in"):

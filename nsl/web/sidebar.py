@@ -1,13 +1,9 @@
 """The sidebar: the weights in use and a way to others, the session's slides and what has become of each."""
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
 from nsl.web import controls, sources, state, uploads
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 # Of org/name@revision; a longer text names nothing.
 LONGEST_SOURCE = 350
@@ -94,7 +90,7 @@ def _weights() -> None:
         _offer()
 
 
-def _origin(weights: "Weights | None") -> str:
+def _origin(weights: Weights | None) -> str:
     if weights is None:
         return "Embedded"
     source = controls.escaped(weights.source)

@@ -7,9 +7,9 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.web import limits, state, uploads
@@ -17,12 +17,7 @@ from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import default_source, embedded_config
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
-
-if TYPE_CHECKING:
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
-
-    from nsl.weights.weights import Weights
-
+from nsl.weights.weights import Weights
 
 # Loading keeps the processor busy while the page is still on its way to the browser.
 START_AFTER_S = 1.0
@@ -37,7 +32,7 @@ class WeightsRequest:
     source: str | Path
     label: str  # as the user knows it
     is_uploaded: bool = False
-    weights: "Weights | None" = None
+    weights: Weights | None = None
     error: str | None = None
     thread: threading.Thread | None = None
 
@@ -69,13 +64,13 @@ class WeightsRequest:
 class WeightsChoice:
     """What a session predicts with."""
 
-    weights: "Weights | None" = None  # None for the embedded ones
+    weights: Weights | None = None  # None for the embedded ones
     request: WeightsRequest | None = None  # weights that have not come yet, or why they did not
     is_begun: bool = False  # whether NSL_WEIGHTS was looked at
     upload_id: str | None = None  # of the zip brought last
     folder: Path | None = None  # where it was unpacked
 
-    def use(self, weights: "Weights | None") -> None:
+    def use(self, weights: Weights | None) -> None:
         """Predict with these from now on; what was asked for before would replace them when it comes."""
         self.weights, self.request = weights, None
 
@@ -120,7 +115,7 @@ def ask_hub(source: str) -> None:
     choice().request = request
 
 
-def take_zip(upload: "UploadedFile") -> None:
+def take_zip(upload: UploadedFile) -> None:
     """Unpack an uploaded zip and ask for its weights; NslError where it is too large or `unpack` refuses it."""
     limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
     with uploads.new_folder() as folder:
@@ -129,18 +124,18 @@ def take_zip(upload: "UploadedFile") -> None:
     choice().upload_id, choice().folder = upload.file_id, folder
 
 
-def in_use() -> "Weights":
+def in_use() -> Weights:
     """Weights to predict with now."""
     return choice().weights or load_default_weights()
 
 
-def are_in_use(weights: "Weights") -> bool:
+def are_in_use(weights: Weights) -> bool:
     """Whether a run now would predict with these."""
     return weights.sha256 == in_use().sha256
 
 
 @st.cache_resource(show_spinner="Loading the weights")
-def load_default_weights() -> "Weights":
+def load_default_weights() -> Weights:
     """The embedded weights, shared by all sessions; they are never changed."""
     from nsl.weights.folder import load_weights
 

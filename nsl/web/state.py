@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
 from nsl.result import Provenance
+from nsl.slides.slide import Slide
 from nsl.web.jobs import Job
+from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
     import anndata
-    import numpy as np
-
-    from nsl.slides.slide import Slide
-    from nsl.weights.weights import Weights
 
 Kept = TypeVar("Kept")
 """A dataclass whose fields have defaults."""
@@ -51,7 +50,7 @@ class SessionSlide:
     objective_power: float | None
     metadata_mpp: float | None
     notices: tuple[str, ...]
-    thumbnail: "np.ndarray"
+    thumbnail: np.ndarray
     open_seconds: float  # what opening it and reading the thumbnail took
     job: Job | None = None  # the last run
     is_running: bool = False
@@ -76,7 +75,7 @@ class SessionSlide:
         return self.finished.key if self.finished else None
 
     @property
-    def weights(self) -> "Weights | None":
+    def weights(self) -> Weights | None:
         """Those that the result was predicted with, whichever are in use now."""
         return self.finished.weights if self.finished else None
 
@@ -113,7 +112,7 @@ class SessionSlide:
         """A sentence about the file on disk, with the name the user knows."""
         return text.replace(self.path.name, self.name)
 
-    def open(self, mpp: float | None = None) -> "Slide":
+    def open(self, mpp: float | None = None) -> Slide:
         """A handle of its own, for one job or one look, at the scale given or the one it was predicted at."""
         from nsl.slides.slide import open_slide
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.web import limits, state
@@ -25,7 +26,6 @@ from nsl.web.jobs import is_connected
 
 if TYPE_CHECKING:
     import anndata
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 DEMO_NAME = "Demo slide (synthetic)"
 # Each keeps its picture and its result in memory.
@@ -240,7 +240,7 @@ MEASURED_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
 _ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
 
 
-def read_measured_uploads(files: Sequence["UploadedFile"]) -> "anndata.AnnData":
+def read_measured_uploads(files: Sequence[UploadedFile]) -> "anndata.AnnData":
     """What `nsl.spots.measured.read_measured` reads of uploaded files, which lie on disk no longer than that takes.
 
     Raises SpotsError: they cannot be read or stored, or are larger than the server takes; see
@@ -278,7 +278,7 @@ def read_measured_uploads(files: Sequence["UploadedFile"]) -> "anndata.AnnData":
     return data
 
 
-def _store_measured(files: Sequence["UploadedFile"], paths: Sequence[Path], all_names: str) -> None:
+def _store_measured(files: Sequence[UploadedFile], paths: Sequence[Path], all_names: str) -> None:
     try:
         for file, path in zip(files, paths, strict=True):
             path.write_bytes(file.getbuffer())

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -17,23 +17,21 @@ from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, Weigh
 from nsl.weights.folder import embedded_folder
 from nsl.weights.hub import fetch
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 _OURS = "NSL-11"
 _LEFT_OUT, _METHOD, _RANKED_BY = "left out", "method", "median r"
 _MAX_SECTIONS, _MAX_CARD_LETTERS = 12, 100_000
 
 
-def weights_in_use() -> "Weights":
+def weights_in_use() -> Weights:
     """Those that the next run predicts with; the page ends, with a sentence, where they cannot be loaded."""
     with controls.shown_errors():
         return sources.in_use()
     st.stop()
 
 
-def show_training(weights: "Weights") -> None:
+def show_training(weights: Weights) -> None:
     """What the weights were learned on, and how."""
     st.subheader("The weights in use", anchor="weights")
     st.markdown(
@@ -43,7 +41,7 @@ def show_training(weights: "Weights") -> None:
     st.table(pd.Series(rows), border="horizontal", hide_header=True)
 
 
-def training_facts(weights: "Weights") -> dict[str, str]:
+def training_facts(weights: Weights) -> dict[str, str]:
     """What config.json says of the training, a line each; whoever wrote it need not have filled in everything."""
     config, data = weights.config, weights.config.training_data
     of_genes = f": {data.genes_rule}" if data.genes_rule else ""
@@ -87,13 +85,13 @@ def _fit(fit: FitRecord | None) -> str | None:
     return f"{fit.steps} steps of Adam at {fit.learning_rate} from the published stains, learning {learned}{by}"
 
 
-def _origin(weights: "Weights") -> str:
+def _origin(weights: Weights) -> str:
     if weights.revision:
         return f"{controls.escaped(weights.source)} on the Hugging Face Hub at commit {weights.revision}"
     return "which come with this program" if weights.source == "embedded" else controls.escaped(weights.source)
 
 
-def show_reliability(weights: "Weights") -> None:
+def show_reliability(weights: Weights) -> None:
     """How the genes held up where they were held out: figures, the distribution, and a table of all."""
     st.subheader("How far to trust a gene", anchor="reliability")
     table, protocol = weights.reliability, weights.config.reliability
@@ -129,7 +127,7 @@ def show_reliability(weights: "Weights") -> None:
     _show_genes(weights)
 
 
-def _show_genes(weights: "Weights") -> None:
+def _show_genes(weights: Weights) -> None:
     table, protocol = weights.reliability.copy(), weights.config.reliability
     table.insert(0, "reliable", is_reliable(table).map({True: "reliable", False: "not reliable"}))
     wanted = st.text_input(
@@ -184,7 +182,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
     }
 
 
-def show_card(weights: "Weights") -> None:
+def show_card(weights: Weights) -> None:
     """The model card as its author wrote it, without what could reach out of the page."""
     text = _card_text(weights)
     if text:
@@ -192,7 +190,7 @@ def show_card(weights: "Weights") -> None:
             st.markdown(harmless(text))
 
 
-def _card_text(weights: "Weights") -> str | None:
+def _card_text(weights: Weights) -> str | None:
     """README.md of the folder that the weights came from; None for weights without one, or trained here."""
     folders = [embedded_folder()]
     if sources.choice().folder:
@@ -217,7 +215,7 @@ def harmless(markdown: str) -> str:
     return re.sub(r"^ {0,3}#{1,6}(?=\s)", "####", text, flags=re.MULTILINE)
 
 
-def show_evaluation(weights: "Weights") -> None:
+def show_evaluation(weights: Weights) -> None:
     """NSL beside other methods on the same folds, where the weights tell."""
     st.subheader("Beside other methods", anchor="evaluation")
     table = evaluation(weights.config.evaluation)

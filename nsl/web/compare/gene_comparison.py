@@ -1,9 +1,11 @@
 """The parts of the Compare page: which genes, their maps, what one has and another has not, what goes with what."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from nsl.figures import compare
@@ -12,10 +14,6 @@ from nsl.numerals import signed
 from nsl.result import map_of
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.web.compare import tile_selection
-
-if TYPE_CHECKING:
-    import anndata
-    import plotly.graph_objects as go
 
 SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS = MODES = ("Side by side", "Difference", "Blend", "Across slides")
 MOST_GENES = 4
@@ -60,7 +58,7 @@ def require_two(chosen: list[str]) -> None:
         st.stop()
 
 
-def _follow_link(result: "anndata.AnnData") -> None:
+def _follow_link(result: anndata.AnnData) -> None:
     """Genes that a link asks for, and none that was not predicted here."""
     wished = [gene for gene in (links.asked("genes") or "").split(",") if gene]
     missing = [gene for gene in wished if gene not in result.var_names]
@@ -85,7 +83,7 @@ def write_link(mode: str, look: Look, **genes: str) -> None:
     links.write(view=view, **genes, **palette, **scale)
 
 
-def choose_look(mode: str, result: "anndata.AnnData") -> Look:
+def choose_look(mode: str, result: anndata.AnnData) -> Look:
     """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed."""
     palette, scale = None, _SHARED
     if (wished := _SCALES.get(links.asked("scale"))) is not None:
@@ -150,7 +148,7 @@ def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> N
     downloads.prints(maps, look.palette, look.opacity, tile_selection.file_stem(slide, chosen))
 
 
-def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tuple[float, float]]:
+def _limits(result: anndata.AnnData, chosen: list[str], look: Look) -> list[tuple[float, float]]:
     """Ends of the colour scales: one for all genes, or one for each."""
     values = [map_of(result, gene) for gene in chosen]
     return [percentile_limits(group) for group in ([np.concatenate(values)] if look.shared else values)]
@@ -213,13 +211,13 @@ def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Loo
             )
 
 
-def _print_difference(result: "anndata.AnnData", pair: tuple[str, str], by: str, look: Look) -> bytes:
+def _print_difference(result: anndata.AnnData, pair: tuple[str, str], by: str, look: Look) -> bytes:
     from nsl.export.print import difference_png
 
     return difference_png(result, *pair, by=by, opacity=look.opacity)
 
 
-def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
+def _meaning(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
     a, b = map(controls.escaped, pair)
     if by == compare.DIFFERENCES[0]:
         return (
@@ -235,7 +233,7 @@ def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
     )
 
 
-def difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
+def difference_csv(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
     from nsl.export import files
 
     table = files.tile_table(result[:, list(pair)])
@@ -270,7 +268,7 @@ def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
     st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
 
 
-def _show_map(slide: state.SessionSlide, mode: str, figure: "go.Figure", alt: str, chosen: Sequence[str]) -> None:
+def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str, chosen: Sequence[str]) -> None:
     key = f"{mode} of {slide.key}"
     # The second axes of a blend are those of the key to its colours.
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")

@@ -2,10 +2,11 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from nsl.errors import NslError
@@ -13,10 +14,6 @@ from nsl.figures import gene_scatter
 from nsl.result import centers_mm, map_of
 from nsl.stats.regions import points_inside
 from nsl.web import chart, controls, downloads, state
-
-if TYPE_CHECKING:
-    import anndata
-    import plotly.graph_objects as go
 
 # The scatter's title stands below the chart's tools, which would hide it in a narrow column.
 _TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
@@ -36,7 +33,7 @@ def selected_tiles(slide: state.SessionSlide) -> np.ndarray:
     return slide.result.obs_names.isin(slide.of_result(Selection).tiles or [])
 
 
-def forget_marks(figure: "go.Figure", slide: state.SessionSlide) -> None:
+def forget_marks(figure: go.Figure, slide: state.SessionSlide) -> None:
     """Let go what the chart itself marked in the last box or lasso: it knows points by their place in a trace."""
     figure.update_layout(selectionrevision=slide.of_result(Selection).drawn)
 
@@ -133,7 +130,7 @@ def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray
     downloads.button("CSV of the selection", lambda: files.csv_text(slide.result[inside][:, chosen]), name)
 
 
-def _means(result: "anndata.AnnData", chosen: list[str], inside: np.ndarray) -> pd.DataFrame:
+def _means(result: anndata.AnnData, chosen: list[str], inside: np.ndarray) -> pd.DataFrame:
     rows = []
     for gene in chosen:
         values = np.asarray(result[:, gene].X, float).ravel()

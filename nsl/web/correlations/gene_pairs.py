@@ -2,8 +2,9 @@
 
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,9 +16,6 @@ from nsl.numerals import six_digits
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.weights.reliability import is_reliable
-
-if TYPE_CHECKING:
-    import anndata
 
 METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
 MOST_RELIABLE, A_LIST = "The most reliable", "A list"
@@ -103,7 +101,7 @@ def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
     return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method]
 
 
-def _most_reliable(result: "anndata.AnnData") -> list[str]:
+def _most_reliable(result: anndata.AnnData) -> list[str]:
     """As many as the slider says, out of those that held up where there are any."""
     table = result.var.sort_values("r_heldout", ascending=False)
     reliable = is_reliable(table)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import anndata
 import numpy as np
 import pandas as pd
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import NslError
 from nsl.prediction import predict_spots
@@ -17,9 +18,6 @@ from nsl.stats.agreement import agreement
 from nsl.web import state
 from nsl.web.jobs import Job
 from nsl.web.uploads import read_measured_uploads
-
-if TYPE_CHECKING:
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 # Files that stand for a section by themselves.
 _WHOLE = (".zip", ".h5ad")
@@ -131,12 +129,12 @@ def let_go(held: MeasuredData) -> None:
     held.uploads += 1
 
 
-def lacks_second_file(files: Sequence["UploadedFile"]) -> bool:
+def lacks_second_file(files: Sequence[UploadedFile]) -> bool:
     """Whether one table of two is there."""
     return len(files) == 1 and not files[0].name.lower().endswith(_WHOLE)
 
 
-def take(held: MeasuredData, files: Sequence["UploadedFile"]) -> bool:
+def take(held: MeasuredData, files: Sequence[UploadedFile]) -> bool:
     """Read files that have not been seen yet; what was there before stays where they cannot be read.
 
     Returns whether the page is to be drawn anew: the data are new, or the uploader is.

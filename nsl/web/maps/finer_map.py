@@ -1,8 +1,8 @@
 """One gene on squares of 10 to 20 µm, made when asked for."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import anndata
 import streamlit as st
 
 from nsl.export.files import file_part
@@ -12,9 +12,6 @@ from nsl.result import Provenance
 from nsl.web import chart, controls, downloads, state
 from nsl.web.jobs import Job
 from nsl.web.maps.gene_map import Style, printed
-
-if TYPE_CHECKING:
-    import anndata
 
 
 @dataclass
@@ -73,7 +70,7 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
     return Job().start(work)
 
 
-def _show_fine(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
+def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -> None:
     gene = fine.var_names[0]
     figure = expression_map(
         fine,
@@ -100,7 +97,7 @@ def _show_fine(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style)
         _offer_files(slide, fine, style)
 
 
-def _offer_files(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
+def _offer_files(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -> None:
     from nsl.export import files
 
     [gene] = fine.var_names

@@ -1,8 +1,10 @@
 """One gene over the slide: how it is coloured, its map, its numbers, and the files of it."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from nsl.export.files import file_part
@@ -11,10 +13,6 @@ from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, state
-
-if TYPE_CHECKING:
-    import anndata
-    import pandas as pd
 
 SLIDER_PX = 185
 
@@ -28,7 +26,7 @@ class Style(NamedTuple):
     outline: bool
 
 
-def choose_style(result: "anndata.AnnData", gene: str) -> Style:
+def choose_style(result: anndata.AnnData, gene: str) -> Style:
     """Opacity, palette, the ends of the colour scale, the tissue's edge."""
     _follow_link(gene)
     opacity, palette = controls.choose_opacity(), controls.choose_palette()
@@ -123,7 +121,7 @@ def _keep_region(slide: state.SessionSlide) -> None:
         slide.marks.region = area
 
 
-def show_numbers(result: "anndata.AnnData", gene: str) -> None:
+def show_numbers(result: anndata.AnnData, gene: str) -> None:
     """Extent of the predicted values, and what they are."""
     values = map_of(result, gene)
     with st.container(horizontal=True):
@@ -147,7 +145,7 @@ def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
 
 
 def files_shown(
-    slide: state.SessionSlide, gene: str, style: Style, region_table: "pd.DataFrame | None"
+    slide: state.SessionSlide, gene: str, style: Style, region_table: pd.DataFrame | None
 ) -> dict[str, tuple[str, str | bytes]]:
     """What the page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
     from nsl.export.files import file_part
@@ -165,7 +163,7 @@ def files_shown(
     return shown
 
 
-def printed(result: "anndata.AnnData", gene: str, style: Style, limits: tuple[float, float]) -> bytes:
+def printed(result: anndata.AnnData, gene: str, style: Style, limits: tuple[float, float]) -> bytes:
     """A map of the page at print size, as PNG."""
     from nsl.export.print import map_png
 

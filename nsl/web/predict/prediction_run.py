@@ -1,7 +1,6 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -10,9 +9,7 @@ from nsl.result import Provenance
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
@@ -113,7 +110,7 @@ def _listed_genes() -> list[str]:
     return genes
 
 
-def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
+def _say_unknown(weights: Weights, unknown: list[str]) -> None:
     """Which names of a list the weights do not hold, and what they may have been meant for."""
     from nsl.spots.files import are_ensembl
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.figures import effects_bars, response_surface_figure, swatches
 from nsl.interpretation import (
@@ -22,12 +23,7 @@ from nsl.numerals import signed
 from nsl.result import SlidePicture
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, stained_colors
 from nsl.web import controls, gene_choice, links, sources, state
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from streamlit.delta_generator import DeltaGenerator
-
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 _CHOICE_PX = 520
 _BUTTONS_PX = 28
@@ -45,7 +41,7 @@ class _VectorTable:
 class View:
     """What the page speaks of: weights, and the slide that was predicted with them where there is one."""
 
-    weights: "Weights"
+    weights: Weights
     slide: state.SessionSlide | None
 
     @property
@@ -80,7 +76,7 @@ class View:
         return kept.table
 
 
-def look(heading: "DeltaGenerator") -> View:
+def look(heading: DeltaGenerator) -> View:
     """The weights of the slide's result, or those in use; what is not there to see is said.
 
     heading : the place for badges beside the page's title.
@@ -107,7 +103,7 @@ def _say_whose(slide: state.SessionSlide) -> None:
     )
 
 
-def _show_the_way(slide: state.SessionSlide | None, weights: "Weights") -> None:
+def _show_the_way(slide: state.SessionSlide | None, weights: Weights) -> None:
     tissue = controls.escaped(sources.tissue(weights.config))
     st.caption(f"Learned by the weights {controls.escaped(weights.name)}, on {tissue}.")
     if slide is not None:
@@ -294,7 +290,7 @@ def show_response(view: View, gene: str) -> None:
     )
 
 
-def below_buttons(figure: "go.Figure") -> "go.Figure":
+def below_buttons(figure: go.Figure) -> go.Figure:
     """The figure with room above it for the chart's buttons, which would lie on its titles."""
     return figure.update_layout(
         height=figure.layout.height + _BUTTONS_PX, margin_t=figure.layout.margin.t + _BUTTONS_PX

@@ -1,8 +1,9 @@
 """The part of the Stains page that looks at tissue: where a gene's model sees its two stains in a region."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
 import streamlit as st
 
@@ -18,9 +19,6 @@ from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds
 from nsl.web import chart, controls, state
 from nsl.web.stains.gene_stains import View, below_buttons
-
-if TYPE_CHECKING:
-    import anndata
 
 # The longer side of a region is read at so many pixels at most to be seen, and for its means at so many.
 _SHOWN_PX, _MEASURED_PX = 640, 2048
@@ -122,7 +120,7 @@ def _tile(view: View, gene: str, place: str) -> str:
     return seen.richest_tile
 
 
-def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
+def _richest(result: anndata.AnnData, vectors: np.ndarray) -> str:
     """The tile that absorbs most along the hematoxylin vector, by the slide's picture."""
     picture, info = SlidePicture.of(result), Provenance.of(result)
     amounts = stain_amounts(optical_density(picture.rgb, info.white_point).reshape(-1, 3), vectors)[:, 0]

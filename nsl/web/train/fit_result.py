@@ -6,7 +6,6 @@ import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -17,9 +16,7 @@ from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import USEFUL_R, is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 SOURCE = "Trained in this session"
 # Of a bar of the histogram: own sections have fewer genes than published weights.
@@ -30,7 +27,7 @@ _BIN_R = 0.05
 class Trained:
     """Weights that came of a training, and their folder."""
 
-    weights: "Weights"
+    weights: Weights
     folder_name: str
     zipped: bytes
     seconds: float
@@ -111,7 +108,7 @@ def start(plan: Plan) -> Job:
     return Job().start(work)
 
 
-def _kept(fitted: "Weights", seconds: float) -> Trained:
+def _kept(fitted: Weights, seconds: float) -> Trained:
     """Weights as they are when loaded from their folder, which gives them their checksum, and the folder as a zip."""
     from nsl.weights.folder import load_weights, save_weights
 
