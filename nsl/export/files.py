@@ -46,11 +46,6 @@ def _place_table(result: anndata.AnnData) -> pd.DataFrame:
     return table.rename_axis("tile")
 
 
-def gene_table(result: anndata.AnnData) -> pd.DataFrame:
-    """One row a gene: how it was predicted where it was held out; NaN for genes that could not be."""
-    return result.var.rename_axis("gene")
-
-
 def provenance(result: anndata.AnnData) -> dict:
     """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
     return {key: _finite(np.asarray(value).tolist()) for key, value in result.uns["nsl"].items()}
@@ -93,7 +88,7 @@ def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = Fal
     """The tile table, the reliability of its genes and its provenance: text by file name."""
     return {
         f"{stem}.csv": csv_text(result, header_comments=header_comments),
-        f"{stem}.genes.csv": gene_table(result).to_csv(lineterminator="\n"),
+        f"{stem}.genes.csv": result.var.to_csv(index_label="gene", lineterminator="\n"),
         f"{stem}.provenance.json": provenance_text(result),
     }
 

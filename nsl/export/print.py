@@ -105,7 +105,9 @@ def _printed(
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
     known = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
     header = _wrapped("; ".join(known), _TEXT_PT, inner_mm)
-    footer = _wrapped(_footer(result), _SMALL_PT, inner_mm)
+    by = f"Predicted from colour by NSL {Provenance.of(result).version}"
+    purpose = f"{by}; for research use only, not a diagnostic device."
+    footer = _wrapped(" ".join([purpose, *caveats(result)]), _SMALL_PT, inner_mm)
     slide_um = SlidePicture.of(result).size_um
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
 
@@ -230,11 +232,6 @@ def _reliability(result, gene: str) -> str:
         return f"held-out r unknown{mark}"
     interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""
     return f"held-out r {signed(row.r_heldout)}{interval}{mark}"
-
-
-def _footer(result) -> str:
-    by = f"Predicted from colour by NSL {Provenance.of(result).version}"
-    return " ".join([f"{by}; for research use only, not a diagnostic device.", *caveats(result)])
 
 
 def _wrapped(text: str, size_pt: float, width_mm: float) -> list[str]:

@@ -88,9 +88,11 @@ def in_panels(
     if len(limits) not in (1, len(panels)):
         raise ValueError(f"{len(limits)} pairs of limits for {len(panels)} maps")
     shared = len(limits) == 1
+    tallest = max(shape_of_window(result) for result, _, _ in panels)
+    most_px = _MOST_PANEL_PX if len(panels) <= _COLUMNS else _MOST_IN_ROWS_PX
     sheet = _Sheet(
         panels=len(panels),
-        panel_px=_panel_px([result for result, _, _ in panels], rows=-(-len(panels) // _COLUMNS)),
+        panel_px=round(np.clip(tallest * _PANEL_WIDTH_PX, _LEAST_PANEL_PX, most_px)),
         title_px=_TITLE_LINE_PX * max(title.count("<br>") + 1 for _, _, title in panels) + 4,
         shared=shared,
         gap=0.1 if linked else 0.12,
@@ -124,11 +126,6 @@ def axes(number: int) -> tuple[str, str]:
     """Names of a panel's axes, as traces call them."""
     suffix = str(number + 1) if number else ""
     return f"x{suffix}", f"y{suffix}"
-
-
-def _panel_px(results: Sequence[anndata.AnnData], rows: int) -> int:
-    tall = max(shape_of_window(result) for result in results) * _PANEL_WIDTH_PX
-    return round(np.clip(tall, _LEAST_PANEL_PX, _MOST_PANEL_PX if rows == 1 else _MOST_IN_ROWS_PX))
 
 
 def _place(figure: go.Figure, sheet: _Sheet, number: int, title: str, *, linked: bool) -> None:

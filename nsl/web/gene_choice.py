@@ -82,14 +82,11 @@ def labels(table: pd.DataFrame) -> dict[str, str]:
     """Each gene with a common name and its held-out r, and a word where it is unreliable."""
     reliable = is_reliable(table)
     return {
-        gene: f"{gene}{_also_called(gene)} · r {signed(r)}{'' if trusted else ' · unreliable'}"
+        gene: gene
+        + (f" ({name})" if (name := common_name(gene)) else "")
+        + f" · r {signed(r)}{'' if trusted else ' · unreliable'}"
         for gene, r, trusted in zip(table.index, table.r_heldout, reliable, strict=True)
     }
-
-
-def _also_called(gene: str) -> str:
-    name = common_name(gene)
-    return f" ({name})" if name else ""
 
 
 def offer_unreliable(table: pd.DataFrame) -> None:
@@ -119,10 +116,9 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
             icon=":material/do_not_disturb_on:",
         )
         return
-    interval = f"95 % interval {signed(row.r_low)} to {signed(row.r_high)}"
     figures = (
-        f"held-out r {signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
-        f"{protocol.groups} {plural(protocol.left_out)} left out"
+        f"held-out r {signed(row.r_heldout)} (95 % interval {signed(row.r_low)} to {signed(row.r_high)}), replicated "
+        f"in {row.patients_replicated:.0f} of {protocol.groups} {plural(protocol.left_out)} left out"
     )
     if not is_reliable(table.loc[[gene]]).all():
         st.warning(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from nsl.errors import NslError, SlideError
+from nsl.slides.archive import MAX_BYTES
 
 # How often a run that waits looks whether it is still wanted.
 LOOK_SECONDS = 0.5
@@ -50,8 +51,6 @@ def check_upload(name: str, size_bytes: int, most_mb: int | None) -> None:
 
 def max_unpacked_bytes() -> int:
     """What the slide in a zip may come to. Slides are packed already: zipped, they are hardly smaller."""
-    from nsl.slides.archive import MAX_BYTES
-
     most = read().max_upload_mb
     return MAX_BYTES if most is None else _UNPACKED_TO_ZIPPED * most * 10**6
 

@@ -14,7 +14,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.web import limits, state, uploads
 from nsl.weights.config import WeightsConfig
-from nsl.weights.folder import default_source, embedded_config
+from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
 from nsl.weights.weights import Weights
@@ -48,8 +48,6 @@ class WeightsRequest:
         return self.error is None if self.thread is None else self.thread.is_alive()
 
     def _run(self) -> None:
-        from nsl.weights.folder import load_weights
-
         try:
             weights = load_weights(self.source)
             # What it was called by who uploaded it may name a patient, and goes into every result.
@@ -137,8 +135,6 @@ def are_in_use(weights: Weights) -> bool:
 @st.cache_resource(show_spinner="Loading the weights")
 def load_default_weights() -> Weights:
     """The embedded weights, shared by all sessions; they are never changed."""
-    from nsl.weights.folder import load_weights
-
     return load_weights()
 
 

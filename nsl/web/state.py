@@ -15,7 +15,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.result import Provenance
-from nsl.slides.slide import Slide
+from nsl.slides.slide import Slide, open_slide
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
 
@@ -114,8 +114,6 @@ class SessionSlide:
 
     def open(self, mpp: float | None = None) -> Slide:
         """A handle of its own, for one job or one look, at the scale given or the one it was predicted at."""
-        from nsl.slides.slide import open_slide
-
         if mpp is None and self.result is not None:
             mpp = self.provenance.mpp
         return open_slide(self.path, mpp)

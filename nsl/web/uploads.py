@@ -20,7 +20,10 @@ from uuid import uuid4
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+from nsl.demo.slide import demo_slide
 from nsl.errors import NslError, SlideError, SpotsError, in_a_line
+from nsl.slides.archive import unpack_slide
+from nsl.slides.slide import open_slide
 from nsl.web import limits, state
 from nsl.web.jobs import is_connected
 
@@ -135,8 +138,6 @@ def take_demo() -> None:
 @functools.cache
 def _demo_file() -> bytes:
     """The demo slide as a TIFF, made once a server."""
-    from nsl.demo.slide import demo_slide
-
     with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
         path = Path(folder) / "demo.tif"
         demo_slide().save(path)
@@ -165,8 +166,6 @@ def _store(upload) -> None:
             path = folder / stored
             path.write_bytes(upload.getbuffer())
             if path.suffix == ".zip":
-                from nsl.slides.archive import unpack_slide
-
                 archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
                 archive.unlink()
                 stored = path.name
@@ -183,8 +182,6 @@ def _check_room() -> None:
 
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
-    from nsl.slides.slide import open_slide
-
     start = time.perf_counter()
     with open_slide(path) as slide:
         limits.check_size(path.name, slide.size)

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from nsl.export import files
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import signed
@@ -133,8 +134,6 @@ def compare_genes(slide: state.SessionSlide, mode: str) -> None:
 
 
 def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
-    from nsl.export import files
-
     name = f"{tile_selection.file_stem(slide, chosen)}.csv"
     downloads.button("CSV of these genes", lambda: files.csv_text(slide.result[:, chosen]), name)
 
@@ -234,8 +233,6 @@ def _meaning(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
 
 
 def difference_csv(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
-    from nsl.export import files
-
     table = files.tile_table(result[:, list(pair)])
     if by == compare.DIFFERENCES[0]:
         table["difference_sd"] = compare.standardised_difference(result, *pair).round(4)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from nsl.export import files
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.result import map_of, stain_warning
@@ -144,8 +145,6 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
 
 
 def _csv_of_both(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> str:
-    from nsl.export import files
-
     tables = [files.tile_table(one.result[:, [gene]]) for one in both]
     table = pd.concat(tables, keys=[one.name for one in both], names=["slide"])
     return table.to_csv(lineterminator="\n")

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.export import files
 from nsl.figures import gene_scatter
 from nsl.result import centers_mm, map_of
 from nsl.stats.regions import points_inside
@@ -111,8 +112,6 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
 
 
 def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray) -> None:
-    from nsl.export import files
-
     unit = "ln(1 + counts per 10,000)"
     help_of = {
         "Selected": f"Mean over the selected tiles, {unit}",
@@ -143,6 +142,4 @@ def _means(result: anndata.AnnData, chosen: list[str], inside: np.ndarray) -> pd
 
 def file_stem(slide: state.SessionSlide, chosen: Sequence[str]) -> str:
     """Slide and genes as part of a file's name."""
-    from nsl.export import files
-
     return "_".join([controls.file_stem(slide), *map(files.file_part, chosen)])

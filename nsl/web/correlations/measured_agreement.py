@@ -34,7 +34,7 @@ _COLUMNS = {
 
 def show(slide: state.SessionSlide) -> None:
     """Bring measured data, see what they are, compare; then all genes, and one gene at a time."""
-    held = measurements.held_for(slide)
+    held = slide.of_slide(MeasuredData)  # it outlasts a new result
     measurements.collect(held)
     choose, look = controls.side_by_side()
     with choose:

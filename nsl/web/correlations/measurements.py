@@ -115,11 +115,6 @@ class MeasuredData:
         return self.job is not None and (self.job.is_running or self.job.result is not None)
 
 
-def held_for(slide: state.SessionSlide) -> MeasuredData:
-    """What this session holds for a slide: it outlasts a new result, but not the slide."""
-    return slide.of_slide(MeasuredData)
-
-
 def let_go(held: MeasuredData) -> None:
     """Forget the data and what they were compared to."""
     if held.job:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import anndata
 import streamlit as st
 
-from nsl.export.files import file_part
+from nsl.export import files
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
 from nsl.prediction import FINE_STEPS_UM, fine_map
 from nsl.result import Provenance
@@ -87,7 +87,7 @@ def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -
         figure,
         key=f"fine map of {slide.key}",
         alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
-        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_{side_um:g}um",
+        file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}_{side_um:g}um",
     )
     st.caption(
         f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
@@ -98,8 +98,6 @@ def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -
 
 
 def _offer_files(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -> None:
-    from nsl.export import files
-
     [gene] = fine.var_names
     stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
     limits = percentile_limits(fine.X.ravel())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.export.files import file_part
+from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
@@ -102,7 +102,7 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
         key=f"map of {slide.key}",
         alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
         f"{style.limits[0]:.2f} to {style.limits[1]:.2f} ln(1 + counts per 10,000)",
-        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}",
+        file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}",
         on_click=lambda: _keep_tile(slide),
         on_area=lambda: _keep_region(slide),
     )
@@ -137,8 +137,6 @@ def show_numbers(result: anndata.AnnData, gene: str) -> None:
 
 def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
-    from nsl.export import files
-
     result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
     downloads.button(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
     downloads.button("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
@@ -148,11 +146,9 @@ def files_shown(
     slide: state.SessionSlide, gene: str, style: Style, region_table: pd.DataFrame | None
 ) -> dict[str, tuple[str, str | bytes]]:
     """What the page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
-    from nsl.export.files import file_part
-
     stem = controls.file_stem(slide)
     shown = {
-        f"{stem}.{file_part(gene)}.png": (
+        f"{stem}.{files.file_part(gene)}.png": (
             f"the map of {gene}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
             printed(slide.result, gene, style, style.limits),
         )

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.interpretation import tile_concentrations
 from nsl.prediction import Patch, patch
 from nsl.result import map_of, percentile_of
 from nsl.web import controls, gene_choice, state
@@ -103,8 +104,6 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
 
 
 def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:
-    from nsl.interpretation import tile_concentrations
-
     model = slide.weights.model
     white_point = slide.provenance.white_point
     hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, white_point)

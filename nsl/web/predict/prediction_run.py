@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from nsl.genes import parse_gene_list
 from nsl.result import Provenance
+from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
@@ -88,8 +90,6 @@ def _choose_genes() -> list[str] | None:
 
 
 def _listed_genes() -> list[str]:
-    from nsl.genes import parse_gene_list
-
     text = controls.type_genes("gene_list")
     upload = st.file_uploader(
         "or a file with them", type=["txt", "csv", "tsv"], max_upload_size=GENE_FILE_MB, key="gene_file"
@@ -226,7 +226,6 @@ def _preview(
 ) -> tuple[np.ndarray, int]:
     """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
     from nsl.figures import preview
-    from nsl.stains import estimate_white_point
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)

@@ -86,21 +86,17 @@ def look(heading: DeltaGenerator) -> View:
         controls.watch_job(slide.job)
     if slide is not None and slide.result is not None:
         controls.cautions(slide, heading)
-        _say_whose(slide)
+        config = slide.weights.config
+        st.caption(
+            f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
+            f"predicted, on {controls.escaped(sources.tissue(config))}."
+        )
         return View(slide.weights, slide)
     with controls.shown_errors():
         view = View(sources.in_use(), None)
         _show_the_way(slide, view.weights)
         return view
     st.stop()
-
-
-def _say_whose(slide: state.SessionSlide) -> None:
-    config = slide.weights.config
-    st.caption(
-        f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
-        f"predicted, on {controls.escaped(sources.tissue(config))}."
-    )
 
 
 def _show_the_way(slide: state.SessionSlide | None, weights: Weights) -> None:

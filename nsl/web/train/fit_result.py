@@ -15,6 +15,7 @@ from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig
+from nsl.weights.folder import load_weights, save_weights
 from nsl.weights.reliability import USEFUL_R, is_reliable
 from nsl.weights.weights import Weights
 
@@ -110,8 +111,6 @@ def start(plan: Plan) -> Job:
 
 def _kept(fitted: Weights, seconds: float) -> Trained:
     """Weights as they are when loaded from their folder, which gives them their checksum, and the folder as a zip."""
-    from nsl.weights.folder import load_weights, save_weights
-
     with tempfile.TemporaryDirectory(prefix="nsl-") as parent:
         folder = Path(parent) / _file_name(fitted.name)
         save_weights(fitted, folder)

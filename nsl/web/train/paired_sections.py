@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsl.demo.slide import demo_expression, demo_slide
 from nsl.errors import SlideError, SpotsError
+from nsl.slides.slide import checked_mpp
 from nsl.web import state
 
 if TYPE_CHECKING:
@@ -97,7 +99,6 @@ def add(
 
     Raises SlideError, ScaleError, SpotsError: it cannot be used; the others stay.
     """
-    from nsl.slides.slide import checked_mpp
     from nsl.spots.checks import check_on_slide
 
     name, patient = _label("section", name), _label("patient", patient)
@@ -107,7 +108,9 @@ def add(
     if name in {other.name for other in others}:
         raise SpotsError(f"there is a section {name} already; give each section its own name")
     measured.obsm["spatial"] = check_on_slide(measured, slide.size, scale=positions_scale)
-    twin = next((other for other in others if other.slide is slide and _same_spots(other.measured, measured)), None)
+    spots = measured.obsm["spatial"]
+    here = (other for other in others if other.slide is slide)
+    twin = next((other for other in here if np.array_equal(other.measured.obsm["spatial"], spots)), None)
     if twin:
         raise SpotsError(f"these spots of {slide.name} are section {twin.name} already; a section counts once")
     number = added() + 1
@@ -134,10 +137,6 @@ def _label(what: str, text: str) -> str:
     if len(label) > LONGEST_LABEL:
         raise SpotsError(f"the name of the {what} has {len(label)} letters; use at most {LONGEST_LABEL}")
     return label
-
-
-def _same_spots(one: "anndata.AnnData", other: "anndata.AnnData") -> bool:
-    return one.n_obs == other.n_obs and np.array_equal(one.obsm["spatial"], other.obsm["spatial"])
 
 
 def detected_genes(sections: Sequence[PairedSection], share: float) -> list[str]:
@@ -181,7 +180,6 @@ def demo_measured() -> "anndata.AnnData":
     import pandas as pd
     from scipy import sparse
 
-    from nsl.demo.slide import demo_expression, demo_slide
     from nsl.spots.tables import COUNTS_PER_SPOT
 
     demo, rng = demo_slide(), np.random.default_rng(1)
