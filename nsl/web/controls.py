@@ -59,6 +59,13 @@ def heading(title: str) -> DeltaGenerator:
     return badges
 
 
+def part(title: str) -> DeltaGenerator:
+    """A bordered part of a page under a heading of its own."""
+    bordered = st.container(border=True)
+    bordered.subheader(title)
+    return bordered
+
+
 def cautions(slide: state.SessionSlide, badges: DeltaGenerator) -> None:
     """What to know of a slide and its result before either is read; `badges` is of `heading`."""
     with badges:

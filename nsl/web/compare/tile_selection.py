@@ -90,8 +90,7 @@ def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> N
 
 def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
     """How many tiles are selected, and the genes' means in them and in the rest."""
-    with st.container(border=True):
-        st.subheader("Selection")
+    with controls.part("Selection"):
         selection = slide.of_result(Selection)
         if selection.error:
             controls.show_error(selection.error)

@@ -54,8 +54,7 @@ def show(slide: state.SessionSlide) -> None:
 
 
 def _explain_files() -> None:
-    with st.container(border=True):
-        st.subheader("What this needs")
+    with controls.part("What this needs"):
         st.markdown(
             "Spatial transcriptomics of **this very section**: counts and spot positions. Any of\n"
             "- **two tables** (CSV or TSV, also gzipped): raw counts with a row a spot and a column a gene; and "
@@ -68,8 +67,7 @@ def _explain_files() -> None:
 
 
 def _explain_comparison() -> None:
-    with st.container(border=True):
-        st.subheader("What will be compared")
+    with controls.part("What will be compared"):
         st.markdown(
             "Every gene is predicted from the tissue around each spot, and correlated over the spots with what was "
             "measured there. As neighbouring spots resemble each other, they count for fewer independent ones.\n\n"
@@ -78,8 +76,7 @@ def _explain_comparison() -> None:
 
 
 def _bring(held: MeasuredData) -> None:
-    with st.container(border=True):
-        st.subheader("1 · Measured data")
+    with controls.part("1 · Measured data"):
         if held.data is None:
             _upload(held, "Two tables, a Visium zip or an h5ad")
             return
@@ -110,8 +107,7 @@ def _upload(held: MeasuredData, label: str) -> None:
 
 
 def _compare(slide: state.SessionSlide, held: MeasuredData) -> None:
-    with st.container(border=True):
-        st.subheader("2 · Do they fit this slide?")
+    with controls.part("2 · Do they fit this slide?"):
         scale = st.number_input(
             "Multiply positions by",
             value=1.0,
@@ -172,8 +168,7 @@ def _offer_run(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData
 
 
 def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
-    with st.container(border=True):
-        st.subheader("Agreement")
+    with controls.part("Agreement"):
         st.markdown(summary_in_words(compared.table))
         st.caption(controls.escaped(no_test_if_learned(slide)))
         st.plotly_chart(

@@ -71,36 +71,23 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
 
 
 def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -> None:
-    gene = fine.var_names[0]
-    figure = expression_map(
-        fine,
-        gene,
-        limits=percentile_limits(fine.X.ravel()),
-        palette=style.palette,
-        opacity=style.opacity,
-        outline=False,
-    )
-    side_um = Provenance.of(fine).tile_um
-    if not Provenance.of(fine).complete:
+    [gene], limits, known = fine.var_names, percentile_limits(fine.X.ravel()), Provenance.of(fine)
+    look = {"palette": style.palette, "opacity": style.opacity, "outline": False}
+    figure, side_um = expression_map(fine, gene, limits=limits, **look), known.tile_um
+    stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{side_um:g}um"
+    if not known.complete:
         st.warning("The run was cancelled: the squares below the last one reached are missing.", icon=":material/cut:")
     chart.show(
         figure,
         key=f"fine map of {slide.key}",
         alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
-        file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}_{side_um:g}um",
+        file_name=stem,
     )
     st.caption(
         f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
         f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
     )
     with st.container(horizontal=True):
-        _offer_files(slide, fine, style)
-
-
-def _offer_files(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -> None:
-    [gene] = fine.var_names
-    stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
-    limits = percentile_limits(fine.X.ravel())
-    downloads.button("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
-    downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad")
-    downloads.button("Finer map to print (PNG)", lambda: printed(fine, gene, style, limits), f"{stem}.png")
+        downloads.button("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
+        downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad")
+        downloads.button("Finer map to print (PNG)", lambda: printed(fine, gene, style, limits), f"{stem}.png")

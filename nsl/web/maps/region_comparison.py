@@ -28,8 +28,7 @@ _COLUMNS = {
 
 def show(slide: state.SessionSlide) -> pd.DataFrame | None:
     """The region's mean per gene against the rest, with effect size and q-value; returns it where there is one."""
-    with st.container(border=True):
-        st.subheader("Region")
+    with controls.part("Region"):
         region = slide.marks.region
         if region is None:
             st.caption("Choose the box or the lasso above the map and draw: the region is compared with the rest.")

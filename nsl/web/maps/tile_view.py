@@ -18,8 +18,7 @@ def genes_read(slide: state.SessionSlide, gene: str) -> list[str]:
 
 def show(slide: state.SessionSlide, gene: str) -> None:
     """The clicked tile's H&E, the values of the genes followed, and its concentrations of the gene's learned stains."""
-    with st.container(border=True):
-        st.subheader("Tile")
+    with controls.part("Tile"):
         st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(gene)}:")
         _offer_tiles(slide, gene)
         tile = slide.marks.tile

@@ -22,8 +22,7 @@ GENE_FILE_MB = 5
 
 def settings(slide: state.SessionSlide) -> runs.Settings | None:
     """The choices for a run; None while they cannot be run."""
-    with st.container(border=True):
-        st.subheader("2 · Settings")
+    with controls.part("2 · Settings"):
         mpp = controls.choose_scale(slide)
         if mpp is None:
             return None
@@ -164,8 +163,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
     if result is None:
         return
     info = Provenance.of(result)
-    with st.container(border=True):
-        st.subheader("Result")
+    with controls.part("Result"):
         with st.container(horizontal=True):
             st.metric("Tissue tiles", f"{result.n_obs:,}", width=120)
             st.metric("Genes", f"{result.n_vars:,}", width=120)

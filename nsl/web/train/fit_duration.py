@@ -28,18 +28,13 @@ def _known() -> dict[str, float]:
     return {"slower": 1.0}
 
 
-def seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
-    """Estimated time of a training on sections that were looked at, on this computer."""
-    return on_this_computer(usual_seconds(sections, genes, is_choosing))
-
-
 def on_this_computer(usual: float) -> float:
     """Estimated time of what usually takes so many seconds."""
     return usual * _known()["slower"]
 
 
 def usual_seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
-    """The same on a computer of two cores that does nothing else."""
+    """Estimated time of a training on sections that were looked at, on two cores that do nothing else."""
     from nsl.train import CANDIDATES, CHOOSING_GENES
 
     def choosing(parts: list[_Part]) -> float:

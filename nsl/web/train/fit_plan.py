@@ -51,8 +51,7 @@ class Plan:
 
 def explain() -> None:
     """What a first-time visitor sees: what it takes, and what comes of it."""
-    with st.container(border=True):
-        st.subheader("What it takes")
+    with controls.part("What it takes"):
         st.markdown(
             "1. **The H&E image** of each section, brought on the Predict page.\n"
             "2. **Raw counts** of its spots, and **where each spot lies**, in pixels of that very image: two tables, a "
@@ -82,8 +81,7 @@ def _add_demo() -> None:
 
 def add_section() -> None:
     """Slide, scale, tables and labels of one more section; errors leave the sections that are there."""
-    with st.container(border=True):
-        st.subheader("1 · Measured sections")
+    with controls.part("1 · Measured sections"):
         slides = {slide.key: slide for slide in state.slides()}
         if not slides:
             st.markdown("Bring the H&E image of a measured section first.")
@@ -170,8 +168,7 @@ def settings(sections: Sequence[PairedSection]) -> Plan | None:
     """The choices for a fit; None while there is nothing to fit."""
     if not sections:
         return None
-    with st.container(border=True):
-        st.subheader("2 · Settings")
+    with controls.part("2 · Settings"):
         name = st.text_input(
             "Name of the weights", "my-weights", max_chars=60, key="train_name", persist_state="session"
         )

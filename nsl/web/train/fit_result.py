@@ -134,8 +134,7 @@ def show() -> None:
     if trained is None:
         return
     weights, table = trained.weights, trained.weights.reliability
-    with st.container(border=True):
-        st.subheader(f"Result: {controls.escaped(weights.name)}")
+    with controls.part(f"Result: {controls.escaped(weights.name)}"):
         _show_numbers(trained)
         st.markdown(_what_was_held_out(weights.config))
         st.info(_caution(weights.config), icon=":material/info:")

@@ -24,8 +24,7 @@ _COLUMNS = {
 
 def show(sections: Sequence[PairedSection]) -> None:
     """What was found on looking at each section, before anything is fitted to it."""
-    with st.container(border=True):
-        st.subheader("Checks")
+    with controls.part("Checks"):
         looked_at = [section for section in sections if section.last is not None]
         st.dataframe(_figures(looked_at), hide_index=True, height="content", column_config=_COLUMNS)
         st.caption(
