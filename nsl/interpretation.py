@@ -37,7 +37,6 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     is what the expression of a tile changes by when all its pixels absorb 1 OD more along v where the relu lets
     them through; it does not depend on the scale of D, as w does, and compares between genes and stains.
 
-    weights : whose genes.
     slide_vectors : (2, 3) hematoxylin and eosin as estimated on a slide; None or NaN where they could not be.
 
     Returns a DataFrame indexed by gene. For each stain, after `h_` or `e_`:

@@ -130,13 +130,10 @@ def _tissue_fraction(start, stop, image, bounds, table, threshold, fraction):
 def overview_tissue(
     grid: TileGrid, overview: np.ndarray, slide_width_px: int, slide_mpp: float, white_point: np.ndarray
 ) -> np.ndarray:
-    """(T,) about what share of each tile is tissue, from a picture of the whole slide.
+    """(T,) about what share of each tile is tissue, from a picture of the whole slide, (H, W, 3) uint8 RGB.
 
-    A tile smaller than two of its pixels is looked at with its surroundings.
-
-    overview : (H, W, 3) uint8 RGB of the whole slide.
-    slide_width_px, slide_mpp : width and µm/px of level 0.
-    white_point : (3,) intensity of the background.
+    A tile smaller than two of its pixels is looked at with its surroundings. white_point is (3,), of the background;
+    slide_width_px and slide_mpp are those of level 0.
     """
     overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
     bounds = pixel_bounds(grid.centers_px, max(grid.tile_um, 2 * overview_mpp), slide_mpp, overview_mpp)

@@ -112,7 +112,6 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     crop. Schema: QuPathTypeAdapters.java of QuPath, and
     https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html.
 
-    result : of `nsl.predict`.
     genes : which to write, in this order; all if not given. QuPath takes some dozens with ease.
 
     Raises NslError: the result has no such gene.
@@ -153,7 +152,6 @@ def everything_zip(
 
     The same result gives the same bytes, under the same versions of the libraries that write h5ad and PNG.
 
-    result : of `nsl.predict`.
     stem : what the files' names start with.
     figure_genes : genes whose maps are drawn, from their 2nd to their 98th percentile.
     qupath_genes : those in the GeoJSON; of `genes_for_qupath` if not given.

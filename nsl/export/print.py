@@ -49,8 +49,6 @@ def map_png(
 
     Tiles that overlap are drawn as the step between them, so that none hides another.
 
-    result : of `nsl.predict`.
-    gene : one of its genes.
     limits : values at the ends of the colour scale; beyond them the end colours are kept and the bar is pointed.
     palette : one of `nsl.figures.PALETTES`.
     opacity : of the map over the slide, 0 to 1.

@@ -72,7 +72,6 @@ def agreement_scatter(
     """Measured against predicted expression of a gene, a point a spot, with the least-squares line.
 
     predicted, measured : (S,) of the same spots.
-    gene : its name.
     table_row : the gene's row of `nsl.stats.agreement.gene_correlations`.
     spots : names to hover with; the index of predicted if it is a series, else their number from 1.
     """

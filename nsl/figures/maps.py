@@ -90,10 +90,8 @@ def expression_map(
     region: dict | None = None,
     width_px: int = _WIDTH_PX,
 ) -> go.Figure:
-    """Map of one gene over the slide, in millimetres.
+    """Map of one gene of a result of `nsl.predict` over its slide, in millimetres.
 
-    result : of `nsl.predict`.
-    gene : one of its genes.
     limits : values at the ends of the colour scale; beyond them the end colours are kept.
     palette : one of `PALETTES`.
     opacity : of the map over the slide, 0 to 1.

@@ -44,7 +44,6 @@ def spots_map(
     result : of `nsl.predict`, whose slide is drawn.
     centers_px : (S, 2) x, y of the spots in level-0 pixels.
     measured, predicted : (S,) of one gene; spots where either is NaN are left out.
-    gene : its name.
     spot_um : how wide a spot is, or the window it was predicted from.
     names : (S,) of the spots, to hover with.
     palette : one of `nsl.figures.PALETTES`.

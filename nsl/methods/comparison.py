@@ -55,11 +55,8 @@ def compare(
 ) -> Comparison:
     """Hold out the same groups from every method.
 
-    sections : measured sections.
-    methods : what to compare.
     protocols : "patient" leaves out every patient in turn; "section" every section of a patient who has several,
         learning from that patient's others.
-    genes : which to predict.
     seeds : repetitions, with seeds from 0, of methods that draw random numbers; their figures are means over them.
     progress : receives methods done and methods in all, with the name of the method in hand.
 

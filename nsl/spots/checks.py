@@ -241,7 +241,6 @@ class SectionReport:
 def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
     """Count what a section holds, before a fit.
 
-    name : of the section.
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.
     """

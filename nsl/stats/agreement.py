@@ -33,7 +33,6 @@ def gene_correlations(
 
     predicted, measured : (S, G).
     centers : (S, 2) positions of the spots, in any one unit of length.
-    genes : names of the G columns.
 
     Returns a row a gene: pearson_r, spearman_r, r_low and r_high (95 %, Fisher's z), effective_n, p_value (two-sided,
     t) and q_value (Benjamini–Hochberg over the genes). NaN where nothing was measured, or the same everywhere; r is 0

@@ -51,9 +51,8 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     A region that was drawn by looking at the map lies where the map is extreme, which no p-value here allows for: say
     `REGION_CAVEAT` beside it.
 
-    result : of `nsl.predict`.
-    inside : (S,) bool, which of its tiles are in the region.
-    genes : which to compare; all if not given.
+    inside : (S,) bool, which of the tiles of a result of `nsl.predict` are in the region.
+    genes : all if not given.
 
     Returns a row a gene, the largest effect first: mean_inside, mean_outside and difference (in the units of the
     result), effect_size with effect_low and effect_high (95 %), effective_n, p_value (two-sided), q_value
