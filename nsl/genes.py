@@ -86,10 +86,8 @@ _LISTED = {_bare(symbol): symbol for symbol in ALIASES.values()}
 _LIKE_A_SYMBOL = re.compile(r"(?=.*\d|[A-Z.-]+$)[A-Za-z][A-Za-z0-9.-]{1,19}")
 
 
-_NAMES: dict[str, str] = {}
-for _alias, _symbol in ALIASES.items():
-    if _bare(_alias) != _symbol:
-        _NAMES.setdefault(_symbol, _alias)
+# Of several names of a gene the one that stands first.
+_NAMES = {symbol: alias for alias, symbol in reversed(ALIASES.items()) if _bare(alias) != symbol}
 
 
 def common_name(symbol: str) -> str | None:

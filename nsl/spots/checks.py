@@ -104,9 +104,10 @@ def check_on_tissue(
     if found:
         told = remedy or "the positions may be shifted, or of another image"
         return f"Only {found:,} of {number:,} spots lie on predicted tissue; {told}."
+    unlike = ", not array positions, µm or pixels of a smaller image" if centers_px.max() < tiles.max() / 4 else ""
     raise SpotsError(
         f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
-        f"tissue {_extent(tiles)}; {remedy or _remedy_off_tissue(centers_px, tiles)}"
+        f"tissue {_extent(tiles)}; {remedy or f'give positions in pixels of this very image{unlike}'}"
     )
 
 
@@ -127,13 +128,6 @@ def _other_ways(
         remedy = f"they fit as pixels of the {name} image, so multiply the positions by {1 / of_full:.4g}"
         ways[remedy] = centers_px / of_full
     return ways
-
-
-def _remedy_off_tissue(centers_px: np.ndarray, tiles: np.ndarray) -> str:
-    remedy = "give positions in pixels of this very image"
-    if centers_px.max() < tiles.max() / 4:
-        remedy += ", not array positions, µm or pixels of a smaller image"
-    return remedy
 
 
 class GeneMatch(NamedTuple):

@@ -259,6 +259,12 @@ def choose_scale(slide: state.SessionSlide) -> float | None:
     return None
 
 
+def choose_positions_scale(key: str, help: str, **look) -> float:
+    """What turns positions of spots into pixels of the slide."""
+    step = {"value": 1.0, "min_value": 0.0, "step": 0.01, "format": "%.4f"}
+    return st.number_input("Multiply positions by", key=key, help=help, **step, **look)
+
+
 def choose_opacity() -> float:
     """Opacity of maps over the slide, 0 to 1; what is chosen on one page holds on the others."""
     percent = st.slider("Opacity, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX)

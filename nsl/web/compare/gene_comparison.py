@@ -1,7 +1,7 @@
 """The parts of the Compare page: which genes, their maps, what one has and another has not, what goes with what."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
@@ -178,15 +178,19 @@ def _exchange(pair: tuple[str, str]) -> None:
         st.session_state["compare_first"], st.session_state["compare_second"] = second, first
 
 
+def _drawn(slide: state.SessionSlide, look: Look) -> dict[str, Any]:
+    """How every kind of map is drawn."""
+    selected = tile_selection.selected_tiles(slide)
+    return {"opacity": look.opacity, "outline": look.outline, "selected": selected}
+
+
 def _show_side_by_side(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
     figure = compare.side_by_side(
         slide.result,
         chosen,
         limits=_limits(slide.result, chosen, look),
         palette=look.palette,
-        opacity=look.opacity,
-        outline=look.outline,
-        selected=tile_selection.selected_tiles(slide),
+        **_drawn(slide, look),
     )
     scale = "on one colour scale" if look.shared else "each on its own colour scale"
     _show_map(slide, SIDE_BY_SIDE, figure, f"Maps of {', '.join(chosen)} side by side, {scale}", chosen)
@@ -196,9 +200,8 @@ def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Loo
     with st.container(horizontal=True, vertical_alignment="bottom"):
         by = controls.choose_one("Difference in", compare.DIFFERENCES, "compare_by", format_func=str.capitalize)
         st.button("Exchange the genes", icon=":material/swap_horiz:", on_click=_exchange, args=[pair])
-    drawn = {"by": by, "opacity": look.opacity, "outline": look.outline}
     with controls.shown_errors():
-        figure = compare.difference_map(slide.result, *pair, selected=tile_selection.selected_tiles(slide), **drawn)
+        figure = compare.difference_map(slide.result, *pair, by=by, **_drawn(slide, look))
         _show_map(slide, DIFFERENCE, figure, f"Map of {pair[0]} less {pair[1]}, in {by}", pair)
         st.caption(_meaning(slide.result, pair, by))
         _say_reliability(slide, pair)
@@ -243,15 +246,8 @@ def difference_csv(result: anndata.AnnData, pair: tuple[str, str], by: str) -> s
 
 def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     a, b = pair
-    figure = compare.blend_map(
-        slide.result,
-        a,
-        b,
-        limits=[percentile_limits(map_of(slide.result, gene)) for gene in pair],
-        opacity=look.opacity,
-        outline=look.outline,
-        selected=tile_selection.selected_tiles(slide),
-    )
+    limits = [percentile_limits(map_of(slide.result, gene)) for gene in pair]
+    figure = compare.blend_map(slide.result, a, b, limits=limits, **_drawn(slide, look))
     _show_map(slide, BLEND, figure, f"Map of {a} in magenta and {b} in green, white where both are high", pair)
     st.caption(
         "Each gene runs from dark at its 2nd percentile on this slide to full colour at its 98th, so the colours say "

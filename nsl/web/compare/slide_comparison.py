@@ -104,15 +104,8 @@ def _show_maps(
     limits: tuple[float, float],
 ) -> None:
     results, names = [one.result for one in both], [one.name for one in both]
-    figure = compare.across_slides(
-        results,
-        names,
-        gene,
-        limits=limits,
-        palette=look.palette,
-        opacity=look.opacity,
-        outline=look.outline,
-    )
+    drawn = {"palette": look.palette, "opacity": look.opacity, "outline": look.outline}
+    figure = compare.across_slides(results, names, gene, limits=limits, **drawn)
     chart.show(
         figure,
         key="across slides",

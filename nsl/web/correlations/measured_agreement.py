@@ -108,15 +108,10 @@ def _upload(held: MeasuredData, label: str) -> None:
 
 def _compare(slide: state.SessionSlide, held: MeasuredData) -> None:
     with controls.part("2 · Do they fit this slide?"):
-        scale = st.number_input(
-            "Multiply positions by",
-            value=1.0,
-            min_value=0.0,
-            step=0.01,
-            format="%.4f",
-            help="1 where positions are in pixels of this very image. Where they are of a larger original, the slide's "
+        scale = controls.choose_positions_scale(
+            f"measured scale of {slide.key}",
+            "1 where positions are in pixels of this very image. Where they are of a larger original, the slide's "
             "width over the original's; of Visium, the scale factor of the image.",
-            key=f"measured scale of {slide.key}",
             persist_state="session",
         )
         try:

@@ -1,7 +1,5 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import streamlit as st
 
@@ -58,18 +56,11 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
     return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes)
 
 
-@dataclass
-class _Proposed:
-    settings: tuple[str, dict[str, float]] | None = None
-    """Name of the weights that proposed them, and the window and the resolution."""
-
-
 def _follow_weights(config: WeightsConfig) -> None:
     """Propose the window and the resolution of the weights in use, anew when others come into use."""
     proposed = {"tile_um": max(float(config.tile_um), LEAST_TILE_UM), "analysis_mpp": float(config.analysis_mpp)}
-    kept = state.of_session(_Proposed)
-    if kept.settings != (config.name, proposed):
-        kept.settings = (config.name, proposed)
+    if st.session_state.get("nsl.proposed") != (config.name, proposed):
+        st.session_state["nsl.proposed"] = (config.name, proposed)
         st.session_state.update(proposed)
 
 

@@ -108,14 +108,9 @@ def add_section() -> None:
         )
         name, patient = _labels(number)
         with st.expander("Positions of another image"):
-            positions_scale = st.number_input(
-                "Multiply positions by",
-                value=1.0,
-                min_value=0.0,
-                step=0.01,
-                format="%.4f",
-                key=f"paired_scale {number}",
-                help="1 where positions are in pixels of this very image. Where they are of a larger original, its "
+            positions_scale = controls.choose_positions_scale(
+                f"paired_scale {number}",
+                "1 where positions are in pixels of this very image. Where they are of a larger original, its "
                 "scale: tissue_hires_scalef for Visium's hires image.",
             )
         is_ready = bool(uploads) and mpp is not None

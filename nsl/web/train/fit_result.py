@@ -1,9 +1,7 @@
 """The parts of the Train page from the button on: the fit, what was held out, the weights to use and to keep."""
 
-import io
 import tempfile
 import time
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,15 +109,14 @@ def start(plan: Plan) -> Job:
 
 def _kept(fitted: Weights, seconds: float) -> Trained:
     """Weights as they are when loaded from their folder, which gives them their checksum, and the folder as a zip."""
+    from nsl.export.files import zipped
+
     with tempfile.TemporaryDirectory(prefix="nsl-") as parent:
         folder = Path(parent) / _file_name(fitted.name)
         save_weights(fitted, folder)
         weights = replace(load_weights(folder), source=SOURCE)
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(folder.iterdir()):
-                archive.write(path, f"{folder.name}/{path.name}")
-        return Trained(weights, folder.name, buffer.getvalue(), seconds)
+        files = {f"{folder.name}/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
+        return Trained(weights, folder.name, zipped(files), seconds)
 
 
 def _file_name(name: str) -> str:
