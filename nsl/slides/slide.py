@@ -8,8 +8,8 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     return slide
 
 
-class Slide:
+class Slide(AbstractContextManager):
     """An open image; `open_slide` makes it. One thread at a time may read from it."""
 
     size: tuple[int, int]
@@ -145,9 +145,6 @@ class Slide:
         if not self._is_closed:
             self._is_closed = True
             self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

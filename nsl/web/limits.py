@@ -5,8 +5,8 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Self
 
 from nsl.errors import NslError, SlideError
 from nsl.slides.archive import MAX_BYTES
@@ -71,7 +71,7 @@ class Line:
         return turn
 
 
-class Turn:
+class Turn(AbstractContextManager):
     """One run's place in the line; leave it whatever becomes of the run."""
 
     def __init__(self, line: Line) -> None:
@@ -97,9 +97,6 @@ class Turn:
             if self in self._line._turns:
                 self._line._turns.remove(self)
                 self._line._moved.notify_all()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_) -> None:
         self.leave()

@@ -41,24 +41,6 @@ def choose_mode() -> str:
     return controls.choose_one("Compare", MODES, "compare_mode", label_visibility="collapsed")
 
 
-def choose_genes(slide: state.SessionSlide) -> list[str]:
-    """Up to four genes."""
-    _follow_link(slide.result)
-    return gene_choice.choose_some(
-        slide.result.var, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES
-    )
-
-
-def require_two(chosen: list[str]) -> None:
-    """With fewer genes than two the page says what it needs and ends."""
-    if len(chosen) < 2:
-        st.info(
-            f"{'Choose two to four genes' if not chosen else 'Choose another gene'}; their maps are drawn here.",
-            icon=":material/compare:",
-        )
-        st.stop()
-
-
 def _follow_link(result: anndata.AnnData) -> None:
     """Genes that a link asks for, and none that was not predicted here."""
     wished = [gene for gene in (links.asked("genes") or "").split(",") if gene]
@@ -107,10 +89,16 @@ def choose_look(mode: str, result: anndata.AnnData) -> Look:
 
 
 def compare_genes(slide: state.SessionSlide, mode: str) -> None:
-    """Genes of one slide: their maps, each against the other, and the tiles selected in either."""
-    chosen = choose_genes(slide)
+    """Two to four genes of one slide: their maps, each against the other, and the tiles selected in either."""
+    _follow_link(slide.result)
+    chosen = gene_choice.choose_some(
+        slide.result.var, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES
+    )
     look = choose_look(mode, slide.result)
-    require_two(chosen)
+    if len(chosen) < 2:
+        wanted = "another gene" if chosen else "two to four genes"
+        st.info(f"Choose {wanted}; their maps are drawn here.", icon=":material/compare:")
+        return
     write_link(mode, look, genes=",".join(chosen))
     if mode == SIDE_BY_SIDE:
         _show_side_by_side(slide, chosen, look)

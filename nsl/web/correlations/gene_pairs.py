@@ -84,8 +84,14 @@ def show(slide: state.SessionSlide) -> None:
         with narrow:
             _show_pair(slide, pairs)
             _show_table(slide, pairs)
+        stem = f"{controls.file_stem(slide)}_{method}"
         with st.container(horizontal=True):
-            _offer_downloads(slide, pairs)
+            downloads.button(
+                "Download the pairs (CSV)",
+                lambda: six_digits(pairs.correlations.pairs_table(), index=False),
+                f"{stem}_pairs.csv",
+            )
+            downloads.button("Download the matrix (CSV)", lambda: matrix_csv(pairs), f"{stem}_matrix.csv")
 
 
 def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
@@ -272,16 +278,6 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
         f"{len(shown):,} pairs, the largest |r| first{more}. Mark a row to see its genes above; the magnifying glass "
         "searches, a column's head sorts."
     )
-
-
-def _offer_downloads(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
-    stem = f"{controls.file_stem(slide)}_{pairs.correlations.method}"
-    downloads.button(
-        "Download the pairs (CSV)",
-        lambda: six_digits(pairs.correlations.pairs_table(), index=False),
-        f"{stem}_pairs.csv",
-    )
-    downloads.button("Download the matrix (CSV)", lambda: matrix_csv(pairs), f"{stem}_matrix.csv")
 
 
 def matrix_csv(pairs: PairsOfGenes) -> str:

@@ -179,7 +179,9 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
     """The slide, with its tiles once the scale is known; how many of them hold tissue."""
     with st.container(border=True):
         controls.synthetic_badge(slide)
-        width = _image_width(slide.thumbnail)
+        # At which a picture of any shape fits on the screen beside the settings.
+        height, width = slide.thumbnail.shape[:2]
+        width = int(min(860, PREVIEW_HEIGHT_PX * width / height))
         if chosen is None:
             st.image(slide.thumbnail, width=width, output_format="JPEG", alt="The slide")
             return None
@@ -196,11 +198,6 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
                 st.warning("No tissue was found. Check the image, or lower the least share of tissue.")
             return tiles
         return None
-
-
-def _image_width(image: np.ndarray) -> int:
-    height, width = image.shape[:2]
-    return int(min(860, PREVIEW_HEIGHT_PX * width / height))
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner="Looking for tissue")

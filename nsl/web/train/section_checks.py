@@ -60,10 +60,11 @@ def _show_section(section: PairedSection) -> None:
         controls.synthetic_badge(section.slide)
     with st.container(horizontal=True, gap="medium"):
         picture = _picture(section.key, look.window_um, look.analysis_mpp, section)
+        height, width = picture.shape[:2]
         off = report.spots - report.spots_on_tissue
         st.image(
             picture,
-            width=_picture_width(picture),
+            width=round(min(_PICTURE_PX, _PICTURE_PX * width / height)),
             output_format="JPEG",
             alt=f"{section.name}: the slide with {report.spots_on_tissue:,} spots on tissue and {off:,} beside it",
         )
@@ -77,11 +78,6 @@ def _show_section(section: PairedSection) -> None:
             controls.offer_removal(
                 f"Remove {section.name}", paired_sections.remove, section.key, key=f"remove {section.key}"
             )
-
-
-def _picture_width(picture: np.ndarray) -> int:
-    height, width = picture.shape[:2]
-    return round(min(_PICTURE_PX, _PICTURE_PX * width / height))
 
 
 @st.cache_data(max_entries=2 * paired_sections.MAX_SECTIONS, scope="session", show_spinner="Drawing the spots")
