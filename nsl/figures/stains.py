@@ -30,12 +30,11 @@ _HELD_SHARES = (0.5, 0.95)
 _DENSITY_BIN_OD, _SMOOTHING_BINS = 0.04, 1.5
 
 
-def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
+def effects_bars(genes: pd.DataFrame) -> go.Figure:
     """What expression changes by per OD of each learned stain: two bars a gene, with their sign, values written.
 
-    table is one row of `nsl.interpretation.vector_table`, or some of its rows.
+    genes are rows of `nsl.interpretation.vector_table`.
     """
-    genes = table.to_frame().T if isinstance(table, pd.Series) else table
     figure = go.Figure()
     for stain, prefix, color in zip(STAINS, "he", STAIN_COLORS, strict=True):
         effect = genes[f"{prefix}_effect_per_od"].astype(float)

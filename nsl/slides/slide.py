@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from nsl.errors import ScaleError, SlideError
-from nsl.slides.formats import Reader, Scale, open_reader
+from nsl.slides.formats import open_reader
+from nsl.slides.reader import Reader, Scale
 
 MPP_LIMITS = (0.01, 100.0)
 """No microscope image of tissue is finer or coarser; a value outside is a slip of units."""

