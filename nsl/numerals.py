@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ def signed(number: float, decimals: int = 2, *, plus: bool = False, unknown: str
     if not math.isfinite(number):
         return unknown
     return minus(f"{float(number):{'+' if plus else ''}z.{decimals}f}")
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first of the names, at most so many, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def six_digits(table: pd.DataFrame, *, index: bool = True) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nsl.errors import SlideError
+from nsl.numerals import some_of
 from nsl.slides.companions import dicom_slides, file_named_outside, is_dicom
 from nsl.slides.trial import vendors
 
@@ -173,8 +174,7 @@ def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
         raise SlideError(f"{name} holds no slide, but {some}{more}; zip a slide's files or an image")
     if len(slides) > 1:
         names = sorted(path.relative_to(folder).as_posix() for path in slides)
-        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-        raise SlideError(f"{name} holds {len(names):,} slides ({', '.join(names[:5])}{more}); zip one of them")
+        raise SlideError(f"{name} holds {len(names):,} slides ({some_of(names, 5)}); zip one of them")
     slide = slides[0]
     if outside := file_named_outside(slide, found[slide]):
         raise SlideError(

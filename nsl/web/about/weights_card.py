@@ -10,7 +10,7 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
-from nsl.numerals import signed
+from nsl.numerals import signed, some_of
 from nsl.web import controls, downloads, gene_choice, sources
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
@@ -48,7 +48,7 @@ def training_facts(weights: Weights) -> dict[str, str]:
     facts = {
         "Tissue": sources.tissue(config),
         "Patients": f"{data.patients:,}",
-        "Sections": _sections(data.sections),
+        "Sections": data.sections and f"{len(data.sections):,}: {some_of(data.sections, _MAX_SECTIONS)}",
         "Spots": f"{data.spots:,}",
         "Genes": f"{len(weights.genes):,}{of_genes}",
         "Source": data.source,
@@ -60,13 +60,6 @@ def training_facts(weights: Weights) -> dict[str, str]:
         "Fit": _fit(config.fit),
     }
     return {name: text or "not stated" for name, text in facts.items()}
-
-
-def _sections(names: Sequence[str]) -> str | None:
-    if not names:
-        return None
-    more = f" and {len(names) - _MAX_SECTIONS:,} more" if len(names) > _MAX_SECTIONS else ""
-    return f"{len(names):,}: {', '.join(names[:_MAX_SECTIONS])}{more}"
 
 
 def _stains(stains: TrainingStains) -> str:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
-from nsl.numerals import six_digits
+from nsl.numerals import six_digits, some_of
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.weights.reliability import is_reliable
@@ -141,9 +141,8 @@ def _listed(slide: state.SessionSlide) -> list[str]:
     predicted = [gene for gene in known if gene in slide.result.var_names]
     left_out = [*unknown, *(gene for gene in known if gene not in predicted)]
     if left_out:
-        more = f" and {len(left_out) - LEFT_OUT_NAMED:,} more" if len(left_out) > LEFT_OUT_NAMED else ""
-        names = controls.escaped(", ".join(left_out[:LEFT_OUT_NAMED]))
-        st.warning(f"Left out, because they were not predicted on this slide: {names}{more}.")
+        names = controls.escaped(some_of(left_out, LEFT_OUT_NAMED))
+        st.warning(f"Left out, because they were not predicted on this slide: {names}.")
     return predicted
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
-from nsl.numerals import signed, six_digits
+from nsl.numerals import signed, six_digits, some_of
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
 from nsl.web import controls, downloads, state
@@ -203,8 +203,7 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
     said = "If these weights learned from this section, this is no test."
     sections = slide.weights.config.training_data.sections
     if sections:
-        more = f" and {len(sections) - SECTIONS_NAMED:,} more" if len(sections) > SECTIONS_NAMED else ""
-        said += f" {slide.weights.name} learned from {', '.join(sections[:SECTIONS_NAMED])}{more}."
+        said += f" {slide.weights.name} learned from {some_of(sections, SECTIONS_NAMED)}."
     window_um = slide.provenance.tile_um
     return f"{said} Each spot was predicted from a square of {window_um:g} µm around it, as the tiles of the maps were."
 

@@ -103,9 +103,8 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
 
 
 def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:
-    model = slide.weights.model
     white_point = slide.provenance.white_point
-    hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, white_point)
+    hematoxylin, eosin = tile_concentrations(slide.weights.model, gene, tissue.analysed, white_point)
     st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {controls.escaped(gene)}")
     with st.container(horizontal=True):
         st.metric("Hematoxylin-like", f"{hematoxylin:.2f}", width=120)
