@@ -84,79 +84,72 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nsl", description="Expression maps from the colour of routine H&E. Research use only.")
     parser.add_argument("--version", action="version", version=f"nsl {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_predict(commands)
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_publish(commands)
-    _add_info(commands)
+    for name, help, run, add_options in (
+        ("predict", "predict expression tile by tile", _predict, _add_predict),
+        ("train", "fit weights on measured sections", _train, _add_train),
+        ("evaluate", "compare NSL with other methods", _evaluate, _add_evaluate),
+        ("publish", "put weights on the Hugging Face Hub", _publish, _add_publish),
+        ("info", "describe a slide file", _info, _add_info),
+    ):
+        command = commands.add_parser(name, help=help, description=run.__doc__)
+        add_options(command.add_argument)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(run=run)
     return parser
 
 
-def _add_predict(commands) -> None:
-    parser = commands.add_parser("predict", help="predict expression tile by tile", description=_predict.__doc__)
-    parser.add_argument("slides", nargs="+", type=Path, metavar="SLIDE", help="image or whole-slide file")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
-    parser.add_argument("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
-    parser.add_argument("--genes", metavar="A,B", help="only these genes (default: all)")
-    parser.add_argument("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
-    parser.add_argument("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
-    parser.add_argument("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
-    parser.add_argument("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
-    parser.add_argument("--format", default="csv", metavar="csv,h5ad,geojson,png", help="what to write (default: csv)")
-    parser.add_argument("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=_predict)
+def _add_predict(add) -> None:
+    add("slides", nargs="+", type=Path, metavar="SLIDE", help="image or whole-slide file")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
+    add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
+    add("--genes", metavar="A,B", help="only these genes (default: all)")
+    add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
+    add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
+    add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
+    add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
+    add("--format", default="csv", metavar="csv,h5ad,geojson,png", help="what to write (default: csv)")
+    add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
 
 
-def _add_train(commands) -> None:
-    parser = commands.add_parser("train", help="fit weights on measured sections", description=_train.__doc__)
-    parser.add_argument("manifest", type=Path, help="CSV: section,patient,image,mpp,spots,counts")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights folder to write")
-    parser.add_argument("--name", help="name of the weights (default: the folder's)")
-    parser.add_argument("--tissue", default="tissue that is not stated", help="what was sectioned, in words")
-    parser.add_argument("--source", default="not stated", help="where the data is published, for the model card")
-    parser.add_argument("--licence", default="not stated", help="licence of the data, for the model card")
-    parser.add_argument("--genes", metavar="A,B", help="fit these genes (default: by --min-detected)")
-    parser.add_argument("--min-detected", type=float, default=0.1, metavar="F", help="share of every patient's spots")
-    parser.add_argument("--tile-um", type=float, default=150.0, metavar="F", help="window around a spot in µm")
-    parser.add_argument("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=_train)
+def _add_train(add) -> None:
+    add("manifest", type=Path, help="CSV: section,patient,image,mpp,spots,counts")
+    add("--out", type=Path, required=True, metavar="DIR", help="weights folder to write")
+    add("--name", help="name of the weights (default: the folder's)")
+    add("--tissue", default="tissue that is not stated", help="what was sectioned, in words")
+    add("--source", default="not stated", help="where the data is published, for the model card")
+    add("--licence", default="not stated", help="licence of the data, for the model card")
+    add("--genes", metavar="A,B", help="fit these genes (default: by --min-detected)")
+    _add_windows(add)
 
 
-def _add_evaluate(commands) -> None:
-    parser = commands.add_parser("evaluate", help="compare NSL with other methods", description=_evaluate.__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of manifest.csv, or the file")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
-    parser.add_argument("--protocol", choices=("patient", "section"), help="what to leave out (default: each in turn)")
-    parser.add_argument("--genes", type=int, default=250, metavar="N", help="genes of highest mean (default: 250)")
-    parser.add_argument("--min-detected", type=float, default=0.1, metavar="F", help="share of every patient's spots")
-    parser.add_argument("--tile-um", type=float, default=150.0, metavar="F", help="window around a spot in µm")
-    parser.add_argument("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="repetitions of random methods (default: 3)")
-    parser.add_argument("--deep-minutes", type=float, metavar="F", help="also train DenseNet-121, so long a fold")
-    parser.add_argument("--methods", metavar="A,B", help="only methods with one of these in their name (default: all)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=_evaluate)
+def _add_windows(add) -> None:
+    add("--min-detected", type=float, default=0.1, metavar="F", help="share of every patient's spots")
+    add("--tile-um", type=float, default=150.0, metavar="F", help="window around a spot in µm")
+    add("--analysis-mpp", type=float, default=3.0, metavar="F", help="µm/px to read at")
 
 
-def _add_publish(commands) -> None:
-    parser = commands.add_parser("publish", help="put weights on the Hugging Face Hub", description=_publish.__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="weights folder")
-    parser.add_argument("repo", metavar="ORG/NAME", help="repository; made if it is missing")
-    parser.add_argument("--private", action="store_true", help="make the repository private")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, send nothing")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=_publish)
+def _add_evaluate(add) -> None:
+    add("--data", type=Path, required=True, metavar="DIR", help="folder of manifest.csv, or the file")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
+    add("--protocol", choices=("patient", "section"), help="what to leave out (default: each in turn)")
+    add("--genes", type=int, default=250, metavar="N", help="genes of highest mean (default: 250)")
+    _add_windows(add)
+    add("--seeds", type=int, default=3, metavar="N", help="repetitions of random methods (default: 3)")
+    add("--deep-minutes", type=float, metavar="F", help="also train DenseNet-121, so long a fold")
+    add("--methods", metavar="A,B", help="only methods with one of these in their name (default: all)")
 
 
-def _add_info(commands) -> None:
-    parser = commands.add_parser("info", help="describe a slide file", description=_info.__doc__)
-    parser.add_argument("slide", type=Path, metavar="SLIDE")
-    parser.add_argument("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=_info)
+def _add_publish(add) -> None:
+    add("folder", type=Path, metavar="FOLDER", help="weights folder")
+    add("repo", metavar="ORG/NAME", help="repository; made if it is missing")
+    add("--private", action="store_true", help="make the repository private")
+    add("--dry-run", action="store_true", help="list what would be sent, send nothing")
+
+
+def _add_info(add) -> None:
+    add("slide", type=Path, metavar="SLIDE")
+    add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
 
 
 def _predict(args: argparse.Namespace) -> int:

@@ -5,6 +5,11 @@ class NslError(Exception):
     """Base of every error a user can mend; the command line exits with 2, the app shows the sentence."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """The first line of what an error of a library says, or its name where it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 class SlideError(NslError):
     """An image cannot be opened, read or tiled."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nsl.errors import NslError
 
@@ -86,10 +86,8 @@ _LISTED = {_bare(symbol): symbol for symbol in ALIASES.values()}
 _LIKE_A_SYMBOL = re.compile(r"(?=.*\d|[A-Z.-]+$)[A-Za-z][A-Za-z0-9.-]{1,19}")
 
 
-_NAMES: dict[str, str] = {}
-for _alias, _symbol in ALIASES.items():
-    if _bare(_alias) != _symbol:
-        _NAMES.setdefault(_symbol, _alias)
+# Of several names of a gene the one that stands first.
+_NAMES = {symbol: alias for alias, symbol in reversed(ALIASES.items()) if _bare(alias) != symbol}
 
 
 def common_name(symbol: str) -> str | None:
@@ -112,20 +110,17 @@ def is_listed(symbol: str) -> bool:
     return _bare(symbol) in _LISTED
 
 
+def by_capitals(symbols: Iterable[str]) -> dict[str, str]:
+    """Symbols by their spelling in capitals, for `resolve`."""
+    return {symbol.upper(): symbol for symbol in symbols}
+
+
 def resolve(gene: str, known: Mapping[str, str]) -> str | None:
-    """The symbol that a model holds for what a user calls a gene.
+    """The symbol that a model holds for what a user calls a gene, None where it holds none.
 
-    Parameters
-    ----------
-    gene
-        A symbol or a common name; case, hyphens and spaces do not matter.
-    known
-        The model's symbols by their spelling in capitals.
-
-    Returns
-    -------
-    The model's symbol, or None where it holds none. What the model holds under the very name asked for comes before
-    what that name may also mean.
+    gene : a symbol or a common name; case, hyphens and spaces do not matter. What the model holds under the very name
+        comes before what that name may also mean.
+    known : the model's symbols, of `by_capitals`.
     """
     for spelling in (gene.strip().upper(), _bare(gene), canonical(gene).upper()):
         if spelling in known:
@@ -141,9 +136,7 @@ def parse_gene_list(text: str) -> list[str]:
     are the column headed gene, genes, symbol, gene_symbol or gene_name, or the first where all others hold numbers.
     Numbers on their own are no genes, and from a "#" on a line is a comment.
 
-    Raises
-    ------
-    NslError : there is no name in it.
+    Raises NslError: there is no name in it.
     """
     lines = [re.sub(r"(^|\s)#.*", "", line).strip(" \r\f\v") for line in text.removeprefix("\ufeff").splitlines()]
     lines = [line for line in lines if line.strip()]

@@ -44,8 +44,6 @@ class ColorCounts:
 def count_colors(image: np.ndarray, grid: np.ndarray, white_point: np.ndarray, bits: int = 5) -> ColorCounts:
     """Count colours tile by tile.
 
-    Parameters
-    ----------
     image : (H, W, 3) uint8 RGB at the analysis resolution.
     grid : (T, 4) int64 pixel bounds x0, y0, x1, y1 of the tiles (`nsl.tiles.pixel_bounds`); what reaches
         over the image's edge is left out.

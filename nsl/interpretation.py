@@ -37,14 +37,9 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     is what the expression of a tile changes by when all its pixels absorb 1 OD more along v where the relu lets
     them through; it does not depend on the scale of D, as w does, and compares between genes and stains.
 
-    Parameters
-    ----------
-    weights : whose genes.
     slide_vectors : (2, 3) hematoxylin and eosin as estimated on a slide; None or NaN where they could not be.
 
-    Returns
-    -------
-    DataFrame indexed by gene. For each stain, after `h_` or `e_`:
+    Returns a DataFrame indexed by gene. For each stain, after `h_` or `e_`:
 
     - od_r, od_g, od_b: the vector, unit length;
     - angle_to_hed_degrees (Ruifrok and Johnston's), angle_to_training_degrees, angle_to_slide_degrees;
@@ -99,11 +94,6 @@ def onset_in_words(od: float) -> str:
     return f"from {od:.2f} OD on" if od > 0 else "from clear glass on"
 
 
-def vectors_csv(table: pd.DataFrame) -> str:
-    """A `vector_table` as CSV, six significant figures; what is not known is empty."""
-    return table.to_csv(index_label="gene", float_format="%.6g", lineterminator="\n")
-
-
 def qupath_stains(gene: str, vectors: np.ndarray, white_point: np.ndarray) -> str:
     """The line that sets a gene's stain vectors, pasted in QuPath's script editor.
 
@@ -114,16 +104,12 @@ def qupath_stains(gene: str, vectors: np.ndarray, white_point: np.ndarray) -> st
     near them for others: on pixels of three slides the median reliable gene's r is 0.97 or more, the least 0.87.
     Sources: ColorDeconvolutionStains, StainVector and ColorDeconvolutionHelper of qupath-core.
 
-    Parameters
-    ----------
     gene : for the name of the stains; quotes and backslashes become look-alikes, since QuPath itself writes the
         name on without escaping it.
     vectors : (2, 3) hematoxylin-like, eosin-like.
     white_point : (3,) intensity of the slide's background.
 
-    Raises
-    ------
-    SlideError : the vectors are not known.
+    Raises SlideError: the vectors are not known.
     """
     _require_known(vectors)
     name = "".join(c if c.isprintable() else " " for c in f"{gene} (NSL)".translate(_TYPOGRAPHIC))
@@ -166,9 +152,7 @@ def concentration_images(model: NeuralStain, gene: str, rgb: np.ndarray, white_p
     was trained on pixels of the weights' `analysis_mpp`: at another resolution means stay, and pixels spread
     differently.
 
-    Raises
-    ------
-    WeightsError : the model does not hold the gene.
+    Raises WeightsError: the model does not hold the gene.
     """
     deconvolution, offset, _, _ = _weights_of(model, gene)
     concentration = optical_density(rgb, white_point) @ deconvolution
@@ -214,16 +198,12 @@ def response_surface(
 ) -> ResponseSurface:
     """Predicted expression of a tile of one colour, over amounts of hematoxylin and eosin from 0 to `max_od`.
 
-    Parameters
-    ----------
     model, gene : one of the model's genes.
     vectors : (2, 3) the stains to mix: those of the training slides, or of a slide.
     white_point : (3,) of the glass the colours are seen over.
 
-    Raises
-    ------
-    WeightsError : the model does not hold the gene.
-    SlideError : the vectors are not known.
+    Raises WeightsError: the model does not hold the gene.
+    Raises SlideError: the vectors are not known.
     """
     _require_known(vectors)
     deconvolution, offset, effect, intercept = _weights_of(model, gene)

@@ -54,15 +54,6 @@ class NeuralStain(nn.Module):
         concentration = torch.einsum("np,npgs->ngs", weight, unmixed.relu())
         return self.intercept + (concentration * self.effect).sum(dim=-1)
 
-    def respond(self, od: Tensor) -> Tensor:
-        """Response to K colours (K, 3) of each gene, without the intercept: (K, G)."""
-        concentration = torch.einsum("kc,gcs->kgs", od, self.deconvolution) + self.offset
-        return (concentration.relu() * self.effect).sum(dim=-1)
-
-    def respond_gradient(self, od: Tensor) -> Tensor:
-        """Gradient of `respond` with respect to the optical density: (K, G, 3)."""
-        return self._linear_pieces(od)[:, 1:].transpose(1, 2)
-
     def concentrations(self, colors: ColorCounts) -> Tensor:
         """Mean of each c_s over the pixels of T tiles: (T, G, 2), to first order around the bins as `from_counts`."""
         moments = torch.from_numpy(colors.moments).flatten(1)
@@ -77,8 +68,10 @@ class NeuralStain(nn.Module):
         kink cuts through are approximated. A tile without a counted pixel gets NaN.
         """
         moments = torch.from_numpy(colors.moments).flatten(1)
-        pieces = self._linear_pieces(torch.from_numpy(colors.palette_od)).flatten(0, 1)
-        return self.intercept + moments @ pieces / torch.from_numpy(colors.pixels)[:, None]
+        affine, active = self._unmixing(torch.from_numpy(colors.palette_od))
+        stains = affine * self.effect.T[:, None]
+        pieces = active[0, :, None] * stains[0] + active[1, :, None] * stains[1]  # (K, 4, G)
+        return self.intercept + moments @ pieces.flatten(0, 1) / torch.from_numpy(colors.pixels)[:, None]
 
     def stain_vectors(self) -> Tensor:
         """Learned stain vectors (G, 2, 3), unit length: the colours that D takes for one stain and none of the other.
@@ -99,12 +92,6 @@ class NeuralStain(nn.Module):
             for name, parameter in chosen.named_parameters():
                 parameter.copy_(getattr(self, name)[index])
         return chosen.requires_grad_(self.intercept.requires_grad)
-
-    def _linear_pieces(self, od: Tensor) -> Tensor:
-        """Per colour, the constant and the gradient of the active piece of the response: (K, 4, G)."""
-        affine, active = self._unmixing(od)
-        pieces = affine * self.effect.T[:, None]
-        return active[0, :, None] * pieces[0] + active[1, :, None] * pieces[1]
 
     def _unmixing(self, od: Tensor) -> tuple[Tensor, Tensor]:
         """Offset and deconvolution of each stain (2, 4, G), and 1 where the relu lets a colour through (2, K, G)."""

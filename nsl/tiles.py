@@ -53,10 +53,8 @@ class TileGrid:
 def tile_grid(slide: Slide, tile_um: float, stride_um: float | None = None) -> TileGrid:
     """Tiles of `tile_um` every `stride_um` (side by side if not given) that fit wholly on the slide.
 
-    Raises
-    ------
-    ScaleError : the slide's µm/px is unknown, or a length is not a positive number of µm.
-    SlideError : the slide is smaller than one tile, or the step makes more than five million tiles.
+    Raises ScaleError: the slide's µm/px is unknown, or a length is not a positive number of µm.
+    Raises SlideError: the slide is smaller than one tile, or the step makes more than five million tiles.
     """
     return grid_over(slide.size, slide.require_mpp(), tile_um, stride_um)
 
@@ -87,16 +85,12 @@ def grid_over(size: tuple[int, int], mpp: float, tile_um: float, stride_um: floa
 def pixel_bounds(centers_px: np.ndarray, window_um: float, slide_mpp: float, image_mpp: float) -> np.ndarray:
     """Pixels of a slide's image whose centres lie in square windows.
 
-    Parameters
-    ----------
     centers_px : (T, 2) x, y of the window centres in level-0 pixels.
     window_um : side of the windows.
     slide_mpp, image_mpp : µm/px of level 0 and of the image the bounds are for.
 
-    Returns
-    -------
-    (T, 4) int64 x0, y0, x1, y1, half open. Adjoining windows share no pixel and leave none out. Bounds
-    of a window that reaches over the edge reach over it too.
+    Returns (T, 4) int64 x0, y0, x1, y1, half open. Adjoining windows share no pixel and leave none out. Bounds of a
+    window that reaches over the edge reach over it too.
     """
     center = np.asarray(centers_px, float) * slide_mpp / image_mpp
     half = window_um / image_mpp / 2
@@ -108,15 +102,11 @@ def pixel_bounds(centers_px: np.ndarray, window_um: float, slide_mpp: float, ima
 def tissue_fraction(image: np.ndarray, bounds: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     """Share of each window that is tissue: a mean optical density over 0.10, and not pure black padding.
 
-    Parameters
-    ----------
     image : (H, W, 3) uint8 RGB.
     bounds : (T, 4) from `pixel_bounds`; what lies outside the image counts as not tissue.
     white_point : (3,) intensity of the background.
 
-    Returns
-    -------
-    (T,) float32 between 0 and 1.
+    Returns (T,) float32 between 0 and 1.
     """
     fraction = np.zeros(len(bounds), np.float32)
     over_rows(_tissue_fraction, len(bounds), image, bounds, od_table(white_point), 3 * TISSUE_OD, fraction)
@@ -140,15 +130,10 @@ def _tissue_fraction(start, stop, image, bounds, table, threshold, fraction):
 def overview_tissue(
     grid: TileGrid, overview: np.ndarray, slide_width_px: int, slide_mpp: float, white_point: np.ndarray
 ) -> np.ndarray:
-    """(T,) about what share of each tile is tissue, from a picture of the whole slide.
+    """(T,) about what share of each tile is tissue, from a picture of the whole slide, (H, W, 3) uint8 RGB.
 
-    A tile smaller than two of its pixels is looked at with its surroundings.
-
-    Parameters
-    ----------
-    overview : (H, W, 3) uint8 RGB of the whole slide.
-    slide_width_px, slide_mpp : width and µm/px of level 0.
-    white_point : (3,) intensity of the background.
+    A tile smaller than two of its pixels is looked at with its surroundings. white_point is (3,), of the background;
+    slide_width_px and slide_mpp are those of level 0.
     """
     overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
     bounds = pixel_bounds(grid.centers_px, max(grid.tile_um, 2 * overview_mpp), slide_mpp, overview_mpp)

@@ -1,7 +1,5 @@
 """Correlations: which genes go together, and how predictions agree with measurement."""
 
-import streamlit as st
-
 from nsl.web import controls, links, runs
 from nsl.web.correlations import gene_pairs, measured_agreement
 
@@ -13,13 +11,10 @@ heading = controls.heading("Correlations")
 
 slide = runs.predicted_slide()
 controls.cautions(slide, heading)
-what = st.segmented_control(
+what = controls.choose_one(
     "What is correlated",
     [WITH_EACH_OTHER, AGAINST_MEASUREMENT],
-    default=WITH_EACH_OTHER,
-    required=True,
-    key="correlated_with",
-    persist_state="session",
+    "correlated_with",
     label_visibility="collapsed",
 )
 if what == WITH_EACH_OTHER:

@@ -19,10 +19,10 @@ from nsl.interpretation import (
     stain_amounts,
     tile_concentrations,
     vector_table,
-    vectors_csv,
     vectors_of,
 )
 from nsl.model import NeuralStain
+from nsl.numerals import six_digits
 from nsl.pixels import predict_pixels
 from nsl.stains import HED_VECTORS, PAPER_WHITE, estimate_white_point, optical_density
 from nsl.weights.reliability import is_reliable
@@ -142,7 +142,7 @@ def test_a_stain_that_d_cannot_tell_has_no_onset(tiny_weights):
 
 def test_the_csv_reads_back_with_every_gene_and_what_is_unknown_empty(table):
     some = table.loc[GENES].rename(index={"IGKC": "NA"})
-    text = vectors_csv(some)
+    text = six_digits(some)
     read = pd.read_csv(io.StringIO(text), index_col="gene", keep_default_na=False, na_values="")
     assert list(read.index) == ["ERBB2", "COX6C", "NA", "CD24", "TMSB4X"]
     pd.testing.assert_frame_equal(read, some, rtol=1e-5, check_dtype=False)

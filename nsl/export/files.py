@@ -46,17 +46,9 @@ def _place_table(result: anndata.AnnData) -> pd.DataFrame:
     return table.rename_axis("tile")
 
 
-def gene_table(result: anndata.AnnData) -> pd.DataFrame:
-    """One row a gene: how it was predicted where it was held out; NaN for genes that could not be."""
-    return result.var.rename_axis("gene")
-
-
 def provenance(result: anndata.AnnData) -> dict:
     """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
-    plain = {}
-    for key, value in result.uns["nsl"].items():
-        plain[key] = _finite(np.asarray(value).tolist())
-    return plain
+    return {key: _finite(np.asarray(value).tolist()) for key, value in result.uns["nsl"].items()}
 
 
 def _finite(value):
@@ -96,7 +88,7 @@ def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = Fal
     """The tile table, the reliability of its genes and its provenance: text by file name."""
     return {
         f"{stem}.csv": csv_text(result, header_comments=header_comments),
-        f"{stem}.genes.csv": gene_table(result).to_csv(lineterminator="\n"),
+        f"{stem}.genes.csv": result.var.to_csv(index_label="gene", lineterminator="\n"),
         f"{stem}.provenance.json": provenance_text(result),
     }
 
@@ -120,14 +112,9 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     crop. Schema: QuPathTypeAdapters.java of QuPath, and
     https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`.
     genes : which to write, in this order; all if not given. QuPath takes some dozens with ease.
 
-    Raises
-    ------
-    NslError : the result has no such gene.
+    Raises NslError: the result has no such gene.
     """
     genes = list(result.var_names if genes is None else dict.fromkeys(genes))
     unknown = [gene for gene in genes if gene not in result.var_names]
@@ -165,9 +152,6 @@ def everything_zip(
 
     The same result gives the same bytes, under the same versions of the libraries that write h5ad and PNG.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`.
     stem : what the files' names start with.
     figure_genes : genes whose maps are drawn, from their 2nd to their 98th percentile.
     qupath_genes : those in the GeoJSON; of `genes_for_qupath` if not given.
@@ -197,10 +181,8 @@ def _readme(
     result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
 ) -> str:
     known = Provenance.of(result)
-    measured = (
-        f"{len(genes)} genes, the reliable ones of highest held-out r" if genes else "no gene, as none is reliable"
-    )
-    measured = "every gene" if len(genes) == result.n_vars else measured
+    some = f"{len(genes)} genes, the reliable ones of highest held-out r"
+    measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as none is reliable"
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
         f"{result.n_vars:,} genes, as ln(1 + counts per 10,000)",
@@ -263,10 +245,8 @@ def write_png(result: anndata.AnnData, path: Path) -> None:
     """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
     for gene in result.var_names:
         picture = _map_png(result, gene)
-        _write(
-            path.with_name(f"{path.stem}.{file_part(gene)}.png"),
-            lambda part, picture=picture: part.write_bytes(picture),
-        )
+        place = path.with_name(f"{path.stem}.{file_part(gene)}.png")
+        _write(place, lambda part, picture=picture: part.write_bytes(picture))
 
 
 def _map_png(result: anndata.AnnData, gene: str) -> bytes:

@@ -4,10 +4,11 @@ import io
 import math
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
@@ -24,10 +25,6 @@ from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.weights.reliability import is_reliable
 
-if TYPE_CHECKING:
-    import anndata
-    from matplotlib.axes import Axes
-
 # An A4 page is 297 mm high, and the text around the slide and a caption want their share.
 MAX_SLIDE_MM = 220.0
 _MM_PER_INCH = 25.4
@@ -39,7 +36,7 @@ _BLACK, _GREY, _WARNING = "#000000", "#444444", "#a03000"
 
 
 def map_png(
-    result: "anndata.AnnData",
+    result: anndata.AnnData,
     gene: str,
     *,
     limits: tuple[float, float],
@@ -52,20 +49,14 @@ def map_png(
 
     Tiles that overlap are drawn as the step between them, so that none hides another.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`.
-    gene : one of its genes.
     limits : values at the ends of the colour scale; beyond them the end colours are kept and the bar is pointed.
     palette : one of `nsl.figures.PALETTES`.
     opacity : of the map over the slide, 0 to 1.
     dpi : pixels per inch, also written into the file.
     width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.
 
-    Raises
-    ------
-    NslError : the result has no such gene, there is no such palette, the limits are not two rising numbers, or the
-        opacity or the width is out of range.
+    Raises NslError: the result has no such gene, there is no such palette, the limits are not two rising numbers, or
+        the opacity or the width is out of range.
     """
     if palette not in PALETTES:
         raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
@@ -76,7 +67,7 @@ def map_png(
 
 
 def difference_png(
-    result: "anndata.AnnData",
+    result: anndata.AnnData,
     gene_a: str,
     gene_b: str,
     *,
@@ -87,9 +78,7 @@ def difference_png(
 ) -> bytes:
     """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
 
-    Raises
-    ------
-    NslError : of `map_png`, and where a gene is the same everywhere.
+    Raises NslError: of `map_png`, and where a gene is the same everywhere.
     """
     _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
     values, limits, unit = difference_of(result, gene_a, gene_b, by)
@@ -100,8 +89,6 @@ def difference_png(
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What lies over the slide."""
-
     values: np.ndarray  # (T,)
     limits: tuple[float, float]
     colors: Colormap
@@ -110,13 +97,15 @@ class _Drawing:
 
 
 def _printed(
-    result: "anndata.AnnData", drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
+    result: anndata.AnnData, drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
 ) -> bytes:
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
     known = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
     header = _wrapped("; ".join(known), _TEXT_PT, inner_mm)
-    footer = _wrapped(_footer(result), _SMALL_PT, inner_mm)
+    by = f"Predicted from colour by NSL {Provenance.of(result).version}"
+    purpose = f"{by}; for research use only, not a diagnostic device."
+    footer = _wrapped(" ".join([purpose, *caveats(result)]), _SMALL_PT, inner_mm)
     slide_um = SlidePicture.of(result).size_um
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
 
@@ -166,7 +155,7 @@ class _Sheet:
         FigureCanvasAgg(figure)
         return cls(figure, width_mm, height_mm)
 
-    def axes(self, x_mm: float, y_mm: float, width_mm: float, height_mm: float) -> "Axes":
+    def axes(self, x_mm: float, y_mm: float, width_mm: float, height_mm: float) -> Axes:
         bottom = 1 - (y_mm + height_mm) / self.height_mm
         place = (x_mm / self.width_mm, bottom, width_mm / self.width_mm, height_mm / self.height_mm)
         return self.figure.add_axes(place)
@@ -191,7 +180,7 @@ class _Sheet:
         return buffer.getvalue()
 
 
-def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
+def _draw_map(axes: Axes, result, drawing: _Drawing) -> None:
     known, picture = Provenance.of(result), SlidePicture.of(result)
     width, height = picture.size_um
     axes.set_axis_off()
@@ -199,16 +188,8 @@ def _draw_map(axes: "Axes", result, drawing: _Drawing) -> None:
     grid = on_grid(result, drawing.values)
     step, first = known.stride_um, (known.tile_um - known.stride_um) / 2
     right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
-    axes.imshow(
-        grid,
-        extent=(first, right, bottom, first),
-        cmap=drawing.colors,
-        vmin=drawing.limits[0],
-        vmax=drawing.limits[1],
-        alpha=drawing.opacity,
-        interpolation="nearest",
-        aspect="auto",
-    )
+    colors = {"cmap": drawing.colors, "vmin": drawing.limits[0], "vmax": drawing.limits[1], "alpha": drawing.opacity}
+    axes.imshow(grid, extent=(first, right, bottom, first), interpolation="nearest", aspect="auto", **colors)
     axes.set(xlim=(0, width), ylim=(height, 0))
 
 
@@ -227,11 +208,6 @@ def _round_length(longest_um: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= longest_um)
 
 
-def _colors_seen(drawing: _Drawing) -> ListedColormap:
-    """Its colours as they look at its opacity over white."""
-    return ListedColormap(1 - drawing.opacity * (1 - drawing.colors(np.linspace(0, 1, 256))[:, :3]))
-
-
 def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm: float) -> None:
     values, limits = drawing.values, drawing.limits
     beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
@@ -239,7 +215,9 @@ def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm
     left = sheet.width_mm - _MARGIN_MM - width_mm
     sheet.text(sheet.width_mm - _MARGIN_MM, top_mm, [drawing.unit], _TEXT_PT, ha="right")
     axes = sheet.axes(left, top_mm + _height_mm(_TEXT_PT, 1), width_mm, _BAR_MM)
-    scale = ScalarMappable(Normalize(*limits), _colors_seen(drawing))
+    # As they look at their opacity over white.
+    colors = ListedColormap(1 - drawing.opacity * (1 - drawing.colors(np.linspace(0, 1, 256))[:, :3]))
+    scale = ScalarMappable(Normalize(*limits), colors)
     bar = sheet.figure.colorbar(scale, cax=axes, orientation="horizontal", extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=_SMALL_PT, length=2, width=0.5, pad=1.5, color=_BLACK, labelcolor=_BLACK)
@@ -252,12 +230,6 @@ def _reliability(result, gene: str) -> str:
         return f"held-out r unknown{mark}"
     interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""
     return f"held-out r {signed(row.r_heldout)}{interval}{mark}"
-
-
-def _footer(result) -> str:
-    version = Provenance.of(result).version
-    purpose = f"Predicted from colour by NSL {version}; for research use only, not a diagnostic device."
-    return " ".join([purpose, *caveats(result)])
 
 
 def _wrapped(text: str, size_pt: float, width_mm: float) -> list[str]:

@@ -19,8 +19,6 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     Reliable genes are filled circles, the others open and grey. The few that turned much farther than the rest lie
     outside the first view, which says so. customdata of a point is its gene, as text to be shown.
 
-    Parameters
-    ----------
     table : of `nsl.interpretation.vector_table`.
     selected : a gene to ring and to name.
     """
@@ -45,15 +43,8 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
             showlegend=not reliable,
         )
     # Points coloured by a scale stand black in the legend; this one stands there for them.
-    figure.add_scattergl(
-        x=[None],
-        y=[None],
-        mode="markers",
-        marker={"size": 7, "color": RELIABLE_COLOR},
-        name=figure.data[-1].name,
-        legendgroup="True",
-        hoverinfo="skip",
-    )
+    sign = {"mode": "markers", "marker": {"size": 7, "color": RELIABLE_COLOR}, "hoverinfo": "skip"}
+    figure.add_scattergl(x=[None], y=[None], name=figure.data[-1].name, legendgroup="True", **sign)
     plain(figure, 560)
     figure.update_layout(
         coloraxis={"colorscale": _R_SCALE, "colorbar": color_bar("held-out r of<br>reliable genes", 1.01)},
@@ -81,17 +72,9 @@ def _view_usual(figure: go.Figure, angles: np.ndarray, selected: pd.Series | Non
     beyond = int((angles > reach).any(axis=1).sum())
     if beyond:
         genes = "1 gene lies" if beyond == 1 else f"{beyond:,} genes lie"
-        figure.add_annotation(
-            text=f"{genes} beyond, up to {np.nanmax(angles):.0f}°;<br>double-click to see all",
-            x=1,
-            y=1,
-            xref="paper",
-            yref="paper",
-            xanchor="right",
-            yanchor="top",
-            align="right",
-            showarrow=False,
-        )
+        text = f"{genes} beyond, up to {np.nanmax(angles):.0f}°;<br>double-click to see all"
+        corner = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "top"}
+        figure.add_annotation(text=text, align="right", showarrow=False, **corner)
 
 
 def _ring(figure: go.Figure, x: float, y: float, gene: str) -> None:

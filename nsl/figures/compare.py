@@ -1,4 +1,8 @@
-"""Maps to be compared, as Plotly figures: genes side by side, their difference, two in one map, one over two slides."""
+"""Maps to be compared, as Plotly figures: genes side by side, their difference, two in one map, one over two slides.
+
+A result is of `nsl.predict`, with T tiles; palette, opacity and outline are those of `nsl.figures.expression_map`;
+around tiles that are selected, (T,) bool, a line is drawn.
+"""
 
 from collections.abc import Sequence
 
@@ -40,13 +44,7 @@ def side_by_side(
 ) -> go.Figure:
     """Maps of genes over one slide, two a row; they zoom together.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`, with T tiles.
-    genes : G of its genes.
-    limits : values at the ends of the colour scale: one pair, and the genes share a scale, or G, one for each.
-    palette, opacity, outline : see `nsl.figures.expression_map`.
-    selected : (T,) bool, tiles to draw a line around.
+    limits : values at the ends of the colour scale: one pair, and the genes share a scale, or one for each gene.
     """
     panels = [(result, gene, panel_title(result, gene)) for gene in genes]
     figure = in_panels(panels, limits, palette=palette, opacity=opacity, outline=outline, unit=UNIT, linked=True)
@@ -69,13 +67,9 @@ def across_slides(
     opacity: float = 0.7,
     outline: bool = True,
 ) -> go.Figure:
-    """One gene over several slides on one colour scale; each zooms by itself.
+    """One gene over several slides, named by `names`, on one colour scale from end to end of `limits`.
 
-    Parameters
-    ----------
-    results : of `nsl.predict`, each with the gene.
-    names : of the slides.
-    limits, palette, opacity, outline : see `nsl.figures.expression_map`.
+    Each zooms by itself.
     """
     panels = [
         (result, gene, f"<b>{literal(_shortened(name))}</b> · {result.n_obs:,} tiles")
@@ -102,19 +96,7 @@ def difference_map(
 ) -> go.Figure:
     """Where one gene stands above another, or above its usual ratio to it: teal, and below: brown.
 
-    Hovering says both values too.
-
-    Parameters
-    ----------
-    result : of `nsl.predict`, with T tiles.
-    gene_a, gene_b : two of its genes.
-    by : one of `DIFFERENCES`.
-    opacity, outline : see `nsl.figures.expression_map`.
-    selected : (T,) bool, tiles to draw a line around.
-
-    Raises
-    ------
-    NslError : of `standardised_difference`.
+    Hovering says both values too. by is one of `DIFFERENCES`. Raises NslError of `standardised_difference`.
     """
     values, limits, unit = difference_of(result, gene_a, gene_b, by)
     figure = go.Figure(_heat_of_two(result, values, gene_a, gene_b, f"difference %{{z:.2f}} {unit}", opacity))
@@ -160,13 +142,7 @@ def blend_map(
 ) -> go.Figure:
     """Two genes in one map, magenta and green, which add up to white; below it the key to its colours.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`, with T tiles.
-    gene_a, gene_b : two of its genes.
     limits : of each gene, the values where its colour is dark and where it is full.
-    opacity, outline : see `nsl.figures.expression_map`.
-    selected : (T,) bool, tiles to draw a line around.
     """
     ends = np.asarray(limits, float)
     values = np.column_stack([map_of(result, gene) for gene in (gene_a, gene_b)])
@@ -293,23 +269,17 @@ def _add_key(figure: go.Figure, gene_a: str, gene_b: str, ends: np.ndarray) -> N
     figure.update_layout(
         margin={"l": LEFT_PX, "autoexpand": False},
         yaxis={"domain": [map_bottom, 1], "constraintoward": "top"},
-        xaxis2={
-            "domain": [0.25, 0.5],
-            "anchor": "y2",
-            "ticktext": texts[0],
-            "constraintoward": "right",
-            "title": {"text": f"{literal(gene_a)}, magenta", "standoff": 4},
-            **usual,
-        },
+        xaxis2={"domain": [0.25, 0.5], "anchor": "y2", "ticktext": texts[0], "constraintoward": "right", **usual},
         yaxis2={
             "domain": [_KEY_FOOT_PX / plot_px, key_top],
             "anchor": "x2",
             "ticktext": texts[1],
             "scaleanchor": "x2",
             "constraintoward": "top",
-            "title": {"text": f"{literal(gene_b)}, green", "standoff": 4},
             **usual,
         },
+        xaxis2_title={"text": f"{literal(gene_a)}, magenta", "standoff": 4},
+        yaxis2_title={"text": f"{literal(gene_b)}, green", "standoff": 4},
     )
     figure.add_annotation(
         text=f"white: both high<br>black: both low<br>in {UNIT}", x=0.53, y=key_top, yanchor="top", xanchor="left",

@@ -6,7 +6,7 @@ from plotly.subplots import make_subplots
 
 from nsl.figures import images
 from nsl.figures.stains import SWATCH_OD
-from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, lying_above, plain
+from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, plain
 from nsl.interpretation import STAINS, display_colors
 from nsl.stains import PAPER_WHITE
 
@@ -28,8 +28,6 @@ def concentration_figure(
 ) -> go.Figure:
     """A region, and where a gene's model sees its two learned stains in it, side by side; they zoom together.
 
-    Parameters
-    ----------
     rgb : (H, W, 3) uint8, the region.
     concentrations : (H, W, 2) of `nsl.interpretation.concentration_images`.
     mpp : µm/px of the region; axes are in µm from its top left.
@@ -58,13 +56,13 @@ def concentration_figure(
             **place,
         )
         left, right = figure.layout[f"xaxis{s + 2}"].domain
-        bar = color_bar("learned stain concentration", left) | lying_above(right - left)
+        bar = color_bar("learned stain concentration", left, right - left)
         scale = _stain_scale(vectors[s], white_point, STAIN_COLORS[s])
         figure.layout[axis] = {"colorscale": scale, "cmin": 0, "cmax": _upper_end(values), "colorbar": bar}
     plain(figure, 4 * MARGIN_PX + BAR_PX + round(panel_px) + _BELOW_PANEL_PX)
     figure.update_layout(margin_t=figure.layout.margin.t + BAR_PX, margin_b=_BELOW_PANEL_PX)
     axis = {"showgrid": False, "zeroline": False, "nticks": 4, "constrain": "domain", "automargin": True}
-    axis["ticksuffix"] = " µm"
+    axis |= {"ticksuffix": " µm"}
     figure.update_xaxes(range=[0, width_um], matches="x", **axis)
     figure.update_yaxes(range=[height_um, 0], matches="y", constraintoward="top", **axis)
     figure.update_yaxes(scaleanchor="x", col=1)
@@ -84,21 +82,17 @@ def _stain_scale(vector: np.ndarray, white_point: np.ndarray, otherwise: str) ->
     """Colours from glass to a stain at 2 OD; to `otherwise` for a vector that absorbs nothing on the whole."""
     if not np.sum(vector) > 0:
         return ["#ffffff", otherwise]
-    return [_hex(color) for color in display_colors(vector, white_point, np.linspace(0, SWATCH_OD, 9))]
+    return [f"#{bytes(color).hex()}" for color in display_colors(vector, white_point, np.linspace(0, SWATCH_OD, 9))]
 
 
 def _averaged(values: np.ndarray, factor: int) -> np.ndarray:
     """Means over factor × factor pixels of (H, W, …), float32, without what is NaN; a partial last block is kept."""
-    if factor == 1:
-        return values.astype(np.float32)
     values = values.astype(np.float32)
+    if factor == 1:
+        return values
     known = np.isfinite(values)
     total, number = np.where(known, values, 0), known.astype(np.float32)
     for axis in (0, 1):
         starts = np.arange(0, values.shape[axis], factor)
         total, number = (np.add.reduceat(part, starts, axis=axis) for part in (total, number))
     return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-
-
-def _hex(color: np.ndarray) -> str:
-    return "#" + "".join(f"{channel:02x}" for channel in color)

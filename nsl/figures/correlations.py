@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain, points
 from nsl.numerals import signed
 from nsl.result import map_of
 from nsl.stats.correlation import GeneCorrelations
@@ -21,8 +21,8 @@ _DIVERGING = "RdBu_r"
 _MAX_NAMES = 80
 # Rounding to fewer bits, on the way to the browser, may not make it 0.
 _LEAST_Q = 1e-12
-# More points than this are slow as SVG; more than the second hide each other, and would only cost time to send.
-_MAX_SVG_POINTS, _MAX_POINTS = 2_000, 20_000
+# More points than this hide each other, and would only cost time to send.
+_MAX_POINTS = 20_000
 _TITLE_PX = 56
 
 
@@ -52,25 +52,10 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     )
     named = len(names) <= _MAX_NAMES
     plain(figure, max(480, 160 + 11 * len(names)) if named else 720)
-    figure.update_layout(
-        coloraxis={
-            "colorscale": _DIVERGING,
-            "cmin": -1,
-            "cmax": 1,
-            "colorbar": {"title": {"text": sign}, "thickness": 14, "len": 0.6, "outlinewidth": 0},
-        }
-    )
-    axis = {
-        "type": "category",
-        "showticklabels": named,
-        "dtick": 1,
-        "tickfont": {"size": 9 if len(names) > 40 else 11},
-        "ticks": "",
-        "showgrid": False,
-        "zeroline": False,
-        "constrain": "domain",
-        "automargin": True,
-    }
+    bar = {"title": {"text": sign}, "thickness": 14, "len": 0.6, "outlinewidth": 0}
+    figure.update_layout(coloraxis={"colorscale": _DIVERGING, "cmin": -1, "cmax": 1, "colorbar": bar})
+    axis = {"type": "category", "showticklabels": named, "dtick": 1, "tickfont": {"size": 9 if len(names) > 40 else 11}}
+    axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
     figure.update_xaxes(tickangle=-90, **axis)
     figure.update_yaxes(autorange="reversed", scaleanchor="x", **axis)
     return figure
@@ -86,10 +71,7 @@ def agreement_scatter(
 ) -> go.Figure:
     """Measured against predicted expression of a gene, a point a spot, with the least-squares line.
 
-    Parameters
-    ----------
     predicted, measured : (S,) of the same spots.
-    gene : its name.
     table_row : the gene's row of `nsl.stats.agreement.gene_correlations`.
     spots : names to hover with; the index of predicted if it is a series, else their number from 1.
     """
@@ -101,7 +83,7 @@ def agreement_scatter(
     known = np.isfinite(x) & np.isfinite(y)
     x, y, names = x[known], y[known], [literal(spot) for spot in np.asarray(spots, str)[known]]
     figure = go.Figure(
-        _points(len(x))(
+        points(len(x))(
             x=x,
             y=y,
             mode="markers",
@@ -121,11 +103,9 @@ def agreement_scatter(
             hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
     name = literal(gene)
-    _headed(figure, name, _agreement(table_row, len(x)), 460)
-    figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text=f"predicted {name}, {UNIT}", automargin=True)
-    figure.update_yaxes(title_text=f"measured {name}, {UNIT}", automargin=True)
-    return figure
+    axes = f"predicted {name}, {UNIT}", f"measured {name}, {UNIT}"
+    _headed(figure, name, _agreement(table_row, len(x)), 460, axes)
+    return figure.update_layout(showlegend=False)
 
 
 def _agreement(row: pd.Series, spots: int) -> str:
@@ -166,7 +146,7 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
     ):
         genes = ranked[group]
         figure.add_trace(
-            _points(len(ranked))(
+            points(len(ranked))(
                 x=rank[group],
                 y=genes.pearson_r,
                 mode="markers",
@@ -180,12 +160,10 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
         )
     untold = len(table) - len(ranked)
     median = f"median r {signed(ranked.pearson_r.median())} over {len(ranked):,} genes" if len(ranked) else "no gene"
-    _headed(figure, "Predicted with measured", median + (f"; {untold:,} more cannot be told" if untold else ""), 420)
+    told = median + (f"; {untold:,} more cannot be told" if untold else "")
+    _headed(figure, "Predicted with measured", told, 420, ("genes, the highest r first", "Pearson r"))
     _legend_below(figure)
-    figure.update_xaxes(title_text="genes, the highest r first", automargin=True)
-    figure.update_yaxes(title_text="Pearson r", automargin=True)
-    figure.add_hline(y=0, line_width=1, line_color=UNRELIABLE_COLOR)
-    return figure
+    return figure.add_hline(y=0, line_width=1, line_color=UNRELIABLE_COLOR)
 
 
 def gene_scatter(
@@ -211,7 +189,7 @@ def gene_scatter(
     ):
         tiles = np.flatnonzero(group & drawn)
         figure.add_trace(
-            _points(drawn.sum())(
+            points(drawn.sum())(
                 x=x[tiles],
                 y=y[tiles],
                 mode="markers",
@@ -229,13 +207,11 @@ def gene_scatter(
         said.append(f"{letter} {_r(ranked(x[selected]), ranked(y[selected]))} over the {selected.sum():,} selected")
     if not drawn.all():
         said.append(f"{drawn.sum():,} tiles are drawn")
-    _headed(figure, f"{a} and {b}", "; ".join(said), 460)
+    _headed(figure, f"{a} and {b}", "; ".join(said), 460, (f"{a}, {UNIT}", f"{b}, {UNIT}"))
     if selected.any():
         _legend_below(figure)
     else:
         figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text=f"{a}, {UNIT}", automargin=True)
-    figure.update_yaxes(title_text=f"{b}, {UNIT}", automargin=True)
     return figure
 
 
@@ -251,12 +227,10 @@ def _r(x: np.ndarray, y: np.ndarray) -> str:
     return signed(float(pearson_r(x, y)), unknown="cannot be told")
 
 
-def _points(number: int) -> type[go.Scatter] | type[go.Scattergl]:
-    return go.Scatter if number <= _MAX_SVG_POINTS else go.Scattergl
-
-
-def _headed(figure: go.Figure, title: str, subtitle: str, height_px: int) -> None:
+def _headed(figure: go.Figure, title: str, subtitle: str, height_px: int, axes: tuple[str, str]) -> None:
     plain(figure, height_px)
+    figure.update_xaxes(title_text=axes[0], automargin=True)
+    figure.update_yaxes(title_text=axes[1], automargin=True)
     figure.update_layout(
         title={"text": title, "subtitle": {"text": subtitle}, "x": 0, "xref": "paper"},
         margin_t=_TITLE_PX + MARGIN_PX,

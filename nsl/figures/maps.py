@@ -7,7 +7,7 @@ from skimage.filters import gaussian
 from skimage.measure import find_contours
 
 from nsl.figures import images
-from nsl.figures.style import SELECTED_COLOR, UNIT, literal, plain, scale_ticks
+from nsl.figures.style import SELECTED_COLOR, UNIT, color_bar, literal, plain, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid
@@ -44,17 +44,13 @@ def apart(low: float, high: float) -> tuple[float, float]:
 def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width_px: int) -> np.ndarray:
     """The slide with every tile to be predicted drawn on it.
 
-    Parameters
-    ----------
     thumbnail : (H, W, 3) uint8 RGB.
     grid : T tiles.
     keep : (T,) bool, the tiles to draw.
     slide_width_px : width of the slide at level 0.
 
-    Returns
-    -------
-    (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline
-    unless there are more than 20,000.
+    Returns (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline unless there are more than
+    20,000.
     """
     scale = thumbnail.shape[1] / slide_width_px / grid.mpp
     half = grid.tile_um / 2
@@ -94,12 +90,8 @@ def expression_map(
     region: dict | None = None,
     width_px: int = _WIDTH_PX,
 ) -> go.Figure:
-    """Map of one gene over the slide, in millimetres.
+    """Map of one gene of a result of `nsl.predict` over its slide, in millimetres.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`.
-    gene : one of its genes.
     limits : values at the ends of the colour scale; beyond them the end colours are kept.
     palette : one of `PALETTES`.
     opacity : of the map over the slide, 0 to 1.
@@ -139,15 +131,11 @@ def lay_out_single(
 def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: float, coloraxis: str) -> go.Heatmap:
     """Values (T,) of a result's tiles as a heat map in millimetres; hovering says the value and the tissue share."""
     known = Provenance.of(result)
-    step_mm = known.stride_um / 1000
     # Tiles that overlap are drawn as wide as the step between them, around their centres.
-    first_mm = known.tile_um / 2000
+    first_mm, step_mm = known.tile_um / 2000, known.stride_um / 1000
     return go.Heatmap(
         z=on_grid(result, values),
-        x0=first_mm,
-        dx=step_mm,
-        y0=first_mm,
-        dy=step_mm,
+        **{"x0": first_mm, "dx": step_mm, "y0": first_mm, "dy": step_mm},
         customdata=on_grid(result, result.obs["tissue_fraction"]),
         opacity=opacity,
         coloraxis=coloraxis,
@@ -159,24 +147,8 @@ def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: flo
 
 def color_axis(title: str, limits: tuple[float, float], palette: str) -> dict:
     """A colour scale above the map, its ends at `limits`."""
-    return {
-        "colorscale": palette,
-        "cmin": limits[0],
-        "cmax": limits[1],
-        "colorbar": {
-            "title": {"text": title, "side": "top"},
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "xpad": 0,
-            "y": 1,
-            "yanchor": "bottom",
-            "thickness": 12,
-            "len": 0.6,
-            "outlinewidth": 0,
-            **scale_ticks(limits),
-        },
-    }
+    bar = color_bar(title, 0, 0.6) | {"thickness": 12, **scale_ticks(limits)}
+    return {"colorscale": palette, "cmin": limits[0], "cmax": limits[1], "colorbar": bar}
 
 
 def on_grid(result: anndata.AnnData, values: np.ndarray) -> np.ndarray:
@@ -196,17 +168,8 @@ def lay_slide_under(
     """
     image, mm_per_px = _picture(result)
     height_mm, width_mm = (side * mm_per_px for side in image.shape[:2])
-    figure.add_layout_image(
-        source=images.jpeg(image, longest_px),
-        xref=x,
-        yref=y,
-        x=0,
-        y=0,
-        sizex=width_mm,
-        sizey=height_mm,
-        sizing="stretch",
-        layer="below",
-    )
+    place = {"xref": x, "yref": y, "x": 0, "y": 0, "sizex": width_mm, "sizey": height_mm, "sizing": "stretch"}
+    figure.add_layout_image(source=images.jpeg(image, longest_px), layer="below", **place)
     axis = {"showgrid": False, "zeroline": False, "ticksuffix": " mm", "nticks": 6, "constrain": "domain"}
     axis["automargin"] = True
     (left, right), (top, bottom) = window_mm(result)

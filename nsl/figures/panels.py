@@ -35,10 +35,8 @@ class _Sheet:
     panels: int
     panel_px: int
     title_px: int
-    shared: bool
-    """Whether one bar at the top is for all panels; else each has its own."""
-    gap: float
-    """Between columns, as a share of the width."""
+    shared: bool  # whether one bar at the top is for all panels; else each has its own
+    gap: float  # between columns, as a share of the width
 
     @property
     def head_px(self) -> int:
@@ -79,24 +77,22 @@ def in_panels(
 ) -> go.Figure:
     """Maps, two a row, each under its title.
 
-    Parameters
-    ----------
     panels : of each map the result, the gene and the title.
     limits : values at the ends of the colour scale: one pair, and the maps share a scale, or one for each.
     palette, opacity, outline : see `nsl.figures.expression_map`.
     unit : of the values, written above all.
     linked : whether they zoom together; they are then of one slide.
 
-    Raises
-    ------
-    ValueError : another number of limits.
+    Raises ValueError: another number of limits.
     """
     if len(limits) not in (1, len(panels)):
         raise ValueError(f"{len(limits)} pairs of limits for {len(panels)} maps")
     shared = len(limits) == 1
+    tallest = max(shape_of_window(result) for result, _, _ in panels)
+    most_px = _MOST_PANEL_PX if len(panels) <= _COLUMNS else _MOST_IN_ROWS_PX
     sheet = _Sheet(
         panels=len(panels),
-        panel_px=_panel_px([result for result, _, _ in panels], rows=-(-len(panels) // _COLUMNS)),
+        panel_px=round(np.clip(tallest * _PANEL_WIDTH_PX, _LEAST_PANEL_PX, most_px)),
         title_px=_TITLE_LINE_PX * max(title.count("<br>") + 1 for _, _, title in panels) + 4,
         shared=shared,
         gap=0.1 if linked else 0.12,
@@ -132,13 +128,7 @@ def axes(number: int) -> tuple[str, str]:
     return f"x{suffix}", f"y{suffix}"
 
 
-def _panel_px(results: Sequence[anndata.AnnData], rows: int) -> int:
-    tall = max(shape_of_window(result) for result in results) * _PANEL_WIDTH_PX
-    return round(np.clip(tall, _LEAST_PANEL_PX, _MOST_PANEL_PX if rows == 1 else _MOST_IN_ROWS_PX))
-
-
 def _place(figure: go.Figure, sheet: _Sheet, number: int, title: str, *, linked: bool) -> None:
-    """Put a panel's axes and its title where they belong on the sheet."""
     x, y = (f"{axis[0]}axis{axis[1:]}" for axis in axes(number))
     left, right = sheet.column(number)
     bottom_to_top = [sheet.height(number, sheet.above_px + down_px) for down_px in (sheet.panel_px, 0)]

@@ -9,11 +9,9 @@ from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
 from nsl.figures.panels import ON_PAPER, scale_over
-from nsl.figures.style import MARGIN_PX, UNIT, literal, plain
+from nsl.figures.style import MARGIN_PX, UNIT, literal, plain, points
 from nsl.result import Provenance
 
-# More points than this are slow as SVG.
-_MAX_SVG_POINTS = 2_000
 # A panel this wide is what two have on a laptop; its height follows the shape of the array within these.
 _PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 390, 240, 520
 _LEAST_SPOT_PX = 3.0
@@ -43,12 +41,9 @@ def spots_map(
     Each has a colour scale of its own, from its 2nd to its 98th percentile: predictions spread less than measurements.
     Spots are as wide as `spot_um`, or as their distance where they lie closer, on the map as it is first drawn.
 
-    Parameters
-    ----------
     result : of `nsl.predict`, whose slide is drawn.
     centers_px : (S, 2) x, y of the spots in level-0 pixels.
     measured, predicted : (S,) of one gene; spots where either is NaN are left out.
-    gene : its name.
     spot_um : how wide a spot is, or the window it was predicted from.
     names : (S,) of the spots, to hover with.
     palette : one of `nsl.figures.PALETTES`.
@@ -93,8 +88,7 @@ def spots_map(
 
 def _spots(centers_mm: np.ndarray, values: np.ndarray, shown: int, names: np.ndarray, gene: str) -> go.Scatter:
     """Markers coloured by one column of the values (S, 2); hovering says both."""
-    kind = go.Scatter if len(values) <= _MAX_SVG_POINTS else go.Scattergl
-    return kind(
+    return points(len(values))(
         x=centers_mm[:, 0].round(_DECIMALS),
         y=centers_mm[:, 1].round(_DECIMALS),
         mode="markers",
@@ -116,7 +110,6 @@ def _window(centers_mm: np.ndarray, spot_mm: float) -> tuple[list[float], list[f
 
 
 def _sizes_px(centers_mm: np.ndarray, window: tuple[list[float], list[float]], spot_mm: float) -> tuple[int, float]:
-    """Height of a panel, and how wide a spot is in it."""
     width_mm, height_mm = (abs(end - start) for start, end in window)
     panel_px = round(np.clip(_PANEL_WIDTH_PX * height_mm / width_mm, _LEAST_PANEL_PX, _MOST_PANEL_PX))
     if len(centers_mm) > 1:

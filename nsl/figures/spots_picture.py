@@ -17,16 +17,8 @@ def spots_on_slide(
 ) -> np.ndarray:
     """The slide with its measured spots: rings where they lie on tissue, crosses of another colour where not.
 
-    Parameters
-    ----------
-    thumbnail : (H, W, 3) uint8 RGB.
-    centers_px : (S, 2) x, y in level-0 pixels.
-    on_tissue : (S,) bool.
-    slide_width_px : width of the slide at level 0.
-
-    Returns
-    -------
-    (H, W, 3) uint8 RGB.
+    thumbnail : (H, W, 3) uint8 RGB, and so is what is returned; slide_width_px is the slide's at level 0.
+    centers_px, on_tissue : (S, 2) x, y in level-0 pixels, and (S,) bool.
     """
     height, width = thumbnail.shape[:2]
     size = (width * _OVERSAMPLING, height * _OVERSAMPLING)

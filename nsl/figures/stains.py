@@ -16,7 +16,6 @@ from nsl.figures.style import (
     UNRELIABLE_COLOR,
     color_bar,
     literal,
-    lying_above,
     plain,
 )
 from nsl.interpretation import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
@@ -31,12 +30,11 @@ _HELD_SHARES = (0.5, 0.95)
 _DENSITY_BIN_OD, _SMOOTHING_BINS = 0.04, 1.5
 
 
-def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
+def effects_bars(genes: pd.DataFrame) -> go.Figure:
     """What expression changes by per OD of each learned stain: two bars a gene, with their sign, values written.
 
-    table is one row of `nsl.interpretation.vector_table`, or some of its rows.
+    genes are rows of `nsl.interpretation.vector_table`.
     """
-    genes = table.to_frame().T if isinstance(table, pd.Series) else table
     figure = go.Figure()
     for stain, prefix, color in zip(STAINS, "he", STAIN_COLORS, strict=True):
         effect = genes[f"{prefix}_effect_per_od"].astype(float)
@@ -57,13 +55,8 @@ def effects_bars(table: pd.DataFrame | pd.Series) -> go.Figure:
     order = [f"{literal(gene)}, {stain}" for gene in genes.index for stain in STAINS]
     reach = 1.25 * max(genes[["h_effect_per_od", "e_effect_per_od"]].abs().to_numpy(float).max(), 0.01)
     figure.update_layout(bargap=0.3)
-    figure.update_xaxes(
-        title_text=f"change per OD, {UNIT}",
-        range=[-reach, reach],
-        zeroline=True,
-        zerolinecolor=UNRELIABLE_COLOR,
-        automargin=True,
-    )
+    axis = {"range": [-reach, reach], "zeroline": True, "zerolinecolor": UNRELIABLE_COLOR, "automargin": True}
+    figure.update_xaxes(title_text=f"change per OD, {UNIT}", **axis)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], automargin=True, showgrid=False)
     return figure
 
@@ -97,19 +90,15 @@ def swatches(vectors: Mapping[str, np.ndarray | None], white_point: np.ndarray =
         x=[None], y=[None], yaxis="y2", mode="markers", showlegend=False, hoverinfo="skip", marker_opacity=0
     )
     plain(figure, 60 + 54 * len(names))
-    rows = {"range": [len(names) - 0.5, -0.5], "tickvals": list(range(len(names))), "showgrid": False}
-    rows |= {"zeroline": False, "automargin": True, "ticks": "", "ticklabelstandoff": 8, "fixedrange": True}
+    axis = {"showgrid": False, "zeroline": False, "fixedrange": True, "automargin": True}
+    rows = {"range": [len(names) - 0.5, -0.5], "tickvals": list(range(len(names)))} | axis
+    rows |= {"ticks": "", "ticklabelstandoff": 8}
     figure.update_layout(
         yaxis={"ticktext": names, "scaleanchor": False, **rows},
         yaxis2={"ticktext": texts, "overlaying": "y", "side": "right", **rows},
     )
     figure.update_xaxes(
-        title_text="optical density (natural logarithm)",
-        range=[-step / 2, SWATCH_OD + step / 2],
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-        automargin=True,
+        title_text="optical density (natural logarithm)", range=[-step / 2, SWATCH_OD + step / 2], **axis
     )
     return figure
 
@@ -120,8 +109,6 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     Left, the colour of each mixture; right, the expression predicted for a tile of that colour, with contour lines.
     They zoom together.
 
-    Parameters
-    ----------
     surface : of `nsl.interpretation.response_surface`.
     pixels_od : (N, 3) optical densities of a slide's stained pixels (`nsl.stains.stained_colors`); outlines then hold
         half of them and 95 %, those with the most pixels around.
@@ -167,7 +154,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     figure.update_annotations(yshift=BAR_PX)
     figure.update_layout(
         margin_t=figure.layout.margin.t + BAR_PX,
-        coloraxis={"colorscale": "Viridis", "colorbar": color_bar(UNIT, left) | lying_above(right - left)},
+        coloraxis={"colorscale": "Viridis", "colorbar": color_bar(UNIT, left, right - left)},
         uirevision="response surface",
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )

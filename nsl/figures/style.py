@@ -8,7 +8,8 @@ from nsl.numerals import signed
 
 MARGIN_PX = 8
 UNIT = "ln(1 + counts per 10,000)"
-HEMATOXYLIN_COLOR, EOSIN_COLOR = STAIN_COLORS = "#6a5fc4", "#d1457f"
+STAIN_COLORS = "#6a5fc4", "#d1457f"
+"""Of hematoxylin and of eosin."""
 RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"
 BAR_PX = 60
@@ -44,11 +45,20 @@ def scale_ticks(limits: tuple[float, float]) -> dict:
     return {"tickvals": values, "ticktext": [signed(value, decimals) for value in values]}
 
 
-def color_bar(title: str, x: float | None) -> dict:
-    """A narrow colour bar under its title; x is where it begins, as a share of the width."""
-    return {"title": {"text": title, "side": "top"}, "thickness": 14, "outlinewidth": 0, "x": x}
+def color_bar(title: str, x: float | None, length: float | None = None) -> dict:
+    """A narrow colour bar under its title, which begins at x; where it has a length, it lies above a panel.
+
+    Both are shares of the figure's width.
+    """
+    bar = {"title": {"text": title, "side": "top"}, "thickness": 14, "outlinewidth": 0, "x": x}
+    above = {"orientation": "h", "xanchor": "left", "xpad": 0, "len": length, "y": 1, "yanchor": "bottom"}
+    return bar if length is None else bar | above
 
 
-def lying_above(length: float) -> dict:
-    """Where a colour bar of a panel lies that takes up such a share of the figure's width."""
-    return {"orientation": "h", "xanchor": "left", "xpad": 0, "len": length, "y": 1, "yanchor": "bottom"}
+# More points than this are slow as SVG.
+_MAX_SVG_POINTS = 2_000
+
+
+def points(number: int) -> type[go.Scatter] | type[go.Scattergl]:
+    """The trace that draws so many points fast."""
+    return go.Scatter if number <= _MAX_SVG_POINTS else go.Scattergl

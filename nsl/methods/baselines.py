@@ -143,7 +143,6 @@ def _mean_relu(colors: ColorCounts, unmixing: np.ndarray) -> np.ndarray:
 
 
 def _once_a_section(measure: Features) -> Features:
-    """Features that several methods share, measured once a section."""
     measured = {}
 
     def features(section: MeasuredSection) -> np.ndarray:

@@ -55,20 +55,13 @@ def compare(
 ) -> Comparison:
     """Hold out the same groups from every method.
 
-    Parameters
-    ----------
-    sections : measured sections.
-    methods : what to compare.
     protocols : "patient" leaves out every patient in turn; "section" every section of a patient who has several,
         learning from that patient's others.
-    genes : which to predict.
     seeds : repetitions, with seeds from 0, of methods that draw random numbers; their figures are means over them.
     progress : receives methods done and methods in all, with the name of the method in hand.
 
-    Raises
-    ------
-    SpotsError : there is nothing to leave out.
-    Cancelled : `progress` was cancelled.
+    Raises SpotsError: there is nothing to leave out.
+    Raises Cancelled: `progress` was cancelled.
     """
     settings = {name: chosen for protocol in protocols for name, chosen in _settings(sections, protocol).items()}
     rows: dict[str, list[dict]] = {setting: [] for setting in settings}
@@ -91,7 +84,6 @@ def compare(
 
 
 def _runs(part: Training, groups: Sequence[str], method: Method, seeds: int) -> list[list[HeldOut]]:
-    """Every group held out, once a seed where the method draws random numbers."""
     return [
         leave_one_group_out(part.sections, groups, method, part.genes, seed=seed, features=part.features)
         for seed in range(seeds if method.random else 1)

@@ -53,12 +53,9 @@ def deep(
     by validation. How many steps fit into the minutes depends on the machine, so such a fit cannot be repeated
     exactly; one of so many steps can, on the same processor and with the same number of threads.
 
-    Parameters
-    ----------
     minutes : wall-clock time of a fit.
-    tile_um : side of the windows.
     steps : train for so many batches instead.
-    window_px : side of the windows as the network sees them.
+    tile_um, window_px : side of the windows, and as the network sees them.
     batch : windows a step.
     learning_rate : at the start; it falls to 0 along a cosine.
     imagenet : start from ImageNet's weights if they are in torch's cache or can be downloaded. Random ones otherwise.

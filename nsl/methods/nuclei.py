@@ -91,16 +91,12 @@ def hematoxylin_threshold(image: np.ndarray, white_point: np.ndarray) -> float:
 def nuclei_features(image: np.ndarray, white_point: np.ndarray, mpp: float, threshold: float) -> np.ndarray:
     """Nuclei and tissue of one window in numbers.
 
-    Parameters
-    ----------
     image : (H, W, 3) uint8 RGB, at least one pixel; pure black is padding and is taken for glass.
     white_point : (3,) intensity of the background.
     mpp : µm/px of `image`.
     threshold : hematoxylin of the slide's nuclei, from `hematoxylin_threshold`.
 
-    Returns
-    -------
-    (F,) float32 in the order of `FEATURES`; 0 for what a window without nuclei, or without two, does not show.
+    Returns (F,) float32 in the order of `FEATURES`; 0 for what a window without nuclei, or without two, does not show.
     """
     stains, od = _unmixed(image, white_point)
     hematoxylin, eosin = stains[..., 0], stains[..., 1]

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nsl.errors import SlideError
+from nsl.numerals import some_of
 from nsl.slides.companions import dicom_slides, file_named_outside, is_dicom
 from nsl.slides.trial import vendors
 
@@ -36,26 +37,15 @@ _CHUNK = 2**20
 
 
 def unpack_slide(zip_path: Path, folder: Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Unpack the one slide that a zip holds.
+    """Unpack the one slide that a zip holds; returns the file that `nsl.open_slide` opens, of DICOM the finest level's.
 
-    Parameters
-    ----------
-    zip_path
-        The zip: a `.mrxs` file with its folder, the DICOM files of one series, a VMS file with its images, or a
-        single slide or image. Images beside a scanner's slide are taken for its label and overview.
-    folder
-        Where a new folder is made for the files, made itself if need be; the new one is gone again after an error.
-    max_bytes
-        The most that the files may come to.
+    zip_path : a `.mrxs` file with its folder, the DICOM files of one series, a VMS file with its images, or a single
+        slide or image. Images beside a scanner's slide are taken for its label and overview.
+    folder : where a new folder is made for the files, made itself if need be; the new one is gone again after an error.
+    max_bytes : the most that the files may come to.
 
-    Returns
-    -------
-    The file that `nsl.open_slide` opens; of DICOM, one of the finest level.
-
-    Raises
-    ------
-    SlideError : it is no zip, is damaged, encrypted, empty, too large, holds links or names outside itself, no slide
-        or several, or the disk is full.
+    Raises SlideError: it is no zip, is damaged, encrypted, empty, too large, holds links or names outside itself, no
+        slide or several, or the disk is full.
     """
     name = zip_path.name
     with _told(name):
@@ -168,7 +158,6 @@ def _safe_parts(name: str, member: str) -> list[str]:
 
 
 def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
-    """The one slide among the files of a zip."""
     try:
         found = vendors(files)
     except SlideError as error:
@@ -185,8 +174,7 @@ def _the_slide(name: str, folder: Path, files: list[Path]) -> Path:
         raise SlideError(f"{name} holds no slide, but {some}{more}; zip a slide's files or an image")
     if len(slides) > 1:
         names = sorted(path.relative_to(folder).as_posix() for path in slides)
-        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-        raise SlideError(f"{name} holds {len(names):,} slides ({', '.join(names[:5])}{more}); zip one of them")
+        raise SlideError(f"{name} holds {len(names):,} slides ({some_of(names, 5)}); zip one of them")
     slide = slides[0]
     if outside := file_named_outside(slide, found[slide]):
         raise SlideError(

@@ -50,8 +50,7 @@ class _Layout(NamedTuple):
     count: str
     entry: str
     following: str
-    room: int
-    """Bytes of a value that an entry itself has room for."""
+    room: int  # bytes of a value that an entry itself has room for
 
 
 _CLASSIC, _BIG = _Layout("H", "HHI4s", "I", 4), _Layout("Q", "HHQ8s", "Q", 8)

@@ -10,12 +10,10 @@ import numpy as np
 from nsl.errors import SlideError
 from nsl.slides.companions import is_dicom
 from nsl.slides.picture import PillowReader
-from nsl.slides.reader import Level, Reader, Scale, any_error_told
+from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.tiff import TiffReader
 from nsl.slides.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
-
-__all__ = ["Level", "Reader", "Scale", "open_reader"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"}
@@ -46,7 +44,6 @@ def open_reader(path: Path) -> Reader:
 
 
 def _head(path: Path) -> bytes:
-    """A file's first 512 bytes, or why there are none."""
     try:
         if path.is_dir():
             raise SlideError(f"{path.name} is a folder; give the image file inside it")

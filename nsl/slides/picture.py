@@ -75,7 +75,6 @@ class PillowReader(Reader):
             raise damaged(self._name) from error
 
     def _describe(self, image: Image.Image, head: bytes) -> None:
-        """Take format, levels, scale and what will be altered from the header."""
         name, (width, height) = self._name, image.size
         if width * height > MAX_PIXELS:
             raise SlideError(

@@ -92,11 +92,17 @@ def spelled_unit(unit: str | None) -> str:
 
 def positive_scale(x: Any, y: Any) -> Scale | None:
     """µm/px that a microscope wrote, to be believed if they are positive; x alone stands for both."""
+    scale = positive(x), positive(x if y is None else y)
+    return scale if all(scale) else None
+
+
+def positive(value: Any) -> float | None:
+    """A finite number above 0, also as text; None for anything else."""
     try:
-        scale = float(x), float(x if y is None else y)
+        number = float(value)
     except (TypeError, ValueError):
         return None
-    return scale if all(math.isfinite(mpp) and mpp > 0 for mpp in scale) else None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def greyscale(name: str) -> SlideError:

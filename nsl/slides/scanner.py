@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from nsl.errors import SlideError
 from nsl.slides.companions import file_named_outside, other_files
 from nsl.slides.declared_sizes import require_level, require_tile
-from nsl.slides.reader import Level, Reader, damaged, on_white, positive_scale, resolution_scale
+from nsl.slides.reader import Level, Reader, damaged, on_white, positive, positive_scale, resolution_scale
 from nsl.slides.trial import require_openable
 
 VENDORS = {
@@ -54,7 +53,7 @@ class OpenSlideReader(Reader):
         self.format = VENDORS.get(vendor, vendor)
         facts = self._slide.properties
         self.scanner = _scanner(facts)
-        self.objective_power = _positive(facts.get("openslide.objective-power"))
+        self.objective_power = positive(facts.get("openslide.objective-power"))
         self.levels = tuple(
             Level(downsample, *size)
             for downsample, size in zip(self._slide.level_downsamples, self._slide.level_dimensions, strict=True)
@@ -113,11 +112,3 @@ def _leading_number(text: str) -> int:
     """As GLib reads it, which lets words follow."""
     found = re.match(r"\s*\+?(\d+)", text)
     return int(found[1]) if found else 0
-
-
-def _positive(text: str | None) -> float | None:
-    try:
-        number = float(text)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None

@@ -8,14 +8,14 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from nsl.errors import ScaleError, SlideError
-from nsl.slides.formats import Reader, Scale, open_reader
+from nsl.slides.formats import open_reader
+from nsl.slides.reader import Reader, Scale
 
 MPP_LIMITS = (0.01, 100.0)
 """No microscope image of tissue is finer or coarser; a value outside is a slip of units."""
@@ -34,26 +34,13 @@ MIN_THUMBNAIL = 16
 
 
 def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
-    """Open an image file.
+    """Open an image file; a UserWarning for each way in which the pixels handed out are not those stored.
 
-    Parameters
-    ----------
-    path
-        A scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
-    mpp
-        µm per pixel at full resolution; wins over the file's metadata.
+    path : a scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
+    mpp : µm per pixel at full resolution; wins over the file's metadata.
 
-    Raises
-    ------
-    SlideError
-        The file is missing, damaged, greyscale, a stack, or not an image.
-    ScaleError
-        `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
-
-    Warns
-    -----
-    UserWarning
-        For each way in which the pixels handed out are not those stored.
+    Raises SlideError: the file is missing, damaged, greyscale, a stack, or not an image.
+    Raises ScaleError: `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
     """
     path = Path(path)
     given = None if mpp is None else checked_mpp(mpp)
@@ -68,7 +55,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     return slide
 
 
-class Slide:
+class Slide(AbstractContextManager):
     """An open image; `open_slide` makes it. One thread at a time may read from it."""
 
     size: tuple[int, int]
@@ -125,25 +112,15 @@ class Slide:
     def read(self, x: float, y: float, width: float, height: float, mpp: float | None = None) -> np.ndarray:
         """Average the colour of a region over pixels of a given size.
 
-        Parameters
-        ----------
-        x, y, width, height
-            The region in level-0 pixels, fractions allowed, inside the slide.
-        mpp
-            µm per pixel wanted, no finer than the slide's own; None for level-0 pixels.
+        x, y, width, height : the region in level-0 pixels, fractions allowed, inside the slide.
+        mpp : µm per pixel wanted, no finer than the slide's own; None for level-0 pixels.
 
-        Returns
-        -------
-        uint8 RGB, (round(height * self.mpp / mpp), round(width * self.mpp / mpp), 3), at least one pixel.
-        Every pixel is the mean over its own area, fractions of source pixels included, taken from the
-        coarsest level that is at least as fine.
+        Returns uint8 RGB, (round(height * self.mpp / mpp), round(width * self.mpp / mpp), 3), at least one pixel. Every
+        pixel is the mean over its own area, fractions of source pixels included, taken from the coarsest level that is
+        at least as fine.
 
-        Raises
-        ------
-        SlideError
-            The region is not inside the slide, the slide is closed, or its pixels are damaged.
-        ScaleError
-            `mpp` is given but the slide has none, or it is finer than the slide.
+        Raises SlideError: the region is not inside the slide, the slide is closed, or its pixels are damaged.
+        Raises ScaleError: `mpp` is given but the slide has none, or it is finer than the slide.
         """
         self._check_region(x, y, width, height)
         downsample = 1.0 if mpp is None else checked_mpp(mpp) / self.require_mpp()
@@ -170,12 +147,7 @@ class Slide:
             self._is_closed = True
             self._reader.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_) -> None:
         self.close()
 
     def _check_region(self, x: float, y: float, width: float, height: float) -> None:

@@ -108,7 +108,8 @@ def _kept_trial(what: str, path: Path, *state: int) -> None:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    return path.stat().st_mtime_ns, path.stat().st_size
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def is_picture(head: bytes) -> bool:

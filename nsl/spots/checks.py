@@ -26,15 +26,11 @@ _EDGE_SCALE = 0.95
 def check_on_slide(measured: anndata.AnnData, slide_size: tuple[int, int], *, scale: float = 1.0) -> np.ndarray:
     """Spot centres in pixels of the slide: (S, 2) float64 x, y.
 
-    Parameters
-    ----------
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     slide_size : (width, height) in level-0 pixels.
     scale : factor that turns the positions into pixels of the slide; 1 where they are of this very image.
 
-    Raises
-    ------
-    SpotsError : a spot lies outside the slide; it says how many do, both extents, and the likely remedy.
+    Raises SpotsError: a spot lies outside the slide; it says how many do, both extents, and the likely remedy.
     """
     if not (np.isfinite(scale) and scale > 0):
         raise SpotsError(
@@ -87,15 +83,11 @@ def check_on_tissue(
 ) -> str | None:
     """Say where spots lie off the tissue of a prediction, and the likely remedy; None where nearly all lie on it.
 
-    Parameters
-    ----------
     centers_px : (S, 2) x, y in level-0 pixels of the slide.
     result : of `nsl.prediction.predict`, of the same slide.
     image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
 
-    Raises
-    ------
-    SpotsError : no spot lies on a predicted tile.
+    Raises SpotsError: no spot lies on a predicted tile.
     """
     grid, tiles, number = Provenance.of(result), result.obsm["spatial"], len(centers_px)
     reach, tree = max(grid.tile_um, grid.stride_um) / grid.mpp / 2, KDTree(tiles)
@@ -112,9 +104,10 @@ def check_on_tissue(
     if found:
         told = remedy or "the positions may be shifted, or of another image"
         return f"Only {found:,} of {number:,} spots lie on predicted tissue; {told}."
+    unlike = ", not array positions, µm or pixels of a smaller image" if centers_px.max() < tiles.max() / 4 else ""
     raise SpotsError(
         f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
-        f"tissue {_extent(tiles)}; {remedy or _remedy_off_tissue(centers_px, tiles)}"
+        f"tissue {_extent(tiles)}; {remedy or f'give positions in pixels of this very image{unlike}'}"
     )
 
 
@@ -137,13 +130,6 @@ def _other_ways(
     return ways
 
 
-def _remedy_off_tissue(centers_px: np.ndarray, tiles: np.ndarray) -> str:
-    remedy = "give positions in pixels of this very image"
-    if centers_px.max() < tiles.max() / 4:
-        remedy += ", not array positions, µm or pixels of a smaller image"
-    return remedy
-
-
 class GeneMatch(NamedTuple):
     """Genes that were both measured and predicted, pair by pair, in the order of the predicted."""
 
@@ -160,9 +146,7 @@ class GeneMatch(NamedTuple):
 def match_genes(measured: anndata.AnnData, genes: Sequence[str]) -> GeneMatch:
     """Find the predicted genes among the measured, by name, else by Ensembl id, else however capitalised.
 
-    Raises
-    ------
-    SpotsError : none was measured; it says how each side names its genes.
+    Raises SpotsError: none was measured; it says how each side names its genes.
     """
     ids = measured.var.get("gene_id", measured.var_names)
     by_name = {name: name for name in measured.var_names}
@@ -227,8 +211,6 @@ class SectionReport:
     """Those whose window is tissue to at least `nsl.tiles.MIN_TISSUE`."""
     median_counts: float
     """Per spot, of all genes (UMI)."""
-    median_genes: float
-    """Genes counted at least once in a spot."""
     genes_detected: int
     """Genes counted at least once in a tenth of the spots, which are those that weights are fitted to."""
     notices: list[str]
@@ -237,46 +219,30 @@ class SectionReport:
     @property
     def warnings(self) -> list[str]:
         """A sentence for each thing that may spoil a fit."""
-        said = []
-        if self.spots < LEAST_SPOTS:
-            said.append(
-                f"{self.name} has {self.spots:,} spots; from fewer than {LEAST_SPOTS} a fit learns little, and what it "
-                "is worth cannot be told."
-            )
-        if self.spots_on_tissue < LEAST_ON_TISSUE * self.spots:
-            said.append(
-                f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie on tissue; the "
-                "positions may be shifted, or of another image."
-            )
-        if self.median_counts < LEAST_DEPTH:
-            said.append(
-                f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes "
-                "are noise."
-            )
-        if self.genes_detected < LEAST_GENES:
-            said.append(
-                f"Only {self.genes_detected:,} genes of {self.name} are counted in at least a tenth of its spots; "
-                f"fewer than {LEAST_GENES} have little in common to learn from."
-            )
-        return said
+        told = {
+            f"{self.name} has {self.spots:,} spots; from fewer than {LEAST_SPOTS} a fit learns little, and what it is "
+            "worth cannot be told.": self.spots < LEAST_SPOTS,
+            f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie on tissue; the positions "
+            "may be shifted, or of another image.": self.spots_on_tissue < LEAST_ON_TISSUE * self.spots,
+            f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes are "
+            "noise.": self.median_counts < LEAST_DEPTH,
+            f"Only {self.genes_detected:,} genes of {self.name} are counted in at least a tenth of its spots; fewer "
+            f"than {LEAST_GENES} have little in common to learn from.": self.genes_detected < LEAST_GENES,
+        }
+        return [sentence for sentence, is_so in told.items() if is_so]
 
 
 def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
     """Count what a section holds, before a fit.
 
-    Parameters
-    ----------
-    name : of the section.
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.
     """
-    counted = measured.X > 0
     return SectionReport(
         name=name,
         spots=measured.n_obs,
         spots_on_tissue=spots_on_tissue,
         median_counts=float(np.median(measured.X.sum(axis=1))),
-        median_genes=float(np.median(counted.sum(axis=1))),
-        genes_detected=int((counted.mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
+        genes_detected=int(((measured.X > 0).mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
         notices=measured.uns["notices"],
     )

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from nsl.errors import SpotsError
+from nsl.errors import SpotsError, in_a_line
 from nsl.spots.tables import Counts
 
 MAX_BYTES = 2 * 1024**3
@@ -231,8 +231,9 @@ def readable(name: str) -> Iterator[None]:
         *(OSError, EOFError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile),
         *(ValueError, TypeError, LookupError, AttributeError, OverflowError),  # of files laid out in another way
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SpotsError(f"{name} cannot be read ({reason}); it is damaged or not what its name says") from None
+        raise SpotsError(
+            f"{name} cannot be read ({in_a_line(error)}); it is damaged or not what its name says"
+        ) from None
 
 
 def are_ensembl(names: Iterable[str]) -> bool:

@@ -109,7 +109,6 @@ def _whole_numbers(stored: h5py.Group | h5py.Dataset) -> sparse.csr_array | floa
 
 
 def _blocks(stored: h5py.Group | h5py.Dataset) -> Iterator[sparse.csr_array]:
-    """Rows of a matrix, some at a time where it is stored dense."""
     if isinstance(stored, h5py.Dataset):
         step = max(_VALUES_AT_ONCE // max(stored.shape[1], 1), 1)
         for start in range(0, max(len(stored), 1), step):

@@ -16,8 +16,6 @@ from nsl.spots.h5ad import read_h5ad
 from nsl.spots.tables import layout_of, read_spots, read_table
 from nsl.spots.visium import POSITIONS, read_files, read_visium
 
-__all__ = ["read_h5ad", "read_measured", "read_visium"]
-
 LEAST_SHARE_OF_COUNTS = 0.02
 """Of the median spot's counts, that a spot must have to be looked at."""
 

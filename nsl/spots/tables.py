@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from nsl.errors import SpotsError
+from nsl.errors import SpotsError, in_a_line
 
 MANIFEST_COLUMNS = ["section", "patient", "image", "mpp", "spots", "counts"]
 COUNTS_PER_SPOT = 10_000
@@ -43,10 +43,8 @@ class Section:
 def read_manifest(path: str | Path) -> list[Section]:
     """Sections of a manifest CSV; relative paths in it start from the manifest's own folder.
 
-    Raises
-    ------
-    SpotsError : the file cannot be read, lacks a column or a value, names a section twice, or names a file
-        that does not exist.
+    Raises SpotsError: the file cannot be read, lacks a column or a value, names a section twice, or names a file that
+        does not exist.
     """
     path = Path(path)
     table = read_table(path, dtype=str)
@@ -82,44 +80,33 @@ def _section(manifest: Path, row) -> Section:
 class Counts(NamedTuple):
     """Raw counts as a file holds them."""
 
-    file: str
-    """Its name, for messages."""
-    values: sparse.csr_array
-    """(S, G) float32."""
+    file: str  # its name, for messages
+    values: sparse.csr_array  # (S, G) float32
     spots: pd.Index
     genes: pd.Index
-    gene_id: Sequence[str] | None = None
-    """(G,) Ensembl ids, where the file has them."""
+    gene_id: Sequence[str] | None = None  # (G,) Ensembl ids, where the file has them
 
 
 class Positions(NamedTuple):
     """Spot centres as a file holds them."""
 
-    file: str
-    """Its name, for messages."""
-    table: pd.DataFrame
-    """Indexed by spot, with columns x_px, y_px."""
+    file: str  # its name, for messages
+    table: pd.DataFrame  # indexed by spot, with columns x_px, y_px
 
 
 def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
     """Raw counts with spot positions: the spots that both tables name, in the order of the counts.
 
-    Parameters
-    ----------
     counts : CSV or TSV, also gzipped; a row a spot, named in the first column, a column a gene.
     spots : CSV or TSV with columns spot, x_px, y_px; or x, y, pixel_x, pixel_y of the ST pipeline, whose spots are
         named "12x34" in the counts; or barcode, pxl_col_in_fullres, pxl_row_in_fullres of Space Ranger. Spots that
         are 0 in a column selected or in_tissue are left out.
 
-    Returns
-    -------
-    AnnData of S spots × G genes: X is a CSR array of float32 counts, obsm["spatial"] (S, 2) float64 x, y in pixels of
-    the full-resolution image, uns["notices"] a list of sentences on what was left out.
+    Returns an AnnData of S spots × G genes: X is a CSR array of float32 counts, obsm["spatial"] (S, 2) float64 x, y in
+    pixels of the full-resolution image, uns["notices"] a list of sentences on what was left out.
 
-    Raises
-    ------
-    SpotsError : a table cannot be read, a spot or gene occurs twice, counts are negative or not whole
-        numbers, a position is missing, or the tables share no spot.
+    Raises SpotsError: a table cannot be read, a spot or gene occurs twice, counts are negative or not whole numbers, a
+        position is missing, or the tables share no spot.
     """
     return placed(read_counts(Path(counts)), positions_of(Path(spots).name, read_table(Path(spots))))
 
@@ -164,8 +151,7 @@ class _Layout(NamedTuple):
     spot: tuple[str, ...]
     x: str
     y: str
-    keep: str
-    """0 for spots to leave out, where the column is there."""
+    keep: str  # 0 for spots to leave out, where the column is there
 
 
 _LAYOUTS = (
@@ -209,9 +195,7 @@ def placed(
     notices : what the reader has to say of the file already.
     image_scales : pixels of smaller images of the slide over those of the full-resolution one, by the image's name.
 
-    Raises
-    ------
-    SpotsError : as `read_spots` does.
+    Raises SpotsError: as `read_spots` does.
     """
     for what, labels in (
         (f"{counts.file}: spot", counts.spots),
@@ -322,5 +306,4 @@ def _as_table(path: Path) -> Iterator[None]:
             f"{path.name} is no plain text; save it as CSV in UTF-8, not as a spreadsheet under another name"
         ) from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SpotsError(f"{path.name} cannot be read as a table ({reason}); give a CSV or TSV") from None
+        raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None

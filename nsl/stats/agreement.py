@@ -31,17 +31,12 @@ def gene_correlations(
     Neighbouring spots resemble each other, so they count for less than their number: the interval and the p-value
     of Pearson's r rest on the effective sample size of both maps (`nsl.stats.effective_size`).
 
-    Parameters
-    ----------
     predicted, measured : (S, G).
     centers : (S, 2) positions of the spots, in any one unit of length.
-    genes : names of the G columns.
 
-    Returns
-    -------
-    A row a gene: pearson_r, spearman_r, r_low and r_high (95 %, Fisher's z), effective_n, p_value (two-sided, t) and
-    q_value (Benjamini–Hochberg over the genes). NaN where nothing was measured, or the same everywhere; r is 0 where
-    the prediction is the same everywhere.
+    Returns a row a gene: pearson_r, spearman_r, r_low and r_high (95 %, Fisher's z), effective_n, p_value (two-sided,
+    t) and q_value (Benjamini–Hochberg over the genes). NaN where nothing was measured, or the same everywhere; r is 0
+    where the prediction is the same everywhere.
     """
     r = pearson_r(predicted, measured, flat_r=0)
     effective = effective_size_at_spots(predicted, measured, centers)
@@ -74,8 +69,6 @@ def agreement(
 
     Takes time in proportion to genes times the square of the spots, and memory to the square of the spots.
 
-    Parameters
-    ----------
     predicted : (S, G) from `nsl.prediction.predict_spots`; spots that are NaN take no part.
     measured : raw counts of the S spots, from `nsl.spots.measured.read_measured`; they are compared as log1p of counts
         per 10,000 of all genes measured.
@@ -83,15 +76,11 @@ def agreement(
     genes : names of the G columns; those that were measured are found by `nsl.spots.checks.match_genes`.
     progress : receives genes done and genes in all.
 
-    Returns
-    -------
-    A row a gene that was both predicted and measured, in the order of `genes`: what `gene_correlations` gives (q_value
-    is over all these genes), n_spots, and detected, the share of the spots with at least one count.
+    Returns a row a gene that was both predicted and measured, in the order of `genes`: what `gene_correlations` gives
+    (q_value is over all these genes), n_spots, and detected, the share of the spots with at least one count.
 
-    Raises
-    ------
-    SpotsError : fewer than LEAST_SPOTS spots have a prediction, or none of the genes was measured.
-    Cancelled : `progress` was cancelled.
+    Raises SpotsError: fewer than LEAST_SPOTS spots have a prediction, or none of the genes was measured.
+    Raises Cancelled: `progress` was cancelled.
     """
     known = np.isfinite(predicted).all(axis=1)
     if known.sum() < LEAST_SPOTS:
@@ -132,8 +121,3 @@ def agreement_summary(table: pd.DataFrame) -> AgreementSummary:
     significant = (table.pearson_r > 0) & (table.q_value < SIGNIFICANT)
     median = float(r.median()) if len(r) else math.nan
     return AgreementSummary(len(r), median, int(significant.sum()), int((r > USEFUL_R).sum()))
-
-
-def agreement_csv(table: pd.DataFrame) -> str:
-    """Write an `agreement` table as CSV, a row a gene, to six significant digits."""
-    return table.to_csv(float_format="%.6g", lineterminator="\n")

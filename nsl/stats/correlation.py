@@ -60,16 +60,11 @@ def gene_correlations_over_tiles(
     Predictions are made of few colour patterns, see `independent_patterns`: that two predicted genes go together
     says that their weights answer to the same colours, not that the genes are regulated together.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`.
-    genes : two or more of its genes; all if not given.
+    genes : two or more of those of a result of `nsl.predict`; all if not given.
     method : "pearson", or "spearman" for ranks.
 
-    Raises
-    ------
-    NslError : fewer than two genes, more than 1,000, a gene the result does not hold, or fewer than four tiles.
-    ValueError : another method.
+    Raises NslError: fewer than two genes, more than 1,000, a gene the result does not hold, or fewer than four tiles.
+    Raises ValueError: another method.
     """
     if method not in METHODS:
         raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {method}")

@@ -28,14 +28,10 @@ _DISTANCE_CLASSES = 15
 def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Count the independent spots that would determine the correlation of two maps, column by column, as well.
 
-    Parameters
-    ----------
     a, b : (S, G).
     centers : (S, 2) positions of the spots, in any one unit of length.
 
-    Returns
-    -------
-    (G,) at most S, at least 4, and S where a map is the same everywhere; NaN where a value is missing.
+    Returns (G,) at most S, at least 4, and S where a map is the same everywhere; NaN where a value is missing.
     """
     x, y = unit_columns(a), unit_columns(b)
     distance = squareform(pdist(np.asarray(centers, float)))

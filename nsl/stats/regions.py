@@ -51,22 +51,16 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     A region that was drawn by looking at the map lies where the map is extreme, which no p-value here allows for: say
     `REGION_CAVEAT` beside it.
 
-    Parameters
-    ----------
-    result : of `nsl.predict`.
-    inside : (S,) bool, which of its tiles are in the region.
-    genes : which to compare; all if not given.
+    inside : (S,) bool, which of the tiles of a result of `nsl.predict` are in the region.
+    genes : all if not given.
 
-    Returns
-    -------
-    A row a gene, the largest effect first: mean_inside, mean_outside and difference (in the units of the result),
-    effect_size with effect_low and effect_high (95 %), effective_n, p_value (two-sided), q_value (Benjamini–Hochberg
-    over the genes) and r_heldout. Effects are NaN, and last, for genes that are the same everywhere.
+    Returns a row a gene, the largest effect first: mean_inside, mean_outside and difference (in the units of the
+    result), effect_size with effect_low and effect_high (95 %), effective_n, p_value (two-sided), q_value
+    (Benjamini–Hochberg over the genes) and r_heldout. Effects are NaN, and last, for genes that are the same
+    everywhere.
 
-    Raises
-    ------
-    NslError : fewer than three tiles inside or outside, or a gene the result does not hold.
-    ValueError : inside is not one bool a tile.
+    Raises NslError: fewer than three tiles inside or outside, or a gene the result does not hold.
+    Raises ValueError: inside is not one bool a tile.
     """
     inside = np.asarray(inside)
     if inside.dtype != bool or inside.shape != (result.n_obs,):

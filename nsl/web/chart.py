@@ -45,8 +45,6 @@ def show(
 ) -> Any:
     """Draw the figure where the chart of this key is, or redraw it there; zoom stays while `layout.uirevision` does.
 
-    Parameters
-    ----------
     alt : what the chart shows, for those who hear the page.
     file_name : of the PNG that the camera button saves, without its ending.
     on_click, on_area : called before the page runs again; `clicked_place`, `clicked_names` or `drawn_area` then tell
@@ -64,8 +62,9 @@ def show(
             "drawn": hashlib.sha256(text.encode()).hexdigest()[:12],
         },
         height=figure.layout.height or "content",
-        on_clicked_change=on_click or _nothing,
-        on_area_change=on_area or _nothing,
+        # Streamlit takes only events that somebody listens to.
+        on_clicked_change=on_click or (lambda: None),
+        on_area_change=on_area or (lambda: None),
     )
 
 
@@ -105,7 +104,3 @@ def drawn_area(key: str) -> dict[str, Any] | None:
 def _is_near(number: object) -> bool:
     """Whether it is a number that can be a place; anything may come from a browser, NaN and lists too."""
     return isinstance(number, int | float) and -_FARTHEST <= number <= _FARTHEST
-
-
-def _nothing() -> None:
-    """Streamlit takes only events that somebody listens to."""

@@ -1,10 +1,10 @@
 """Pieces of the interface that pages share."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -15,12 +15,15 @@ from nsl.errors import NslError
 from nsl.result import stain_warning
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
-from nsl.web import links, sources, state
+from nsl.web import limits, links, sources, state
 from nsl.web.jobs import Job
+from nsl.web.uploads import MEASURED_TYPES
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
+Choice = TypeVar("Choice")
 NARROW_PX, WIDE_LEAST_PX = 400, 460
 # Two of them and a gene are still the name of a file.
 LONGEST_STEM = 60
@@ -56,6 +59,13 @@ def heading(title: str) -> DeltaGenerator:
     return badges
 
 
+def part(title: str) -> DeltaGenerator:
+    """A bordered part of a page under a heading of its own."""
+    bordered = st.container(border=True)
+    bordered.subheader(title)
+    return bordered
+
+
 def cautions(slide: state.SessionSlide, badges: DeltaGenerator) -> None:
     """What to know of a slide and its result before either is read; `badges` is of `heading`."""
     with badges:
@@ -83,9 +93,13 @@ def shown_errors() -> Iterator[None]:
 def show_error(message: str) -> None:
     """One sentence, begun with a capital unless it begins with the name of a file or a unit."""
     begins_with_file = re.match(r"([^\s;,:(]+ ){0,2}[^\s;,:(]*\.[a-zA-Z]\w{1,4}\b", message)
-    if message[:1].isascii() and not begins_with_file:
-        message = message[:1].upper() + message[1:]
-    st.error(escaped(message), icon=":material/error:")
+    is_word = message[:1].isascii() and not begins_with_file
+    st.error(escaped(begun(message) if is_word else message), icon=":material/error:")
+
+
+def begun(sentence: str) -> str:
+    """A sentence with a capital at its start."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def show_failure(slide: state.SessionSlide) -> None:
@@ -93,8 +107,7 @@ def show_failure(slide: state.SessionSlide) -> None:
     if slide.is_running or slide.job is None or not slide.job.error:
         return
     if slide.job.is_cancelled:
-        told = slide.job.error
-        st.info(f"{told[:1].upper()}{told[1:]}.", icon=":material/stop_circle:")
+        st.info(f"{begun(slide.job.error)}.", icon=":material/stop_circle:")
     else:
         show_error(slide.by_users_name(slide.job.error))
 
@@ -108,7 +121,7 @@ def watch_job(job: Job) -> None:
         if job.ahead:
             st.progress(0.0, text=f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end")
         else:
-            st.progress(min(job.done / job.total, 1.0) if job.total else 0.0, text=_pace(job))
+            st.progress(job.share, text=_pace(job))
         if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {job.key}"):
             job.is_cancelled = True
 
@@ -120,7 +133,7 @@ def _pace(job: Job) -> str:
         return "Beginning"
     left = f" · about {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
     if job.doing:
-        return f"{job.doing[:1].upper()}{job.doing[1:]}, {job.done:,} of {job.total:,}{left}"
+        return f"{begun(job.doing)}, {job.done:,} of {job.total:,}{left}"
     return f"{job.done:,} of {job.total:,} tiles{left}"
 
 
@@ -156,10 +169,65 @@ def synthetic_badge(slide: state.SessionSlide) -> None:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
 
 
+def table_to_mark(
+    table: "pd.DataFrame", columns: dict, *, key: str, alt: str, on_mark: Callable[["pd.Series"], None]
+) -> None:
+    """Some columns of a table; when one of its rows is marked, `on_mark` gets it before the page runs again."""
+
+    def answer() -> None:
+        row = marked_row(key, len(table))
+        if row is not None:
+            on_mark(table.iloc[row])
+
+    st.dataframe(
+        table[list(columns)],
+        hide_index=True,
+        height=300,
+        column_config=columns,
+        key=key,
+        on_select=answer,
+        selection_mode="single-row",
+        alt=alt,
+    )
+
+
 def marked_row(key: str, rows: int) -> int | None:
     """Which of the rows of a table of this key is marked; None where none is, or where the browser names no row."""
     marked = st.session_state[key]["selection"]["rows"]
     return int(marked[0]) if isinstance(marked, list) and marked and marked[0] in range(rows) else None
+
+
+def choose_one(label: str, options: Sequence[Choice], key: str, **look) -> Choice:
+    """One of a few options side by side, at first the first; what is chosen holds on for the session."""
+    kept = {"default": options[0], "required": True, "persist_state": "session"}
+    # `required` binds the browser alone.
+    return st.segmented_control(label, options, key=key, **kept, **look) or options[0]
+
+
+def offer_removal(label: str, remove: Callable[..., None], *what, **look) -> None:
+    """A quiet button that calls `remove` with what is to go."""
+    st.button(label, on_click=remove, args=what, icon=":material/close:", type="tertiary", **look)
+
+
+def type_genes(key: str, **look) -> str:
+    """A list of genes as it is pasted or typed."""
+    return st.text_area(
+        "Gene symbols",
+        placeholder="ERBB2, CD24, COX6C",
+        help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
+        max_chars=LONGEST_GENE_LIST,
+        key=key,
+        persist_state="session",
+        **look,
+    )
+
+
+def offer_measured(label: str, key: str, **look) -> list:
+    """Uploaded files of measured data."""
+    most_mb = limits.read().max_upload_mb
+    return st.file_uploader(
+        label, type=MEASURED_TYPES, accept_multiple_files=True, max_upload_size=most_mb, key=key, **look
+    )
 
 
 def file_stem(slide: state.SessionSlide) -> str:
@@ -183,14 +251,18 @@ def choose_scale(slide: state.SessionSlide) -> float | None:
     if mpp is None:
         st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
         return None
-    try:
+    with shown_errors():
         checked_mpp(mpp)
-    except NslError as error:
-        show_error(str(error))
-        return None
-    width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
-    st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
-    return mpp
+        width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
+        st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
+        return mpp
+    return None
+
+
+def choose_positions_scale(key: str, help: str, **look) -> float:
+    """What turns positions of spots into pixels of the slide."""
+    step = {"value": 1.0, "min_value": 0.0, "step": 0.01, "format": "%.4f"}
+    return st.number_input("Multiply positions by", key=key, help=help, **step, **look)
 
 
 def choose_opacity() -> float:

@@ -1,6 +1,7 @@
 """Results to take home: each file is made when its button is clicked."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -9,11 +10,21 @@ from nsl.web import controls, state
 
 if TYPE_CHECKING:
     import anndata
-    import pandas as pd
 
 
-def button(label: str, make: Callable[[], str | bytes], file_name: str, mime: str, *, icon: str = "download") -> None:
-    """One download; making it keeps the page as it is."""
+_MIME = {
+    ".csv": "text/csv",
+    ".geojson": "application/geo+json",
+    ".h5ad": "application/octet-stream",
+    ".png": "image/png",
+    ".zip": "application/zip",
+}
+
+
+def button(label: str, make: Callable[[], str | bytes], file_name: str, *, icon: str = "download") -> None:
+    """One download, of what the file's ending says; making it keeps the page as it is."""
+    mime = _MIME[Path(file_name).suffix]
+    icon = "image" if mime == "image/png" else icon
     st.download_button(
         label,
         make,
@@ -23,16 +34,6 @@ def button(label: str, make: Callable[[], str | bytes], file_name: str, mime: st
         icon=f":material/{icon}:",
         key=f"get {file_name}",
     )
-
-
-def csv(label: str, make: Callable[[], str | bytes], file_name: str) -> None:
-    """A table."""
-    button(label, make, file_name, "text/csv")
-
-
-def six_digits(table: "pd.DataFrame", *, index: bool = True) -> str:
-    """A table of figures as CSV, to six significant digits."""
-    return table.to_csv(index=index, float_format="%.6g", lineterminator="\n")
 
 
 def tables(
@@ -50,17 +51,12 @@ def tables(
     from nsl.export import files
 
     result, stem = slide.result, controls.file_stem(slide)
-    csv("Download CSV", lambda: files.csv_text(result), f"{stem}.csv")
+    button("Download CSV", lambda: files.csv_text(result), f"{stem}.csv")
     with st.popover("Other formats", icon=":material/download:"):
-        button("CSV with provenance (zip)", lambda: files.csv_zip(result, stem), f"{stem}.csv.zip", "application/zip")
-        button("AnnData (h5ad)", lambda: files.h5ad_bytes(result), f"{stem}.h5ad", "application/octet-stream")
+        button("CSV with provenance (zip)", lambda: files.csv_zip(result, stem), f"{stem}.csv.zip")
+        button("AnnData (h5ad)", lambda: files.h5ad_bytes(result), f"{stem}.h5ad")
         some = files.genes_for_qupath(result, genes)
-        button(
-            "QuPath (GeoJSON)",
-            lambda: files.geojson_text(result, some),
-            f"{stem}.geojson",
-            "application/geo+json",
-        )
+        button("QuPath (GeoJSON)", lambda: files.geojson_text(result, some), f"{stem}.geojson")
         if len(some) < result.n_vars:
             looked_at = "the genes looked at, and " if genes else ""
             st.caption(
@@ -77,38 +73,24 @@ def tables(
                 extra=extra() if extra else None,
             ),
             f"{stem}.zip",
-            "application/zip",
             icon="folder_zip",
         )
-
-
-def print_png(label: str, make: Callable[[], bytes], file_name: str) -> None:
-    """A map at print size."""
-    button(label, make, file_name, "image/png", icon="image")
 
 
 def prints(
     maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]], palette: str, opacity: float, stem: str
 ) -> None:
     """Several maps at print size in one zip: by file name, whose result, which gene, the ends of its colour scale."""
-    button(
-        "Maps to print (zip of PNG)",
-        lambda: _zip_of_prints(maps, palette, opacity),
-        f"{stem}_maps.zip",
-        "application/zip",
-        icon="image",
-    )
 
+    def make() -> bytes:
+        from nsl.export import files
+        from nsl.export.print import map_png
 
-def _zip_of_prints(
-    maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]], palette: str, opacity: float
-) -> bytes:
-    from nsl.export import files
-    from nsl.export.print import map_png
+        return files.zipped(
+            {
+                name: map_png(result, gene, limits=ends, palette=palette, opacity=opacity)
+                for name, (result, gene, ends) in maps.items()
+            }
+        )
 
-    return files.zipped(
-        {
-            name: map_png(result, gene, limits=ends, palette=palette, opacity=opacity)
-            for name, (result, gene, ends) in maps.items()
-        }
-    )
+    button("Maps to print (zip of PNG)", make, f"{stem}_maps.zip", icon="image")

@@ -5,19 +5,16 @@ A table here has a row a gene with its reliability: `var` of a result, or `relia
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
-from nsl.genes import common_name, is_listed, resolve, symbol_of
+from nsl.genes import by_capitals, common_name, is_listed, resolve, symbol_of
 from nsl.numerals import signed
 from nsl.web import controls, links, state
+from nsl.weights.config import HeldOutProtocol
 from nsl.weights.reliability import USEFUL_R, is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.config import HeldOutProtocol
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
@@ -26,15 +23,16 @@ _HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common n
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
-def choose_one(table: pd.DataFrame, weights: "Weights", *, key: str = "gene", label: str = "Gene") -> str:
+def choose_one(table: pd.DataFrame, weights: Weights) -> str:
     """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
-    genes = listed(table)
-    genes += _also(genes, [st.session_state.get(key)], table)
+    genes, chosen = listed(table), st.session_state.get("gene")
+    if chosen in table.index and chosen not in genes:
+        genes.append(chosen)  # so that a choice is never lost
     return box_of_one(
-        label,
+        "Gene",
         genes,
         Boxed(list(table.index), weights, _OTHERWISE),
-        key=key,
+        key="gene",
         first=_shown_first(genes)[0],
         labels=labels(table),
         help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
@@ -42,7 +40,7 @@ def choose_one(table: pd.DataFrame, weights: "Weights", *, key: str = "gene", la
 
 
 def choose_some(
-    table: pd.DataFrame, weights: "Weights", *, key: str, label: str, most: int, default: int = 2
+    table: pd.DataFrame, weights: Weights, *, key: str, label: str, most: int, default: int = 2
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list."""
     genes = listed(table)
@@ -71,16 +69,11 @@ def listed(table: pd.DataFrame) -> list[str]:
     return list(table.index[reliable] if is_hidden else table.index)
 
 
-def _also(genes: list[str], chosen: list[str | None], table: pd.DataFrame) -> list[str]:
-    """Genes chosen before that the list would no longer show, so that a choice is never lost."""
-    return [gene for gene in chosen if gene in table.index and gene not in set(genes)]
-
-
-def follow_link(table: pd.DataFrame, *, key: str = "gene") -> None:
+def follow_link(table: pd.DataFrame) -> None:
     """Choose the gene that a link asks for, or say that it is not there; before the list of genes is drawn."""
     wished = links.asked("gene")
     if wished in table.index:
-        st.session_state[key] = wished
+        st.session_state["gene"] = wished
     elif wished:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 
@@ -89,14 +82,11 @@ def labels(table: pd.DataFrame) -> dict[str, str]:
     """Each gene with a common name and its held-out r, and a word where it is unreliable."""
     reliable = is_reliable(table)
     return {
-        gene: f"{gene}{_also_called(gene)} · r {signed(r)}{'' if trusted else ' · unreliable'}"
+        gene: gene
+        + (f" ({name})" if (name := common_name(gene)) else "")
+        + f" · r {signed(r)}{'' if trusted else ' · unreliable'}"
         for gene, r, trusted in zip(table.index, table.r_heldout, reliable, strict=True)
     }
-
-
-def _also_called(gene: str) -> str:
-    name = common_name(gene)
-    return f" ({name})" if name else ""
 
 
 def offer_unreliable(table: pd.DataFrame) -> None:
@@ -117,7 +107,7 @@ def plural(what: str) -> str:
     return " ".join([f"{first}s", *rest])
 
 
-def show_reliability(table: pd.DataFrame, gene: str, protocol: "HeldOutProtocol") -> None:
+def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> None:
     """How the gene was predicted where it was held out, in words."""
     row, name = table.loc[gene], controls.escaped(gene)
     if pd.isna(row.r_heldout):
@@ -126,10 +116,9 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: "HeldOutProtocol"
             icon=":material/do_not_disturb_on:",
         )
         return
-    interval = f"95 % interval {signed(row.r_low)} to {signed(row.r_high)}"
     figures = (
-        f"held-out r {signed(row.r_heldout)} ({interval}), replicated in {row.patients_replicated:.0f} of "
-        f"{protocol.groups} {plural(protocol.left_out)} left out"
+        f"held-out r {signed(row.r_heldout)} (95 % interval {signed(row.r_low)} to {signed(row.r_high)}), replicated "
+        f"in {row.patients_replicated:.0f} of {protocol.groups} {plural(protocol.left_out)} left out"
     )
     if not is_reliable(table.loc[[gene]]).all():
         st.warning(
@@ -154,13 +143,12 @@ class Boxed:
     """Genes that a box gives, listed in it or not, and what to say of others."""
 
     genes: Sequence[str]
-    weights: "Weights"
-    otherwise: str
-    """What is said of a gene of the weights that is not among them; its name comes before."""
+    weights: Weights
+    otherwise: str  # what is said of a gene of the weights that is not among them; its name comes before
 
     def find(self, typed: str) -> str | None:
         """The gene of a symbol, a common name, or a label of the box."""
-        return typed if typed in self.genes else resolve(_name(typed), _by_capitals(self.genes))
+        return typed if typed in self.genes else resolve(_name(typed), by_capitals(self.genes))
 
 
 def box_of_one(
@@ -288,7 +276,7 @@ def _tell(key: str, held: Boxed) -> None:
 
 def why_missing(name: str, held: Boxed) -> str:
     """One sentence on a name of which a box has no gene, as Markdown."""
-    gene = resolve(name, _by_capitals(held.weights.genes))
+    gene = resolve(name, by_capitals(held.weights.genes))
     symbol = gene or symbol_of(name)
     if symbol is None:
         known = "type one such as ERBB2, or a common name such as HER2"
@@ -297,7 +285,7 @@ def why_missing(name: str, held: Boxed) -> str:
     return f"{controls.escaped(subject)} {held.otherwise if gene else _not_in_weights(symbol, held.weights)}."
 
 
-def _not_in_weights(symbol: str, weights: "Weights") -> str:
+def _not_in_weights(symbol: str, weights: Weights) -> str:
     rule = weights.config.training_data.genes_rule or ""
     reason = "detected in too few spots where they were learned"
     if not rule.startswith("detected in"):
@@ -309,7 +297,3 @@ def _not_in_weights(symbol: str, weights: "Weights") -> str:
 def _name(typed: str) -> str:
     """What stands before the common name and the r in a label, or what was typed in its place."""
     return typed.partition(" · ")[0].partition(" (")[0].strip()[:_LONGEST_NAME]
-
-
-def _by_capitals(genes: Sequence[str]) -> dict[str, str]:
-    return {gene.upper(): gene for gene in genes}

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from streamlit import runtime
@@ -26,34 +26,30 @@ _LEAST_SECONDS = 1.0
 class Job(Progress):
     """A prediction or a training; it begins when its turn among the runs of all sessions has come."""
 
-    key: str = field(default_factory=lambda: uuid4().hex)
-    """Tells it from every other."""
+    key: str = field(default_factory=lambda: uuid4().hex)  # tells it from every other
     total: int = 0
     done: int = 0
-    doing: str = ""
-    """What it is at, in words, where it has more than one stage."""
+    doing: str = ""  # what it is at, in words, where it has more than one stage
     result: Any = None
-    weights: Any = None
-    """Those that a prediction was made with."""
+    weights: Any = None  # those that a prediction was made with
     error: str | None = None
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     thread: threading.Thread | None = None
-    is_cancelled: bool = False
-    """The user wants no more of it, but keeps what is there."""
-    is_stopped: bool = False
-    """Nobody wants anything of it."""
+    is_cancelled: bool = False  # the user wants no more of it, but keeps what is there
+    is_stopped: bool = False  # nobody wants anything of it
     turn: limits.Turn | None = None
     session_id: str | None = None
     away_since: float | None = None
 
-    def start(self, work: Callable[["Job"], Any]) -> None:
-        """Run `work`, which reports its progress to this job."""
+    def start(self, work: Callable[["Job"], Any]) -> Self:
+        """Run `work`, which reports its progress to this job; returns the job."""
         context = get_script_run_ctx(suppress_warning=True)
         self.session_id = context.session_id if context else None
         self.turn = limits.line().join()
         self.thread = threading.Thread(target=self._run, args=[work], daemon=True)
         self.thread.start()
+        return self
 
     @property
     def is_running(self) -> bool:
@@ -63,6 +59,11 @@ class Job(Progress):
     def ahead(self) -> int:
         """How many other runs must end before this one begins."""
         return self.turn.ahead if self.turn else 0
+
+    @property
+    def share(self) -> float:
+        """How much of its stage is done, 0 to 1."""
+        return min(self.done / self.total, 1.0) if self.total else 0.0
 
     @property
     def seconds_left(self) -> float | None:

@@ -5,10 +5,11 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Self
 
 from nsl.errors import NslError, SlideError
+from nsl.slides.archive import MAX_BYTES
 
 # How often a run that waits looks whether it is still wanted.
 LOOK_SECONDS = 0.5
@@ -19,22 +20,14 @@ _UNPACKED_TO_ZIPPED = 4
 class Limits:
     """None is no limit."""
 
-    max_pixels: int | None
-    """Level-0 pixels of a slide: NSL_MAX_PIXELS."""
-    max_upload_mb: int | None
-    """Of one file: NSL_MAX_UPLOAD_MB."""
-    max_concurrent_runs: int | None
-    """Of all sessions together: NSL_MAX_CONCURRENT_RUNS."""
+    max_pixels: int | None  # level-0 pixels of a slide: NSL_MAX_PIXELS
+    max_upload_mb: int | None  # of one file: NSL_MAX_UPLOAD_MB
+    max_concurrent_runs: int | None  # of all sessions together: NSL_MAX_CONCURRENT_RUNS
 
 
 @functools.cache
 def read() -> Limits:
-    """The limits of this server, read once.
-
-    Raises
-    ------
-    NslError : a variable is set to something else than a whole number above 0.
-    """
+    """The limits of this server, read once; NslError where one is set to no whole number above 0."""
     return Limits(_number("NSL_MAX_PIXELS"), _number("NSL_MAX_UPLOAD_MB"), _number("NSL_MAX_CONCURRENT_RUNS"))
 
 
@@ -58,8 +51,6 @@ def check_upload(name: str, size_bytes: int, most_mb: int | None) -> None:
 
 def max_unpacked_bytes() -> int:
     """What the slide in a zip may come to. Slides are packed already: zipped, they are hardly smaller."""
-    from nsl.slides.archive import MAX_BYTES
-
     most = read().max_upload_mb
     return MAX_BYTES if most is None else _UNPACKED_TO_ZIPPED * most * 10**6
 
@@ -80,7 +71,7 @@ class Line:
         return turn
 
 
-class Turn:
+class Turn(AbstractContextManager):
     """One run's place in the line; leave it whatever becomes of the run."""
 
     def __init__(self, line: Line) -> None:
@@ -106,9 +97,6 @@ class Turn:
             if self in self._line._turns:
                 self._line._turns.remove(self)
                 self._line._moved.notify_all()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_) -> None:
         self.leave()

@@ -45,8 +45,7 @@ def write(**view: str) -> None:
 class _Views:
     asked: dict[str, str] = field(default_factory=dict)
     """What the link that was opened asks for, as far as no page has shown it yet."""
-    written: set[frozenset] = field(default_factory=set)
-    """Every view that this session has put into the address."""
+    written: set[frozenset] = field(default_factory=set)  # every view that this session has put into the address
 
 
 def _views() -> _Views:

@@ -5,14 +5,17 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from nsl.errors import NslError
 from nsl.result import Provenance
 from nsl.web import controls, links, sources, state, uploads
 from nsl.web.jobs import Job
+
+if TYPE_CHECKING:
+    import anndata
 
 # Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
 STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
@@ -28,8 +31,7 @@ class Settings:
     stride_um: float
     analysis_mpp: float
     min_tissue: float
-    genes: list[str] | None
-    """None for all."""
+    genes: list[str] | None  # None for all
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
@@ -42,15 +44,6 @@ class Settings:
             and sources.are_in_use(slide.weights)
             and list(slide.result.var_names) == genes
         )
-
-
-def _learn_pace(slide: state.SessionSlide, result, seconds: float) -> None:
-    info = Provenance.of(result)
-    learn(
-        slide.open_seconds,
-        responses(result.n_obs, info.tile_um, info.analysis_mpp, result.n_vars),
-        seconds,
-    )
 
 
 def usual_settings(slide: state.SessionSlide) -> Settings:
@@ -81,10 +74,10 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
             )
         result.uns["nsl"]["synthetic"] = slide.synthetic
         job.weights = weights
-        _learn_pace(slide, result, time.perf_counter() - job.started)
+        _learn(slide.open_seconds, result, time.perf_counter() - job.started)
         return result
 
-    slide.start(Job(), work)
+    slide.start(work)
 
 
 # How long it takes
@@ -97,7 +90,6 @@ _READING = 2.0
 
 @st.cache_resource(show_spinner=False)
 def _known() -> dict[str, float]:
-    """What all sessions have learned of this computer."""
     return {"responses_per_second": _FIRST_GUESS}
 
 
@@ -111,11 +103,12 @@ def expected_seconds(open_seconds: float, work: float) -> float:
     return _READING * open_seconds + work / _known()["responses_per_second"]
 
 
-def learn(open_seconds: float, work: float, seconds: float) -> None:
+def _learn(open_seconds: float, result: "anndata.AnnData", seconds: float) -> None:
     """Correct the estimate by what a run took; a short one is all reading and tells nothing."""
     computing = seconds - _READING * open_seconds
     if computing > 0.2:
-        known = _known()
+        known, info = _known(), Provenance.of(result)
+        work = responses(result.n_obs, info.tile_um, info.analysis_mpp, result.n_vars)
         known["responses_per_second"] = (known["responses_per_second"] + work / computing) / 2
 
 
@@ -190,21 +183,15 @@ def _show_the_way(slide: state.SessionSlide | None) -> None:
 
 def _predict(slide: state.SessionSlide) -> None:
     """As the Predict page proposes."""
-    try:
+    with controls.shown_errors():
         start(slide, usual_settings(slide))
-    except NslError as error:
-        controls.show_error(str(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _predict_demo() -> None:
-    try:
+    with controls.shown_errors():
         with st.spinner("Staining the demo slide"):
             uploads.take_demo()
-    except NslError as error:
-        controls.show_error(str(error))
-        return
-    if state.slide().result is None:
-        _predict(state.slide())
-    st.rerun()
+        if state.slide().result is None:
+            start(state.slide(), usual_settings(state.slide()))
+        st.rerun()

@@ -1,13 +1,9 @@
 """The sidebar: the weights in use and a way to others, the session's slides and what has become of each."""
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
 from nsl.web import controls, sources, state, uploads
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 # Of org/name@revision; a longer text names nothing.
 LONGEST_SOURCE = 350
@@ -23,7 +19,6 @@ def show() -> bool:
 
 
 def _slides() -> None:
-    """Which slide is looked at, what has become of it, and a way to let go of it."""
     slides, slide = state.slides(), state.slide()
     st.caption("SLIDES" if len(slides) > 1 else "SLIDE")
     if slide is None:
@@ -47,12 +42,10 @@ def _slides() -> None:
     running = [one for one in slides if one.is_running]
     if running:
         _follow(running, slide)
-    st.button(
+    controls.offer_removal(
         "Remove this slide",
-        on_click=uploads.remove,
-        args=[slide],
-        icon=":material/close:",
-        type="tertiary",
+        uploads.remove,
+        slide,
         help="Its image and its result leave this computer's memory; download first what you want to keep.",
     )
 
@@ -65,12 +58,10 @@ def _follow(running: list[state.SessionSlide], looked_at: state.SessionSlide) ->
         st.rerun()
     for one in running:
         if one is not looked_at:
-            share = min(one.job.done / one.job.total, 1.0) if one.job.total else 0.0
-            st.progress(share, text=controls.escaped(one.name))
+            st.progress(one.job.share, text=controls.escaped(one.name))
 
 
 def _status(slide: state.SessionSlide) -> str:
-    """What has become of a slide, in a few words."""
     if slide.is_running:
         return "waiting for its turn" if slide.job.ahead else "predicting"
     if slide.result is None:
@@ -80,7 +71,6 @@ def _status(slide: state.SessionSlide) -> str:
 
 
 def _weights() -> None:
-    """The weights in use, where they are from, why not others, and a way to others."""
     config, weights, request = sources.config_in_use(), sources.choice().weights, sources.choice().request
     data = config.training_data
     st.caption("WEIGHTS")
@@ -100,7 +90,7 @@ def _weights() -> None:
         _offer()
 
 
-def _origin(weights: "Weights | None") -> str:
+def _origin(weights: Weights | None) -> str:
     if weights is None:
         return "Embedded"
     source = controls.escaped(weights.source)

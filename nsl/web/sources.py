@@ -7,22 +7,17 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.web import limits, state, uploads
 from nsl.weights.config import WeightsConfig
-from nsl.weights.folder import default_source, embedded_config
+from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
-
-if TYPE_CHECKING:
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
-
-    from nsl.weights.weights import Weights
-
+from nsl.weights.weights import Weights
 
 # Loading keeps the processor busy while the page is still on its way to the browser.
 START_AFTER_S = 1.0
@@ -35,10 +30,9 @@ class WeightsRequest:
     """Weights asked for; a thread fetches and loads them, so that no page waits for a network."""
 
     source: str | Path
-    label: str
-    """As the user knows it."""
+    label: str  # as the user knows it
     is_uploaded: bool = False
-    weights: "Weights | None" = None
+    weights: Weights | None = None
     error: str | None = None
     thread: threading.Thread | None = None
 
@@ -54,8 +48,6 @@ class WeightsRequest:
         return self.error is None if self.thread is None else self.thread.is_alive()
 
     def _run(self) -> None:
-        from nsl.weights.folder import load_weights
-
         try:
             weights = load_weights(self.source)
             # What it was called by who uploaded it may name a patient, and goes into every result.
@@ -70,18 +62,13 @@ class WeightsRequest:
 class WeightsChoice:
     """What a session predicts with."""
 
-    weights: "Weights | None" = None
-    """None for the embedded ones."""
-    request: WeightsRequest | None = None
-    """Weights that have not come yet, or why they did not."""
-    is_begun: bool = False
-    """Whether NSL_WEIGHTS was looked at."""
-    upload_id: str | None = None
-    """Of the zip brought last."""
-    folder: Path | None = None
-    """Where it was unpacked."""
+    weights: Weights | None = None  # None for the embedded ones
+    request: WeightsRequest | None = None  # weights that have not come yet, or why they did not
+    is_begun: bool = False  # whether NSL_WEIGHTS was looked at
+    upload_id: str | None = None  # of the zip brought last
+    folder: Path | None = None  # where it was unpacked
 
-    def use(self, weights: "Weights | None") -> None:
+    def use(self, weights: Weights | None) -> None:
         """Predict with these from now on; what was asked for before would replace them when it comes."""
         self.weights, self.request = weights, None
 
@@ -126,13 +113,8 @@ def ask_hub(source: str) -> None:
     choice().request = request
 
 
-def take_zip(upload: "UploadedFile") -> None:
-    """Unpack an uploaded zip and ask for its weights.
-
-    Raises
-    ------
-    NslError : it is larger than a weights folder can be, or `unpack` refuses it.
-    """
+def take_zip(upload: UploadedFile) -> None:
+    """Unpack an uploaded zip and ask for its weights; NslError where it is too large or `unpack` refuses it."""
     limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
     with uploads.new_folder() as folder:
         unpack(upload.getvalue(), folder)
@@ -140,21 +122,19 @@ def take_zip(upload: "UploadedFile") -> None:
     choice().upload_id, choice().folder = upload.file_id, folder
 
 
-def in_use() -> "Weights":
+def in_use() -> Weights:
     """Weights to predict with now."""
     return choice().weights or load_default_weights()
 
 
-def are_in_use(weights: "Weights") -> bool:
+def are_in_use(weights: Weights) -> bool:
     """Whether a run now would predict with these."""
     return weights.sha256 == in_use().sha256
 
 
 @st.cache_resource(show_spinner="Loading the weights")
-def load_default_weights() -> "Weights":
+def load_default_weights() -> Weights:
     """The embedded weights, shared by all sessions; they are never changed."""
-    from nsl.weights.folder import load_weights
-
     return load_weights()
 
 
@@ -172,9 +152,7 @@ def tissue(config: WeightsConfig) -> str:
 def unpack(content: bytes, folder: Path) -> Path:
     """The files of a weights folder out of a zip, at its top or in one folder of it; nothing else is written.
 
-    Raises
-    ------
-    WeightsError : it is no zip, lacks a file, or a file is larger than weights can be.
+    Raises WeightsError: it is no zip, lacks a file, or a file is larger than weights can be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
 from nsl.result import Provenance
+from nsl.slides.slide import Slide, open_slide
 from nsl.web.jobs import Job
+from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
     import anndata
-    import numpy as np
-
-    from nsl.slides.slide import Slide
-    from nsl.weights.weights import Weights
 
 Kept = TypeVar("Kept")
 """A dataclass whose fields have defaults."""
@@ -31,24 +30,18 @@ Kept = TypeVar("Kept")
 class Marks:
     """What is marked on the map of a result, on whichever page."""
 
-    tile: str | None = None
-    """Name of the tile looked at."""
-    region: dict[str, Any] | None = None
-    """The box or lasso drawn, as `nsl.web.chart.drawn_area` gives it, in mm."""
+    tile: str | None = None  # name of the tile looked at
+    region: dict[str, Any] | None = None  # the box or lasso drawn, as `nsl.web.chart.drawn_area` gives it, in mm
 
 
 @dataclass
 class SessionSlide:
     """A slide of the session: its file, what was read of it, and what was predicted."""
 
-    key: str
-    """Tells it from the session's other slides."""
-    name: str
-    """As the user knows it; never part of a path."""
-    path: Path
-    """What `nsl.open_slide` opens."""
-    folder: Path | None
-    """A folder of the session's own that goes with the slide; None where the file is the server's."""
+    key: str  # tells it from the session's other slides
+    name: str  # as the user knows it; never part of a path
+    path: Path  # what `nsl.open_slide` opens
+    folder: Path | None  # a folder of the session's own that goes with the slide; None where the file is the server's
     synthetic: bool
     size: tuple[int, int]
     levels: tuple[float, ...]
@@ -57,15 +50,12 @@ class SessionSlide:
     objective_power: float | None
     metadata_mpp: float | None
     notices: tuple[str, ...]
-    thumbnail: "np.ndarray"
-    open_seconds: float
-    """What opening it and reading the thumbnail took."""
-    job: Job | None = None
-    """The last run."""
+    thumbnail: np.ndarray
+    open_seconds: float  # what opening it and reading the thumbnail took
+    job: Job | None = None  # the last run
     is_running: bool = False
     """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
-    finished: Job | None = None
-    """The last run that came to a result."""
+    finished: Job | None = None  # the last run that came to a result
     _of_slide: dict[type, Any] = field(default_factory=dict)
     _of_result: dict[type, Any] = field(default_factory=dict)
 
@@ -85,7 +75,7 @@ class SessionSlide:
         return self.finished.key if self.finished else None
 
     @property
-    def weights(self) -> "Weights | None":
+    def weights(self) -> Weights | None:
         """Those that the result was predicted with, whichever are in use now."""
         return self.finished.weights if self.finished else None
 
@@ -102,10 +92,9 @@ class SessionSlide:
         """What a page remembers of the result, gone with it; made when it is first asked for."""
         return _made(self._of_result, kind)
 
-    def start(self, job: Job, work: Callable[[Job], Any]) -> None:
+    def start(self, work: Callable[[Job], Any]) -> None:
         """Predict anew; what was predicted before stays until that is done."""
-        self.job, self.is_running = job, True
-        job.start(work)
+        self.job, self.is_running = Job().start(work), True
 
     def let_go(self) -> None:
         """End what still runs for this slide, and free the memory of what was predicted, whoever still knows it."""
@@ -123,10 +112,8 @@ class SessionSlide:
         """A sentence about the file on disk, with the name the user knows."""
         return text.replace(self.path.name, self.name)
 
-    def open(self, mpp: float | None = None) -> "Slide":
+    def open(self, mpp: float | None = None) -> Slide:
         """A handle of its own, for one job or one look, at the scale given or the one it was predicted at."""
-        from nsl.slides.slide import open_slide
-
         if mpp is None and self.result is not None:
             mpp = self.provenance.mpp
         return open_slide(self.path, mpp)
@@ -136,18 +123,12 @@ class SessionSlide:
 class SessionState:
     """What every page of a session shares."""
 
-    slides: dict[str, SessionSlide] = field(default_factory=dict)
-    """By their keys, the first brought first."""
-    current: str | None = None
-    """Key of the slide looked at."""
-    uploads: int = 0
-    """How many slides were uploaded; which uploader is on the page."""
-    refused: tuple[str, NslError] | None = None
-    """Id of the upload that could not be opened, and why."""
-    is_inside_app: bool = False
-    """Whether the script began with app.py."""
-    page: str | None = None
-    """The page looked at."""
+    slides: dict[str, SessionSlide] = field(default_factory=dict)  # by their keys, the first brought first
+    current: str | None = None  # key of the slide looked at
+    uploads: int = 0  # how many slides were uploaded; which uploader is on the page
+    refused: tuple[str, NslError] | None = None  # id of the upload that could not be opened, and why
+    is_inside_app: bool = False  # whether the script began with app.py
+    page: str | None = None  # the page looked at
     typed: dict[str, str] = field(default_factory=dict)
     """What was last typed into a gene box of this page, by the box's key."""
 

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from nsl.errors import NslError, SlideError, SpotsError
+from nsl.demo.slide import demo_slide
+from nsl.errors import NslError, SlideError, SpotsError, in_a_line
+from nsl.slides.archive import unpack_slide
+from nsl.slides.slide import open_slide
 from nsl.web import limits, state
 from nsl.web.jobs import is_connected
 
 if TYPE_CHECKING:
     import anndata
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 DEMO_NAME = "Demo slide (synthetic)"
 # Each keeps its picture and its result in memory.
@@ -59,12 +62,7 @@ def new_folder() -> Iterator[Path]:
 
 
 def delete(gone: Path) -> None:
-    """Delete a folder of `new_folder`.
-
-    Raises
-    ------
-    NslError : it lies outside the session's folder.
-    """
+    """Delete a folder of `new_folder`; NslError where it lies outside the session's folder."""
     _delete(gone, session_folder())
 
 
@@ -103,9 +101,7 @@ def take_upload(upload) -> None:
 
     A run of the script that is interrupted on the way, as by a click, leaves the file to the next.
 
-    Raises
-    ------
-    NslError : the file cannot be opened as a slide; again at every call while it is the one uploaded.
+    Raises NslError: the file cannot be opened as a slide; again at every call while it is the one uploaded.
     """
     refused = state.shared().refused
     if refused and refused[0] == upload.file_id:
@@ -142,8 +138,6 @@ def take_demo() -> None:
 @functools.cache
 def _demo_file() -> bytes:
     """The demo slide as a TIFF, made once a server."""
-    from nsl.demo.slide import demo_slide
-
     with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
         path = Path(folder) / "demo.tif"
         demo_slide().save(path)
@@ -172,8 +166,6 @@ def _store(upload) -> None:
             path = folder / stored
             path.write_bytes(upload.getbuffer())
             if path.suffix == ".zip":
-                from nsl.slides.archive import unpack_slide
-
                 archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
                 archive.unlink()
                 stored = path.name
@@ -190,8 +182,6 @@ def _check_room() -> None:
 
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
-    from nsl.slides.slide import open_slide
-
     start = time.perf_counter()
     with open_slide(path) as slide:
         limits.check_size(path.name, slide.size)
@@ -247,12 +237,11 @@ MEASURED_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
 _ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
 
 
-def read_measured_uploads(files: Sequence["UploadedFile"]) -> "anndata.AnnData":
+def read_measured_uploads(files: Sequence[UploadedFile]) -> "anndata.AnnData":
     """What `nsl.spots.measured.read_measured` reads of uploaded files, which lie on disk no longer than that takes.
 
-    Raises
-    ------
-    SpotsError : they cannot be read or stored, or are larger than the server takes; see `nsl.spots.tables.read_spots`.
+    Raises SpotsError: they cannot be read or stored, or are larger than the server takes; see
+        `nsl.spots.tables.read_spots`.
     """
     from nsl.spots.measured import read_measured
 
@@ -280,13 +269,13 @@ def read_measured_uploads(files: Sequence["UploadedFile"]) -> "anndata.AnnData":
         ) from None
     # What a stranger's file may set off in the libraries that read it has no end.
     except Exception as error:
-        reason = _by_users_names(str(error).partition("\n")[0] or type(error).__name__, names, folder)
+        reason = _by_users_names(in_a_line(error), names, folder)
         raise SpotsError(f"{all_names} cannot be read ({reason}); check that it is what its name says") from error
     data.uns["notices"] = [_by_users_names(notice, names, folder) for notice in data.uns["notices"]]
     return data
 
 
-def _store_measured(files: Sequence["UploadedFile"], paths: Sequence[Path], all_names: str) -> None:
+def _store_measured(files: Sequence[UploadedFile], paths: Sequence[Path], all_names: str) -> None:
     try:
         for file, path in zip(files, paths, strict=True):
             path.write_bytes(file.getbuffer())

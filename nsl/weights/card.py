@@ -18,16 +18,15 @@ def model_card(weights: Weights) -> str:
     """What the weights are, what they were trained on, how far each gene can be trusted, and their limits."""
     config, data = weights.config, weights.config.training_data
     return _CARD.format(
-        name=config.name,
+        config=config,
+        data=data,
+        protocol=config.reliability,
+        left_out=config.reliability.left_out,
         units=config.units,
-        tile_um=config.tile_um,
-        analysis_mpp=config.analysis_mpp,
         genes_count=len(weights.genes),
         per_gene=weights.model.trainable_per_gene,
         tissue=data.tissue or _UNKNOWN,
-        spots=data.spots,
         section_names=", ".join(data.sections) or f"({_UNKNOWN})",
-        patients=data.patients,
         genes_rule=data.genes_rule or _UNKNOWN,
         source=data.source or _UNKNOWN,
         licence=data.licence or _UNKNOWN,
@@ -49,26 +48,16 @@ def _stain_rows(stains: TrainingStains) -> str:
 def _how_made(fit: FitRecord | None) -> str:
     if fit is None:
         return f"How the weights were fitted is {_UNKNOWN}."
-    learned_from = (
-        f"the {fit.patterns} strongest patterns of each section's expression"
-        if fit.patterns
-        else "each gene as measured"
-    )
-    return _FIT.format(
-        command=fit.command or _UNKNOWN,
-        steps=fit.steps,
-        learning_rate=fit.learning_rate,
-        learned_from=learned_from,
-        nsl_version=fit.nsl_version or f"version {_UNKNOWN}",
-    )
+    patterns = f"the {fit.patterns} strongest patterns of each section's expression"
+    learned_from = patterns if fit.patterns else "each gene as measured"
+    command, version = fit.command or _UNKNOWN, fit.nsl_version or f"version {_UNKNOWN}"
+    return _FIT.format(fit=fit, command=command, learned_from=learned_from, version=version)
 
 
 def _reliability_words(weights: Weights) -> dict[str, Any]:
     table, protocol = weights.reliability, weights.config.reliability
     best = table.sort_values("r_heldout", ascending=False).head(10)
     return {
-        "left_out": protocol.left_out,
-        "groups": protocol.groups,
         "median_r": table.r_heldout.median(),
         "useful_genes": int((table.r_heldout > USEFUL_R).sum()),
         "useful_r": USEFUL_R,
@@ -85,22 +74,17 @@ def _reliability_words(weights: Weights) -> dict[str, Any]:
 def _front_results(weights: Weights) -> str:
     """The model-index of the front matter, as JSON, which is YAML too."""
     table, config = weights.reliability, weights.config
-    metrics = [
-        {"type": "pearson_r", "name": "median held-out Pearson r over genes", "value": table.r_heldout.median()},
-        {
-            "type": "count",
-            "name": f"genes with held-out r above {USEFUL_R}",
-            "value": (table.r_heldout > USEFUL_R).sum(),
-        },
-    ]
-    source = config.training_data.source or f"source {_UNKNOWN}"
+    metrics = (
+        ("pearson_r", "median held-out Pearson r over genes", table.r_heldout.median()),
+        ("count", f"genes with held-out r above {USEFUL_R}", (table.r_heldout > USEFUL_R).sum()),
+    )
+    dataset = (
+        f"{config.training_data.source or f'source {_UNKNOWN}'}; every {config.reliability.left_out} left out in turn"
+    )
     results = {
         "task": {"type": "other", "name": "gene expression from H&E colour"},
-        "dataset": {
-            "type": "spatial-transcriptomics",
-            "name": f"{source}; every {config.reliability.left_out} left out in turn",
-        },
-        "metrics": [metric | {"value": round(float(metric["value"]), 3)} for metric in metrics],
+        "dataset": {"type": "spatial-transcriptomics", "name": dataset},
+        "metrics": [{"type": kind, "name": name, "value": round(float(r), 3)} for kind, name, r in metrics],
     }
     return json.dumps([{"name": weights.name, "results": [results]}], ensure_ascii=False)
 
@@ -135,10 +119,10 @@ tags:
 - research-only
 model-index: {front_results}
 ---
-# {name}: Neural Stain Learning weights for {genes_count:,} genes
+# {config.name}: Neural Stain Learning weights for {genes_count:,} genes
 
-Predicts the expression of each gene, as {units}, from the colours of an H&E tile of {tile_um:g} µm read at
-{analysis_mpp:g} µm/px, with {per_gene} weights per gene.
+Predicts the expression of each gene, as {units}, from the colours of an H&E tile of {config.tile_um:g} µm read at
+{config.analysis_mpp:g} µm/px, with {per_gene} weights per gene.
 
 ## Intended use
 
@@ -150,11 +134,11 @@ count: a map of a receptor's gene is no receptor test.
 
 Each {left_out} was left out in turn, settings were chosen without it, and every gene of it was predicted from its
 image. `reliability.csv` has, for each gene, the mean held-out Pearson r over spots (`r_heldout`) with its 95 %
-interval, the false discovery rate (`q_value`), and in how many of {groups} groups left out it replicated.
+interval, the false discovery rate (`q_value`), and in how many of {protocol.groups} groups left out it replicated.
 
 - Median held-out r over the {genes_count:,} genes: {median_r:.3f}.
 - Genes with held-out r above {useful_r}: {useful_genes:,}; with r above 0 at q < 0.05: {significant_genes:,};
-  replicated in all {groups}: {everywhere:,}.
+  replicated in all {protocol.groups}: {everywhere:,}.
 
 | best genes | held-out r | 95 % interval | q | replicated |
 |---|---|---|---|---|
@@ -163,7 +147,7 @@ interval, the false discovery rate (`q_value`), and in how many of {groups} grou
 {evaluation}## Training data
 
 - Tissue: {tissue}.
-- Spots: {spots:,}, in the sections {section_names} of {patients} patients.
+- Spots: {data.spots:,}, in the sections {section_names} of {data.patients} patients.
 - Genes: {genes_rule}.
 - Source: {source}.
 - Licence of the data: {licence}. Only weights derived from the data are here.
@@ -196,5 +180,5 @@ _FIT = """```
 {command}
 ```
 
-{steps} steps of Adam at {learning_rate:g} from the Ruifrok–Johnston matrix, every section alike, learning
-{learned_from}; nsl {nsl_version}. The same data give the same weights."""
+{fit.steps} steps of Adam at {fit.learning_rate:g} from the Ruifrok–Johnston matrix, every section alike, learning
+{learned_from}; nsl {version}. The same data give the same weights."""

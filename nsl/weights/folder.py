@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsl.errors import HubError, WeightsError
+from nsl.errors import WeightsError
 from nsl.weights.card import CARD, model_card
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.hub import fetch, is_hub_source, parse_source
@@ -43,28 +43,14 @@ def default_source() -> str | None:
     return os.environ.get("NSL_WEIGHTS") or None
 
 
-def load_weights(source: str | os.PathLike | None = None, *, fallback: bool = False) -> Weights:
+def load_weights(source: str | os.PathLike | None = None) -> Weights:
     """Weights from a folder or from "org/name@revision" on the Hugging Face Hub; the embedded ones if none is named.
 
-    A script gets the weights it asked for or an error. With `fallback`, the embedded weights come where those asked
-    for cannot be had, and their `notice` says why.
-
-    Raises
-    ------
-    WeightsError : the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong
-        shape or type, or holds a value that is not finite, genes repeat or differ between the files, or a
-        held-out figure is impossible.
-    HubError : the weights cannot be had from the Hub, see `nsl.weights.hub.fetch`.
+    Raises WeightsError: the folder or a file in it is missing or unreadable, a tensor is missing, of the wrong shape or
+        type, or holds a value that is not finite, genes repeat or differ between the files, or a held-out figure is
+        impossible.
+    Raises HubError: the weights cannot be had from the Hub, see `nsl.weights.hub.fetch`.
     """
-    try:
-        return _load(source)
-    except (HubError, WeightsError) as error:
-        if not fallback or source is None:
-            raise
-        return replace(_load(None), notice=f"{error}; the embedded weights are used instead")
-
-
-def _load(source: str | os.PathLike | None) -> Weights:
     if source is None:
         return _load_folder(embedded_folder(), "embedded")
     if is_hub_source(source):
@@ -90,9 +76,7 @@ def _load_folder(folder: Path, source: str) -> Weights:
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     """Write a weights folder that `load_weights` reads back; it is made if missing, and its four files are replaced.
 
-    Raises
-    ------
-    WeightsError : the folder cannot be written.
+    Raises WeightsError: the folder cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

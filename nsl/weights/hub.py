@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from nsl import __version__
-from nsl.errors import HubError
+from nsl.errors import HubError, in_a_line
 from nsl.weights.hub_cache import MAX_BYTES, cached_commit, checksum, is_commit, note_revision, store
 
 if TYPE_CHECKING:
@@ -59,8 +59,6 @@ class Fetched:
     """In the cache; not to be written to."""
     commit: str
     """What the revision stood for."""
-    from_cache: bool
-    """Whether no request was made."""
 
 
 def is_hub_source(source: str | os.PathLike) -> bool:
@@ -81,9 +79,7 @@ def is_hub_source(source: str | os.PathLike) -> bool:
 def parse_source(text: str) -> Source:
     """Repository and revision of "org/name@revision"; the revision is main where none is given.
 
-    Raises
-    ------
-    HubError : the text has another form, or a name that the Hub does not allow.
+    Raises HubError: the text has another form, or a name that the Hub does not allow.
     """
     match = _SOURCE.fullmatch(text)
     repo, revision = match.groups() if match else ("", "")
@@ -105,15 +101,11 @@ def fetch(
     the revision stands for, and what is missing of that commit is downloaded. Every file is compared with the checksum
     the Hub gives, before it enters the cache and when it is used again. Only the files of `MAX_BYTES` are asked for.
 
-    Parameters
-    ----------
     endpoint, cache_dir, token : where the Hub is, where its cache lies, and a token that may read; by default what
         HF_ENDPOINT, HF_HOME and HF_TOKEN say.
 
-    Raises
-    ------
-    HubError : the source is malformed, not on the Hub or not open to the token; the Hub is out of reach, silent for
-        `SILENCE_S`, or sends something else than it announced; a file is larger than `MAX_BYTES`; or the cache
+    Raises HubError: the source is malformed, not on the Hub or not open to the token; the Hub is out of reach, silent
+        for `SILENCE_S`, or sends something else than it announced; a file is larger than `MAX_BYTES`; or the cache
         cannot be written.
     """
     import httpx2
@@ -124,7 +116,7 @@ def fetch(
     cache = Path(cache_dir or constants.HF_HUB_CACHE) / "--".join(("models", *wanted.repo.split("/")))
     commit = cached_commit(cache, wanted.revision)
     if commit and (commit == wanted.revision or constants.is_offline_mode()):
-        return Fetched(cache / "snapshots" / commit, commit, from_cache=True)
+        return Fetched(cache / "snapshots" / commit, commit)
     if constants.is_offline_mode():
         raise HubError(
             f"{wanted} is not in the cache, whole and undamaged, and HF_HUB_OFFLINE forbids to fetch it; "
@@ -137,7 +129,7 @@ def fetch(
         instead = f"use {wanted.repo}@{commit}, which is cached" if commit else "give a folder"
         failure = f"{wanted} cannot be fetched: {trouble(error, host(endpoint))}, or {instead}"
         raise HubError(refusal or failure) from None
-    return Fetched(cache / "snapshots" / commit, commit, from_cache=False)
+    return Fetched(cache / "snapshots" / commit, commit)
 
 
 def watched(work: Callable[[Alive], T], silence_s: float) -> T:
@@ -145,10 +137,8 @@ def watched(work: Callable[[Alive], T], silence_s: float) -> T:
 
     In a thread, because no timeout of a socket bounds the look-up of a name, or an answer of one byte a second.
 
-    Raises
-    ------
-    TimeoutError : `alive` was not called for `silence_s` seconds.
-    Exception : whatever `work` raises.
+    Raises TimeoutError: `alive` was not called for `silence_s` seconds.
+    Raises Exception: whatever `work` raises.
     """
     signs: SimpleQueue[None] = SimpleQueue()
     result: Future[T] = Future()
@@ -187,7 +177,7 @@ def trouble(error: Exception, where: str) -> str:
     import httpx2
 
     status = status_of(error)
-    detail = (str(error).splitlines() or [type(error).__name__])[0]
+    detail = in_a_line(error)
     if status == 429:
         return f"{where} has had too many requests (429); wait some minutes, or set HF_TOKEN"
     if status is not None:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from nsl.errors import HubError
@@ -40,9 +41,7 @@ def checksum(content: bytes, like: str) -> str:
 def cached_commit(cache: Path, revision: str) -> str | None:
     """The commit that the revision is, or was when it was last fetched, if the cache holds it whole and undamaged.
 
-    Raises
-    ------
-    HubError : the cache cannot be read.
+    Raises HubError: the cache cannot be read.
     """
     note = cache / "refs" / revision
     try:
@@ -73,13 +72,11 @@ def _is_sound(path: Path) -> bool:
 def store(cache: Path, commit: str, contents: dict[str, tuple[str, bytes]]) -> None:
     """Put the files of a commit, each with its checksum, into the cache, in place of damaged ones that are there.
 
-    Raises
-    ------
-    HubError : the cache cannot be written.
+    Raises HubError: the cache cannot be written.
     """
     try:
         for name, (blob, content) in contents.items():
-            _write(cache / "blobs" / blob, content)
+            _put(cache / "blobs" / blob, lambda part, content=content: part.write_bytes(content))
             _link(cache / "snapshots" / commit / name, blob, content)
     except OSError as error:
         raise HubError(
@@ -90,31 +87,22 @@ def store(cache: Path, commit: str, contents: dict[str, tuple[str, bytes]]) -> N
 def note_revision(cache: Path, revision: str, commit: str) -> None:
     """Remember for offline use what a tag or a branch stood for."""
     with contextlib.suppress(OSError):  # a cache that cannot be written still serves now
-        _write(cache / "refs" / revision, commit.encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(path)
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        _put(cache / "refs" / revision, lambda part: part.write_text(commit))
 
 
 def _link(path: Path, blob: str, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(path)
     try:
-        part.symlink_to(Path("../../blobs") / blob)
-        part.replace(path)
+        _put(path, lambda part: part.symlink_to(Path("../../blobs") / blob))
     except OSError:  # Windows lets few users make links
-        _write(path, content)
+        _put(path, lambda part: part.write_bytes(content))
+
+
+def _put(path: Path, make: Callable[[Path], object]) -> None:
+    """Make a file beside its place and move it there: it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.incomplete")
+    try:
+        make(part)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.incomplete")

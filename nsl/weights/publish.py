@@ -55,17 +55,14 @@ def publish(
 
     The repository is made if it is missing. Files that are the same there make no new commit.
 
-    Parameters
-    ----------
     private : make the repository private; one that exists has to be so already.
     dry_run : tell what would be sent, without a request.
     endpoint, token : where the Hub is, and a token that may write; by default what HF_ENDPOINT and HF_TOKEN say.
 
-    Raises
-    ------
-    WeightsError : the folder cannot be loaded, lacks its model card or holds a file too large to be fetched again.
-    HubError : the name is not one of a repository; it exists and is public though it should be private; or the Hub is
-        out of reach, refuses the token or the model card, or needs more than `PATIENCE_S`.
+    Raises WeightsError: the folder cannot be loaded, lacks its model card or holds a file too large to be fetched
+        again.
+    Raises HubError: the name is not one of a repository; it exists and is public though it should be private; or the
+        Hub is out of reach, refuses the token or the model card, or needs more than `PATIENCE_S`.
     """
     source = parse_source(repo)
     if "@" in repo:
@@ -77,7 +74,6 @@ def publish(
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """The files of a weights folder that loads, by name."""
     from nsl.weights.folder import load_weights
 
     load_weights(folder)

@@ -39,10 +39,8 @@ def reliability_csv(table: pd.DataFrame) -> str:
 def read_reliability(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
     """The table of a weights folder: a row per gene, in the order of `genes`, with the RELIABILITY_COLUMNS.
 
-    Raises
-    ------
-    WeightsError : the file is missing or is not a table, lacks a column, names other genes, or holds an impossible
-        figure.
+    Raises WeightsError: the file is missing or is not a table, lacks a column, names other genes, or holds an
+        impossible figure.
     """
     import pandas as pd
 

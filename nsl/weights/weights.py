@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
-from nsl.genes import resolve
+from nsl.genes import by_capitals, resolve
 from nsl.weights.config import WeightsConfig
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ class Weights:
     """The checksum of model.safetensors."""
     revision: str | None = None
     """The commit on the Hub; None for a folder."""
-    notice: str | None = None
-    """Why these weights came in place of those asked for; None where they did not."""
 
     @property
     def genes(self) -> list[str]:
@@ -47,9 +45,7 @@ class Weights:
 
         Capitals do not matter, and common names such as HER2 are understood.
 
-        Raises
-        ------
-        WeightsError : these weights lack a gene; the first one is named, with those that are spelled nearly so.
+        Raises WeightsError: these weights lack a gene; the first one is named, with those that are spelled nearly so.
         """
         known, unknown = self.find_genes(genes)
         if unknown:
@@ -61,8 +57,8 @@ class Weights:
 
     def find_genes(self, genes: Sequence[str]) -> tuple[list[str], list[str]]:
         """The genes as `require_genes` gives them, and those asked for that these weights lack."""
-        by_capitals = {gene.upper(): gene for gene in self.genes}
-        found = {gene: resolve(gene, by_capitals) for gene in genes}
+        own = by_capitals(self.genes)
+        found = {gene: resolve(gene, own) for gene in genes}
         known = [gene for gene in found.values() if gene is not None]
         return list(dict.fromkeys(known)), [gene for gene, symbol in found.items() if symbol is None]
 

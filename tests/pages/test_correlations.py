@@ -17,6 +17,7 @@ from scipy import stats
 from nsl.errors import SlideError, SpotsError
 from nsl.export.files import h5ad_bytes
 from nsl.figures import correlation_heatmap
+from nsl.numerals import six_digits
 from nsl.stats.correlation import GeneCorrelations, gene_correlations_over_tiles
 from nsl.web import uploads
 from nsl.web.correlations import gene_pairs, measurements
@@ -258,7 +259,7 @@ def test_pairs_of_a_gene_that_is_not_correlated_are_told_of_and_none_left_out(pa
     assert len(_table(page, "gene_a")) > len(table)
 
 
-def test_a_clicked_cell_and_a_marked_row_choose_the_two_genes_of_the_scatter(page, monkeypatch):
+def test_a_clicked_cell_chooses_the_two_genes_of_the_scatter(page, monkeypatch):
     looked_at, state = slide(page), {"cells": {"clicked": {"x": "SCD", "y": "CD24"}}}
     monkeypatch.setattr(st, "session_state", state)
     gene_pairs._take_cell(looked_at, "cells", "rows")
@@ -267,13 +268,30 @@ def test_a_clicked_cell_and_a_marked_row_choose_the_two_genes_of_the_scatter(pag
     state["cells"] = {"clicked": {"x": "SCD", "y": "SCD"}}  # a gene with itself
     gene_pairs._take_cell(looked_at, "cells", "rows")
     assert looked_at.of_result(ChosenPair).genes == ("CD24", "SCD")
-    shown = pd.DataFrame({"gene_a": ["ERBB2", "COX6C"], "gene_b": ["SCD", "ERBB2"]})
-    state["rows"] = {"selection": {"rows": [1]}}
-    gene_pairs._take_row(looked_at, "rows", shown)
     monkeypatch.undo()
     page.run()
-    assert "COX6C and ERBB2" in page.get("plotly_chart")[0].proto.spec
-    assert page.query_params["genes"] == "COX6C,ERBB2"
+    assert "CD24 and SCD" in page.get("plotly_chart")[0].proto.spec
+    assert page.query_params["genes"] == "CD24,SCD"
+
+
+@pytest.fixture
+def marking(monkeypatch):
+    """Tables of which a row can be marked, as they are shown, and what answers."""
+    shown = []
+    monkeypatch.setattr(
+        "nsl.web.controls.table_to_mark", lambda table, columns, **options: shown.append((table, options["on_mark"]))
+    )
+    return shown
+
+
+def test_a_marked_row_chooses_the_two_genes_of_the_scatter(page, marking):
+    page.run()
+    table, mark = marking[-1]
+    mark(table.iloc[3])
+    page.run()
+    first, second = table.gene_a[3], table.gene_b[3]
+    assert f"{first} and {second}" in page.get("plotly_chart")[0].proto.spec
+    assert page.query_params["genes"] == f"{first},{second}"
 
 
 def test_a_clicked_cell_gives_the_names_back_that_it_shows_letter_by_letter(monkeypatch):
@@ -334,7 +352,7 @@ def test_the_sentence_on_patterns_follows_the_maps():
 
 def test_the_csv_hold_every_pair_and_the_matrix_in_the_order_of_the_heat_map():
     found = _found(np.random.default_rng(2).normal(size=(50, 4)))
-    pairs = pd.read_csv(io.StringIO(gene_pairs.pairs_csv(found.correlations)))
+    pairs = pd.read_csv(io.StringIO(six_digits(found.correlations.pairs_table(), index=False)))
     assert len(pairs) == 6
     assert list(pairs.columns) == ["gene_a", "gene_b", "r", "effective_n", "p_value", "q_value"]
     matrix = pd.read_csv(io.StringIO(gene_pairs.matrix_csv(found)), index_col="gene")
@@ -570,12 +588,15 @@ def test_a_gene_typed_at_the_spots_is_that_gene_or_none(compared):
     assert "ERBB2" in chart(compared)["layout"]["annotations"][0]["text"]
 
 
-def test_a_marked_row_of_the_agreement_chooses_the_gene(monkeypatch):
+def test_a_marked_row_of_the_agreement_chooses_the_gene(monkeypatch, marking):
     from nsl.web.correlations import measured_agreement
 
-    state = {"rows": {"selection": {"rows": [1]}}}
+    genes = pd.DataFrame({"pearson_r": [0.2, 0.1], "detected": 0.5}, pd.Index(["ERBB2", "CD24"], name="gene"))
+    measured_agreement._show_table(SimpleNamespace(table=genes))
+    (table, mark) = marking[0]
+    state = {}
     monkeypatch.setattr(st, "session_state", state)
-    measured_agreement._take_row("rows", pd.DataFrame({"gene": ["ERBB2", "CD24"]}))
+    mark(table.iloc[1])
     assert state["measured_gene"] == "CD24"
 
 

@@ -11,12 +11,13 @@ from scipy import sparse, stats
 
 from nsl import open_slide
 from nsl.errors import SpotsError
+from nsl.numerals import six_digits
 from nsl.prediction import predict_spots
 from nsl.spots.checks import check_on_slide, match_genes
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import log_normalised
 from nsl.stats import agreement as module
-from nsl.stats.agreement import agreement, agreement_csv, agreement_summary, gene_correlations
+from nsl.stats.agreement import agreement, agreement_summary, gene_correlations
 from tests.made_maps import square_array
 from tests.recording import Recording
 
@@ -195,7 +196,7 @@ def test_the_summary_counts_what_the_table_holds():
 
 def test_the_csv_reads_back_as_the_table(measured, predicted):
     table = agreement(predicted, measured, measured.obsm["spatial"], NAMES)
-    back = pd.read_csv(io.StringIO(agreement_csv(table)), index_col="gene")
+    back = pd.read_csv(io.StringIO(six_digits(table)), index_col="gene")
     pd.testing.assert_frame_equal(back, table, rtol=1e-5)
 
 

@@ -14,7 +14,6 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.web import sources
-from nsl.web.jobs import Job
 from nsl.weights.hub import fetch
 from tests.app_driver import (
     ROOT,
@@ -201,7 +200,7 @@ def test_the_sidebar_follows_a_run_of_a_slide_that_is_not_looked_at(app, section
     other = slide(app)
     click(app, "Use the demo slide")
     release = threading.Event()
-    other.start(Job(), lambda job: release.wait(30) and None)
+    other.start(lambda job: release.wait(30) and None)
     app.run()
     assert any("a.png" in bar.proto.text for bar in app.sidebar.get("progress"))
     release.set()

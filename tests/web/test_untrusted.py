@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -253,6 +254,15 @@ def test_a_row_that_a_table_has_not_is_none(monkeypatch, rows):
     assert controls.marked_row("chart", 5) is None
     _sent(monkeypatch, {"selection": {"rows": [4]}})
     assert controls.marked_row("chart", 5) == 4
+
+
+def test_a_marked_row_is_handed_on_and_none_that_a_table_has_not(monkeypatch):
+    table, handed_on = pd.DataFrame({"gene": ["ERBB2", "CD24"]}), []
+    monkeypatch.setattr(st, "dataframe", lambda *_, on_select, **__: on_select())
+    for rows in ([1], [2], [], "abc"):
+        _sent(monkeypatch, {"selection": {"rows": rows}})
+        controls.table_to_mark(table, {"gene": None}, key="chart", alt="Genes", on_mark=handed_on.append)
+    assert [row.gene for row in handed_on] == ["CD24"]
 
 
 def test_a_slide_that_is_not_there_cannot_be_chosen(monkeypatch):

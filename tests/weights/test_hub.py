@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
-from nsl.errors import HubError, WeightsError
+from nsl.errors import HubError, NslError, WeightsError
 from nsl.weights.folder import load_weights
-from nsl.weights.hub import Fetched, Source, fetch, is_hub_source, parse_source
+from nsl.weights.hub import Source, fetch, is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES
 from tests.fake_hub import FakeHub
 
@@ -143,7 +143,7 @@ def test_a_weights_folder_is_downloaded_whole_and_equal(hub):
     commit = hub.commit(REPO, FILES, "v1")
     fetched = fetch(f"{REPO}@v1", endpoint=hub.url)
     assert read(fetched.folder) == FILES
-    assert (fetched.commit, fetched.from_cache) == (commit, False)
+    assert fetched.commit == commit
 
 
 def test_without_a_revision_it_is_the_main_branch(hub):
@@ -155,7 +155,7 @@ def test_a_cached_commit_makes_no_request(hub):
     commit = hub.commit(REPO, FILES)
     first = fetch(f"{REPO}@{commit}", endpoint=hub.url)
     hub.requests.clear()
-    assert fetch(f"{REPO}@{commit}", endpoint=hub.url) == Fetched(first.folder, commit, from_cache=True)
+    assert fetch(f"{REPO}@{commit}", endpoint=hub.url) == first
     assert hub.requests == []
 
 
@@ -178,7 +178,7 @@ def test_a_tag_that_stands_where_it_stood_costs_one_request(hub):
     hub.commit(REPO, FILES, "v1")
     fetch(f"{REPO}@v1", endpoint=hub.url)
     hub.requests.clear()
-    assert not fetch(f"{REPO}@v1", endpoint=hub.url).from_cache
+    fetch(f"{REPO}@v1", endpoint=hub.url)
     assert [request.method for request in hub.requests] == ["HEAD"]
 
 
@@ -470,7 +470,6 @@ def test_a_damaged_file_in_the_cache_is_noticed_and_fetched_anew(hub, name):
     path = fetch(REPO, endpoint=hub.url).folder / name
     path.resolve().write_bytes(path.read_bytes()[:-1] + b"?")
     fetched = fetch(f"{REPO}@{commit}", endpoint=hub.url)
-    assert not fetched.from_cache
     assert read(fetched.folder) == FILES
 
 
@@ -515,7 +514,9 @@ def test_where_links_cannot_be_made_files_are_copied(hub, monkeypatch):
     folder = fetch(REPO, endpoint=hub.url).folder
     assert not any(path.is_symlink() for path in folder.iterdir())
     assert read(fetch(f"{REPO}@{commit}", endpoint=hub.url).folder) == FILES
-    assert fetch(f"{REPO}@{commit}", endpoint=hub.url).from_cache
+    hub.requests.clear()
+    assert fetch(f"{REPO}@{commit}", endpoint=hub.url).folder == folder
+    assert hub.requests == []
 
 
 def test_a_cache_that_cannot_be_written_is_said(hub, tmp_path):
@@ -574,7 +575,7 @@ def test_offline_makes_no_request(hub, tmp_path):
     )
     said = in_new_process(code, tmp_path, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="0")
     lines = said.splitlines()
-    assert all(commit in line and "from_cache=True" in line for line in lines[:2])
+    assert all(commit in line for line in lines[:2])
     assert len(lines) == 5
     assert all("HF_HUB_OFFLINE forbids to fetch it; unset HF_HUB_OFFLINE" in line for line in lines[2:])
     assert hub.requests == []
@@ -600,7 +601,6 @@ def test_weights_of_the_hub_are_used_and_say_which_commit_they_are(asks_this_hub
     commit = asks_this_hub.commit(REPO, read(tiny_weights), "v1")
     weights = load_weights(f"{REPO}@v1")
     assert (weights.name, weights.source, weights.revision) == ("tiny", REPO, commit)
-    assert weights.notice is None
 
 
 def test_a_script_never_gets_other_weights_than_it_asked_for(asks_this_hub):
@@ -609,7 +609,7 @@ def test_a_script_never_gets_other_weights_than_it_asked_for(asks_this_hub):
 
 
 @pytest.mark.parametrize("trouble", ["missing", "schema", "pickle", "genes"])
-def test_the_app_gets_the_embedded_weights_and_the_reason(asks_this_hub, tiny_weights, trouble):
+def test_weights_of_the_hub_that_cannot_be_used_are_refused_in_a_sentence(asks_this_hub, tiny_weights, trouble):
     files = read(tiny_weights)
     config = json.loads(files["config.json"])
     if trouble == "schema":
@@ -620,13 +620,6 @@ def test_the_app_gets_the_embedded_weights_and_the_reason(asks_this_hub, tiny_we
         files["config.json"] = json.dumps(config | {"genes": [f"G{i}" for i in range(10)]}).encode()
     if trouble != "missing":
         asks_this_hub.commit(REPO, files)
-    weights = load_weights(REPO, fallback=True)
-    assert weights.source == "embedded"
-    assert weights.notice.endswith("; the embedded weights are used instead")
-    assert "\n" not in weights.notice
-
-
-def test_with_fallback_a_folder_that_is_gone_is_said_too(tmp_path):
-    weights = load_weights(tmp_path / "gone", fallback=True)
-    assert weights.source == "embedded"
-    assert "there is no weights folder" in weights.notice
+    with pytest.raises(NslError) as refused:
+        load_weights(REPO)
+    assert "\n" not in str(refused.value)

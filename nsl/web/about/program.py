@@ -3,7 +3,6 @@
 import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -12,9 +11,7 @@ import nsl
 from nsl.numerals import signed
 from nsl.web import controls, sources
 from nsl.web.about import weights_card
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 _PARTS = {
     "weights": "Weights",
@@ -109,13 +106,13 @@ def show_method() -> None:
     )
 
 
-def show_limits(weights: "Weights") -> None:
+def show_limits(weights: Weights) -> None:
     """What no map here can tell, in plain sentences; figures are those of the weights in use."""
     st.subheader("Limits", anchor="limits")
     st.markdown("\n".join(f"- {sentence}" for sentence in limits(weights)))
 
 
-def limits(weights: "Weights") -> list[str]:
+def limits(weights: Weights) -> list[str]:
     """A sentence or two a limit, as Markdown."""
     config, data = weights.config, weights.config.training_data
     median = signed(weights.reliability.r_heldout.median())
@@ -173,7 +170,7 @@ def show_privacy() -> None:
     )
 
 
-def show_citation(weights: "Weights") -> None:
+def show_citation(weights: Weights) -> None:
     """The paper, this software, and the data that the weights were learned from."""
     st.subheader("Citing", anchor="cite")
     st.markdown("The method:")
@@ -192,7 +189,7 @@ def show_citation(weights: "Weights") -> None:
         )
 
 
-def show_versions(weights: "Weights") -> None:
+def show_versions(weights: Weights) -> None:
     """What is installed, and all of it as text for a report."""
     st.subheader("Versions", anchor="versions")
     found = versions()
@@ -206,7 +203,7 @@ def versions() -> dict[str, str]:
     return {"nsl": nsl.__version__, "Python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
-def report(weights: "Weights", found: dict[str, str]) -> str:
+def report(weights: Weights, found: dict[str, str]) -> str:
     """Versions, system and weights as plain text; nothing of a slide."""
     commit = f" at {weights.revision}" if weights.revision else ""
     return "\n".join(

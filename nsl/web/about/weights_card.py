@@ -2,38 +2,36 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
-from nsl.genes import resolve
-from nsl.numerals import signed
+from nsl.genes import by_capitals, resolve
+from nsl.numerals import signed, some_of
 from nsl.web import controls, downloads, gene_choice, sources
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder
 from nsl.weights.hub import fetch
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 _OURS = "NSL-11"
 _LEFT_OUT, _METHOD, _RANKED_BY = "left out", "method", "median r"
 _MAX_SECTIONS, _MAX_CARD_LETTERS = 12, 100_000
 
 
-def weights_in_use() -> "Weights":
+def weights_in_use() -> Weights:
     """Those that the next run predicts with; the page ends, with a sentence, where they cannot be loaded."""
     with controls.shown_errors():
         return sources.in_use()
     st.stop()
 
 
-def show_training(weights: "Weights") -> None:
+def show_training(weights: Weights) -> None:
     """What the weights were learned on, and how."""
     st.subheader("The weights in use", anchor="weights")
     st.markdown(
@@ -43,14 +41,14 @@ def show_training(weights: "Weights") -> None:
     st.table(pd.Series(rows), border="horizontal", hide_header=True)
 
 
-def training_facts(weights: "Weights") -> dict[str, str]:
+def training_facts(weights: Weights) -> dict[str, str]:
     """What config.json says of the training, a line each; whoever wrote it need not have filled in everything."""
     config, data = weights.config, weights.config.training_data
     of_genes = f": {data.genes_rule}" if data.genes_rule else ""
     facts = {
         "Tissue": sources.tissue(config),
         "Patients": f"{data.patients:,}",
-        "Sections": _sections(data.sections),
+        "Sections": data.sections and f"{len(data.sections):,}: {some_of(data.sections, _MAX_SECTIONS)}",
         "Spots": f"{data.spots:,}",
         "Genes": f"{len(weights.genes):,}{of_genes}",
         "Source": data.source,
@@ -62,13 +60,6 @@ def training_facts(weights: "Weights") -> dict[str, str]:
         "Fit": _fit(config.fit),
     }
     return {name: text or "not stated" for name, text in facts.items()}
-
-
-def _sections(names: Sequence[str]) -> str | None:
-    if not names:
-        return None
-    more = f" and {len(names) - _MAX_SECTIONS:,} more" if len(names) > _MAX_SECTIONS else ""
-    return f"{len(names):,}: {', '.join(names[:_MAX_SECTIONS])}{more}"
 
 
 def _stains(stains: TrainingStains) -> str:
@@ -87,13 +78,13 @@ def _fit(fit: FitRecord | None) -> str | None:
     return f"{fit.steps} steps of Adam at {fit.learning_rate} from the published stains, learning {learned}{by}"
 
 
-def _origin(weights: "Weights") -> str:
+def _origin(weights: Weights) -> str:
     if weights.revision:
         return f"{controls.escaped(weights.source)} on the Hugging Face Hub at commit {weights.revision}"
     return "which come with this program" if weights.source == "embedded" else controls.escaped(weights.source)
 
 
-def show_reliability(weights: "Weights") -> None:
+def show_reliability(weights: Weights) -> None:
     """How the genes held up where they were held out: figures, the distribution, and a table of all."""
     st.subheader("How far to trust a gene", anchor="reliability")
     table, protocol = weights.reliability, weights.config.reliability
@@ -129,7 +120,7 @@ def show_reliability(weights: "Weights") -> None:
     _show_genes(weights)
 
 
-def _show_genes(weights: "Weights") -> None:
+def _show_genes(weights: Weights) -> None:
     table, protocol = weights.reliability.copy(), weights.config.reliability
     table.insert(0, "reliable", is_reliable(table).map({True: "reliable", False: "not reliable"}))
     wanted = st.text_input(
@@ -144,7 +135,7 @@ def _show_genes(weights: "Weights") -> None:
     st.dataframe(found, height=320, column_config=_columns(protocol), key="reliability_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)
-        downloads.csv(
+        downloads.button(
             "Download all genes (CSV)",
             lambda: table.to_csv(index_label="gene", lineterminator="\n"),
             f"{stem}_reliability.csv",
@@ -162,10 +153,9 @@ def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     if not words:
         return ordered
-    capitals = ordered.index.str.upper()
-    known = dict(zip(capitals, ordered.index, strict=True))
+    known = by_capitals(ordered.index)
     named = ordered.index.isin([resolve(word, known) for word in words])
-    holds = [any(word.upper() in gene for word in words) for gene in capitals]
+    holds = [any(word.upper() in gene for word in words) for gene in ordered.index.str.upper()]
     return pd.concat([ordered[named], ordered[~named & holds]])
 
 
@@ -185,7 +175,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
     }
 
 
-def show_card(weights: "Weights") -> None:
+def show_card(weights: Weights) -> None:
     """The model card as its author wrote it, without what could reach out of the page."""
     text = _card_text(weights)
     if text:
@@ -193,7 +183,7 @@ def show_card(weights: "Weights") -> None:
             st.markdown(harmless(text))
 
 
-def _card_text(weights: "Weights") -> str | None:
+def _card_text(weights: Weights) -> str | None:
     """README.md of the folder that the weights came from; None for weights without one, or trained here."""
     folders = [embedded_folder()]
     if sources.choice().folder:
@@ -218,7 +208,7 @@ def harmless(markdown: str) -> str:
     return re.sub(r"^ {0,3}#{1,6}(?=\s)", "####", text, flags=re.MULTILINE)
 
 
-def show_evaluation(weights: "Weights") -> None:
+def show_evaluation(weights: Weights) -> None:
     """NSL beside other methods on the same folds, where the weights tell."""
     st.subheader("Beside other methods", anchor="evaluation")
     table = evaluation(weights.config.evaluation)
@@ -234,7 +224,7 @@ def show_evaluation(weights: "Weights") -> None:
     )
     st.markdown("\n".join(f"- {sentence}" for sentence in standing(table)))
     settings = _settings(table)
-    tabs = st.tabs([controls.escaped(f"{name[:1].upper()}{name[1:]} left out") for name in settings])
+    tabs = st.tabs([controls.escaped(f"{controls.begun(name)} left out") for name in settings])
     for tab, setting in zip(tabs, settings, strict=True):
         rows = table[table[_LEFT_OUT] == setting].drop(columns=_LEFT_OUT).map(controls.escaped).set_index(_METHOD)
         rows.index = [f"**{name}**" if name == _OURS else name for name in rows.index]
@@ -270,7 +260,7 @@ def standing(table: pd.DataFrame) -> list[str]:
             f"{r[_OURS]:.3f}; the {'next' if rank == 1 else 'best'}, {best}, has {others[best]:.3f}"
         )
         clauses.setdefault(setting.split(" of ")[0], []).append(controls.escaped(clause))
-    return [f"{told[:1].upper()}{told[1:]}." for told in (", and ".join(parts) for parts in clauses.values())]
+    return [f"{controls.begun(told)}." for told in (", and ".join(parts) for parts in clauses.values())]
 
 
 def hardest(table: pd.DataFrame) -> tuple[str, str, float] | None:

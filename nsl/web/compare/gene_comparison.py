@@ -1,21 +1,20 @@
 """The parts of the Compare page: which genes, their maps, what one has and another has not, what goes with what."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
+import anndata
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
+from nsl.export import files
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import signed
 from nsl.result import map_of
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.web.compare import tile_selection
-
-if TYPE_CHECKING:
-    import anndata
-    import plotly.graph_objects as go
 
 SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS = MODES = ("Side by side", "Difference", "Blend", "Across slides")
 MOST_GENES = 4
@@ -29,49 +28,20 @@ _GENES = "compare_genes"
 class Look(NamedTuple):
     """How the maps are drawn."""
 
-    palette: str | None
-    """None in a mode that has colours of its own."""
+    palette: str | None  # None in a mode that has colours of its own
     opacity: float
     outline: bool
-    shared: bool
-    """Whether all maps have one colour scale."""
+    shared: bool  # whether all maps have one colour scale
 
 
 def choose_mode() -> str:
     """What is compared, and how."""
     if (wished := _VIEWS.get(links.asked("view"))) is not None:
         st.session_state["compare_mode"] = wished
-    mode = st.segmented_control(
-        "Compare",
-        MODES,
-        default=SIDE_BY_SIDE,
-        required=True,
-        key="compare_mode",
-        persist_state="session",
-        label_visibility="collapsed",
-    )
-    return mode or SIDE_BY_SIDE  # `required` binds the browser alone
+    return controls.choose_one("Compare", MODES, "compare_mode", label_visibility="collapsed")
 
 
-def choose_genes(slide: state.SessionSlide) -> list[str]:
-    """Up to four genes."""
-    _follow_link(slide.result)
-    return gene_choice.choose_some(
-        slide.result.var, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES
-    )
-
-
-def require_two(chosen: list[str]) -> None:
-    """With fewer genes than two the page says what it needs and ends."""
-    if len(chosen) < 2:
-        st.info(
-            f"{'Choose two to four genes' if not chosen else 'Choose another gene'}; their maps are drawn here.",
-            icon=":material/compare:",
-        )
-        st.stop()
-
-
-def _follow_link(result: "anndata.AnnData") -> None:
+def _follow_link(result: anndata.AnnData) -> None:
     """Genes that a link asks for, and none that was not predicted here."""
     wished = [gene for gene in (links.asked("genes") or "").split(",") if gene]
     missing = [gene for gene in wished if gene not in result.var_names]
@@ -96,7 +66,7 @@ def write_link(mode: str, look: Look, **genes: str) -> None:
     links.write(view=view, **genes, **palette, **scale)
 
 
-def choose_look(mode: str, result: "anndata.AnnData") -> Look:
+def choose_look(mode: str, result: anndata.AnnData) -> Look:
     """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed."""
     palette, scale = None, _SHARED
     if (wished := _SCALES.get(links.asked("scale"))) is not None:
@@ -106,13 +76,10 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
         if mode in (SIDE_BY_SIDE, ACROSS):
             palette = controls.choose_palette()
         if mode == SIDE_BY_SIDE:
-            scale = st.segmented_control(
+            scale = controls.choose_one(
                 "Colour scale",
                 [_OWN, _SHARED],
-                default=_OWN,
-                required=True,
-                key="compare_scale",
-                persist_state="session",
+                "compare_scale",
                 help="From the 2nd to the 98th percentile. A scale of its own shows each gene's pattern; on one for "
                 "all, their levels can be read against each other.",
             )
@@ -122,10 +89,16 @@ def choose_look(mode: str, result: "anndata.AnnData") -> Look:
 
 
 def compare_genes(slide: state.SessionSlide, mode: str) -> None:
-    """Genes of one slide: their maps, each against the other, and the tiles selected in either."""
-    chosen = choose_genes(slide)
+    """Two to four genes of one slide: their maps, each against the other, and the tiles selected in either."""
+    _follow_link(slide.result)
+    chosen = gene_choice.choose_some(
+        slide.result.var, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES
+    )
     look = choose_look(mode, slide.result)
-    require_two(chosen)
+    if len(chosen) < 2:
+        wanted = "another gene" if chosen else "two to four genes"
+        st.info(f"Choose {wanted}; their maps are drawn here.", icon=":material/compare:")
+        return
     write_link(mode, look, genes=",".join(chosen))
     if mode == SIDE_BY_SIDE:
         _show_side_by_side(slide, chosen, look)
@@ -149,13 +122,8 @@ def compare_genes(slide: state.SessionSlide, mode: str) -> None:
 
 
 def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
-    from nsl.export import files
-
-    downloads.csv(
-        "CSV of these genes",
-        lambda: files.csv_text(slide.result[:, chosen]),
-        f"{tile_selection.file_stem(slide, chosen)}.csv",
-    )
+    name = f"{tile_selection.file_stem(slide, chosen)}.csv"
+    downloads.button("CSV of these genes", lambda: files.csv_text(slide.result[:, chosen]), name)
 
 
 def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
@@ -167,14 +135,13 @@ def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> N
     downloads.prints(maps, look.palette, look.opacity, tile_selection.file_stem(slide, chosen))
 
 
-def _limits(result: "anndata.AnnData", chosen: list[str], look: Look) -> list[tuple[float, float]]:
+def _limits(result: anndata.AnnData, chosen: list[str], look: Look) -> list[tuple[float, float]]:
     """Ends of the colour scales: one for all genes, or one for each."""
     values = [map_of(result, gene) for gene in chosen]
     return [percentile_limits(group) for group in ([np.concatenate(values)] if look.shared else values)]
 
 
 def _pair(chosen: list[str], ask: str) -> tuple[str, str]:
-    """The two genes, or which two of more."""
     if len(chosen) == 2:
         return chosen[0], chosen[1]
     st.caption(ask)
@@ -199,15 +166,19 @@ def _exchange(pair: tuple[str, str]) -> None:
         st.session_state["compare_first"], st.session_state["compare_second"] = second, first
 
 
+def _drawn(slide: state.SessionSlide, look: Look) -> dict[str, Any]:
+    """How every kind of map is drawn."""
+    selected = tile_selection.selected_tiles(slide)
+    return {"opacity": look.opacity, "outline": look.outline, "selected": selected}
+
+
 def _show_side_by_side(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
     figure = compare.side_by_side(
         slide.result,
         chosen,
         limits=_limits(slide.result, chosen, look),
         palette=look.palette,
-        opacity=look.opacity,
-        outline=look.outline,
-        selected=tile_selection.selected_tiles(slide),
+        **_drawn(slide, look),
     )
     scale = "on one colour scale" if look.shared else "each on its own colour scale"
     _show_map(slide, SIDE_BY_SIDE, figure, f"Maps of {', '.join(chosen)} side by side, {scale}", chosen)
@@ -215,39 +186,28 @@ def _show_side_by_side(slide: state.SessionSlide, chosen: list[str], look: Look)
 
 def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        by = st.segmented_control(
-            "Difference in",
-            compare.DIFFERENCES,
-            format_func=str.capitalize,
-            default=compare.DIFFERENCES[0],
-            required=True,
-            key="compare_by",
-            persist_state="session",
-        )
+        by = controls.choose_one("Difference in", compare.DIFFERENCES, "compare_by", format_func=str.capitalize)
         st.button("Exchange the genes", icon=":material/swap_horiz:", on_click=_exchange, args=[pair])
-    by = by or compare.DIFFERENCES[0]
-    drawn = {"by": by, "opacity": look.opacity, "outline": look.outline}
     with controls.shown_errors():
-        figure = compare.difference_map(slide.result, *pair, selected=tile_selection.selected_tiles(slide), **drawn)
+        figure = compare.difference_map(slide.result, *pair, by=by, **_drawn(slide, look))
         _show_map(slide, DIFFERENCE, figure, f"Map of {pair[0]} less {pair[1]}, in {by}", pair)
         st.caption(_meaning(slide.result, pair, by))
         _say_reliability(slide, pair)
         stem = f"{tile_selection.file_stem(slide, pair)}_difference"
         with st.container(horizontal=True):
-            downloads.csv("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
-            downloads.print_png(
+            downloads.button("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
+            downloads.button(
                 "Map to print (PNG)", lambda: _print_difference(slide.result, pair, by, look), f"{stem}.png"
             )
 
 
-def _print_difference(result: "anndata.AnnData", pair: tuple[str, str], by: str, look: Look) -> bytes:
+def _print_difference(result: anndata.AnnData, pair: tuple[str, str], by: str, look: Look) -> bytes:
     from nsl.export.print import difference_png
 
     return difference_png(result, *pair, by=by, opacity=look.opacity)
 
 
-def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
-    """What 0 and the colours of a difference say."""
+def _meaning(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
     a, b = map(controls.escaped, pair)
     if by == compare.DIFFERENCES[0]:
         return (
@@ -263,9 +223,7 @@ def _meaning(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
     )
 
 
-def difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) -> str:
-    from nsl.export import files
-
+def difference_csv(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
     table = files.tile_table(result[:, list(pair)])
     if by == compare.DIFFERENCES[0]:
         table["difference_sd"] = compare.standardised_difference(result, *pair).round(4)
@@ -276,15 +234,8 @@ def difference_csv(result: "anndata.AnnData", pair: tuple[str, str], by: str) ->
 
 def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     a, b = pair
-    figure = compare.blend_map(
-        slide.result,
-        a,
-        b,
-        limits=[percentile_limits(map_of(slide.result, gene)) for gene in pair],
-        opacity=look.opacity,
-        outline=look.outline,
-        selected=tile_selection.selected_tiles(slide),
-    )
+    limits = [percentile_limits(map_of(slide.result, gene)) for gene in pair]
+    figure = compare.blend_map(slide.result, a, b, limits=limits, **_drawn(slide, look))
     _show_map(slide, BLEND, figure, f"Map of {a} in magenta and {b} in green, white where both are high", pair)
     st.caption(
         "Each gene runs from dark at its 2nd percentile on this slide to full colour at its 98th, so the colours say "
@@ -298,8 +249,7 @@ def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
     st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
 
 
-def _show_map(slide: state.SessionSlide, mode: str, figure: "go.Figure", alt: str, chosen: Sequence[str]) -> None:
-    """Draw maps on which a box or lasso selects tiles."""
+def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str, chosen: Sequence[str]) -> None:
     key = f"{mode} of {slide.key}"
     # The second axes of a blend are those of the key to its colours.
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")

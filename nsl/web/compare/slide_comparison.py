@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from nsl.export import files
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.result import map_of, stain_warning
@@ -38,7 +39,7 @@ def show(slide: state.SessionSlide) -> None:
     _show_numbers(both, gene)
     stem = f"{tile_selection.file_stem(slide, [gene])}_{controls.file_stem(other)}"
     with st.container(horizontal=True):
-        downloads.csv(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
+        downloads.button(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
         maps = {
             f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one.result, gene, limits)
             for number, one in enumerate(both, start=1)
@@ -77,7 +78,6 @@ def _show_the_way(slide: state.SessionSlide) -> None:
 
 
 def _warn(both: tuple[state.SessionSlide, state.SessionSlide]) -> None:
-    """What to know before the maps are read, of each slide and of the two together."""
     for one in both:
         if one.synthetic or stain_warning(one.result) or not one.provenance.complete:
             st.markdown(f"**{controls.escaped(one.name)}**")
@@ -104,15 +104,8 @@ def _show_maps(
     limits: tuple[float, float],
 ) -> None:
     results, names = [one.result for one in both], [one.name for one in both]
-    figure = compare.across_slides(
-        results,
-        names,
-        gene,
-        limits=limits,
-        palette=look.palette,
-        opacity=look.opacity,
-        outline=look.outline,
-    )
+    drawn = {"palette": look.palette, "opacity": look.opacity, "outline": look.outline}
+    figure = compare.across_slides(results, names, gene, limits=limits, **drawn)
     chart.show(
         figure,
         key="across slides",
@@ -145,8 +138,6 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
 
 
 def _csv_of_both(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> str:
-    from nsl.export import files
-
     tables = [files.tile_table(one.result[:, [gene]]) for one in both]
     table = pd.concat(tables, keys=[one.name for one in both], names=["slide"])
     return table.to_csv(lineterminator="\n")

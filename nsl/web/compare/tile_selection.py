@@ -2,21 +2,19 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.export import files
 from nsl.figures import gene_scatter
 from nsl.result import centers_mm, map_of
 from nsl.stats.regions import points_inside
 from nsl.web import chart, controls, downloads, state
-
-if TYPE_CHECKING:
-    import anndata
-    import plotly.graph_objects as go
 
 # The scatter's title stands below the chart's tools, which would hide it in a narrow column.
 _TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
@@ -26,12 +24,9 @@ _TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
 class Selection:
     """The tiles selected on the maps of a result."""
 
-    tiles: list[str] | None = None
-    """Their names; None where nothing was drawn."""
-    drawn: int = 0
-    """How often something was drawn."""
-    error: str | None = None
-    """Why what was drawn last selects nothing, to be said once."""
+    tiles: list[str] | None = None  # their names; None where nothing was drawn
+    drawn: int = 0  # how often something was drawn
+    error: str | None = None  # why what was drawn last selects nothing, to be said once
 
 
 def selected_tiles(slide: state.SessionSlide) -> np.ndarray:
@@ -39,7 +34,7 @@ def selected_tiles(slide: state.SessionSlide) -> np.ndarray:
     return slide.result.obs_names.isin(slide.of_result(Selection).tiles or [])
 
 
-def forget_marks(figure: "go.Figure", slide: state.SessionSlide) -> None:
+def forget_marks(figure: go.Figure, slide: state.SessionSlide) -> None:
     """Let go what the chart itself marked in the last box or lasso: it knows points by their place in a trace."""
     figure.update_layout(selectionrevision=slide.of_result(Selection).drawn)
 
@@ -55,7 +50,6 @@ def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None
 
 
 def _select(slide: state.SessionSlide, points: np.ndarray, area: dict) -> None:
-    """Select the tiles whose points (T, 2) lie in the area."""
     try:
         slide.of_result(Selection).tiles = list(slide.result.obs_names[points_inside(points, area)])
     except NslError as error:
@@ -96,8 +90,7 @@ def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> N
 
 def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
     """How many tiles are selected, and the genes' means in them and in the rest."""
-    with st.container(border=True):
-        st.subheader("Selection")
+    with controls.part("Selection"):
         selection = slide.of_result(Selection)
         if selection.error:
             controls.show_error(selection.error)
@@ -109,13 +102,7 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
             )
             return
         inside = selected_tiles(slide)
-        st.button(
-            "Clear the selection",
-            on_click=setattr,
-            args=[selection, "tiles", None],
-            icon=":material/close:",
-            type="tertiary",
-        )
+        controls.offer_removal("Clear the selection", setattr, selection, "tiles", None)
         if not inside.any():
             st.caption("No tile lies in what was drawn.")
             return
@@ -124,8 +111,6 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
 
 
 def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray) -> None:
-    from nsl.export import files
-
     unit = "ln(1 + counts per 10,000)"
     help_of = {
         "Selected": f"Mean over the selected tiles, {unit}",
@@ -139,14 +124,11 @@ def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray
         column_config={name: st.column_config.NumberColumn(format="%.2f", help=text) for name, text in help_of.items()},
     )
     st.caption("This describes what was selected by eye and tests nothing; the Maps page tests a region drawn there.")
-    downloads.csv(
-        "CSV of the selection",
-        lambda: files.csv_text(slide.result[inside][:, chosen]),
-        f"{file_stem(slide, chosen)}_selection.csv",
-    )
+    name = f"{file_stem(slide, chosen)}_selection.csv"
+    downloads.button("CSV of the selection", lambda: files.csv_text(slide.result[inside][:, chosen]), name)
 
 
-def _means(result: "anndata.AnnData", chosen: list[str], inside: np.ndarray) -> pd.DataFrame:
+def _means(result: anndata.AnnData, chosen: list[str], inside: np.ndarray) -> pd.DataFrame:
     rows = []
     for gene in chosen:
         values = np.asarray(result[:, gene].X, float).ravel()
@@ -159,6 +141,4 @@ def _means(result: "anndata.AnnData", chosen: list[str], inside: np.ndarray) -> 
 
 def file_stem(slide: state.SessionSlide, chosen: Sequence[str]) -> str:
     """Slide and genes as part of a file's name."""
-    from nsl.export import files
-
     return "_".join([controls.file_stem(slide), *map(files.file_part, chosen)])

@@ -2,8 +2,9 @@
 
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,12 +12,10 @@ import streamlit as st
 
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
+from nsl.numerals import six_digits, some_of
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.weights.reliability import is_reliable
-
-if TYPE_CHECKING:
-    import anndata
 
 METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
 MOST_RELIABLE, A_LIST = "The most reliable", "A list"
@@ -50,8 +49,7 @@ class ChosenPair:
     """The two genes of a result that are looked at."""
 
     genes: tuple[str, str] | None = None
-    is_by_link: bool = False
-    """Whether a link asked for them."""
+    is_by_link: bool = False  # whether a link asked for them
 
     def take(self, genes: tuple[str, str], *, by_link: bool = False) -> None:
         """Look at these two."""
@@ -62,10 +60,8 @@ class PairsOfGenes(NamedTuple):
     """What came of correlating some genes."""
 
     correlations: GeneCorrelations
-    order: np.ndarray
-    """Of the genes on the heat map."""
-    patterns: float
-    """Independent ones, see `nsl.stats.correlation.independent_patterns`."""
+    order: np.ndarray  # of the genes on the heat map
+    patterns: float  # independent ones, see `nsl.stats.correlation.independent_patterns`
 
 
 def show(slide: state.SessionSlide) -> None:
@@ -88,35 +84,30 @@ def show(slide: state.SessionSlide) -> None:
         with narrow:
             _show_pair(slide, pairs)
             _show_table(slide, pairs)
+        stem = f"{controls.file_stem(slide)}_{method}"
         with st.container(horizontal=True):
-            _offer_downloads(slide, pairs)
+            downloads.button(
+                "Download the pairs (CSV)",
+                lambda: six_digits(pairs.correlations.pairs_table(), index=False),
+                f"{stem}_pairs.csv",
+            )
+            downloads.button("Download the matrix (CSV)", lambda: matrix_csv(pairs), f"{stem}_matrix.csv")
 
 
 def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
-    """Genes, none where a list is still to come, and the kind of correlation."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        which = st.segmented_control(
-            "Genes",
-            [MOST_RELIABLE, A_LIST],
-            default=MOST_RELIABLE,
-            required=True,
-            key="correlated_which",
-            persist_state="session",
-        )
+        which = controls.choose_one("Genes", [MOST_RELIABLE, A_LIST], "correlated_which")
         chosen = _most_reliable(slide.result) if which == MOST_RELIABLE else []
-        method = st.segmented_control(
+        method = controls.choose_one(
             "Correlation",
             list(METHODS),
-            default="Pearson",
-            required=True,
-            key="correlation_method",
-            persist_state="session",
+            "correlation_method",
             help="Spearman's is that of ranks: it asks for a common order of the tiles, not for a straight line.",
         )
-    return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method or "Pearson"]
+    return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method]
 
 
-def _most_reliable(result: "anndata.AnnData") -> list[str]:
+def _most_reliable(result: anndata.AnnData) -> list[str]:
     """As many as the slider says, out of those that held up where there are any."""
     table = result.var.sort_values("r_heldout", ascending=False)
     reliable = is_reliable(table)
@@ -143,24 +134,15 @@ def _most_reliable(result: "anndata.AnnData") -> list[str]:
 
 
 def _listed(slide: state.SessionSlide) -> list[str]:
-    text = st.text_area(
-        "Gene symbols",
-        placeholder="ERBB2, CD24, COX6C",
-        help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
-        max_chars=controls.LONGEST_GENE_LIST,
-        key="correlated_list",
-        persist_state="session",
-        height=90,
-    )
+    text = controls.type_genes("correlated_list", height=90)
     if not text.strip():
         return []
     known, unknown = slide.weights.find_genes(parse_gene_list(text))
     predicted = [gene for gene in known if gene in slide.result.var_names]
     left_out = [*unknown, *(gene for gene in known if gene not in predicted)]
     if left_out:
-        more = f" and {len(left_out) - LEFT_OUT_NAMED:,} more" if len(left_out) > LEFT_OUT_NAMED else ""
-        names = controls.escaped(", ".join(left_out[:LEFT_OUT_NAMED]))
-        st.warning(f"Left out, because they were not predicted on this slide: {names}{more}.")
+        names = controls.escaped(some_of(left_out, LEFT_OUT_NAMED))
+        st.warning(f"Left out, because they were not predicted on this slide: {names}.")
     return predicted
 
 
@@ -283,16 +265,12 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     if only:
         table = table[(table.gene_a == only) | (table.gene_b == only)]
     shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
-    key = _table_key(slide, pairs)
-    st.dataframe(
-        shown[list(_COLUMNS)],
-        hide_index=True,
-        height=300,
-        column_config=_COLUMNS,
-        key=key,
-        on_select=lambda: _take_row(slide, key, shown),
-        selection_mode="single-row",
+    controls.table_to_mark(
+        shown,
+        _COLUMNS,
+        key=_table_key(slide, pairs),
         alt="Pairs of genes with their correlation",
+        on_mark=lambda row: slide.of_result(ChosenPair).take((row.gene_a, row.gene_b)),
     )
     more = f"; the CSV holds all {len(table):,}" if len(table) > len(shown) else ""
     st.caption(
@@ -301,26 +279,8 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     )
 
 
-def _take_row(slide: state.SessionSlide, key: str, shown: pd.DataFrame) -> None:
-    row = controls.marked_row(key, len(shown))
-    if row is not None:
-        slide.of_result(ChosenPair).take(tuple(shown.loc[row, ["gene_a", "gene_b"]]))
-
-
-def _offer_downloads(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
-    correlations, stem = pairs.correlations, f"{controls.file_stem(slide)}_{pairs.correlations.method}"
-    downloads.csv("Download the pairs (CSV)", lambda: pairs_csv(correlations), f"{stem}_pairs.csv")
-    downloads.csv("Download the matrix (CSV)", lambda: matrix_csv(pairs), f"{stem}_matrix.csv")
-
-
-def pairs_csv(correlations: GeneCorrelations) -> str:
-    """Every pair, the largest |r| first, to six significant digits."""
-    return correlations.pairs_table().to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
 def matrix_csv(pairs: PairsOfGenes) -> str:
     """r of genes by genes, in the order of the heat map, to six significant digits."""
     square = np.ix_(pairs.order, pairs.order)
     names = np.array(pairs.correlations.genes, object)[pairs.order]
-    table = pd.DataFrame(pairs.correlations.r[square], pd.Index(names, name="gene"), names)
-    return table.to_csv(float_format="%.6g", lineterminator="\n")
+    return six_digits(pd.DataFrame(pairs.correlations.r[square], pd.Index(names, name="gene"), names))

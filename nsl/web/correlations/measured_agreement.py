@@ -6,13 +6,12 @@ import streamlit as st
 
 from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
-from nsl.numerals import signed
+from nsl.numerals import signed, six_digits, some_of
 from nsl.spots.checks import LEAST_ON_TISSUE
-from nsl.stats.agreement import agreement_csv, agreement_summary
-from nsl.web import controls, downloads, limits, state
+from nsl.stats.agreement import agreement_summary
+from nsl.web import controls, downloads, state
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
-from nsl.web.uploads import MEASURED_TYPES
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
 
 SECTIONS_NAMED = 12
@@ -35,7 +34,7 @@ _COLUMNS = {
 
 def show(slide: state.SessionSlide) -> None:
     """Bring measured data, see what they are, compare; then all genes, and one gene at a time."""
-    held = measurements.held_for(slide)
+    held = slide.of_slide(MeasuredData)  # it outlasts a new result
     measurements.collect(held)
     choose, look = controls.side_by_side()
     with choose:
@@ -55,8 +54,7 @@ def show(slide: state.SessionSlide) -> None:
 
 
 def _explain_files() -> None:
-    with st.container(border=True):
-        st.subheader("What this needs")
+    with controls.part("What this needs"):
         st.markdown(
             "Spatial transcriptomics of **this very section**: counts and spot positions. Any of\n"
             "- **two tables** (CSV or TSV, also gzipped): raw counts with a row a spot and a column a gene; and "
@@ -69,8 +67,7 @@ def _explain_files() -> None:
 
 
 def _explain_comparison() -> None:
-    with st.container(border=True):
-        st.subheader("What will be compared")
+    with controls.part("What will be compared"):
         st.markdown(
             "Every gene is predicted from the tissue around each spot, and correlated over the spots with what was "
             "measured there. As neighbouring spots resemble each other, they count for fewer independent ones.\n\n"
@@ -79,8 +76,7 @@ def _explain_comparison() -> None:
 
 
 def _bring(held: MeasuredData) -> None:
-    with st.container(border=True):
-        st.subheader("1 · Measured data")
+    with controls.part("1 · Measured data"):
         if held.data is None:
             _upload(held, "Two tables, a Visium zip or an h5ad")
             return
@@ -91,23 +87,11 @@ def _bring(held: MeasuredData) -> None:
             st.metric("Genes", f"{held.data.n_vars:,}", width=105)
             st.metric("Median counts", f"{np.median(counts):,.0f}", width=130, help="Of a spot, over all genes (UMI)")
         _upload(held, "Other measured data")
-        st.button(
-            "Remove the measured data",
-            on_click=measurements.let_go,
-            args=[held],
-            icon=":material/close:",
-            type="tertiary",
-        )
+        controls.offer_removal("Remove the measured data", measurements.let_go, held)
 
 
 def _upload(held: MeasuredData, label: str) -> None:
-    files = st.file_uploader(
-        label,
-        type=MEASURED_TYPES,
-        accept_multiple_files=True,
-        max_upload_size=limits.read().max_upload_mb,
-        key=f"measured files {id(held)} {held.uploads}",
-    )
+    files = controls.offer_measured(label, f"measured files {id(held)} {held.uploads}")
     with st.spinner("Reading the measured data"):
         is_new = measurements.take(held, files)
     if is_new:
@@ -123,17 +107,11 @@ def _upload(held: MeasuredData, label: str) -> None:
 
 
 def _compare(slide: state.SessionSlide, held: MeasuredData) -> None:
-    with st.container(border=True):
-        st.subheader("2 · Do they fit this slide?")
-        scale = st.number_input(
-            "Multiply positions by",
-            value=1.0,
-            min_value=0.0,
-            step=0.01,
-            format="%.4f",
-            help="1 where positions are in pixels of this very image. Where they are of a larger original, the slide's "
+    with controls.part("2 · Do they fit this slide?"):
+        scale = controls.choose_positions_scale(
+            f"measured scale of {slide.key}",
+            "1 where positions are in pixels of this very image. Where they are of a larger original, the slide's "
             "width over the original's; of Visium, the scale factor of the image.",
-            key=f"measured scale of {slide.key}",
             persist_state="session",
         )
         try:
@@ -185,8 +163,7 @@ def _offer_run(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData
 
 
 def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
-    with st.container(border=True):
-        st.subheader("Agreement")
+    with controls.part("Agreement"):
         st.markdown(summary_in_words(compared.table))
         st.caption(controls.escaped(no_test_if_learned(slide)))
         st.plotly_chart(
@@ -196,11 +173,8 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
         )
         _show_table(compared)
         with st.container(horizontal=True):
-            downloads.csv(
-                "Download the agreement (CSV)",
-                lambda: agreement_csv(compared.table),
-                f"{controls.file_stem(slide)}_agreement.csv",
-            )
+            name = f"{controls.file_stem(slide)}_agreement.csv"
+            downloads.button("Download the agreement (CSV)", lambda: six_digits(compared.table), name)
 
 
 def summary_in_words(table: pd.DataFrame) -> str:
@@ -229,8 +203,7 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
     said = "If these weights learned from this section, this is no test."
     sections = slide.weights.config.training_data.sections
     if sections:
-        more = f" and {len(sections) - SECTIONS_NAMED:,} more" if len(sections) > SECTIONS_NAMED else ""
-        said += f" {slide.weights.name} learned from {', '.join(sections[:SECTIONS_NAMED])}{more}."
+        said += f" {slide.weights.name} learned from {some_of(sections, SECTIONS_NAMED)}."
     window_um = slide.provenance.tile_um
     return f"{said} Each spot was predicted from a square of {window_um:g} µm around it, as the tiles of the maps were."
 
@@ -238,23 +211,13 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
 def _show_table(compared: Comparison) -> None:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable").reset_index()
     table["detected_percent"] = 100 * table.detected
-    key = f"agreement of {id(compared)}"
-    st.dataframe(
-        table[list(_COLUMNS)],
-        hide_index=True,
-        height=300,
-        column_config=_COLUMNS,
-        key=key,
-        on_select=lambda: _take_row(key, table),
-        selection_mode="single-row",
+    controls.table_to_mark(
+        table,
+        _COLUMNS,
+        key=f"agreement of {id(compared)}",
         alt="Genes with the agreement of prediction and measurement",
+        on_mark=lambda row: st.session_state.update(measured_gene=row.gene),
     )
     st.caption(
         "The highest r first. Mark a row to see its gene below; the magnifying glass searches, a column's head sorts."
     )
-
-
-def _take_row(key: str, table: pd.DataFrame) -> None:
-    row = controls.marked_row(key, len(table))
-    if row is not None:
-        st.session_state["measured_gene"] = table.gene[row]

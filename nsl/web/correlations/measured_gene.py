@@ -87,12 +87,10 @@ def _choose_gene(slide: state.SessionSlide, compared: Comparison) -> str:
 def _offer_spots(slide: state.SessionSlide, compared: Comparison, gene: str) -> None:
     stem = controls.file_stem(slide)
     with st.container(horizontal=True):
-        downloads.csv(
-            f"The spots, {gene} (CSV)", lambda: compared.spots_csv(gene), f"{stem}_{file_part(gene)}_spots.csv"
-        )
+        name = f"{stem}_{file_part(gene)}_spots.csv"
+        downloads.button(f"The spots, {gene} (CSV)", lambda: compared.spots_csv(gene), name)
         downloads.button(
             "The spots, all genes (h5ad)",
             lambda: h5ad_bytes(compared.as_anndata(slide.result)),
             f"{stem}_spots.h5ad",
-            "application/octet-stream",
         )

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import anndata
 import numpy as np
 import pandas as pd
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import NslError
 from nsl.prediction import predict_spots
@@ -17,9 +18,6 @@ from nsl.stats.agreement import agreement
 from nsl.web import state
 from nsl.web.jobs import Job
 from nsl.web.uploads import read_measured_uploads
-
-if TYPE_CHECKING:
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 # Files that stand for a section by themselves.
 _WHOLE = (".zip", ".h5ad")
@@ -34,8 +32,7 @@ class Terms(NamedTuple):
     analysis_mpp: float
     white_point: tuple[float, ...]
     genes: tuple[str, ...]
-    scale: float
-    """That turned the positions into pixels of the slide."""
+    scale: float  # that turned the positions into pixels of the slide
 
 
 class CheckedData(NamedTuple):
@@ -43,8 +40,7 @@ class CheckedData(NamedTuple):
 
     centers_px: np.ndarray
     match: GeneMatch
-    is_on_tissue: bool
-    """Nearly all of the spots are."""
+    is_on_tissue: bool  # nearly all of the spots are
     notices: list[str]
     terms: Terms
 
@@ -55,15 +51,11 @@ class Comparison:
 
     table: pd.DataFrame
     """A row a gene: what `nsl.stats.agreement.agreement` gives, and r_heldout and heldout_q_value of the weights."""
-    predicted: np.ndarray
-    """(S, G) float32, NaN for spots off the slide."""
-    measured: anndata.AnnData
-    """Raw counts of the S spots."""
-    measured_as: dict[str, str]
-    """Of each gene its name among the measured."""
+    predicted: np.ndarray  # (S, G) float32, NaN for spots off the slide
+    measured: anndata.AnnData  # raw counts of the S spots
+    measured_as: dict[str, str]  # of each gene its name among the measured
     centers_px: np.ndarray
-    label: str
-    """The files, as the user calls them."""
+    label: str  # the files, as the user calls them
     terms: Terms
 
     def measured_expression(self, gene: str) -> np.ndarray:
@@ -108,27 +100,19 @@ class Comparison:
 class MeasuredData:
     """What was brought for one slide, and what came of it."""
 
-    file_ids: tuple[str, ...] = ()
-    """Of the files last seen in the uploader."""
-    uploads: int = 0
-    """Whose uploader is on the page: a new one is empty, and the files before are let go of."""
+    file_ids: tuple[str, ...] = ()  # of the files last seen in the uploader
+    uploads: int = 0  # whose uploader is on the page: a new one is empty, and the files before are let go of
     error: str | None = None
     label: str = ""
     data: anndata.AnnData | None = None
     job: Job | None = None
     compared: Comparison | None = None
-    checked: tuple = field(default=(), repr=False)
-    """What the last check was of, and what it gave."""
+    checked: tuple = field(default=(), repr=False)  # what the last check was of, and what it gave
 
     @property
     def is_comparing(self) -> bool:
         """Whether a comparison goes on, or ended since `collect` last looked."""
         return self.job is not None and (self.job.is_running or self.job.result is not None)
-
-
-def held_for(slide: state.SessionSlide) -> MeasuredData:
-    """What this session holds for a slide: it outlasts a new result, but not the slide."""
-    return slide.of_slide(MeasuredData)
 
 
 def let_go(held: MeasuredData) -> None:
@@ -140,12 +124,12 @@ def let_go(held: MeasuredData) -> None:
     held.uploads += 1
 
 
-def lacks_second_file(files: Sequence["UploadedFile"]) -> bool:
+def lacks_second_file(files: Sequence[UploadedFile]) -> bool:
     """Whether one table of two is there."""
     return len(files) == 1 and not files[0].name.lower().endswith(_WHOLE)
 
 
-def take(held: MeasuredData, files: Sequence["UploadedFile"]) -> bool:
+def take(held: MeasuredData, files: Sequence[UploadedFile]) -> bool:
     """Read files that have not been seen yet; what was there before stays where they cannot be read.
 
     Returns whether the page is to be drawn anew: the data are new, or the uploader is.
@@ -183,12 +167,7 @@ def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
 
 
 def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> CheckedData:
-    """Whether the data are of this slide and of genes that were predicted.
-
-    Raises
-    ------
-    SpotsError : of `nsl.spots.checks`: spots outside the slide, none on its tissue, no gene in common.
-    """
+    """The data where they are of this slide and of genes predicted on it; else the SpotsError of `nsl.spots.checks`."""
     terms = terms_of(slide, scale)
     if held.checked and held.checked[0] == (held.label, terms) and held.checked[1] is held.data:
         return held.checked[2]
@@ -232,8 +211,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
             terms=terms,
         )
 
-    held.job = Job()
-    held.job.start(work)
+    held.job = Job().start(work)
 
 
 def collect(held: MeasuredData) -> None:

@@ -1,11 +1,11 @@
 """One gene on squares of 10 to 20 µm, made when asked for."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import anndata
 import streamlit as st
 
-from nsl.export.files import file_part
+from nsl.export import files
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
 from nsl.prediction import FINE_STEPS_UM, fine_map
 from nsl.result import Provenance
@@ -13,17 +13,13 @@ from nsl.web import chart, controls, downloads, state
 from nsl.web.jobs import Job
 from nsl.web.maps.gene_map import Style, printed
 
-if TYPE_CHECKING:
-    import anndata
-
 
 @dataclass
 class FinerMap:
     """The finer map of a result that was asked for last."""
 
     job: Job | None = None
-    of: tuple[str, float] | None = None
-    """Its gene, and the side of its squares in µm."""
+    of: tuple[str, float] | None = None  # its gene, and the side of its squares in µm
 
 
 def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
@@ -37,16 +33,9 @@ def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
             "A tile's value is the mean over its pixels. This map shows where inside the tiles it comes from. Nothing "
             "finer than a tile has been compared with measurement: it shows what the model sees, not where cells are."
         )
-        step_um = st.segmented_control(
-            "Side of a square, µm",
-            FINE_STEPS_UM,
-            format_func=lambda um: f"{um:g}",
-            default=FINE_STEPS_UM[0],
-            required=True,
-            key="fine_step",
-            persist_state="session",
+        step_um = controls.choose_one(
+            "Side of a square, µm", FINE_STEPS_UM, "fine_step", format_func=lambda um: f"{um:g}"
         )
-        step_um = step_um or FINE_STEPS_UM[0]
         finer = slide.of_result(FinerMap)
         job = finer.job
         if job is not None and job.is_running:
@@ -78,47 +67,27 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 progress=job,
             )
 
-    job = Job()
-    job.start(work)
-    return job
+    return Job().start(work)
 
 
-def _show_fine(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
-    gene = fine.var_names[0]
-    figure = expression_map(
-        fine,
-        gene,
-        limits=percentile_limits(fine.X.ravel()),
-        palette=style.palette,
-        opacity=style.opacity,
-        outline=False,
-    )
-    side_um = Provenance.of(fine).tile_um
-    if not Provenance.of(fine).complete:
+def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -> None:
+    [gene], limits, known = fine.var_names, percentile_limits(fine.X.ravel()), Provenance.of(fine)
+    look = {"palette": style.palette, "opacity": style.opacity, "outline": False}
+    figure, side_um = expression_map(fine, gene, limits=limits, **look), known.tile_um
+    stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{side_um:g}um"
+    if not known.complete:
         st.warning("The run was cancelled: the squares below the last one reached are missing.", icon=":material/cut:")
     chart.show(
         figure,
         key=f"fine map of {slide.key}",
         alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
-        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_{side_um:g}um",
+        file_name=stem,
     )
     st.caption(
         f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
         f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
     )
     with st.container(horizontal=True):
-        _offer_files(slide, fine, style)
-
-
-def _offer_files(slide: state.SessionSlide, fine: "anndata.AnnData", style: Style) -> None:
-    from nsl.export import files
-
-    [gene] = fine.var_names
-    stem = f"{controls.file_stem(slide)}_{files.file_part(gene)}_{fine.uns['nsl']['tile_um']:g}um"
-    downloads.csv("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
-    downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad", "application/octet-stream")
-    downloads.print_png(
-        "Finer map to print (PNG)",
-        lambda: printed(fine, gene, style, percentile_limits(fine.X.ravel())),
-        f"{stem}.png",
-    )
+        downloads.button("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
+        downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad")
+        downloads.button("Finer map to print (PNG)", lambda: printed(fine, gene, style, limits), f"{stem}.png")

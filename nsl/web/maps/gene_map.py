@@ -1,20 +1,18 @@
 """One gene over the slide: how it is coloured, its map, its numbers, and the files of it."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
+import pandas as pd
 import streamlit as st
 
-from nsl.export.files import file_part
+from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
-from nsl.numerals import signed
+from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, state
-
-if TYPE_CHECKING:
-    import anndata
-    import pandas as pd
 
 SLIDER_PX = 185
 
@@ -28,18 +26,11 @@ class Style(NamedTuple):
     outline: bool
 
 
-def choose_style(result: "anndata.AnnData", gene: str) -> Style:
+def choose_style(result: anndata.AnnData, gene: str) -> Style:
     """Opacity, palette, the ends of the colour scale, the tissue's edge."""
     _follow_link(gene)
     opacity, palette = controls.choose_opacity(), controls.choose_palette()
-    by = st.segmented_control(
-        "Colour range by",
-        ["Percentile", "Value"],
-        default="Percentile",
-        required=True,
-        key="range_by",
-        persist_state="session",
-    )
+    by = controls.choose_one("Colour range by", ["Percentile", "Value"], "range_by")
     values = map_of(result, gene)
     limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -111,7 +102,7 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
         key=f"map of {slide.key}",
         alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
         f"{style.limits[0]:.2f} to {style.limits[1]:.2f} ln(1 + counts per 10,000)",
-        file_name=f"{controls.file_stem(slide)}_{file_part(gene)}",
+        file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}",
         on_click=lambda: _keep_tile(slide),
         on_area=lambda: _keep_region(slide),
     )
@@ -130,7 +121,7 @@ def _keep_region(slide: state.SessionSlide) -> None:
         slide.marks.region = area
 
 
-def show_numbers(result: "anndata.AnnData", gene: str) -> None:
+def show_numbers(result: anndata.AnnData, gene: str) -> None:
     """Extent of the predicted values, and what they are."""
     values = map_of(result, gene)
     with st.container(horizontal=True):
@@ -146,33 +137,29 @@ def show_numbers(result: "anndata.AnnData", gene: str) -> None:
 
 def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
-    from nsl.export import files
-
     result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
-    downloads.csv(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
-    downloads.print_png("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
+    downloads.button(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
+    downloads.button("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
 
 
 def files_shown(
-    slide: state.SessionSlide, gene: str, style: Style, region_table: "pd.DataFrame | None"
+    slide: state.SessionSlide, gene: str, style: Style, region_table: pd.DataFrame | None
 ) -> dict[str, tuple[str, str | bytes]]:
     """What the page shows, for the zip of everything: the map as it is drawn, and the region drawn on it."""
-    from nsl.export.files import file_part
-
     stem = controls.file_stem(slide)
     shown = {
-        f"{stem}.{file_part(gene)}.png": (
+        f"{stem}.{files.file_part(gene)}.png": (
             f"the map of {gene}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
             printed(slide.result, gene, style, style.limits),
         )
     }
     if region_table is not None:
         what = f"the region drawn on the map against the rest, gene by gene. {REGION_CAVEAT}"
-        shown[f"{stem}.region.csv"] = (what, downloads.six_digits(region_table))
+        shown[f"{stem}.region.csv"] = (what, six_digits(region_table))
     return shown
 
 
-def printed(result: "anndata.AnnData", gene: str, style: Style, limits: tuple[float, float]) -> bytes:
+def printed(result: anndata.AnnData, gene: str, style: Style, limits: tuple[float, float]) -> bytes:
     """A map of the page at print size, as PNG."""
     from nsl.export.print import map_png
 

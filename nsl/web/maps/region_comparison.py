@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from nsl.numerals import six_digits
 from nsl.result import centers_mm
 from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
 from nsl.web import controls, downloads, state
@@ -27,19 +28,12 @@ _COLUMNS = {
 
 def show(slide: state.SessionSlide) -> pd.DataFrame | None:
     """The region's mean per gene against the rest, with effect size and q-value; returns it where there is one."""
-    with st.container(border=True):
-        st.subheader("Region")
+    with controls.part("Region"):
         region = slide.marks.region
         if region is None:
             st.caption("Choose the box or the lasso above the map and draw: the region is compared with the rest.")
             return None
-        st.button(
-            "Clear the region",
-            on_click=setattr,
-            args=[slide.marks, "region", None],
-            icon=":material/close:",
-            type="tertiary",
-        )
+        controls.offer_removal("Clear the region", setattr, slide.marks, "region", None)
         with controls.shown_errors():
             inside = points_inside(centers_mm(slide.result), region)
             table = _compared(slide.run, json.dumps(region), slide.result, inside)
@@ -64,8 +58,5 @@ def _show_table(slide: state.SessionSlide, table: pd.DataFrame, inside: np.ndarr
         shown.reset_index()[list(_COLUMNS)], hide_index=True, height=280, column_config=_COLUMNS, key="region_table"
     )
     st.caption(REGION_CAVEAT)
-    downloads.csv(
-        "Download the comparison (CSV)",
-        lambda: downloads.six_digits(table),
-        f"{controls.file_stem(slide)}_region.csv",
-    )
+    name = f"{controls.file_stem(slide)}_region.csv"
+    downloads.button("Download the comparison (CSV)", lambda: six_digits(table), name)

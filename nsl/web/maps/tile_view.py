@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.interpretation import tile_concentrations
 from nsl.prediction import Patch, patch
 from nsl.result import map_of, percentile_of
 from nsl.web import controls, gene_choice, state
@@ -17,8 +18,7 @@ def genes_read(slide: state.SessionSlide, gene: str) -> list[str]:
 
 def show(slide: state.SessionSlide, gene: str) -> None:
     """The clicked tile's H&E, the values of the genes followed, and its concentrations of the gene's learned stains."""
-    with st.container(border=True):
-        st.subheader("Tile")
+    with controls.part("Tile"):
         st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(gene)}:")
         _offer_tiles(slide, gene)
         tile = slide.marks.tile
@@ -38,7 +38,6 @@ def show(slide: state.SessionSlide, gene: str) -> None:
 
 
 def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
-    """Ways to a tile that need no pointer."""
     values, names = map_of(slide.result, gene), slide.result.obs_names
     with st.container(horizontal=True):
         for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):
@@ -104,11 +103,8 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
 
 
 def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:
-    from nsl.interpretation import tile_concentrations
-
-    model = slide.weights.model
     white_point = slide.provenance.white_point
-    hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, white_point)
+    hematoxylin, eosin = tile_concentrations(slide.weights.model, gene, tissue.analysed, white_point)
     st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {controls.escaped(gene)}")
     with st.container(horizontal=True):
         st.metric("Hematoxylin-like", f"{hematoxylin:.2f}", width=120)

@@ -1,19 +1,15 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 import streamlit as st
 
-from nsl.errors import NslError
+from nsl.genes import parse_gene_list
 from nsl.result import Provenance
+from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
@@ -24,8 +20,7 @@ GENE_FILE_MB = 5
 
 def settings(slide: state.SessionSlide) -> runs.Settings | None:
     """The choices for a run; None while they cannot be run."""
-    with st.container(border=True):
-        st.subheader("2 · Settings")
+    with controls.part("2 · Settings"):
         mpp = controls.choose_scale(slide)
         if mpp is None:
             return None
@@ -61,18 +56,11 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
     return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes)
 
 
-@dataclass
-class _Proposed:
-    settings: tuple[str, dict[str, float]] | None = None
-    """Name of the weights that proposed them, and the window and the resolution."""
-
-
 def _follow_weights(config: WeightsConfig) -> None:
     """Propose the window and the resolution of the weights in use, anew when others come into use."""
     proposed = {"tile_um": max(float(config.tile_um), LEAST_TILE_UM), "analysis_mpp": float(config.analysis_mpp)}
-    kept = state.of_session(_Proposed)
-    if kept.settings != (config.name, proposed):
-        kept.settings = (config.name, proposed)
+    if st.session_state.get("nsl.proposed") != (config.name, proposed):
+        st.session_state["nsl.proposed"] = (config.name, proposed)
         st.session_state.update(proposed)
 
 
@@ -92,16 +80,7 @@ def _choose_genes() -> list[str] | None:
 
 
 def _listed_genes() -> list[str]:
-    from nsl.genes import parse_gene_list
-
-    text = st.text_area(
-        "Gene symbols",
-        placeholder="ERBB2, CD24, COX6C",
-        help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
-        max_chars=controls.LONGEST_GENE_LIST,
-        key="gene_list",
-        persist_state="session",
-    )
+    text = controls.type_genes("gene_list")
     upload = st.file_uploader(
         "or a file with them", type=["txt", "csv", "tsv"], max_upload_size=GENE_FILE_MB, key="gene_file"
     )
@@ -121,7 +100,7 @@ def _listed_genes() -> list[str]:
     return genes
 
 
-def _say_unknown(weights: "Weights", unknown: list[str]) -> None:
+def _say_unknown(weights: Weights, unknown: list[str]) -> None:
     """Which names of a list the weights do not hold, and what they may have been meant for."""
     from nsl.spots.files import are_ensembl
 
@@ -159,12 +138,10 @@ def _fits(tiles: int, genes: int) -> bool:
     """Whether memory may hold the result; says so where it may not."""
     from nsl.prediction import check_memory
 
-    try:
+    with controls.shown_errors():
         check_memory(tiles, genes)
-    except NslError as error:
-        controls.show_error(str(error))
-        return False
-    return True
+        return True
+    return False
 
 
 def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None:
@@ -177,8 +154,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
     if result is None:
         return
     info = Provenance.of(result)
-    with st.container(border=True):
-        st.subheader("Result")
+    with controls.part("Result"):
         with st.container(horizontal=True):
             st.metric("Tissue tiles", f"{result.n_obs:,}", width=120)
             st.metric("Genes", f"{result.n_vars:,}", width=120)
@@ -203,7 +179,9 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
     """The slide, with its tiles once the scale is known; how many of them hold tissue."""
     with st.container(border=True):
         controls.synthetic_badge(slide)
-        width = _image_width(slide.thumbnail)
+        # At which a picture of any shape fits on the screen beside the settings.
+        height, width = slide.thumbnail.shape[:2]
+        width = int(min(860, PREVIEW_HEIGHT_PX * width / height))
         if chosen is None:
             st.image(slide.thumbnail, width=width, output_format="JPEG", alt="The slide")
             return None
@@ -222,12 +200,6 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
         return None
 
 
-def _image_width(image: np.ndarray) -> int:
-    """Width in pixels at which a picture of any shape fits on the screen beside the settings."""
-    height, width = image.shape[:2]
-    return int(min(860, PREVIEW_HEIGHT_PX * width / height))
-
-
 @st.cache_data(max_entries=8, scope="session", show_spinner="Looking for tissue")
 def _preview(
     slide_key: str,
@@ -240,7 +212,6 @@ def _preview(
 ) -> tuple[np.ndarray, int]:
     """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
     from nsl.figures import preview
-    from nsl.stains import estimate_white_point
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)

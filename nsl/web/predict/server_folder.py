@@ -27,21 +27,13 @@ _UNSHOWN = re.compile(r"^\.|[\x00-\x1f\x7f\ud800-\udfff]")
 class FolderSlide:
     """A slide on offer."""
 
-    name: str
-    """The path within the folder, with "/"; of a folder that holds one DICOM slide, the folder's."""
-    path: Path
-    """What `nsl.open_slide` opens."""
-    size_bytes: int
-    """Of all files of the slide."""
+    name: str  # the path within the folder, with "/"; of a folder that holds one DICOM slide, the folder's
+    path: Path  # what `nsl.open_slide` opens
+    size_bytes: int  # of all files of the slide
 
 
 def slide_dir() -> Path | None:
-    """The folder that NSL_SLIDE_DIR names; None where it is not set.
-
-    Raises
-    ------
-    NslError : it names no folder, or one that cannot be read.
-    """
+    """The folder that NSL_SLIDE_DIR names, None where it is not set; NslError where it cannot be read."""
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return None
@@ -66,12 +58,7 @@ def slides_in(folder: Path) -> list[FolderSlide]:
 
 
 def resolve(folder: Path, choice: str) -> Path:
-    """The file of the slide that `slides_in` lists under a name.
-
-    Raises
-    ------
-    SlideError : the name is not in the list, whatever it names.
-    """
+    """The file of the slide that `slides_in` lists under a name; SlideError for any other name, whatever it names."""
     for slide in slides_in(folder):
         if slide.name == choice:
             return slide.path

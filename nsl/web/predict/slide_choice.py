@@ -15,8 +15,7 @@ FILE_TYPES = [
 
 def choose_slide() -> None:
     """Upload, a slide of the server's folder, or the demo; errors leave the slides that are there."""
-    with st.container(border=True), controls.shown_errors():
-        st.subheader("1 · Slide")
+    with controls.part("1 · Slide"), controls.shown_errors():
         upload = st.file_uploader(
             "H&E image or whole-slide file",
             type=FILE_TYPES,
@@ -35,15 +34,10 @@ def choose_slide() -> None:
                     st.caption("The slide you had stays open.")
         with controls.shown_errors():
             _offer_server_folder()
-        demo()
-
-
-def demo(label: str = "Use the demo slide") -> None:
-    """The button that makes the synthetic slide."""
-    if st.button(label, icon=":material/science:", help="A synthetic section, made on the spot"):
-        with st.spinner("Staining the demo slide"), controls.shown_errors():
-            uploads.take_demo()
-            st.rerun()
+        if st.button("Use the demo slide", icon=":material/science:", help="A synthetic section, made on the spot"):
+            with st.spinner("Staining the demo slide"):
+                uploads.take_demo()
+                st.rerun()
 
 
 def _offer_server_folder() -> None:
@@ -74,8 +68,7 @@ def _server_slides(where: Path) -> list[server_folder.FolderSlide]:
 def explain() -> None:
     """What a first-time visitor sees."""
     config = sources.config_in_use()
-    with st.container(border=True):
-        st.subheader("How it works")
+    with controls.part("How it works"):
         st.markdown(
             f"1. The image is cut into **tiles** of tissue, {config.tile_um:g} µm wide.\n"
             "2. For each gene, a model of **11 numbers** reads how strongly each pixel absorbs two learned stains.\n"

@@ -5,7 +5,8 @@ import streamlit as st
 
 from nsl.export.files import file_part
 from nsl.figures import angle_plot
-from nsl.interpretation import qupath_stains, vectors_csv, vectors_of
+from nsl.interpretation import qupath_stains, vectors_of
+from nsl.numerals import six_digits
 from nsl.web import chart, controls, downloads
 from nsl.web.stains.gene_stains import View, below_buttons, degrees
 
@@ -44,7 +45,7 @@ def show_table(view: View) -> None:
     st.dataframe(table, height=380, column_config=_columns(), column_order=order, key="vector_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
-        downloads.csv("Download all vectors (CSV)", lambda: vectors_csv(table), f"{stem}_stain_vectors.csv")
+        downloads.button("Download all vectors (CSV)", lambda: six_digits(table), f"{stem}_stain_vectors.csv")
         st.caption(
             f"{len(table):,} genes, the reliable first, the highest held-out r first. Search with the lens above the "
             "table.",

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.figures import effects_bars, response_surface_figure, swatches
 from nsl.interpretation import (
@@ -22,12 +23,7 @@ from nsl.numerals import signed
 from nsl.result import SlidePicture
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, stained_colors
 from nsl.web import controls, gene_choice, links, sources, state
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from streamlit.delta_generator import DeltaGenerator
-
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 _CHOICE_PX = 520
 _BUTTONS_PX = 28
@@ -37,10 +33,7 @@ _DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
 
 @dataclass
 class _VectorTable:
-    """The table made last."""
-
-    made_of: tuple[str, str | None] | None = None
-    """Checksum of the weights, and the run of the slide."""
+    made_of: tuple[str, str | None] | None = None  # checksum of the weights, and the run of the slide
     table: pd.DataFrame | None = None
 
 
@@ -48,7 +41,7 @@ class _VectorTable:
 class View:
     """What the page speaks of: weights, and the slide that was predicted with them where there is one."""
 
-    weights: "Weights"
+    weights: Weights
     slide: state.SessionSlide | None
 
     @property
@@ -83,7 +76,7 @@ class View:
         return kept.table
 
 
-def look(heading: "DeltaGenerator") -> View:
+def look(heading: DeltaGenerator) -> View:
     """The weights of the slide's result, or those in use; what is not there to see is said.
 
     heading : the place for badges beside the page's title.
@@ -93,7 +86,11 @@ def look(heading: "DeltaGenerator") -> View:
         controls.watch_job(slide.job)
     if slide is not None and slide.result is not None:
         controls.cautions(slide, heading)
-        _say_whose(slide)
+        config = slide.weights.config
+        st.caption(
+            f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
+            f"predicted, on {controls.escaped(sources.tissue(config))}."
+        )
         return View(slide.weights, slide)
     with controls.shown_errors():
         view = View(sources.in_use(), None)
@@ -102,15 +99,7 @@ def look(heading: "DeltaGenerator") -> View:
     st.stop()
 
 
-def _say_whose(slide: state.SessionSlide) -> None:
-    config = slide.weights.config
-    st.caption(
-        f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
-        f"predicted, on {controls.escaped(sources.tissue(config))}."
-    )
-
-
-def _show_the_way(slide: state.SessionSlide | None, weights: "Weights") -> None:
+def _show_the_way(slide: state.SessionSlide | None, weights: Weights) -> None:
     tissue = controls.escaped(sources.tissue(weights.config))
     st.caption(f"Learned by the weights {controls.escaped(weights.name)}, on {tissue}.")
     if slide is not None:
@@ -297,7 +286,7 @@ def show_response(view: View, gene: str) -> None:
     )
 
 
-def below_buttons(figure: "go.Figure") -> "go.Figure":
+def below_buttons(figure: go.Figure) -> go.Figure:
     """The figure with room above it for the chart's buttons, which would lie on its titles."""
     return figure.update_layout(
         height=figure.layout.height + _BUTTONS_PX, margin_t=figure.layout.margin.t + _BUTTONS_PX

@@ -1,8 +1,9 @@
 """The part of the Stains page that looks at tissue: where a gene's model sees its two stains in a region."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import anndata
 import numpy as np
 import streamlit as st
 
@@ -19,9 +20,6 @@ from nsl.tiles import pixel_bounds
 from nsl.web import chart, controls, state
 from nsl.web.stains.gene_stains import View, below_buttons
 
-if TYPE_CHECKING:
-    import anndata
-
 # The longer side of a region is read at so many pixels at most to be seen, and for its means at so many.
 _SHOWN_PX, _MEASURED_PX = 640, 2048
 _WIDTHS_UM = (300.0, 600.0, 1200.0)
@@ -36,8 +34,7 @@ class _Seen:
 
     marks: state.Marks = field(default_factory=state.Marks)
     """Those that it has followed: what is marked anew is looked at."""
-    richest_tile: str | None = None
-    """In hematoxylin."""
+    richest_tile: str | None = None  # in hematoxylin
 
 
 class Region(NamedTuple):
@@ -80,17 +77,14 @@ def _choose(view: View, gene: str) -> Region:
     if place == "region":
         return _drawn(slide)
     tile_um = slide.provenance.tile_um
-    width_um = st.segmented_control(
+    width_um = controls.choose_one(
         "Width, µm",
         [tile_um, *(um for um in _WIDTHS_UM if um > tile_um)],
+        f"stain_width of {tile_um:g}",
         format_func=lambda um: f"{um:,.0f}",
-        default=tile_um,
-        required=True,
-        key=f"stain_width of {tile_um:g}",
-        persist_state="session",
         help=f"A tile is {tile_um:g} µm wide; more shows its surroundings.",
     )
-    return _around(slide, _tile(view, gene, place), width_um or tile_um)
+    return _around(slide, _tile(view, gene, place), width_um)
 
 
 def _follow_map(slide: state.SessionSlide) -> None:
@@ -126,7 +120,7 @@ def _tile(view: View, gene: str, place: str) -> str:
     return seen.richest_tile
 
 
-def _richest(result: "anndata.AnnData", vectors: np.ndarray) -> str:
+def _richest(result: anndata.AnnData, vectors: np.ndarray) -> str:
     """The tile that absorbs most along the hematoxylin vector, by the slide's picture."""
     picture, info = SlidePicture.of(result), Provenance.of(result)
     amounts = stain_amounts(optical_density(picture.rgb, info.white_point).reshape(-1, 3), vectors)[:, 0]
@@ -147,7 +141,6 @@ def _around(slide: state.SessionSlide, tile: str, width_um: float) -> Region:
 
 
 def _drawn(slide: state.SessionSlide) -> Region:
-    """The rectangle around what was drawn."""
     x, y = (1000 * np.array(slide.marks.region[axis]) for axis in "xy")
     return _within(slide, Region(x.min(), y.min(), x.max(), y.max()))
 
@@ -203,7 +196,6 @@ def _keep_tile(slide: state.SessionSlide, key: str) -> None:
 
 
 def _show_sum(view: View, gene: str, tissue: Patch) -> None:
-    """How the region's mean concentrations make its expression."""
     concentrations = tile_concentrations(view.weights.model, gene, tissue.analysed, view.white_point)
     row = view.table.loc[gene]
     parts = [row.h_effect, row.e_effect] * concentrations

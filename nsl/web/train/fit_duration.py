@@ -16,8 +16,7 @@ _STEP_SECONDS, _STEP_PRODUCTS, _PAIR_PRODUCTS = 0.002, 4e9, 1.2e9
 class _Part(NamedTuple):
     """A section, or a quarter of the only one."""
 
-    group: str
-    """What it is left out with."""
+    group: str  # what it is left out with
     patient: str
     name: str
     spots: float
@@ -26,13 +25,7 @@ class _Part(NamedTuple):
 
 @st.cache_resource(show_spinner=False)
 def _known() -> dict[str, float]:
-    """What all sessions have learned of this computer."""
     return {"slower": 1.0}
-
-
-def seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
-    """Estimated time of a training on sections that were looked at, on this computer."""
-    return on_this_computer(usual_seconds(sections, genes, is_choosing))
 
 
 def on_this_computer(usual: float) -> float:
@@ -41,7 +34,7 @@ def on_this_computer(usual: float) -> float:
 
 
 def usual_seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
-    """The same on a computer of two cores that does nothing else."""
+    """Estimated time of a training on sections that were looked at, on two cores that do nothing else."""
     from nsl.train import CANDIDATES, CHOOSING_GENES
 
     def choosing(parts: list[_Part]) -> float:

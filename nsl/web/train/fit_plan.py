@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from nsl.errors import NslError
-from nsl.web import controls, limits, state
+from nsl.web import controls, state
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.paired_sections import PairedSection
-from nsl.web.uploads import MEASURED_TYPES, read_measured_uploads, take_demo
+from nsl.web.uploads import read_measured_uploads, take_demo
 
 if TYPE_CHECKING:
     from nsl.train import FitSettings
@@ -37,14 +36,10 @@ class Plan:
     licence: str
     window_um: float
     analysis_mpp: float
-    share: float
-    """Of every patient's spots, in which a gene must be counted."""
-    most_genes: int | None
-    """None for all of them."""
-    genes: int
-    """How many that makes."""
-    is_choosing: bool
-    """Whether settings of the fit are chosen by nested validation."""
+    share: float  # of every patient's spots, in which a gene must be counted
+    most_genes: int | None  # None for all of them
+    genes: int  # how many that makes
+    is_choosing: bool  # whether settings of the fit are chosen by nested validation
     reckoned_seconds: float
 
     @property
@@ -56,8 +51,7 @@ class Plan:
 
 def explain() -> None:
     """What a first-time visitor sees: what it takes, and what comes of it."""
-    with st.container(border=True):
-        st.subheader("What it takes")
+    with controls.part("What it takes"):
         st.markdown(
             "1. **The H&E image** of each section, brought on the Predict page.\n"
             "2. **Raw counts** of its spots, and **where each spot lies**, in pixels of that very image: two tables, a "
@@ -87,8 +81,7 @@ def _add_demo() -> None:
 
 def add_section() -> None:
     """Slide, scale, tables and labels of one more section; errors leave the sections that are there."""
-    with st.container(border=True):
-        st.subheader("1 · Measured sections")
+    with controls.part("1 · Measured sections"):
         slides = {slide.key: slide for slide in state.slides()}
         if not slides:
             st.markdown("Bring the H&E image of a measured section first.")
@@ -106,26 +99,18 @@ def add_section() -> None:
             )
         ]
         mpp = controls.choose_scale(slide)
-        uploads = st.file_uploader(
+        uploads = controls.offer_measured(
             "Measured data of this section",
-            type=MEASURED_TYPES,
-            accept_multiple_files=True,
-            max_upload_size=limits.read().max_upload_mb,
-            key=f"paired_files {number}",
+            f"paired_files {number}",
             help="Two tables (CSV or TSV, also gzipped): raw counts with a row a spot, and positions with columns "
             "spot, x_px, y_px or x, y, pixel_x, pixel_y. Or a zip of Space Ranger's outs folder, or its "
             "filtered_feature_bc_matrix.h5 with tissue_positions.csv. Or an h5ad file with raw counts.",
         )
         name, patient = _labels(number)
         with st.expander("Positions of another image"):
-            positions_scale = st.number_input(
-                "Multiply positions by",
-                value=1.0,
-                min_value=0.0,
-                step=0.01,
-                format="%.4f",
-                key=f"paired_scale {number}",
-                help="1 where positions are in pixels of this very image. Where they are of a larger original, its "
+            positions_scale = controls.choose_positions_scale(
+                f"paired_scale {number}",
+                "1 where positions are in pixels of this very image. Where they are of a larger original, its "
                 "scale: tissue_hires_scalef for Visium's hires image.",
             )
         is_ready = bool(uploads) and mpp is not None
@@ -158,10 +143,8 @@ def _labels(number: int) -> tuple[str, str]:
     return name, patient
 
 
-def _add(
-    slide: state.SessionSlide, mpp: float, measured, name: str, patient: str, positions_scale: float
-) -> PairedSection:
-    return paired_sections.add(
+def _add(slide: state.SessionSlide, mpp: float, measured, name: str, patient: str, positions_scale: float) -> None:
+    paired_sections.add(
         slide,
         mpp,
         measured,
@@ -180,65 +163,42 @@ def settings(sections: Sequence[PairedSection]) -> Plan | None:
     """The choices for a fit; None while there is nothing to fit."""
     if not sections:
         return None
-    with st.container(border=True):
-        st.subheader("2 · Settings")
+    with controls.part("2 · Settings"):
         name = st.text_input(
             "Name of the weights", "my-weights", max_chars=60, key="train_name", persist_state="session"
         )
         about = _about(sections)
         choose_genes, fine = st.container(), st.expander("Window, resolution and fit")
         with fine:
-            window_um, analysis_mpp, is_choosing = _fit_settings()
-        try:
+            fit = _fit_settings()
+        genes = None
+        with controls.shown_errors():
             with st.spinner("Reading the sections"):
                 for section in sections:
-                    section.look(window_um, analysis_mpp)
-        except NslError as error:
-            controls.show_error(str(error))
-            return None
-        with choose_genes:
-            genes = _choose_genes(sections, is_choosing)
-        if genes is None:
-            return None
-        share, most, number, seconds = genes
-    return Plan(
-        sections=list(sections),
-        name=" ".join(name.split()) or "my-weights",
-        **about,
-        window_um=window_um,
-        analysis_mpp=analysis_mpp,
-        share=share,
-        most_genes=most,
-        genes=number,
-        is_choosing=is_choosing,
-        reckoned_seconds=seconds,
-    )
+                    section.look(fit["window_um"], fit["analysis_mpp"])
+            with choose_genes:
+                genes = _choose_genes(sections, fit["is_choosing"])
+    if genes is None:
+        return None
+    return Plan(sections=list(sections), name=" ".join(name.split()) or "my-weights", **about, **fit, **genes)
 
 
 def _about(sections: Sequence[PairedSection]) -> dict[str, str]:
-    """What the model card says of the data."""
     is_synthetic = all(section.slide.synthetic for section in sections)
-    with st.expander("For the model card"):
-        tissue = st.text_input(
-            "Tissue", placeholder="HER2-positive breast cancer", key="train_tissue", persist_state="session"
-        )
-        source = st.text_input(
-            "Source of the data",
-            placeholder="Where it was published or made",
-            key="train_source",
-            persist_state="session",
-        )
-        licence = st.text_input(
-            "Licence of the data", placeholder="CC BY 4.0", key="train_licence", persist_state="session"
-        )
-    return {
-        "tissue": tissue.strip() or ("synthetic tissue" if is_synthetic else "tissue that is not stated"),
-        "source": source.strip() or ("the demo slide of nsl" if is_synthetic else "not stated"),
-        "licence": licence.strip() or "not stated",
+    fields = {
+        "tissue": ("Tissue", "HER2-positive breast cancer", "synthetic tissue", "tissue that is not stated"),
+        "source": ("Source of the data", "Where it was published or made", "the demo slide of nsl", "not stated"),
+        "licence": ("Licence of the data", "CC BY 4.0", "not stated", "not stated"),
     }
+    about = {}
+    with st.expander("For the model card"):
+        for name, (label, example, of_demo, unknown) in fields.items():
+            text = st.text_input(label, placeholder=example, key=f"train_{name}", persist_state="session")
+            about[name] = text.strip() or (of_demo if is_synthetic else unknown)
+    return about
 
 
-def _fit_settings() -> tuple[float, float, bool]:
+def _fit_settings() -> dict[str, Any]:
     window_um = st.number_input(
         "Window around a spot, µm",
         value=WINDOW_UM,
@@ -267,11 +227,11 @@ def _fit_settings() -> tuple[float, float, bool]:
         help="Tries 9 settings on parts left out, and takes far longer. On published sections it came to the same as "
         "the usual 10 patterns and 50 steps: median held-out r 0.182 against 0.180.",
     )
-    return window_um, analysis_mpp, is_choosing
+    return {"window_um": window_um, "analysis_mpp": analysis_mpp, "is_choosing": is_choosing}
 
 
-def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple[float, int | None, int, float] | None:
-    """Least share of spots, most genes, how many that makes, and the seconds it will take; None where none is left."""
+def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> dict[str, Any] | None:
+    """What a `Plan` says of genes and of the time they take; None where no gene is left."""
     percent = st.slider(
         "A gene is counted in at least, % of spots",
         1,
@@ -309,7 +269,8 @@ def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> tuple
         persist_state="session",
         help="Times are of this computer when nothing else runs.",
     )
-    return percent / 100, most or None, most or detected, seconds[most]
+    chosen = {"share": percent / 100, "most_genes": most or None, "genes": most or detected}
+    return chosen | {"reckoned_seconds": seconds[most]}
 
 
 @st.cache_data(max_entries=16, scope="session", show_spinner=False)

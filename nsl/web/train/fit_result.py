@@ -1,12 +1,9 @@
 """The parts of the Train page from the button on: the fit, what was held out, the weights to use and to keep."""
 
-import io
 import tempfile
 import time
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -16,10 +13,9 @@ from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig
+from nsl.weights.folder import load_weights, save_weights
 from nsl.weights.reliability import USEFUL_R, is_reliable
-
-if TYPE_CHECKING:
-    from nsl.weights.weights import Weights
+from nsl.weights.weights import Weights
 
 SOURCE = "Trained in this session"
 # Of a bar of the histogram: own sections have fewer genes than published weights.
@@ -30,7 +26,7 @@ _BIN_R = 0.05
 class Trained:
     """Weights that came of a training, and their folder."""
 
-    weights: "Weights"
+    weights: Weights
     folder_name: str
     zipped: bytes
     seconds: float
@@ -40,10 +36,8 @@ class Trained:
 class Training:
     """The fits of a session."""
 
-    job: Job | None = None
-    """The last."""
-    trained: Trained | None = None
-    """What came of the last that ended well."""
+    job: Job | None = None  # the last
+    trained: Trained | None = None  # what came of the last that ended well
 
 
 def run(plan: Plan | None) -> None:
@@ -77,15 +71,10 @@ def run(plan: Plan | None) -> None:
 
 def _held_out(plan: Plan) -> str:
     """What the fit will not see, before it begins."""
-    patients = {section.patient for section in plan.sections}
-    if len(patients) > 1:
-        return f"Each of {len(patients)} patients is left out in turn to tell how well genes are predicted."
-    if len(plan.sections) > 1:
-        return (
-            f"Each of {len(plan.sections)} sections of the one patient is left out in turn to tell how well genes are "
-            "predicted."
-        )
-    return "Each quarter of the section is left out in turn to tell how well genes are predicted."
+    patients, sections = len({section.patient for section in plan.sections}), len(plan.sections)
+    left_out = f"of {sections} sections of the one patient" if sections > 1 else "quarter of the section"
+    left_out = f"of {patients} patients" if patients > 1 else left_out
+    return f"Each {left_out} is left out in turn to tell how well genes are predicted."
 
 
 def start(plan: Plan) -> Job:
@@ -115,28 +104,22 @@ def start(plan: Plan) -> Job:
         fit_duration.learn(plan.reckoned_seconds, seconds)
         return _kept(fitted, seconds)
 
-    job = Job()
-    job.start(work)
-    return job
+    return Job().start(work)
 
 
-def _kept(fitted: "Weights", seconds: float) -> Trained:
+def _kept(fitted: Weights, seconds: float) -> Trained:
     """Weights as they are when loaded from their folder, which gives them their checksum, and the folder as a zip."""
-    from nsl.weights.folder import load_weights, save_weights
+    from nsl.export.files import zipped
 
     with tempfile.TemporaryDirectory(prefix="nsl-") as parent:
         folder = Path(parent) / _file_name(fitted.name)
         save_weights(fitted, folder)
         weights = replace(load_weights(folder), source=SOURCE)
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(folder.iterdir()):
-                archive.write(path, f"{folder.name}/{path.name}")
-        return Trained(weights, folder.name, buffer.getvalue(), seconds)
+        files = {f"{folder.name}/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
+        return Trained(weights, folder.name, zipped(files), seconds)
 
 
 def _file_name(name: str) -> str:
-    """The weights' name as a folder may be named."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name).strip("_") or "weights"
 
 
@@ -148,8 +131,7 @@ def show() -> None:
     if trained is None:
         return
     weights, table = trained.weights, trained.weights.reliability
-    with st.container(border=True):
-        st.subheader(f"Result: {controls.escaped(weights.name)}")
+    with controls.part(f"Result: {controls.escaped(weights.name)}"):
         _show_numbers(trained)
         st.markdown(_what_was_held_out(weights.config))
         st.info(_caution(weights.config), icon=":material/info:")
@@ -179,18 +161,12 @@ def _show_numbers(trained: Trained) -> None:
 
 
 def _what_was_held_out(config: WeightsConfig) -> str:
-    left_out, groups = config.reliability.left_out, config.reliability.groups
-    spots = f"{config.training_data.spots:,} spots"
-    if left_out == "patient":
-        return f"Each of {groups} patients was left out in turn and predicted by a fit to the others ({spots} in all)."
-    if left_out == "section":
-        return (
-            f"Each of {groups} sections of the one patient was left out in turn and predicted by a fit to the others "
-            f"({spots} in all)."
-        )
-    return (
-        f"Each quarter of the section was left out in turn and predicted by a fit to the other three ({spots} in all)."
-    )
+    groups, spots = config.reliability.groups, config.training_data.spots
+    left_out, others = {
+        "patient": (f"of {groups} patients", "the others"),
+        "section": (f"of {groups} sections of the one patient", "the others"),
+    }.get(config.reliability.left_out, ("quarter of the section", "the other three"))
+    return f"Each {left_out} was left out in turn and predicted by a fit to {others} ({spots:,} spots in all)."
 
 
 def _caution(config: WeightsConfig) -> str:
@@ -201,47 +177,32 @@ def _caution(config: WeightsConfig) -> str:
             f"These figures are of patients that the fit had not seen, {groups} of them: few, so intervals are wide. "
             "Another laboratory or scanner may be predicted worse."
         )
+    near, data = "quarters left out lie beside the tissue that was learned from, on the same slide", "one section"
     if left_out == "section":
-        return (
-            "The sections left out are of the patient that was learned from: another patient will be predicted worse, "
-            "and how much worse cannot be told from these data."
-        )
-    return (
-        "The quarters left out lie beside the tissue that was learned from, on the same slide: another patient will be "
-        "predicted worse, and how much worse cannot be told from one section."
-    )
+        near, data = "sections left out are of the patient that was learned from", "these data"
+    return f"The {near}: another patient will be predicted worse, and how much worse cannot be told from {data}."
 
 
 def _offer(trained: Trained) -> None:
-    """Use them from now on, or take them home."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if sources.choice().weights is trained.weights:
             st.badge("In use", icon=":material/check:", color="green")
             st.page_link("pages/predict.py", label="Predict with them", icon=":material/play_circle:")
         else:
-            st.button(
-                "Use these weights", on_click=_use, args=[trained], type="primary", icon=":material/check_circle:"
-            )
+            use = {"on_click": sources.choice().use, "args": [trained.weights]}
+            st.button("Use these weights", type="primary", icon=":material/check_circle:", **use)
+        name = trained.folder_name
+        downloads.button("Download the weights (zip)", lambda: trained.zipped, f"{name}.zip", icon="folder_zip")
+        table = trained.weights.reliability
         downloads.button(
-            "Download the weights (zip)",
-            lambda: trained.zipped,
-            f"{trained.folder_name}.zip",
-            "application/zip",
-            icon="folder_zip",
+            "Download the table (CSV)",
+            lambda: table.to_csv(index_label="gene", lineterminator="\n"),
+            f"{name}_heldout.csv",
         )
-        downloads.csv("Download the table (CSV)", lambda: _csv(trained), f"{trained.folder_name}_heldout.csv")
     st.caption(
         'The zip opens in the sidebar under "Use other weights" in any later session, and, unpacked, with '
         "`python -m nsl predict --weights`."
     )
-
-
-def _use(trained: Trained) -> None:
-    sources.choice().use(trained.weights)
-
-
-def _csv(trained: Trained) -> str:
-    return trained.weights.reliability.to_csv(index_label="gene", lineterminator="\n")
 
 
 _COLUMNS = {

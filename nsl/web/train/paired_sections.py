@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsl.demo.slide import demo_expression, demo_slide
 from nsl.errors import SlideError, SpotsError
+from nsl.slides.slide import checked_mpp
 from nsl.web import state
 
 if TYPE_CHECKING:
@@ -32,20 +34,12 @@ class PairedSection:
     patient: str
     slide: state.SessionSlide
     mpp: float
-    measured: "anndata.AnnData"
-    """Counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide."""
-    last: "SpotColors | None" = field(default=None, repr=False)
-    """What was last read of the image."""
-    report: "SectionReport | None" = field(default=None, repr=False)
-    """Of the same look."""
+    measured: "anndata.AnnData"  # counts stay sparse; obsm["spatial"] is in level-0 pixels of the slide
+    last: "SpotColors | None" = field(default=None, repr=False)  # what was last read of the image
+    report: "SectionReport | None" = field(default=None, repr=False)  # of the same look
 
     def look(self, window_um: float, analysis_mpp: float) -> "SpotColors":
-        """Read the image around the spots; the last look is kept.
-
-        Raises
-        ------
-        SlideError, ScaleError, SpotsError : the section cannot be used so.
-        """
+        """Read the image around the spots; the last look is kept. NslError where the section cannot be used so."""
         from nsl.spots.checks import report_on
         from nsl.spots.measured_section import SectionImage, read_spot_colors
 
@@ -68,10 +62,8 @@ class PairedSection:
 class PairedSections:
     """Those of a session."""
 
-    by_key: dict[str, PairedSection] = field(default_factory=dict)
-    """The first added first."""
-    added: int = 0
-    """How many were ever added."""
+    by_key: dict[str, PairedSection] = field(default_factory=dict)  # the first added first
+    added: int = 0  # how many were ever added
 
 
 def sections() -> list[PairedSection]:
@@ -102,16 +94,11 @@ def add(
 ) -> PairedSection:
     """Check a section and keep it.
 
-    Parameters
-    ----------
     measured : of `nsl.spots.measured.read_measured`.
     positions_scale : turns its positions into pixels of the slide.
 
-    Raises
-    ------
-    SlideError, ScaleError, SpotsError : it cannot be used; the others stay.
+    Raises SlideError, ScaleError, SpotsError: it cannot be used; the others stay.
     """
-    from nsl.slides.slide import checked_mpp
     from nsl.spots.checks import check_on_slide
 
     name, patient = _label("section", name), _label("patient", patient)
@@ -121,7 +108,9 @@ def add(
     if name in {other.name for other in others}:
         raise SpotsError(f"there is a section {name} already; give each section its own name")
     measured.obsm["spatial"] = check_on_slide(measured, slide.size, scale=positions_scale)
-    twin = next((other for other in others if other.slide is slide and _same_spots(other.measured, measured)), None)
+    spots = measured.obsm["spatial"]
+    here = (other for other in others if other.slide is slide)
+    twin = next((other for other in here if np.array_equal(other.measured.obsm["spatial"], spots)), None)
     if twin:
         raise SpotsError(f"these spots of {slide.name} are section {twin.name} already; a section counts once")
     number = added() + 1
@@ -148,10 +137,6 @@ def _label(what: str, text: str) -> str:
     if len(label) > LONGEST_LABEL:
         raise SpotsError(f"the name of the {what} has {len(label)} letters; use at most {LONGEST_LABEL}")
     return label
-
-
-def _same_spots(one: "anndata.AnnData", other: "anndata.AnnData") -> bool:
-    return one.n_obs == other.n_obs and np.array_equal(one.obsm["spatial"], other.obsm["spatial"])
 
 
 def detected_genes(sections: Sequence[PairedSection], share: float) -> list[str]:
@@ -195,7 +180,6 @@ def demo_measured() -> "anndata.AnnData":
     import pandas as pd
     from scipy import sparse
 
-    from nsl.demo.slide import demo_expression, demo_slide
     from nsl.spots.tables import COUNTS_PER_SPOT
 
     demo, rng = demo_slide(), np.random.default_rng(1)

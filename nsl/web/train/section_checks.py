@@ -24,8 +24,7 @@ _COLUMNS = {
 
 def show(sections: Sequence[PairedSection]) -> None:
     """What was found on looking at each section, before anything is fitted to it."""
-    with st.container(border=True):
-        st.subheader("Checks")
+    with controls.part("Checks"):
         looked_at = [section for section in sections if section.last is not None]
         st.dataframe(_figures(looked_at), hide_index=True, height="content", column_config=_COLUMNS)
         st.caption(
@@ -61,10 +60,11 @@ def _show_section(section: PairedSection) -> None:
         controls.synthetic_badge(section.slide)
     with st.container(horizontal=True, gap="medium"):
         picture = _picture(section.key, look.window_um, look.analysis_mpp, section)
+        height, width = picture.shape[:2]
         off = report.spots - report.spots_on_tissue
         st.image(
             picture,
-            width=_picture_width(picture),
+            width=round(min(_PICTURE_PX, _PICTURE_PX * width / height)),
             output_format="JPEG",
             alt=f"{section.name}: the slide with {report.spots_on_tissue:,} spots on tissue and {off:,} beside it",
         )
@@ -75,19 +75,9 @@ def _show_section(section: PairedSection) -> None:
                 st.success("Spots, depth and genes look sound.", icon=":material/check_circle:")
             for notice in report.notices:
                 st.caption(controls.escaped(notice))
-            st.button(
-                f"Remove {section.name}",
-                on_click=paired_sections.remove,
-                args=[section.key],
-                icon=":material/close:",
-                type="tertiary",
-                key=f"remove {section.key}",
+            controls.offer_removal(
+                f"Remove {section.name}", paired_sections.remove, section.key, key=f"remove {section.key}"
             )
-
-
-def _picture_width(picture: np.ndarray) -> int:
-    height, width = picture.shape[:2]
-    return round(min(_PICTURE_PX, _PICTURE_PX * width / height))
 
 
 @st.cache_data(max_entries=2 * paired_sections.MAX_SECTIONS, scope="session", show_spinner="Drawing the spots")

@@ -23,6 +23,11 @@ def section(name: str, patient: str, spots: int = 300, colors: int = 1500):
     return SimpleNamespace(name=name, patient=patient, last=SimpleNamespace(colors=SimpleNamespace(moments=moments)))
 
 
+def seconds(sections, genes: int, is_choosing: bool) -> float:
+    """What the page says of a training on this computer."""
+    return fit_duration.on_this_computer(fit_duration.usual_seconds(sections, genes, is_choosing))
+
+
 ONE = [section("S1", "P1")]
 TWO_PATIENTS = [section("S1", "P1"), section("S2", "P2")]
 
@@ -44,31 +49,31 @@ TWO_PATIENTS = [section("S1", "P1"), section("S2", "P2")]
     ids=["genes", "spots", "colours", "patients", "choosing", "groups"],
 )
 def test_more_work_is_said_to_take_longer(less, more):
-    assert 0 < fit_duration.seconds(*less) < fit_duration.seconds(*more)
+    assert 0 < seconds(*less) < seconds(*more)
 
 
 def test_choosing_settings_takes_many_times_as_long():
-    plain, choosing = (fit_duration.seconds(TWO_PATIENTS, 2000, is_choosing) for is_choosing in (False, True))
+    plain, choosing = (seconds(TWO_PATIENTS, 2000, is_choosing) for is_choosing in (False, True))
     # With each of two patients left out, the other is one group and nothing to choose by.
     assert choosing > 1.5 * plain
     three = [*TWO_PATIENTS, section("S3", "P3")]
-    assert fit_duration.seconds(three, 200, True) > 5 * fit_duration.seconds(three, 200, False)
+    assert seconds(three, 200, True) > 5 * seconds(three, 200, False)
 
 
 def test_the_estimate_comes_to_what_trainings_take_here():
-    begin = fit_duration.seconds(ONE, 1000, False)
+    begin = seconds(ONE, 1000, False)
     for times_slower in (8, 0.5):
         taken = times_slower * max(begin, 10)
-        before = abs(np.log(fit_duration.seconds(ONE, 1000, False) / taken))
-        fit_duration.learn(fit_duration.seconds(ONE, 1000, False), taken)
+        before = abs(np.log(seconds(ONE, 1000, False) / taken))
+        fit_duration.learn(seconds(ONE, 1000, False), taken)
         # One training is not believed altogether: another may have run beside it.
-        assert 0 < abs(np.log(fit_duration.seconds(ONE, 1000, False) / taken)) < before
+        assert 0 < abs(np.log(seconds(ONE, 1000, False) / taken)) < before
         for _ in range(12):
-            fit_duration.learn(fit_duration.seconds(ONE, 1000, False), taken)
-        assert fit_duration.seconds(ONE, 1000, False) == pytest.approx(taken, rel=0.01)
+            fit_duration.learn(seconds(ONE, 1000, False), taken)
+        assert seconds(ONE, 1000, False) == pytest.approx(taken, rel=0.01)
 
 
 def test_a_training_that_is_over_at_once_teaches_nothing():
-    before = fit_duration.seconds(ONE, 1000, False)
+    before = seconds(ONE, 1000, False)
     fit_duration.learn(1000.0, 1.0)
-    assert fit_duration.seconds(ONE, 1000, False) == before
+    assert seconds(ONE, 1000, False) == before
