@@ -3,12 +3,13 @@
 import anndata
 
 import nsl.prediction
+from nsl.progress import SILENT
 
 _predict = nsl.prediction.predict
 _known: dict[tuple, anndata.AnnData] = {}
 
 
-def predict(slide, weights, *, genes=None, progress, **settings) -> anndata.AnnData:
+def predict(slide, weights, *, genes=None, progress=SILENT, **settings) -> anndata.AnnData:
     """What `nsl.predict` gives, made once for all runs of the same slide, weights and settings."""
     key = (slide.sha256, slide.mpp, weights.sha256, genes and tuple(genes), *sorted(settings.items()))
     if key not in _known:

@@ -52,21 +52,29 @@ def _views() -> _Views:
     return state.of_session(_Views)
 
 
+_PAGES = {
+    "Predict": ":material/play_circle:",
+    "Maps": ":material/map:",
+    "Compare": ":material/compare:",
+    "Stains": ":material/palette:",
+    "Correlations": ":material/grid_on:",
+    "Train": ":material/model_training:",
+    "About": ":material/info:",
+}
+
+
+def _pages(*, with_icons: bool = True) -> list[Page]:
+    return [
+        st.Page(f"pages/{title.lower()}.py", title=title, icon=icon if with_icons else None, default=title == "Predict")
+        for title, icon in _PAGES.items()
+    ]
+
+
 def navigate() -> Page:
     """Set up the navigation; returns the page to run."""
     shared = state.shared()
     shared.is_inside_app = True
-    page = st.navigation(
-        [
-            st.Page("pages/predict.py", title="Predict", icon=":material/play_circle:", default=True),
-            st.Page("pages/maps.py", title="Maps", icon=":material/map:"),
-            st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
-            st.Page("pages/stains.py", title="Stains", icon=":material/palette:"),
-            st.Page("pages/correlations.py", title="Correlations", icon=":material/grid_on:"),
-            st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
-            st.Page("pages/about.py", title="About", icon=":material/info:"),
-        ]
-    )
+    page = st.navigation(_pages())
     if page.url_path != shared.page:
         shared.page, shared.typed = page.url_path, {}
     return page
@@ -79,5 +87,7 @@ def enter() -> None:
     `st.navigation`, so that a server's very first visitor, if sent to a page's own address, gets the bare page.
     """
     if not state.shared().is_inside_app:
-        navigate()
+        state.shared().is_inside_app = True
+        # Where app.py has not set the browser's icon, that of the page would be fetched from afar.
+        st.navigation(_pages(with_icons=False))
         st.rerun()

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-from tests.browser.driver import run, settle, take_demo, take_file
+from tests.browser.driver import settle
 from tests.browser.serving import COMMAND, served
+
+SLIDES = Path(__file__).parents[3] / "shared/data/slides"
+VIEWPORT = {"width": 1440, "height": 1000}
 
 
 def pytest_collection_modifyitems(items):
@@ -38,23 +41,41 @@ def server(tmp_path_factory):
     """Address of the app."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [sys.executable, Path(__file__).with_name("server.py"), *COMMAND[3:]]
-    with served(log, command=command) as address:
+    with served(log, os.environ | {"NSL_TEST_SLIDES": str(SLIDES)}, command) as address:
         yield address
         assert "Traceback" not in log.read_text()
 
 
+@pytest.fixture(scope="session")
+def contexts(chromium, server):
+    """A context of the browser for sessions that begin with a slide predicted, by its name, or with none."""
+    opened: dict[str | None, BrowserContext] = {}
+
+    def context(predicted: str | None) -> BrowserContext:
+        if predicted not in opened:
+            opened[predicted] = chromium.new_context(viewport=VIEWPORT, accept_downloads=True)
+            if predicted:
+                opened[predicted].add_cookies([{"name": "predicted", "value": predicted, "url": server}])
+        return opened[predicted]
+
+    yield context
+    for one in opened.values():
+        one.close()
+
+
 @pytest.fixture
-def visit(chromium, server):
+def visit(contexts, server):
     """Opens an address of the app in a session of its own; it must end without an error or an exception box."""
     opened: list[tuple[Page, list[str]]] = []
 
-    def visit(path: str = "/", **options) -> Page:
-        context = chromium.new_context(
-            **{"viewport": {"width": 1440, "height": 1000}, "accept_downloads": True, **options}
-        )
-        page, errors = context.new_page(), []
+    def visit(
+        path: str = "/", predicted: str | None = None, viewport: dict = VIEWPORT, color_scheme: str = "light"
+    ) -> Page:
+        page, errors = contexts(predicted).new_page(), []
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=color_scheme)
         page.set_default_timeout(90_000)
-        page.on("console", lambda message: errors.append(message.text) if _is_error(message) else None)
+        page.on("console", lambda told: errors.append(f"{told.text} {told.location}") if _is_error(told) else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         opened.append((page, errors))
         page.goto(f"{server}{path}")
@@ -65,7 +86,7 @@ def visit(chromium, server):
     for page, errors in opened:
         assert errors == []
         assert page.get_by_test_id("stException").all_inner_texts() == []
-        page.context.close()
+        page.close()
 
 
 def _is_error(message) -> bool:
@@ -80,11 +101,9 @@ def page(visit):
     return visit()
 
 
-@pytest.fixture(params=["demo", "svs"])
-def predicted(request, page) -> tuple[Page, int]:
-    """The app with the demo slide or a scanner's slide predicted, and the number of its tiles."""
-    if request.param == "demo":
-        take_demo(page)
-    else:
-        take_file(page, request.getfixturevalue("data_folder") / "slides/cmu_small_region.svs")
-    return page, run(page)
+@pytest.fixture(params=["demo", "cmu_small_region.svs"])
+def slide(request) -> str:
+    """The demo slide, or a scanner's."""
+    if request.param != "demo":
+        request.getfixturevalue("data_folder")
+    return request.param

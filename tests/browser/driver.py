@@ -51,6 +51,12 @@ def run(page: Page) -> int:
     return int(metric.get_by_test_id("stMetricValue").inner_text().replace(",", ""))
 
 
+def tiles_predicted(page: Page) -> int:
+    """The number of tiles that the sidebar says."""
+    told = page.get_by_test_id("stSidebar").get_by_text("tiles predicted").first
+    return int(told.inner_text().split()[0].replace(",", ""))
+
+
 def go_to(page: Page, name: str) -> None:
     """Another page, by the navigation."""
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()

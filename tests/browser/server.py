@@ -1,15 +1,41 @@
-"""The app's server as `streamlit run` starts it, with the runs of `tests.remembered_runs`."""
+"""The app's server as `streamlit run` starts it, for tests that begin where a user has come to.
 
+Runs made before are answered from memory. A session whose cookie `predicted` names a slide has it predicted from the
+start, as the Predict page proposes: the demo slide, or a file of NSL_TEST_SLIDES.
+"""
+
+import os
 import sys
 from pathlib import Path
 
+import streamlit as st
 from streamlit.web import cli
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import nsl.prediction  # noqa: E402
-from tests import remembered_runs  # noqa: E402
+import nsl.prediction
+from nsl.web import runs, state, uploads
+from tests import remembered_runs
 
-nsl.prediction.predict = remembered_runs.predict
-sys.argv[0] = "streamlit"
-sys.exit(cli.main())
+_collect_results = state.collect_results
+
+
+def _collect() -> None:
+    wanted = st.context.cookies.get("predicted")
+    if wanted and not st.session_state.setdefault("tests.is_begun", False):
+        st.session_state["tests.is_begun"] = True
+        if wanted == "demo":
+            uploads.take_demo()
+        else:
+            uploads.take_server_file(Path(os.environ["NSL_TEST_SLIDES"]) / wanted, wanted)
+        slide = state.slide()
+        runs.start(slide, runs.usual_settings(slide))
+        slide.job.thread.join()
+    _collect_results()
+
+
+if __name__ == "__main__":
+    nsl.prediction.predict = remembered_runs.predict
+    state.collect_results = _collect
+    sys.argv[0] = "streamlit"
+    sys.exit(cli.main())

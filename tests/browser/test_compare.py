@@ -18,16 +18,14 @@ from tests.browser.driver import (
     run,
     see_charts,
     settle,
-    take_demo,
     take_file,
 )
 
 
 @pytest.fixture
-def compare(predicted) -> Page:
+def compare(visit, slide) -> Page:
     """The Compare page of a predicted slide."""
-    page, _ = predicted
-    go_to(page, "Compare")
+    page = visit("/compare", slide)
     see_charts(page, 2)
     return page
 
@@ -121,9 +119,8 @@ def test_two_genes_are_drawn_as_one_map(compare, mode):
     assert kind == ("heatmap" if mode == "Difference" else "image")
 
 
-def test_one_gene_is_compared_across_two_slides(page, data_folder, tmp_path):
-    take_demo(page)
-    run(page)
+def test_one_gene_is_compared_across_two_slides(visit, data_folder, tmp_path):
+    page = visit("/", "demo")
     take_file(page, data_folder / "slides/cmu_small_region.svs")
     run(page)
     go_to(page, "Compare")

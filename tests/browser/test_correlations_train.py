@@ -44,11 +44,9 @@ def _write_measured(folder: Path, *, genes: list[str] = GENES, spots: pd.DataFra
 
 
 @pytest.fixture
-def correlations(predicted) -> Page:
+def correlations(visit, slide) -> Page:
     """The Correlations page of a predicted slide."""
-    page, _ = predicted
-    go_to(page, "Correlations")
-    return page
+    return visit("/correlations", slide)
 
 
 def test_genes_are_correlated_with_each_other_and_go_home(correlations, tmp_path):
@@ -89,11 +87,9 @@ def test_a_clicked_cell_and_a_marked_row_show_their_two_genes_tile_by_tile(corre
 
 
 @pytest.fixture
-def measuring(page) -> Page:
+def measuring(visit) -> Page:
     """The part of the page for measured data, with the demo slide predicted."""
-    take_demo(page)
-    run(page)
-    go_to(page, "Correlations")
+    page = visit("/correlations", "demo")
     page.get_by_role("radio", name="Against measurement").click()
     settle(page)
     return page
@@ -139,10 +135,8 @@ def test_measured_data_that_does_not_fit_is_told_which_and_what_to_do(measuring,
     expect(button(measuring, "Compare")).to_have_count(0)
 
 
-def test_spots_measured_on_a_scanner_slide_are_compared(page, data_folder, tmp_path):
-    take_file(page, data_folder / "slides/cmu_small_region.svs")
-    run(page)
-    go_to(page, "Correlations")
+def test_spots_measured_on_a_scanner_slide_are_compared(visit, data_folder, tmp_path):
+    page = visit("/correlations", "cmu_small_region.svs")
     page.get_by_role("radio", name="Against measurement").click()
     settle(page)
     spots = _scanner_spots()

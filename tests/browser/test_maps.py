@@ -16,23 +16,20 @@ from tests.browser.driver import (
     choose,
     download,
     drag,
-    go_to,
     middle_tile,
     on_map,
-    run,
     see_charts,
     settle,
-    take_demo,
+    tiles_predicted,
 )
 
 
 @pytest.fixture
-def maps(predicted) -> tuple[Page, int]:
+def maps(visit, slide) -> tuple[Page, int]:
     """The Maps page of a predicted slide, and its number of tiles."""
-    page, tiles = predicted
-    go_to(page, "Maps")
+    page = visit("/maps", slide)
     see_charts(page)
-    return page, tiles
+    return page, tiles_predicted(page)
 
 
 def _drawn(page: Page) -> dict:
@@ -132,10 +129,7 @@ def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_path, scheme):
-    page = visit(color_scheme=scheme)
-    take_demo(page)
-    run(page)
-    go_to(page, "Maps")
+    page = visit("/maps", "demo", color_scheme=scheme)
     see_charts(page)
     camera = page.locator(".nsl-chart [data-title='Download as PNG']")
     with Image.open(download(page, camera, tmp_path)) as picture:
@@ -146,11 +140,8 @@ def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_p
     assert above.min() < 80
 
 
-def test_a_tile_is_chosen_with_the_keyboard_alone(page):
-    take_demo(page)
-    run(page)
-    go_to(page, "Maps")
-    see_charts(page)
+def test_a_tile_is_chosen_with_the_keyboard_alone(demo_maps):
+    page = demo_maps
     button(page, "Highest").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("150 µm wide at")).to_be_visible()
@@ -158,15 +149,7 @@ def test_a_tile_is_chosen_with_the_keyboard_alone(page):
 
 @pytest.mark.parametrize("width", [600, 900, 1024, 1200, 1366])
 def test_the_map_is_never_squeezed(visit, width):
-    page = visit(viewport={"width": width, "height": 900})
-    take_demo(page)
-    run(page)
-    if width < 800:  # the sidebar lies over the page
-        page.goto(page.url + "maps")
-        button(page, "Show it on the demo slide").click()
-        expect(page.locator(".nsl-chart")).to_be_visible(timeout=90_000)
-    else:
-        go_to(page, "Maps")
+    page = visit("/maps", "demo", viewport={"width": width, "height": 900})
     see_charts(page)
     side = page.evaluate("document.querySelector('.nsl-chart')._fullLayout._size.w")
     assert side > 380
@@ -175,11 +158,9 @@ def test_the_map_is_never_squeezed(visit, width):
 
 
 @pytest.fixture
-def demo_maps(page) -> Page:
+def demo_maps(visit) -> Page:
     """The Maps page of the demo slide."""
-    take_demo(page)
-    run(page)
-    go_to(page, "Maps")
+    page = visit("/maps", "demo")
     see_charts(page)
     return page
 

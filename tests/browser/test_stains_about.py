@@ -12,10 +12,9 @@ from tests.browser.driver import button, choose, download, go_to, middle_tile, o
 
 
 @pytest.fixture
-def stains(predicted) -> Page:
+def stains(visit, slide) -> Page:
     """The Stains page of a predicted slide."""
-    page, _ = predicted
-    go_to(page, "Stains")
+    page = visit("/stains", slide)
     expect(page.get_by_role("heading", name="The 11 numbers")).to_be_visible()
     settle(page)
     return page
@@ -127,9 +126,9 @@ def test_about_says_what_the_weights_are_and_gives_the_reliability_of_all_genes(
     assert ((table.r_low <= table.r_heldout) & (table.r_heldout <= table.r_high)).all()
 
 
-def test_about_shows_the_card_and_the_reliability_with_a_slide_predicted_too(predicted, tmp_path):
-    page, tiles = predicted
-    expect(page.get_by_test_id("stSidebar").get_by_text(f"{tiles:,} tiles predicted")).to_be_visible()
+def test_about_shows_the_card_and_the_reliability_with_a_slide_predicted_too(visit, slide, tmp_path):
+    page = visit("/", slide)
+    expect(page.get_by_test_id("stSidebar").get_by_text(" tiles predicted")).to_be_visible()
     table = _read_about(page, tmp_path)
     assert set(load_weights().genes) == set(table.index)
     reliable = (table.reliable == "reliable").sum()
@@ -141,9 +140,8 @@ def test_about_shows_the_card_and_the_reliability_with_a_slide_predicted_too(pre
     expect(card.get_by_text("library_name")).to_have_count(0)
 
 
-def test_a_tile_chosen_on_the_maps_is_the_region_of_the_stains(predicted):
-    page, _ = predicted
-    go_to(page, "Maps")
+def test_a_tile_chosen_on_the_maps_is_the_region_of_the_stains(visit, slide):
+    page = visit("/maps", slide)
     see_charts(page)
     page.mouse.click(*on_map(page, *middle_tile(page)))
     told = page.get_by_text("150 µm wide at")
