@@ -31,7 +31,8 @@ from nsl.model import NeuralStain
 from nsl.spots import measured_section
 from nsl.spots.measured_section import MeasuredSection
 from nsl.spots.tables import read_manifest
-from nsl.stains import HED_VECTORS
+from nsl.stain_transfer import REFERENCE, StainTransfer
+from nsl.stains import HED_VECTORS, SlideStains, completed, tissue_colors
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import USEFUL_R
 
@@ -42,6 +43,7 @@ GAIN_SD = 0.2
 START_SD = 0.01
 # Summed over channels, about what the slides have: a scaled slide starts from effects of the usual size.
 MEAN_OD = 1.3
+MACENKO_OD = 0.15
 
 
 @dataclass(frozen=True)
@@ -61,26 +63,48 @@ def smoothed(section: MeasuredSection) -> MeasuredSection:
     return replace(section, expression=kernel / kernel.sum(axis=1, keepdims=True) @ section.expression)
 
 
-def recolored(colors: ColorCounts, matrix: np.ndarray) -> ColorCounts:
-    """Every optical density times a (3, 3) matrix."""
-    whole = np.eye(4, dtype=np.float32)
-    whole[1:, 1:] = matrix
-    return ColorCounts(colors.moments @ whole, colors.palette_od @ whole[1:, 1:])
-
-
 def equally_dark(section: MeasuredSection) -> ColorCounts:
     """A thick or dark slide is no other tissue: the same mean OD over the spots of every section."""
-    own = section.colors.od_sums.sum(dtype=float) / section.colors.pixels.sum(dtype=float)
-    return recolored(section.colors, MEAN_OD / own * np.eye(3))
+    own = as_scanned(section).od_sums.sum(dtype=float) / section.colors.pixels.sum(dtype=float)
+    return as_scanned(section).transferred(MEAN_OD / own * np.eye(3))
 
 
-def published_stains(section: MeasuredSection) -> ColorCounts:
-    """The slide's own hematoxylin and eosin, estimated from its image, turned into the published ones."""
-    if section.stain_vectors is None:
-        return section.colors
-    own, reference = (np.vstack([pair, np.cross(*pair)]) for pair in (section.stain_vectors, HED_VECTORS[:2]))
-    own, reference = (axes / np.linalg.norm(axes, axis=1, keepdims=True) for axes in (own, reference))
-    return recolored(section.colors, np.linalg.inv(own) @ reference)
+def as_scanned(section: MeasuredSection) -> ColorCounts:
+    """Colours of the slide's own stains."""
+    return brought(section, section.stains)
+
+
+def brought(section: MeasuredSection, target: SlideStains) -> ColorCounts:
+    """Colours in other stains than those that sections are brought to."""
+    return section.colors.transferred(StainTransfer(REFERENCE, target).matrix)
+
+
+def published(section: MeasuredSection) -> ColorCounts:
+    """In Ruifrok and Johnston's hematoxylin and eosin, as strong as in those that sections are brought to."""
+    vectors = HED_VECTORS[:2] / np.linalg.norm(HED_VECTORS[:2], axis=1, keepdims=True)
+    return brought(section, SlideStains(vectors, REFERENCE.strengths))
+
+
+def vectors_alone(section: MeasuredSection) -> ColorCounts:
+    """In the vectors that sections are brought to, and as strong as the slide is."""
+    return brought(section, SlideStains(REFERENCE.vectors, section.stains.strengths))
+
+
+def by_macenko(section: MeasuredSection) -> ColorCounts:
+    """Brought over by what is told from pixels over a fixed optical density of 0.15, as Macenko et al. had it."""
+    windows = measured_section.read_windows(
+        section.image, section.centers_px, measured_section.TILE_UM, measured_section.ANALYSIS_MPP
+    )
+    od = tissue_colors(windows.image[::2, ::2], windows.white_point)
+    od = od[od.min(axis=1) > MACENKO_OD]
+    plane = np.linalg.eigh(np.cov(od.T))[1][:, :0:-1]
+    plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
+    x, y = (od @ plane).T
+    extremes = np.percentile(np.arctan2(y, x), [1, 99])
+    vectors = np.stack([np.cos(extremes), np.sin(extremes)], axis=1) @ plane.T
+    vectors = vectors[np.argsort(-vectors[:, 0])]
+    strengths = np.percentile(od @ np.linalg.inv(completed(vectors)), 99, axis=0)[:2]
+    return as_scanned(section).transferred(StainTransfer(SlideStains(vectors, strengths), REFERENCE).matrix)
 
 
 def remeasured(
@@ -88,7 +112,8 @@ def remeasured(
 ) -> ColorCounts:
     """The same spots read again; an image coarser than `mpp` is read at its own resolution."""
     windows = measured_section.read_windows(section.image, section.centers_px, um, mpp)
-    return count_colors(windows.image, windows.bounds, windows.white_point, bits)
+    colors = count_colors(windows.image, windows.bounds, windows.white_point, bits)
+    return colors.transferred(windows.transfer)
 
 
 @torch.no_grad()
@@ -183,7 +208,7 @@ class Trainer:
             for section, aim, target in zip(sections, aims, targets, strict=True):
                 colors = section.colors
                 if self.gain_sd:
-                    colors = recolored(colors, np.exp(rng.normal(0, self.gain_sd)) * np.eye(3))
+                    colors = colors.transferred(np.exp(rng.normal(0, self.gain_sd)) * np.eye(3))
                 (self.loss(model.from_counts(colors), aim) * target.measured).sum().backward()
             for gradient in (getattr(model, name).grad for name in self.shared):
                 gradient.copy_(gradient.sum(dim=0))
@@ -243,9 +268,12 @@ def variants(genes: int) -> dict[str, list[Variant]]:
             trained("patients weigh alike", weights=patients_alike),
             trained("spots weigh alike", weights=lambda sections: np.array([len(s.colors) for s in sections])),
         ],
-        "Slide normalisation": [
-            fitted("OD scaled to the same mean on every slide", equally_dark),
-            fitted("the slide's stain vectors turned to the published ones", published_stains),
+        "Stains": [
+            fitted("colours as scanned", as_scanned),
+            fitted("as scanned, OD scaled to the same mean on every slide", equally_dark),
+            fitted("brought to the reference by Macenko's threshold", by_macenko),
+            fitted("brought to the reference's vectors, not to its strengths", vectors_alone),
+            fitted("brought to Ruifrok and Johnston's vectors", published),
             trained(f"random OD gain per step and section, sd {GAIN_SD}", gain_sd=GAIN_SD, random=True),
         ],
         "Other readings": [

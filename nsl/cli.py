@@ -107,6 +107,7 @@ def _add_predict(add) -> None:
     add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
     add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
+    add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
     add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
     add("--format", default="csv", metavar="csv,h5ad,geojson,png", help="what to write (default: csv)")
     add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
@@ -209,6 +210,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
             analysis_mpp=args.analysis_mpp,
             genes=genes,
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
+            transfer=not args.no_transfer,
             progress=args.progress,
         )
     warning = stain_warning(result)

@@ -40,6 +40,12 @@ class ColorCounts:
     def __len__(self) -> int:
         return len(self.moments)
 
+    def transferred(self, matrix: np.ndarray) -> "ColorCounts":
+        """The same pixels in other stains: every optical density times the matrix (3, 3)."""
+        matrix = matrix.astype(np.float32)
+        moments = np.concatenate([self.moments[..., :1], self.od_sums @ matrix], axis=-1)
+        return ColorCounts(moments, self.palette_od @ matrix)
+
 
 def count_colors(image: np.ndarray, grid: np.ndarray, white_point: np.ndarray, bits: int = 5) -> ColorCounts:
     """Count colours tile by tile.

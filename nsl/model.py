@@ -41,6 +41,8 @@ class NeuralStain(nn.Module):
         start["deconvolution"] += torch.from_numpy(np.linalg.inv(HED_VECTORS)[:, :2]).float()
         for name, value in start.items():
             self.register_parameter(name, nn.Parameter(value))
+        # D leaves one direction of colour open; see `stain_vectors`.
+        self._open = torch.from_numpy(np.linalg.inv(HED_VECTORS)[:, 2:]).float()
 
     def forward(self, od: Tensor, weight: Tensor | None = None) -> Tensor:
         """Expression of N tiles from the optical densities of their pixels: the definition.
@@ -80,18 +82,29 @@ class NeuralStain(nn.Module):
         for the published vectors. The third column of Ruifrok and Johnston's deconvolution closes it, as it does
         there: an untrained model answers with their hematoxylin and eosin.
         """
-        residual = torch.from_numpy(np.linalg.inv(HED_VECTORS)[:, 2:]).to(self.deconvolution)
-        complete = torch.cat([self.deconvolution, residual.expand(len(self.genes), 3, 1)], dim=2)
+        complete = torch.cat([self.deconvolution, self._open.expand(len(self.genes), 3, 1)], dim=2)
         return nn.functional.normalize(torch.linalg.pinv(complete)[:, :2], dim=-1)
 
     def select(self, genes: Sequence[str]) -> "NeuralStain":
         """A model of some of the genes, in the order given, with weights of its own."""
         index = [self.genes.index(gene) for gene in genes]
         chosen = NeuralStain(genes)
+        chosen._open = self._open
         with torch.no_grad():
             for name, parameter in chosen.named_parameters():
                 parameter.copy_(getattr(self, name)[index])
         return chosen.requires_grad_(self.intercept.requires_grad)
+
+    def transferred(self, matrix: np.ndarray) -> "NeuralStain":
+        """The model that answers optical densities od as this one answers od · A, for a matrix A (3, 3).
+
+        Effects, offsets and intercepts stay, and D becomes A D (`nsl.stain_transfer`).
+        """
+        own, matrix = self.select(self.genes), torch.from_numpy(np.asarray(matrix)).float()
+        with torch.no_grad():
+            own.deconvolution.copy_(matrix @ own.deconvolution)
+        own._open = matrix @ self._open
+        return own
 
     def _unmixing(self, od: Tensor) -> tuple[Tensor, Tensor]:
         """Offset and deconvolution of each stain (2, 4, G), and 1 where the relu lets a colour through (2, K, G)."""

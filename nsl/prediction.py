@@ -15,8 +15,9 @@ from nsl.pixels import predict_pixels
 from nsl.progress import SILENT, Progress
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
 from nsl.slides.slide import Slide
-from nsl.stains import WhitePoint, angle_degrees, estimate_stain_vectors, estimate_white_point, stained_colors
-from nsl.tiles import MIN_TISSUE, TileGrid, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
+from nsl.stain_transfer import StainTransfer
+from nsl.stains import SlideStains, WhitePoint, angle_degrees, estimate_stains, estimate_white_point, tissue_colors
+from nsl.tiles import MIN_TISSUE, TileGrid, grid_over, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
 from nsl.weights.config import TrainingStains
 from nsl.weights.weights import Weights
 
@@ -28,6 +29,8 @@ _STRIP_PIXELS = 4_000_000
 _LEAST_STRIPS = 10
 # Responses of genes to pixels between two reports of progress: about half a second.
 _BATCH_RESPONSES = 1.5e9
+# A slide's stains are told from so many squares, spread evenly over its tissue: as many pixels as sections have spots.
+_STAIN_SQUARES, _STAIN_SQUARE_UM = 60, 150.0
 # Of a patch's side: finer is not seen on a screen.
 PATCH_PX = 1024
 # A tile's pixels on a fine map, of which none is narrower than two pixels of the analysis.
@@ -45,6 +48,7 @@ def predict(
     analysis_mpp: float | None = None,
     genes: Sequence[str] | None = None,
     min_tissue: float = MIN_TISSUE,
+    transfer: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
@@ -59,6 +63,7 @@ def predict(
         as it is.
     genes : which to predict; all if not given.
     min_tissue : least share of tissue a tile must have, 0 to 1.
+    transfer : bring the slide's own stains to those that the weights know (`nsl.stain_transfer`).
     progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
         slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
         is False.
@@ -84,10 +89,13 @@ def predict(
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
+    stains = slide_stains(slide, max(weights.config.analysis_mpp, slide.mpp), thumbnail, white_point)
+    applied = weights.config.stains.transfer_of(stains if transfer else None)
+    model = _model_of(weights, genes).transferred(applied.matrix)
     check_memory(int(expected[-1]), len(genes))
     watch = _Watch(expected, progress)
     strips = _strips_of_tiles(slide, grid, mpp)
-    bands = list(_predict_bands(strips, grid, _model_of(weights, genes), white_point, mpp, min_tissue, watch))
+    bands = list(_predict_bands(strips, grid, model, white_point, mpp, min_tissue, watch))
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
     is_complete = len(keep) == len(grid)
@@ -126,7 +134,7 @@ def predict(
         analysis_mpp=mpp,
         min_tissue=min_tissue,
         complete=is_complete,
-        **_stain_report(bands, weights.config.stains),
+        **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
     return result
@@ -177,7 +185,6 @@ class _Band:
     tissue: np.ndarray  # (tiles looked at,)
     keep: np.ndarray  # (tiles looked at,) bool
     expression: np.ndarray  # (tiles kept, genes)
-    stained: np.ndarray  # (pixels, 3) optical densities
 
 
 def _predict_bands(
@@ -204,16 +211,16 @@ def _predict_bands(
             if watch.is_over(strip.windows[0] + looked_at):
                 end, is_over = looked_at, True
                 break
-        yield _band(tissue[:end], keep[:end], np.concatenate(expression), stained_colors(image, white_point.rgb))
+        yield _band(tissue[:end], keep[:end], np.concatenate(expression))
         if is_over or (not len(kept) and watch.is_over(strip.windows[-1] + 1)):
             return
 
 
-def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray, stained: np.ndarray) -> _Band:
+def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray) -> _Band:
     # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
     seen = np.isfinite(expression).all(axis=1)
     keep[keep] = seen
-    return _Band(tissue, keep, expression[seen], stained)
+    return _Band(tissue, keep, expression[seen])
 
 
 def predict_spots(
@@ -225,6 +232,7 @@ def predict_spots(
     spot_window_um: float | None = None,
     analysis_mpp: float | None = None,
     white_point: np.ndarray | None = None,
+    transfer: np.ndarray | None = None,
     progress: Progress = SILENT,
 ) -> np.ndarray:
     """Predict expression around spots, as `predict` does for a tile with its centre there.
@@ -237,7 +245,8 @@ def predict_spots(
     genes : G of the weights' genes, each once.
     spot_window_um : side of the square window around a spot; that of the weights' training if not given.
     analysis_mpp : µm/px the slide is read at, the weights' own if not given; a slide that is coarser is read as it is.
-    white_point : (3,) intensity of the background; estimated from the slide, as `predict` does, if not given.
+    white_point, transfer : (3,) intensity of the background and (3, 3) matrix of the stain transfer, as the provenance
+        of a result of the slide has them; estimated from the slide, as `predict` does, if not given.
     progress : receives spots done and spots in all.
 
     Returns
@@ -255,9 +264,13 @@ def predict_spots(
         raise ScaleError(f"the window around a spot must be a positive number of µm, got {window_um:g}; 150 is usual")
     mpp = _analysis_mpp(slide, weights, analysis_mpp)
     _check_window("window", window_um, mpp)
-    model = _model_of(weights, weights.require_genes(genes))
-    if white_point is None:
-        white_point = estimate_white_point(slide.thumbnail(THUMBNAIL_PX)).rgb
+    if white_point is None or transfer is None:
+        thumbnail = slide.thumbnail(THUMBNAIL_PX)
+        known = estimate_white_point(thumbnail) if white_point is None else WhitePoint(white_point, "given")
+        stains = slide_stains(slide, max(weights.config.analysis_mpp, slide.mpp), thumbnail, known)
+        white_point = known.rgb
+        transfer = weights.config.stains.transfer_of(stains).matrix if transfer is None else transfer
+    model = _model_of(weights, weights.require_genes(genes)).transferred(transfer)
     predicted = np.full((len(centers_px), len(model.genes)), np.nan, np.float32)
     done = 0
     for strip in _strips_of_spots(slide, pixel_bounds(centers_px, window_um, slide.mpp, mpp), mpp):
@@ -351,17 +364,40 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _stain_report(bands: Sequence[_Band], training: TrainingStains) -> dict:
-    """Compare the slide's own stain vectors with those of the training, as `Provenance` names the numbers.
+def slide_stains(slide: Slide, mpp: float, overview: np.ndarray, white_point: WhitePoint) -> SlideStains | None:
+    """Estimate the stains of a slide from some of its tissue; None where too little is stained.
 
-    All are NaN where too little is stained.
+    The same for every grid of tiles. Weights were learned from slides read at some µm/px, where pixels mix the stains
+    as much as they do at no other: stains are told at the same.
+
+    mpp : µm/px to read at.
+    overview : (H, W, 3) uint8 RGB of the whole slide.
     """
-    vectors = estimate_stain_vectors(np.concatenate([band.stained for band in bands]))
-    if vectors is None:
-        vectors = np.full((2, 3), np.nan)
-    angles, spread = angle_degrees(vectors, training.reference), training.spread_degrees.copy()
+    side_um = min(_STAIN_SQUARE_UM, *(side * slide.mpp for side in slide.size))
+    grid = grid_over(slide.size, slide.mpp, side_um)
+    tissue = overview_tissue(grid, overview, slide.size[0], slide.mpp, white_point.rgb)
+    squares = np.flatnonzero(tissue >= MIN_TISSUE)
+    squares = squares[np.linspace(0, len(squares) - 1, min(_STAIN_SQUARES, len(squares))).round().astype(int)]
+    side_px = side_um / slide.mpp
+    corners = np.minimum(np.maximum(grid.centers_px[squares] - side_px / 2, 0), np.array(slide.size) - side_px)
+    pixels = [slide.read(x, y, side_px, side_px, mpp).reshape(-1, 3) for x, y in corners]
+    if not pixels:
+        return None
+    return estimate_stains(tissue_colors(np.concatenate(pixels), white_point.rgb))
+
+
+def _stain_report(stains: SlideStains | None, applied: StainTransfer, training: TrainingStains) -> dict:
+    """What became of the slide's stains, as `Provenance` names the numbers; NaN where too little is stained."""
+    unknown = SlideStains(np.full((2, 3), np.nan), np.full(2, np.nan), np.nan)
+    own = unknown if stains is None else stains
+    angles, spread = angle_degrees(own.vectors, training.reference), training.spread_degrees.copy()
     return {
-        "slide_stain_vectors": vectors,
+        "transfer": applied.matrix,
+        "transfer_source": applied.source.vectors,
+        "transfer_target": applied.target.vectors,
+        "transfer_strengths": applied.strengths,
+        "transfer_residual": own.residual,
+        "slide_stain_vectors": own.vectors,
         "stain_angles_degrees": angles,
         "training_spread_degrees": spread,
         "stain_distance": float((angles / spread).max()),
@@ -376,6 +412,7 @@ def fine_map(
     *,
     min_tissue: float,
     analysis_mpp: float,
+    transfer: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict one gene on squares of `step_um` side by side.
@@ -392,6 +429,7 @@ def fine_map(
         genes=[gene],
         min_tissue=min_tissue,
         analysis_mpp=min(analysis_mpp, step_um / 2),
+        transfer=transfer,
         progress=progress,
     )
 

@@ -1,5 +1,6 @@
 """What a prediction holds, by name and type; the prediction itself stays a plain AnnData."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -7,12 +8,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from nsl.errors import NslError
+from nsl.stain_transfer import transfer_doubts
 
 if TYPE_CHECKING:
     import anndata
 
 VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "q_value", "patients_replicated")
 """What a result carries of each gene's reliability."""
+
+
+# What files of versions that knew no stain transfer lack.
+_BEFORE_TRANSFER = {
+    "transfer": np.eye(3),
+    "transfer_source": np.full((2, 3), np.nan),
+    "transfer_target": np.full((2, 3), np.nan),
+    "transfer_strengths": np.ones(2),
+    "transfer_residual": math.nan,
+}
 
 
 @dataclass(frozen=True)
@@ -35,9 +47,14 @@ class Provenance:
     analysis_mpp: float  # µm/px the slide was read at
     min_tissue: float  # least share of tissue in a tile, 0 to 1
     complete: bool  # False where the run was cancelled, and tiles are missing
-    slide_stain_vectors: np.ndarray  # (2, 3) hematoxylin and eosin; NaN, as the angles are, where too little is stained
+    slide_stain_vectors: np.ndarray  # (2, 3) hematoxylin and eosin; NaN, as what follows, where too little is stained
     stain_angles_degrees: np.ndarray  # (2,) of each to its mean over the training slides
     training_spread_degrees: np.ndarray  # (2,) largest such angle of a training slide
+    transfer: np.ndarray  # (3, 3) A, by which the model took the slide's optical densities
+    transfer_source: np.ndarray  # (2, 3) stain vectors it goes from: the slide's own, or the target's for no change
+    transfer_target: np.ndarray  # (2, 3) stain vectors it goes to: those that the weights know
+    transfer_strengths: np.ndarray  # (2,) what a unit of the slide's hematoxylin and eosin is in the target's
+    transfer_residual: float  # share of the slide's optical density that neither of its stains explains
     stain_distance: float  # the larger of the two angles over its spread; beyond 1, the slide is unlike the training's
     version: str
     synthetic: bool = False  # whether the slide was made by a program
@@ -45,8 +62,13 @@ class Provenance:
     @classmethod
     def of(cls, result: "anndata.AnnData") -> Self:
         """Of a prediction in memory, or one read from a file."""
-        stored = result.uns["nsl"]
+        stored = _BEFORE_TRANSFER | result.uns["nsl"]
         return cls(**{one.name: _typed(one.type, stored[one.name]) for one in fields(cls) if one.name in stored})
+
+    @property
+    def is_transferred(self) -> bool:
+        """Whether the slide's stains were brought to those that the weights know."""
+        return not np.array_equal(self.transfer, np.eye(3))
 
     def as_uns(self) -> dict:
         """The content of `uns["nsl"]`, without `synthetic`: that is known to whoever made the slide."""
@@ -140,24 +162,41 @@ def percentile_of(result: "anndata.AnnData", gene: str, tile: str) -> float:
     return 100 * float((values <= values[result.obs_names.get_loc(tile)]).mean())
 
 
-def stain_warning(result: "anndata.AnnData") -> str | None:
-    """A sentence on a slide whose stains lie outside what training covered; None where they lie inside.
+def transfer_in_words(result: "anndata.AnnData") -> str:
+    """What was done about the slide's stains, in a sentence or two."""
+    known = Provenance.of(result)
+    if np.isnan(known.stain_distance):
+        return "Too little of this slide is stained to tell its stains; its colours were taken as they are."
+    if not known.is_transferred:
+        return "Its colours were taken as they are: bringing stains over to the weights was switched off."
+    stronger = [
+        f"{stain} is {'as strong' if abs(ratio - 1) < 0.05 else f'{ratio:.1f} times as strong'}"
+        for stain, ratio in zip(("hematoxylin", "eosin"), 1 / known.transfer_strengths, strict=True)
+    ]
+    return (
+        "Every laboratory stains a little differently. Hematoxylin and eosin were told from this slide's own tissue "
+        f"and brought to those that the weights know: beside these, its {stronger[0]} and its {stronger[1]}."
+    )
 
-    It names each stain that does, its angle to the training mean, and the largest angle of a training slide.
+
+def stain_warning(result: "anndata.AnnData") -> str | None:
+    """A sentence on a slide whose stains could not be brought to those that the weights know; None where they were.
+
+    Where the transfer was switched off, a slide whose stains lie outside what training covered is told of.
     """
     known = Provenance.of(result)
     if np.isnan(known.stain_distance):
-        return "Too little of this slide is stained to compare its stains with those of the training slides."
-    outside = [
-        f"{stain} is {angle:.1f}° from the training mean, where training slides reached {spread:.1f}°"
-        for stain, angle, spread in zip(
-            ("hematoxylin", "eosin"), known.stain_angles_degrees, known.training_spread_degrees, strict=True
+        return "Too little of this slide is stained to tell its stains, so its colours were taken as they are."
+    if not known.is_transferred:
+        if known.stain_distance <= 1:
+            return None
+        angles = [f"{angle:.0f}°" for angle in known.stain_angles_degrees]
+        return (
+            f"This slide is stained differently from the training slides (hematoxylin by {angles[0]}, eosin by "
+            f"{angles[1]}), and was not brought to their stains."
         )
-        if angle > spread
-    ]
-    if not outside:
-        return None
-    return f"The stains of this slide lie outside training: its {'; its '.join(outside)}."
+    reasons = transfer_doubts(known.slide_stain_vectors, known.transfer_strengths, known.transfer_residual)
+    return f"The stains of this slide may not be hematoxylin and eosin: {'; '.join(reasons)}." if reasons else None
 
 
 def caveats(result: "anndata.AnnData") -> list[str]:

@@ -23,10 +23,18 @@ _BACKGROUND_MIN_FRACTION = 0.01
 # Grey levels by which glass may darken over a slide; pale stroma lies farther below it.
 _BACKGROUND_UNEVENNESS = 12
 
-# Macenko et al. 2009 (ISBI, 1107): pixels under this OD are noise, and the extreme angles are percentiles.
-_MACENKO_MIN_OD = 0.15
-_MACENKO_PERCENTILE = 1.0
-_MACENKO_MIN_PIXELS = 1000
+# Macenko et al. 2009 (ISBI, 1107): the extreme angles and strong pixels are percentiles. Which are best: RESULTS.md.
+_EXTREME_PERCENTILE = 0.5
+_FIRST_PERCENTILE = 5.0  # before pixels that are no mixture of two stains can be told
+_STRONG_PERCENTILE = 99.0
+# Of the slide's own strong pixels: a limit in OD is met by less of the tissue where the same slide is stained weakly.
+_STAINED_SHARE = 0.5
+_SELECTIONS = 4
+# No stain takes so much of every colour from the light; the rim of black padding does.
+_BLACK_OD = 2.0
+# Of a pixel's OD, that neither stain explains: grey and black (folds, ink, the rim of black padding) have 0.2 or more.
+_MOST_UNEXPLAINED = 0.15
+_LEAST_PIXELS = 1000
 
 
 class WhitePoint(NamedTuple):
@@ -79,38 +87,72 @@ def estimate_white_point(image: np.ndarray) -> WhitePoint:
     return WhitePoint(np.array(mode, float), "background")
 
 
-def stained_colors(image: np.ndarray, white_point: np.ndarray) -> np.ndarray:
-    """Optical densities (N, 3) of the stained pixels among every fourth of every fourth row of a uint8 RGB image."""
-    sample = image[::4, ::4].reshape(-1, 3)
-    return _stained(optical_density(sample[sample.any(axis=1)], white_point))
+class SlideStains(NamedTuple):
+    """How a slide, or a set of slides, is stained."""
+
+    vectors: np.ndarray
+    """(2, 3) float64 unit rows, hematoxylin (the stronger absorber of red) first."""
+    strengths: np.ndarray
+    """(2,) float64, the 99th percentile of each stain's concentration (OD along its vector) in stained pixels."""
+    residual: float = 0.0
+    """Root mean square OD that neither stain explains, over that of the pixels; 0 where all mix these two."""
 
 
-def estimate_stain_vectors(od: np.ndarray) -> np.ndarray | None:
-    """Hematoxylin and eosin vectors of a slide by the method of Macenko et al. 2009.
+def completed(vectors: np.ndarray) -> np.ndarray:
+    """Stain vectors (2, 3) with the unit vector at right angles to both below them: (3, 3)."""
+    normal = np.cross(*vectors)
+    return np.vstack([vectors, normal / np.linalg.norm(normal)])
 
-    Parameters
-    ----------
-    od : (N, 3) optical densities of pixels; those hardly stained take no part.
 
-    Returns
-    -------
-    (2, 3) float64 unit rows, hematoxylin (the stronger absorber of red) first; None for fewer than a thousand
-    stained pixels, from which no vector can be told.
+def tissue_colors(image: np.ndarray, white_point: np.ndarray) -> np.ndarray:
+    """Optical densities (N, 3) of those pixels of a uint8 RGB image (..., 3) that are tissue and not padding."""
+    od = optical_density(image[image.any(axis=-1)], white_point)
+    return od[od.mean(axis=1) > TISSUE_OD]
+
+
+def estimate_stains(od: np.ndarray) -> SlideStains | None:
+    """Estimate hematoxylin and eosin of a slide, after Macenko et al. 2009.
+
+    Their vectors are the extreme angles in the plane that holds most of the optical density. Macenko's threshold is in
+    OD; here the pixels that count are those with at least half of what strong pixels hold of both stains together,
+    found by going from pixels to vectors and back. So the same tissue stained by another laboratory, in other vectors
+    or strengths, gives estimates that differ by just that.
+
+    od : (N, 3) optical densities of tissue.
+
+    None for fewer than a thousand pixels, or where they hold but one colour: no two stains can be told from these.
     """
-    od = _stained(np.asarray(od, float))
-    if len(od) < _MACENKO_MIN_PIXELS:
+    od = np.asarray(od, float)
+    od = stained = od[od.min(axis=1) < _BLACK_OD]
+    for selection in range(_SELECTIONS):
+        if len(stained) < _LEAST_PIXELS:
+            return None
+        vectors = _extreme_vectors(stained, _EXTREME_PERCENTILE if selection else _FIRST_PERCENTILE)
+        if angle_degrees(*vectors) < 1:
+            return None
+        amounts = od @ np.linalg.inv(completed(vectors))
+        mixes = np.abs(amounts[:, 2]) < _MOST_UNEXPLAINED * np.linalg.norm(od, axis=1)
+        if not mixes.any():
+            return None
+        strengths = np.percentile(amounts[mixes, :2], _STRONG_PERCENTILE, axis=0)
+        if not (strengths > 0).all():
+            return None
+        keep = mixes & ((amounts[:, :2] / strengths).sum(axis=1) > _STAINED_SHARE)
+        stained = od[keep]
+    if not len(stained):
         return None
-    plane = np.linalg.eigh(np.cov(od.T))[1][:, :0:-1]
+    residual = np.sqrt((amounts[keep, 2] ** 2).mean() / (stained**2).sum(axis=1).mean())
+    return SlideStains(vectors, strengths, float(residual))
+
+
+def _extreme_vectors(od: np.ndarray, percentile: float) -> np.ndarray:
+    """The two unit vectors (2, 3) between which nearly all optical densities lie, the redder absorber first."""
+    plane = np.linalg.eigh(od.T @ od)[1][:, :0:-1]
     plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
     x, y = (od @ plane).T
-    extremes = np.percentile(np.arctan2(y, x), [_MACENKO_PERCENTILE, 100 - _MACENKO_PERCENTILE])
+    extremes = np.percentile(np.arctan2(y, x), [percentile, 100 - percentile])
     vectors = np.stack([np.cos(extremes), np.sin(extremes)], axis=1) @ plane.T
-    vectors = vectors[np.argsort(-vectors[:, 0])]
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def _stained(od: np.ndarray) -> np.ndarray:
-    return od[od.min(axis=1) > _MACENKO_MIN_OD]
+    return vectors[np.argsort(-vectors[:, 0])]
 
 
 def angle_degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:

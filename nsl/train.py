@@ -35,6 +35,7 @@ from nsl.spots.measured_section import (
     spatial_blocks,
 )
 from nsl.spots.tables import UNITS, read_manifest
+from nsl.stain_transfer import REFERENCE
 from nsl.stains import angle_degrees
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
 from nsl.weights.weights import Weights
@@ -302,15 +303,15 @@ def _require_spots(parts: Sequence[MeasuredSection]) -> None:
 
 
 def _reference_stains(sections: Sequence[MeasuredSection]) -> TrainingStains:
-    """Return the mean stain vectors of the slides, and the largest angle of a slide's own vector to them."""
-    vectors = np.array([section.stain_vectors for section in sections if section.stain_vectors is not None])
+    """Return what all slides were brought to, their mean stain vectors, and the largest angle of one's own to these."""
+    vectors = np.array([section.stains.vectors for section in sections if section.stains is not None])
     if not len(vectors):
         raise SpotsError("no section is stained enough to tell its stain vectors; check that the images show H&E")
     mean = vectors.mean(axis=0)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     # A single slide has no spread; one degree keeps distances finite.
     spread = np.maximum(angle_degrees(vectors, mean).max(axis=0), 1.0)
-    return TrainingStains(mean.round(4), spread.round(2))
+    return TrainingStains(mean.round(4), spread.round(2), REFERENCE.vectors, REFERENCE.strengths)
 
 
 def fit(

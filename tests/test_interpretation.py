@@ -24,7 +24,14 @@ from nsl.interpretation import (
 from nsl.model import NeuralStain
 from nsl.numerals import six_digits
 from nsl.pixels import predict_pixels
-from nsl.stains import HED_VECTORS, PAPER_WHITE, estimate_white_point, optical_density
+from nsl.stain_transfer import StainTransfer
+from nsl.stains import (
+    HED_VECTORS,
+    PAPER_WHITE,
+    SlideStains,
+    estimate_white_point,
+    optical_density,
+)
 from nsl.weights.reliability import is_reliable
 
 GENES = ["ERBB2", "COX6C", "IGKC", "CD24", "TMSB4X"]
@@ -128,8 +135,8 @@ def test_a_vector_with_a_negative_component_is_marked(table):
     for stain in "he":
         lowest = table[[f"{stain}_od_{channel}" for channel in "rgb"]].min(axis=1)
         assert (table[f"{stain}_negative"] == (lowest < 0)).all()
-    assert table.e_negative["IGKC"]
-    assert not table.e_negative["ERBB2"]
+    assert table.e_negative.any()
+    assert not table.e_negative.all()
 
 
 def test_a_stain_that_d_cannot_tell_has_no_onset(tiny_weights):
@@ -243,8 +250,11 @@ def test_a_tiles_concentrations_give_its_prediction_by_effects_and_intercept(emb
         )
 
 
-def test_concentrations_lie_where_the_stains_lie(embedded, section):
-    found = concentration_images(embedded.model, "COX6C", section.pixels, section.white_point)
+def test_concentrations_lie_where_the_stains_lie(section):
+    # A model that has learned nothing unmixes hematoxylin and eosin as published; here it is brought to the section's.
+    fresh, own = NeuralStain(["GENE"]).requires_grad_(False), SlideStains(section.stain_vectors, np.ones(2))
+    model = fresh.transferred(StainTransfer(own, SlideStains(fresh.stain_vectors()[0].numpy(), np.ones(2))).matrix)
+    found = concentration_images(model, "GENE", section.pixels, section.white_point)
     assert found.shape == section.stain.shape
     assert found.dtype == np.float32
     assert found.min() == 0

@@ -54,8 +54,9 @@ def test_every_value_is_the_model_applied_to_the_pixels_of_its_tile(slide, weigh
     bounds = pixel_bounds(grid.centers_px, 100.0, 1.0, 2.0)
     place = {(row, column): box for row, column, box in zip(grid.array_row, grid.array_col, bounds, strict=True)}
     boxes = [place[key] for key in zip(result.obs.array_row, result.obs.array_col, strict=True)]
-    od = np.stack([pixels[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in boxes])
-    exact = weights.model(torch.from_numpy(optical_density(od, result.uns["nsl"]["white_point"]))).numpy()
+    seen = np.stack([pixels[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in boxes])
+    od = optical_density(seen, result.uns["nsl"]["white_point"]) @ result.uns["nsl"]["transfer"]
+    exact = weights.model(torch.from_numpy(od).float()).numpy()
     np.testing.assert_allclose(result.X, exact, atol=1e-4)
 
 
@@ -153,7 +154,7 @@ def test_a_large_tile_is_as_exact_as_a_small_one(section, weights, tmp_path):
     with open_slide(tmp_path / "large.png", mpp=2.0) as slide:
         result = predict(slide, weights, tile_um=4200, min_tissue=0.1)
         pixels = slide.read(0, 0, 2100, 2100).reshape(-1, 3)
-    od = optical_density(pixels, result.uns["nsl"]["white_point"]).astype(float)
+    od = optical_density(pixels, result.uns["nsl"]["white_point"]) @ result.uns["nsl"]["transfer"]
     exact = weights.model.double()(torch.from_numpy(od)[None]).numpy()[0]
     np.testing.assert_allclose(result.X[0], exact, atol=1e-5)
 

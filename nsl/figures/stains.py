@@ -110,7 +110,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     They zoom together.
 
     surface : of `nsl.interpretation.response_surface`.
-    pixels_od : (N, 3) optical densities of a slide's stained pixels (`nsl.stains.stained_colors`); outlines then hold
+    pixels_od : (N, 3) optical densities of a slide's stained pixels (`nsl.stains.tissue_colors`); outlines then hold
         half of them and 95 %, those with the most pixels around.
     """
     amounts = surface.amounts_od

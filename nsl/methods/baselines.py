@@ -18,6 +18,7 @@ from nsl.evaluate import Method, Predictor, Training, choose, shared_part, stand
 from nsl.histogram import ColorCounts
 from nsl.methods.nuclei import FEATURES, NUCLEI_MPP, measure_nuclei
 from nsl.spots.measured_section import ANALYSIS_MPP, MAX_PATTERNS, TILE_UM, MeasuredSection, Windows, read_windows
+from nsl.stain_transfer import REFERENCE
 from nsl.stains import HED_VECTORS
 
 # The first serves where there is a single group to learn from, and nothing to choose by.
@@ -82,8 +83,8 @@ def mean_od(section: MeasuredSection) -> np.ndarray:
 
 
 def mean_rgb(section: MeasuredSection, tile_um: float, analysis_mpp: float) -> np.ndarray:
-    """Mean intensity of each window as scanned, white point and all: (S, 3), padding left out."""
-    windows = read_windows(section.image, section.centers_px, tile_um, analysis_mpp)
+    """Mean intensity of each window in the shared stains, on its slide's own glass: (S, 3), padding left out."""
+    windows = read_windows(section.image, section.centers_px, tile_um, analysis_mpp).painted(section.transfer)
     return np.stack([_mean_color(windows, bounds) for bounds in windows.bounds])
 
 
@@ -104,17 +105,16 @@ def hed_concentrations(section: MeasuredSection) -> np.ndarray:
 def macenko_od(section: MeasuredSection) -> np.ndarray:
     """Mean optical density after stain normalisation by Macenko et al. 2009 (ISBI, 1107): (S, 3).
 
-    Concentrations of the slide's own stain vectors, at least 0, are divided by their 99th percentile over the
-    section's windows and given the published vectors. A slide whose vectors cannot be told keeps the published ones.
+    The section's colours are in published vectors already (`nsl.stain_transfer`); their concentrations, at least 0, are
+    divided by their 99th percentile over the section's windows.
     """
-    colors, reference = section.colors, HED_VECTORS[:2]
-    own = reference if section.stain_vectors is None else section.stain_vectors
-    unmixing = np.linalg.pinv(own)
+    colors = section.colors
+    unmixing = np.linalg.pinv(REFERENCE.vectors)
     seen = colors.counts > 0
     pixels = colors.counts[seen]
     concentrations = colors.od_sums[seen] / pixels[:, None] @ unmixing
     strongest = [np.quantile(c, 0.99, weights=pixels, method="inverted_cdf") for c in concentrations.T]
-    return _mean_relu(colors, unmixing) / np.maximum(strongest, 1e-6) @ reference
+    return _mean_relu(colors, unmixing) / np.maximum(strongest, 1e-6) @ REFERENCE.vectors
 
 
 def color_histogram(section: MeasuredSection) -> np.ndarray:
@@ -132,7 +132,8 @@ def color_histogram(section: MeasuredSection) -> np.ndarray:
 
 def nuclei_of(section: MeasuredSection, tile_um: float) -> np.ndarray:
     """Number, size, shape and kinds of nuclei: (S, F), see `nsl.methods.nuclei.FEATURES`."""
-    return measure_nuclei(read_windows(section.image, section.centers_px, tile_um, NUCLEI_MPP))
+    windows = read_windows(section.image, section.centers_px, tile_um, NUCLEI_MPP)
+    return measure_nuclei(windows.painted(section.transfer))
 
 
 def _mean_relu(colors: ColorCounts, unmixing: np.ndarray) -> np.ndarray:

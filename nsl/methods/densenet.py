@@ -88,6 +88,7 @@ def _clock(seconds: float) -> Iterator[float]:
 def windows_of(section: MeasuredSection, tile_um: float, window_px: int) -> np.ndarray:
     """Windows around the spots, (S, window_px, window_px, 3) uint8 RGB, on a background brought to white."""
     windows = read_windows(section.image, section.centers_px, tile_um, tile_um / window_px)
+    windows = windows.painted(section.transfer)
     # Level 0 is padding, which is shown as glass.
     balanced = 255 * (np.arange(256.0) + 1) / (windows.white_point[:, None] + 1)
     table = np.clip(np.rint(balanced), 0, 255).astype(np.uint8)

@@ -13,8 +13,10 @@ from scipy import sparse
 from nsl.errors import SpotsError
 from nsl.histogram import ColorCounts, count_colors
 from nsl.slides.slide import Slide, open_slide
-from nsl.spots.tables import Section, log_normalised, read_spots
-from nsl.stains import estimate_stain_vectors, estimate_white_point, stained_colors
+from nsl.spots.measured import read_measured
+from nsl.spots.tables import Section, log_normalised
+from nsl.stain_transfer import REFERENCE, StainTransfer, paint
+from nsl.stains import SlideStains, estimate_stains, estimate_white_point, tissue_colors
 from nsl.tiles import MIN_TISSUE, pixel_bounds, tissue_fraction
 
 TILE_UM = 150.0
@@ -48,7 +50,7 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True)
 class MeasuredSection:
-    """Colour counts and expression of S spots, in the same order; the image itself is not kept."""
+    """Colour counts, in the stains that all sections share, and expression of S spots; the image is not kept."""
 
     name: str
     patient: str
@@ -60,8 +62,8 @@ class MeasuredSection:
     """(genes,) float64, share of spots with at least one count."""
     centers_px: np.ndarray
     """(S, 2) float64, x and y of the spots in pixels of the image as stored."""
-    stain_vectors: np.ndarray | None
-    """(2, 3) hematoxylin and eosin of the slide, estimated from its image."""
+    stains: SlideStains | None
+    """Of the slide, as estimated from its image; None where too little is stained."""
     image: SectionImage | None = None
     """Where it was read, for methods that look at the image again."""
 
@@ -90,13 +92,18 @@ class MeasuredSection:
             expression=log_normalised(counts, keep),
             detected=detected_share(counts)[keep],
             centers_px=measured.obsm["spatial"][filled],
-            stain_vectors=seen.stain_vectors,
+            stains=seen.stains,
             image=seen.image,
         )
 
     @property
     def spots(self) -> int:
         return len(self.colors)
+
+    @property
+    def transfer(self) -> np.ndarray:
+        """(3, 3) by which the colours came from the slide's stains, for methods that look at the image again."""
+        return StainTransfer.between(self.stains, REFERENCE).matrix
 
     @cached_property
     def _column(self) -> dict[str, int]:
@@ -134,6 +141,20 @@ class Windows:
     """(3,) intensity of the background, estimated from the image."""
     mpp: float
 
+    @cached_property
+    def stains(self) -> SlideStains | None:
+        """Of the slide, as estimated from its image; None where too little is stained."""
+        return estimate_stains(tissue_colors(self.image[::2, ::2], self.white_point))
+
+    @property
+    def transfer(self) -> np.ndarray:
+        """(3, 3) that brings the slide's stains to `nsl.stain_transfer.REFERENCE`."""
+        return StainTransfer.between(self.stains, REFERENCE).matrix
+
+    def painted(self, matrix: np.ndarray) -> Self:
+        """The same windows on an image whose stains were brought over by a transfer's matrix."""
+        return replace(self, image=paint(self.image, self.white_point, matrix))
+
 
 def read_windows(image: SectionImage, centers_px: np.ndarray, window_um: float, mpp: float) -> Windows:
     """Read a section's image at `mpp`, or its own resolution if that is coarser.
@@ -162,10 +183,11 @@ class SpotColors:
     analysis_mpp: float
     """µm/px to read the image at; one that is coarser was read as it is."""
     colors: ColorCounts
+    """In the stains of `nsl.stain_transfer.REFERENCE`."""
     on_tissue: np.ndarray
     """(S,) bool, whether enough of the window is tissue to count as such."""
-    stain_vectors: np.ndarray | None
-    """(2, 3) hematoxylin and eosin of the slide; None where too little is stained."""
+    stains: SlideStains | None
+    """Of the slide itself; None where too little is stained, and colours are as they are."""
 
 
 def read_spot_colors(image: SectionImage, centers_px: np.ndarray, window_um: float, analysis_mpp: float) -> SpotColors:
@@ -187,9 +209,9 @@ def read_spot_colors(image: SectionImage, centers_px: np.ndarray, window_um: flo
         image=image,
         window_um=window_um,
         analysis_mpp=analysis_mpp,
-        colors=colors,
+        colors=colors.transferred(windows.transfer),
         on_tissue=tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE,
-        stain_vectors=estimate_stain_vectors(stained_colors(windows.image, windows.white_point)),
+        stains=windows.stains,
     )
 
 
@@ -206,7 +228,7 @@ def measure_section(section: Section, tile_um: float = TILE_UM, analysis_mpp: fl
     SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
     SpotsError : the tables cannot be used, or spots lie outside the image.
     """
-    measured = read_spots(section.counts, section.spots)
+    measured = read_measured([section.counts, section.spots])
     image = SectionImage(section.name, section.image, section.mpp)
     seen = read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp)
     return MeasuredSection.of(measured, seen, section.patient)

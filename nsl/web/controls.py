@@ -145,7 +145,7 @@ def duration(seconds: float) -> str:
 
 
 def result_warnings(slide: state.SessionSlide) -> None:
-    """What to know of a result before it is read: stains outside training, other weights by now, a run cut short."""
+    """What to know of a result before it is read: doubtful stains, other weights by now, a run cut short."""
     warn_of_stains(slide.result)
     if slide.weights is not None and not sources.are_in_use(slide.weights):
         st.info(
@@ -157,7 +157,7 @@ def result_warnings(slide: state.SessionSlide) -> None:
 
 
 def warn_of_stains(result: "anndata.AnnData") -> None:
-    """Say so where the slide's stains lie outside what training covered, which stain, and by how much."""
+    """Say so where the slide's stains could not be brought to those that the weights know, and why."""
     warning = stain_warning(result)
     if warning:
         st.warning(f"{warning} Predictions may mislead.", icon=":material/palette:")

@@ -32,6 +32,7 @@ class Settings:
     analysis_mpp: float
     min_tissue: float
     genes: list[str] | None  # None for all
+    transfer: bool = True  # of the slide's stains to the weights'
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
@@ -40,7 +41,8 @@ class Settings:
         analysis_mpp = max(self.analysis_mpp, self.mpp)
         genes = slide.weights.genes if self.genes is None else self.genes
         return (
-            np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
+            (self.transfer == ran.is_transferred or np.isnan(ran.stain_distance))
+            and np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
             and sources.are_in_use(slide.weights)
             and list(slide.result.var_names) == genes
         )
@@ -70,6 +72,7 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
                 analysis_mpp=chosen.analysis_mpp,
                 genes=chosen.genes,
                 min_tissue=chosen.min_tissue,
+                transfer=chosen.transfer,
                 progress=job,
             )
         result.uns["nsl"]["synthetic"] = slide.synthetic

@@ -31,10 +31,26 @@ def model_card(weights: Weights) -> str:
         source=data.source or _UNKNOWN,
         licence=data.licence or _UNKNOWN,
         stain_rows=_stain_rows(config.stains),
+        transfer=_transfer(config.stains),
         how_made=_how_made(config.fit),
         front_results=_front_results(weights),
         **_reliability_words(weights),
         evaluation=_evaluation_section(config.evaluation),
+    )
+
+
+def _transfer(stains: TrainingStains) -> str:
+    if stains.target_vectors is None:
+        return (
+            "Slides were learned from as scanned. `predict` brings a slide's own stain vectors to these means; how "
+            "strongly the training slides were stained is not known."
+        )
+    rows = zip(("hematoxylin", "eosin"), stains.target_vectors, stains.target_strengths, strict=True)
+    known = "; ".join(f"{stain} {' '.join(f'{od:.3f}' for od in one)}, {by:.2f} OD" for stain, one, by in rows)
+    return (
+        "Before it was learned from, every slide was brought to the same stains, and so is a slide that is predicted "
+        f"(`nsl.stain_transfer`): {known}, the OD being the 99th percentile in stained pixels. Where a slide's stains "
+        "cannot be told, or are hardly hematoxylin and eosin, `predict` says so."
     )
 
 
@@ -158,7 +174,7 @@ interval, the false discovery rate (`q_value`), and in how many of {protocol.gro
 |---|---|---|
 {stain_rows}
 
-A slide whose own stain vectors lie farther from these means has colours the weights never saw; `predict` says so.
+{transfer}
 
 ## How it was made
 

@@ -6,16 +6,20 @@ import json
 import math
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nsl.errors import WeightsError
+from nsl.stain_transfer import StainTransfer
+from nsl.stains import SlideStains
 
 CONFIG = "config.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Of the first version, whose slides were learned from as they were scanned, nothing else differs.
+_READ_VERSIONS = (1, SCHEMA_VERSION)
 _REQUIRED = ("name", "genes", "units", "tile_um", "analysis_mpp", "stains", "training_data", "reliability")
 
 
@@ -45,12 +49,24 @@ class TrainingStains:
     """(2, 3) mean optical densities in red, green and blue, of unit length."""
     spread_degrees: np.ndarray
     """(2,) largest angle between the stain of a training slide and the mean."""
+    target_vectors: np.ndarray | None = None
+    """(2, 3) that every training slide was brought to before it was learned from; None where none was."""
+    target_strengths: np.ndarray | None = None
+    """(2,) 95th percentiles of concentration that go with these."""
+
+    def transfer_of(self, slide: SlideStains | None) -> StainTransfer:
+        """From a slide's stains to those that the weights know; it changes nothing where the slide's are not known.
+
+        Of weights whose training slides were not brought to one stain, to the mean of these, as strong as the slide.
+        """
+        if self.target_vectors is None:
+            strengths = np.ones(2) if slide is None else slide.strengths
+            return StainTransfer.between(slide, SlideStains(self.reference, strengths))
+        return StainTransfer.between(slide, SlideStains(self.target_vectors, self.target_strengths))
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, TrainingStains)
-            and np.array_equal(self.reference, other.reference)
-            and np.array_equal(self.spread_degrees, other.spread_degrees)
+        return isinstance(other, TrainingStains) and all(
+            np.array_equal(getattr(self, one.name), getattr(other, one.name)) for one in fields(self)
         )
 
 
@@ -133,7 +149,7 @@ class WeightsConfig:
         except ValueError as error:
             raise _unreadable(where, error) from None
         version = told.get("schema_version") if isinstance(told, dict) else None
-        if version != SCHEMA_VERSION:
+        if version not in _READ_VERSIONS:
             raise WeightsError(
                 f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; update one of them"
             )
@@ -203,15 +219,24 @@ def _training_data(where: str, data: Any) -> TrainingData:
 
 
 def _training_stains(where: str, stains: Any) -> TrainingStains:
+    shapes = {"reference": (2, 3), "spread_degrees": (2,)}
+    if isinstance(stains, dict) and "target_vectors" in stains:
+        shapes |= {"target_vectors": (2, 3), "target_strengths": (2,)}
     try:
-        reference, spread = np.array(stains["reference"]), np.array(stains["spread_degrees"])
-        numbers = all(array.dtype.kind in "if" and np.isfinite(array).all() for array in (reference, spread))
-        fits = numbers and reference.shape == (2, 3) and spread.shape == (2,) and (spread > 0).all()
+        arrays = {name: np.array(stains[name]) for name in shapes}
+        fits = all(
+            array.dtype.kind in "if" and array.shape == shapes[name] and np.isfinite(array).all()
+            for name, array in arrays.items()
+        )
+        fits = fits and all((array > 0).all() for array in arrays.values() if array.shape == (2,))
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
-        raise WeightsError(f"{where}: stains must hold two reference vectors and two positive spread_degrees")
-    return TrainingStains(reference.astype(float), spread.astype(float))
+        raise WeightsError(
+            f"{where}: stains must hold two reference vectors and two positive spread_degrees, and either both of two "
+            "target_vectors and two positive target_strengths or neither"
+        )
+    return TrainingStains(**{name: array.astype(float) for name, array in arrays.items()})
 
 
 def _fit_record(fit: Any) -> FitRecord | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
@@ -12,6 +12,7 @@ from nsl.genes import by_capitals, resolve
 from nsl.weights.config import WeightsConfig
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from nsl.model import NeuralStain
@@ -39,6 +40,10 @@ class Weights:
     @property
     def name(self) -> str:
         return self.config.name
+
+    def transferred(self, matrix: np.ndarray) -> Weights:
+        """The same weights for slides in other stains: `NeuralStain.transferred`."""
+        return replace(self, model=self.model.transferred(matrix))
 
     def require_genes(self, genes: Sequence[str]) -> list[str]:
         """The genes as these weights spell them, once each and in the order given.

@@ -87,7 +87,7 @@ def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path,
     drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
     expect(page.get_by_text("tiles inside")).to_be_visible()
     table = pd.read_csv(download(page, button(page, "Download the comparison (CSV)"), tmp_path), index_col="gene")
-    assert len(table) == 4812
+    assert len(table) == 4822
     assert {"mean_inside", "mean_outside", "effect_size", "q_value"} <= set(table.columns)
     inside = int(page.get_by_text("tiles inside").inner_text().split()[0].replace(",", ""))
     assert 3 <= inside < tiles
@@ -114,7 +114,7 @@ def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
         assert picture.width / 300 * 25.4 == pytest.approx(180, abs=1)
     page.get_by_text("Other formats").click()
     result = anndata.read_h5ad(download(page, button(page, "AnnData (h5ad)"), tmp_path))
-    assert result.shape == (tiles, 4812)
+    assert result.shape == (tiles, 4822)
     told = json.loads(download(page, button(page, "QuPath (GeoJSON)"), tmp_path).read_text())
     assert len(told["features"]) == tiles
     feature = told["features"][0]

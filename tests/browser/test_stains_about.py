@@ -29,7 +29,7 @@ def test_the_numbers_of_a_gene_are_shown_and_those_of_another_when_it_is_chosen(
 
 def test_the_table_of_vectors_and_the_line_for_qupath_go_home(stains, tmp_path):
     table = pd.read_csv(download(stains, button(stains, "Download all vectors (CSV)"), tmp_path), index_col="gene")
-    assert len(table) == 4812
+    assert len(table) == 4822
     vectors = table.loc["ERBB2", ["h_od_r", "h_od_g", "h_od_b"]].to_numpy(float)
     assert (vectors**2).sum() == pytest.approx(1, abs=0.01)
     line = stains.get_by_test_id("stCode").filter(has_text="setColorDeconvolutionStains").first
@@ -65,7 +65,7 @@ def test_the_concentrations_of_a_region_are_drawn_from_its_pixels(stains):
     for stain, mean in zip(drawn["stains"], map(float, told), strict=True):
         assert stain["size"] == pytest.approx([150, 150], abs=3)
         # The table is of coarser pixels, whose mean light lets less of what is dark be seen.
-        assert stain["mean"] == pytest.approx(mean, rel=0.35, abs=0.02)
+        assert stain["mean"] == pytest.approx(mean, rel=0.35, abs=0.04)
     stains.get_by_role("radio", name="600", exact=True).click()
     stains.wait_for_function(
         """() => Array.from(document.querySelectorAll('.nsl-chart')).some((one) =>
@@ -76,6 +76,26 @@ def test_the_concentrations_of_a_region_are_drawn_from_its_pixels(stains):
     assert wider["x"] != drawn["x"]
     for stain in wider["stains"]:
         assert stain["size"] == pytest.approx([max(wider["x"]), max(wider["y"])], abs=5)
+
+
+def test_what_was_done_about_another_laboratorys_stain_is_said_and_seen(visit, data_folder):
+    page = visit("/", "cmu_small_region.svs")
+    told = page.get_by_text("Hematoxylin and eosin were told from this slide's own tissue")
+    expect(told).to_contain_text(
+        re.compile(r"its hematoxylin is (as strong|[0-9.]+ times as strong) and its eosin is [0-9.]+ times")
+    )
+    go_to(page, "Stains")
+    expect(page.get_by_role("heading", name="This slide's stains")).to_be_visible()
+    expect(page.get_by_text("Hematoxylin and eosin were told from this slide's own tissue")).to_be_visible()
+    pictures = [
+        page.get_by_alt_text(words) for words in ("The region as it is stained", "The same as the model sees it")
+    ]
+    for picture in pictures:
+        expect(picture).to_be_visible()
+    settle(page)
+    assert pictures[0].get_attribute("src") != pictures[1].get_attribute("src")
+    sizes = [picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") for picture in pictures]
+    assert sizes[0] == sizes[1]
 
 
 def test_a_click_on_a_gene_in_the_plot_of_all_chooses_it(stains):
@@ -122,7 +142,7 @@ def _read_about(page: Page, folder: Path) -> pd.DataFrame:
 
 def test_about_says_what_the_weights_are_and_gives_the_reliability_of_all_genes(page, tmp_path):
     table = _read_about(page, tmp_path)
-    assert len(table) == 4812
+    assert len(table) == 4822
     assert ((table.r_low <= table.r_heldout) & (table.r_heldout <= table.r_high)).all()
 
 

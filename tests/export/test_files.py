@@ -56,6 +56,11 @@ PROVENANCE = Provenance(
     slide_stain_vectors=np.full((2, 3), np.nan),
     stain_angles_degrees=np.full(2, np.nan),
     training_spread_degrees=np.array([5.0, 10.0]),
+    transfer=np.eye(3),
+    transfer_source=np.eye(3)[:2],
+    transfer_target=np.eye(3)[:2],
+    transfer_strengths=np.ones(2),
+    transfer_residual=np.nan,
     stain_distance=np.nan,
     version="0.1.0",
 )

@@ -89,12 +89,12 @@ def test_two_genes_stand_side_by_side_with_their_scatter(page):
     assert "not that they are regulated together" in said(page)
 
 
-def test_the_demo_slide_is_marked_and_its_stains_warned_of(page):
+def test_the_demo_slide_is_marked_and_doubtful_stains_are_warned_of(page):
     assert "Synthetic: made by this program" in said(page)
     info = slide(page).result.uns["nsl"]
-    info |= {"stain_distance": 3.0, "stain_angles_degrees": [2.0, 3 * info["training_spread_degrees"][1]]}
+    info["transfer_strengths"] = np.array([0.2, 1.0])
     page.run()
-    assert "lie outside training" in page.warning[0].value
+    assert "its hematoxylin is 5.0 times as strong as usual" in page.warning[0].value
 
 
 def test_fewer_than_two_genes_are_asked_for_more(page):
@@ -436,7 +436,7 @@ def test_each_slide_s_warnings_are_told_by_its_name(page, section):
         info = one.result.uns["nsl"]
         is_second = one.name.startswith("S23")
         info["complete"] = not is_second
-        info |= {"stain_distance": 0.5, "stain_angles_degrees": np.zeros(2)}
+        info["transfer_strengths"] = np.ones(2)
     page.run()
     assert "The run was cancelled" in said(page)
     assert r"**S23 \[left\].png**" in said(page)

@@ -99,7 +99,7 @@ def slow_computer(app):
 
 def test_the_page_says_how_long_a_run_takes_before_it_begins_and_learns_from_it(slow_computer, monkeypatch):
     app, predict = slow_computer, prediction.predict
-    tiles = int(re.search(r"About (\d+) tiles and 4,812 genes", said(app))[1])
+    tiles = int(re.search(r"About (\d+) tiles and 4,822 genes", said(app))[1])
     before = wait_said(app)
     assert before > 3600
 

@@ -42,11 +42,11 @@ def test_the_embedded_folder_is_saved_as_it_was(embedded, tmp_path):
 def test_fields_hold_what_the_file_says(embedded):
     config = embedded.config
     assert (config.name, config.tile_um, config.analysis_mpp) == ("her2-breast", 150, 3)
-    assert (config.training_data.patients, config.training_data.spots) == (3, 1686)
+    assert (config.training_data.patients, config.training_data.spots) == (3, 1676)
     assert config.training_data.sections == ("A1", "A2", "B4", "C2", "C3", "C4", "C5")
     assert (config.stains.reference.shape, config.stains.spread_degrees.shape) == ((2, 3), (2,))
     assert (config.fit.patterns, config.fit.steps, config.fit.learning_rate) == (3, 100, 0.02)
-    assert config.reliability.settings["B"] == {"patterns": 3, "steps": 25}
+    assert config.reliability.settings["B"] == {"patterns": 3, "steps": 100}
     assert list(config.genes) == embedded.genes
     assert {"left out", "method"} <= config.evaluation[0].keys()
 
@@ -63,7 +63,15 @@ def test_what_a_stranger_left_out_is_none_or_empty():
     assert config.training_data == TrainingData(patients=1, spots=9)
     assert (config.training_data.tissue, config.training_data.sections) == (None, ())
     assert (config.fit, config.reliability.settings, config.evaluation) == (None, {}, ())
-    assert json.loads(config.to_json()) == LEAST
+    assert config.stains.target_vectors is None
+    assert json.loads(config.to_json()) == LEAST | {"schema_version": 2}
+
+
+def test_what_slides_were_brought_to_comes_out_as_it_went_in():
+    stains = LEAST["stains"] | {"target_vectors": [[0.8, 0.6, 0], [0, 0.6, 0.8]], "target_strengths": [2, 1]}
+    config = read(schema_version=2, stains=stains)
+    np.testing.assert_array_equal(config.stains.target_vectors, stains["target_vectors"])
+    assert json.loads(config.to_json())["stains"] == stains
 
 
 @pytest.mark.parametrize("fit", [None, [], "much", {"steps": 1}, {"steps": 1, "patterns": "all", "learning_rate": 0.1}])

@@ -123,9 +123,9 @@ def limits(weights: Weights) -> list[str]:
         f"**Other tissue.** These weights learned from {data.patients} "
         f"patient{'s' if data.patients != 1 else ''}: {controls.escaped(sources.tissue(config))}. What they say of "
         "other tissue, of other laboratories or of other scanners is untested.",
-        f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. A "
-        "slide farther away has colours that the weights never saw; the app warns before its map, and draws it all the "
-        "same.",
+        f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. "
+        "Those of another laboratory are told from its slide and brought over. That was tried on slides painted in "
+        "published stains, and with few real slides of other laboratories; where stains are doubtful, the app says so.",
         "**Not the single tile.** Held-out r is over all spots of a section. A pattern over many tiles can be right "
         "while the value of one tile is far off.",
         f"**Nothing smaller than {config.tile_um:g} µm.** The model learned from windows of that size. A finer map "

@@ -185,7 +185,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
     """Compare in a thread of its own; what was compared before stays until it is done."""
     data, label, weights = held.data, held.label, slide.weights
     held_out = slide.result.var[["r_heldout", "q_value"]]
-    terms, match = ready.terms, ready.match
+    terms, match, transfer = ready.terms, ready.match, slide.provenance.transfer
 
     def work(job: Job) -> Comparison:
         with slide.open(terms.mpp) as opened:
@@ -197,6 +197,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
                 spot_window_um=terms.window_um,
                 analysis_mpp=terms.analysis_mpp,
                 white_point=np.array(terms.white_point),
+                transfer=transfer,
                 progress=job,
             )
         table = agreement(predicted, data, ready.centers_px, match.predicted, progress=job)

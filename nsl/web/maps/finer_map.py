@@ -64,6 +64,7 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 step_um,
                 min_tissue=info.min_tissue,
                 analysis_mpp=info.analysis_mpp,
+                transfer=info.is_transferred,
                 progress=job,
             )
 

@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.genes import parse_gene_list
-from nsl.result import Provenance
+from nsl.result import Provenance, transfer_in_words
 from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
@@ -41,7 +41,15 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
         min_tissue = st.slider(
             "Least tissue in a tile, %", 0, 100, runs.USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
         )
-        with st.expander("Analysis resolution"):
+        with st.expander("Stains and resolution"):
+            transfer = st.checkbox(
+                "Bring the slide's stains to those of the weights",
+                True,
+                key="transfer",
+                persist_state="session",
+                help="Every laboratory stains a little differently, and weights hold in the stain they were learned "
+                "in. The slide's own hematoxylin and eosin are told from its tissue. Leave it on for H&E.",
+            )
             analysis_mpp = st.number_input(
                 "The slide is read at, µm per pixel",
                 min_value=0.1,
@@ -53,7 +61,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
                 persist_state="session",
             )
         genes = _choose_genes()
-    return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes)
+    return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes, transfer)
 
 
 def _follow_weights(config: WeightsConfig) -> None:
@@ -169,6 +177,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
             st.info("The settings or the weights have changed since. Run again to use them.")
         if info.white_point_source != "background":
             st.warning("No empty background was found on this slide, so pure white was taken for it.")
+        st.caption(transfer_in_words(result))
         controls.warn_of_stains(result)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")

@@ -21,7 +21,7 @@ from nsl.interpretation import (
 )
 from nsl.numerals import signed
 from nsl.result import SlidePicture
-from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, stained_colors
+from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
 from nsl.web import controls, gene_choice, links, sources, state
 from nsl.weights.weights import Weights
 
@@ -91,7 +91,7 @@ def look(heading: DeltaGenerator) -> View:
             f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
             f"predicted, on {controls.escaped(sources.tissue(config))}."
         )
-        return View(slide.weights, slide)
+        return View(slide.weights.transferred(slide.provenance.transfer), slide)
     with controls.shown_errors():
         view = View(sources.in_use(), None)
         _show_the_way(slide, view.weights)
@@ -202,9 +202,8 @@ def show_vectors(view: View, gene: str) -> None:
     _show_angles(view, gene, learned)
     st.caption(
         f"A learned vector is what the fit found useful to predict {controls.escaped(gene)}; it is not a measurement "
-        "of the dye. The fit starts from Ruifrok and Johnston's vectors and stops early: a small angle to them says "
-        "that it moved little. No dye absorbs negatively, so a vector with a negative component is the colour of no "
-        "dye."
+        "of the dye. On a slide, what was learned is brought to the slide's own stains and shown there. No dye absorbs "
+        "negatively, so a vector with a negative component is the colour of no dye."
     )
 
 
@@ -265,7 +264,7 @@ def show_response(view: View, gene: str) -> None:
     pixels, most_od = None, _USUAL_OD
     if view.slide is not None:
         picture = SlidePicture.of(view.slide.result).rgb
-        pixels = stained_colors(picture, view.white_point)
+        pixels = tissue_colors(picture[::4, ::4], view.white_point)
     if pixels is not None and len(pixels):
         darkest = np.percentile(stain_amounts(pixels, view.mixed_vectors), _DARKEST_PERCENTILE, axis=0).max()
         most_od = float(np.clip(np.ceil(2 * darkest) / 2, _LEAST_OD, _MOST_OD))

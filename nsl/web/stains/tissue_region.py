@@ -15,6 +15,7 @@ from nsl.interpretation import STAINS, concentration_images, stain_amounts, tile
 from nsl.numerals import signed
 from nsl.prediction import Patch
 from nsl.result import Provenance, SlidePicture, map_of, tile_at
+from nsl.stain_transfer import paint
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds
 from nsl.web import chart, controls, state
@@ -61,6 +62,8 @@ def show(view: View, gene: str) -> None:
         with look:
             _show_overview(view.slide, gene, region)
         _show_images(view, gene, tissue)
+        if view.slide.provenance.is_transferred:
+            _show_transfer(view, tissue)
     except NslError as error:
         controls.show_error(view.slide.by_users_name(str(error)))
 
@@ -211,6 +214,14 @@ def _show_sum(view: View, gene: str, tissue: Patch) -> None:
         "Mean concentration of either stain over the region, and what it adds to the expression, ln(1 + counts per "
         "10,000)."
     )
+
+
+def _show_transfer(view: View, tissue: Patch) -> None:
+    """The region as it is stained, and in the stains that the weights know."""
+    seen = paint(tissue.rgb, view.white_point, view.slide.provenance.transfer)
+    pictures = (("The region as it is stained", tissue.rgb), ("The same as the model sees it", seen))
+    for place, (words, picture) in zip(st.columns(2), pictures, strict=True):
+        place.image(picture, caption=words, width="stretch", output_format="PNG", alt=words)
 
 
 def _show_images(view: View, gene: str, tissue: Patch) -> None:
