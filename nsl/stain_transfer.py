@@ -16,8 +16,8 @@ REFERENCE = SlideStains(np.array([[0.745, 0.585, 0.321], [0.420, 0.800, 0.428]])
 """The stains that every training slide is brought to, whichever laboratory it comes from.
 
 Any would do, were it not that a fit starts from Ruifrok and Johnston's matrix: from there it does best on colours like
-these, the median of seven published breast sections, and 2 % worse on colours in Ruifrok and Johnston's own vectors
-(benchmarks/RESULTS.md).
+these, about the median of seven published breast sections, and 2 % worse on colours in Ruifrok and Johnston's own
+vectors (`benchmarks/ablation.py`, under Stains).
 """
 
 # Outside these a slide is hardly H&E: the vectors of ten published sources keep well inside, and strengths were tried
