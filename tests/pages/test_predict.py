@@ -9,6 +9,7 @@ import pytest
 from nsl import prediction
 from nsl.web import runs, sources
 from nsl.web.state import SessionState
+from tests import remembered_runs
 from tests.app_driver import (
     click,
     finish,
@@ -215,6 +216,7 @@ def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
 
 
 def test_a_cancelled_run_leaves_the_whole_result_from_before(app):
+    remembered_runs.forget()
     predict_demo(app, "ERBB2").run()
     whole = slide(app).result
     click(app, "Run")
