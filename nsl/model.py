@@ -87,7 +87,8 @@ class NeuralStain(nn.Module):
 
     def select(self, genes: Sequence[str]) -> "NeuralStain":
         """A model of some of the genes, in the order given, with weights of its own."""
-        index = [self.genes.index(gene) for gene in genes]
+        place = {gene: i for i, gene in enumerate(self.genes)}
+        index = [place[gene] for gene in genes]
         chosen = NeuralStain(genes)
         chosen._open = self._open
         with torch.no_grad():

@@ -29,7 +29,7 @@ _STRIP_PIXELS = 4_000_000
 _LEAST_STRIPS = 10
 # Responses of genes to pixels between two reports of progress: about half a second.
 _BATCH_RESPONSES = 1.5e9
-# A slide's stains are told from so many squares, spread evenly over its tissue: as many pixels as sections have spots.
+# A slide's stains are told from so many squares, spread evenly over its tissue: 150,000 pixels at 3 µm/px.
 _STAIN_SQUARES, _STAIN_SQUARE_UM = 60, 150.0
 # Of a patch's side: finer is not seen on a screen.
 PATCH_PX = 1024
@@ -89,7 +89,7 @@ def predict(
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
-    stains = slide_stains(slide, max(weights.config.analysis_mpp, slide.mpp), thumbnail, white_point)
+    stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = _model_of(weights, genes).transferred(applied.matrix)
     check_memory(int(expected[-1]), len(genes))
@@ -266,10 +266,11 @@ def predict_spots(
     _check_window("window", window_um, mpp)
     if white_point is None or transfer is None:
         thumbnail = slide.thumbnail(THUMBNAIL_PX)
-        known = estimate_white_point(thumbnail) if white_point is None else WhitePoint(white_point, "given")
-        stains = slide_stains(slide, max(weights.config.analysis_mpp, slide.mpp), thumbnail, known)
-        white_point = known.rgb
-        transfer = weights.config.stains.transfer_of(stains).matrix if transfer is None else transfer
+        if white_point is None:
+            white_point = estimate_white_point(thumbnail).rgb
+        if transfer is None:
+            stains = slide_stains(slide, weights, thumbnail, white_point)
+            transfer = weights.config.stains.transfer_of(stains).matrix
     model = _model_of(weights, weights.require_genes(genes)).transferred(transfer)
     predicted = np.full((len(centers_px), len(model.genes)), np.nan, np.float32)
     done = 0
@@ -364,18 +365,19 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
     )
 
 
-def slide_stains(slide: Slide, mpp: float, overview: np.ndarray, white_point: WhitePoint) -> SlideStains | None:
+def slide_stains(slide: Slide, weights: Weights, overview: np.ndarray, white_point: np.ndarray) -> SlideStains | None:
     """Estimate the stains of a slide from some of its tissue; None where too little is stained.
 
-    The same for every grid of tiles. Weights were learned from slides read at some µm/px, where pixels mix the stains
-    as much as they do at no other: stains are told at the same.
+    The same for every grid of tiles, and at the resolution that the weights were learned at, whichever a run asks for:
+    at no other do pixels mix the stains as much.
 
-    mpp : µm/px to read at.
     overview : (H, W, 3) uint8 RGB of the whole slide.
+    white_point : (3,) intensity of the background.
     """
+    mpp = _analysis_mpp(slide, weights, None)
     side_um = min(_STAIN_SQUARE_UM, *(side * slide.mpp for side in slide.size))
     grid = grid_over(slide.size, slide.mpp, side_um)
-    tissue = overview_tissue(grid, overview, slide.size[0], slide.mpp, white_point.rgb)
+    tissue = overview_tissue(grid, overview, slide.size[0], slide.mpp, white_point)
     squares = np.flatnonzero(tissue >= MIN_TISSUE)
     squares = squares[np.linspace(0, len(squares) - 1, min(_STAIN_SQUARES, len(squares))).round().astype(int)]
     side_px = side_um / slide.mpp
@@ -383,7 +385,7 @@ def slide_stains(slide: Slide, mpp: float, overview: np.ndarray, white_point: Wh
     pixels = [slide.read(x, y, side_px, side_px, mpp).reshape(-1, 3) for x, y in corners]
     if not pixels:
         return None
-    return estimate_stains(tissue_colors(np.concatenate(pixels), white_point.rgb))
+    return estimate_stains(tissue_colors(np.concatenate(pixels), white_point))
 
 
 def _stain_report(stains: SlideStains | None, applied: StainTransfer, training: TrainingStains) -> dict:

@@ -60,6 +60,11 @@ class StainTransfer:
         return np.linalg.inv(completed(self.source.vectors)) @ (scale * completed(self.target.vectors))
 
 
+def to_reference(slide: SlideStains | None) -> np.ndarray:
+    """(3, 3) that brings a measured slide's stains to `REFERENCE`; it changes nothing where they are not known."""
+    return StainTransfer.between(slide, REFERENCE).matrix
+
+
 def transfer_doubts(vectors: np.ndarray, strengths: np.ndarray, residual: float) -> list[str]:
     """Why a slide may not be H&E that can be transferred, a clause each; empty where nothing speaks against it.
 

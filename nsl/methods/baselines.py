@@ -105,7 +105,7 @@ def hed_concentrations(section: MeasuredSection) -> np.ndarray:
 def macenko_od(section: MeasuredSection) -> np.ndarray:
     """Mean optical density after stain normalisation by Macenko et al. 2009 (ISBI, 1107): (S, 3).
 
-    The section's colours are in published vectors already (`nsl.stain_transfer`); their concentrations, at least 0, are
+    The section's colours have shared vectors already (`nsl.stain_transfer`); their concentrations, at least 0, are
     divided by their 99th percentile over the section's windows.
     """
     colors = section.colors

@@ -15,7 +15,7 @@ from nsl.histogram import ColorCounts, count_colors
 from nsl.slides.slide import Slide, open_slide
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import Section, log_normalised
-from nsl.stain_transfer import REFERENCE, StainTransfer, paint
+from nsl.stain_transfer import paint, to_reference
 from nsl.stains import SlideStains, estimate_stains, estimate_white_point, tissue_colors
 from nsl.tiles import MIN_TISSUE, pixel_bounds, tissue_fraction
 
@@ -103,7 +103,7 @@ class MeasuredSection:
     @property
     def transfer(self) -> np.ndarray:
         """(3, 3) by which the colours came from the slide's stains, for methods that look at the image again."""
-        return StainTransfer.between(self.stains, REFERENCE).matrix
+        return to_reference(self.stains)
 
     @cached_property
     def _column(self) -> dict[str, int]:
@@ -149,7 +149,7 @@ class Windows:
     @property
     def transfer(self) -> np.ndarray:
         """(3, 3) that brings the slide's stains to `nsl.stain_transfer.REFERENCE`."""
-        return StainTransfer.between(self.stains, REFERENCE).matrix
+        return to_reference(self.stains)
 
     def painted(self, matrix: np.ndarray) -> Self:
         """The same windows on an image whose stains were brought over by a transfer's matrix."""

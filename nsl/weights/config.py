@@ -52,7 +52,7 @@ class TrainingStains:
     target_vectors: np.ndarray | None = None
     """(2, 3) that every training slide was brought to before it was learned from; None where none was."""
     target_strengths: np.ndarray | None = None
-    """(2,) 95th percentiles of concentration that go with these."""
+    """(2,) 99th percentiles of concentration that go with these (`nsl.stains.SlideStains`)."""
 
     def transfer_of(self, slide: SlideStains | None) -> StainTransfer:
         """From a slide's stains to those that the weights know; it changes nothing where the slide's are not known.

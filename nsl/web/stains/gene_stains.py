@@ -186,13 +186,10 @@ def show_vectors(view: View, gene: str) -> None:
         shown[f"training slides' {name}"] = view.training_vectors[s]
         if own is not None:
             shown[f"this slide's {name}"] = own[s]
-    figure = swatches(shown, view.white_point)
-    figure.update_yaxes(tickfont_size=14)
-    st.plotly_chart(
-        figure,
-        key="swatches",
-        alt=f"Colours of the two stains learned for {gene} beside the published ones, from 0 to 2 optical density",
-        config={"displayModeBar": False},
+    show_rows(
+        swatches(shown, view.white_point),
+        "swatches",
+        f"Colours of the two stains learned for {gene} beside the published ones, from 0 to 2 optical density",
     )
     glass = "paper white" if view.slide is None else "this slide's glass"
     st.caption(
@@ -242,13 +239,10 @@ def show_effects(view: View, gene: str) -> None:
             default=0,
         )
     chosen = view.table.loc[list(dict.fromkeys([gene, *beside]))]
-    figure = effects_bars(chosen)
-    figure.update_yaxes(tickfont_size=14)
-    st.plotly_chart(
-        figure,
-        key="effects",
-        alt=f"Bars of how expression changes per optical density of either learned stain: {', '.join(chosen.index)}",
-        config={"displayModeBar": False},
+    show_rows(
+        effects_bars(chosen),
+        "effects",
+        f"Bars of how expression changes per optical density of either learned stain: {', '.join(chosen.index)}",
     )
     onsets = [f"{stain} {onset_in_words(chosen[f'{s}_onset_od'][gene])}" for stain, s in zip(STAINS, "he", strict=True)]
     st.caption(
@@ -283,6 +277,12 @@ def show_response(view: View, gene: str) -> None:
         "of this colour throughout."
         + (" What lies outside the lines is colour that this slide hardly has." if pixels is not None else "")
     )
+
+
+def show_rows(figure: go.Figure, key: str, alt: str) -> None:
+    """A figure with a row a name, which is looked at and not zoomed."""
+    figure.update_yaxes(tickfont_size=14)
+    st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False})
 
 
 def below_buttons(figure: go.Figure) -> go.Figure:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from nsl.figures import swatches
 from nsl.result import transfer_in_words
-from nsl.web.stains.gene_stains import View
+from nsl.web.stains.gene_stains import View, show_rows
 
 _NAMES = ("hematoxylin", "eosin")
 
@@ -21,11 +21,8 @@ def show(view: View) -> None:
         shown[f"this slide's {stain}"] = own
         if known.is_transferred:
             shown[f"{stain} that the weights know"] = target
-    figure = swatches(shown, view.white_point)
-    figure.update_yaxes(tickfont_size=14)
-    st.plotly_chart(
-        figure,
-        key="slide_swatches",
-        alt="Colours of this slide's stains beside those that the weights know, from 0 to 2 optical density",
-        config={"displayModeBar": False},
+    show_rows(
+        swatches(shown, view.white_point),
+        "slide_swatches",
+        "Colours of this slide's stains beside those that the weights know, from 0 to 2 optical density",
     )
