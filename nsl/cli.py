@@ -19,6 +19,8 @@ from nsl import __version__
 from nsl.errors import NslError
 from nsl.progress import Progress
 
+# Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
+_GMT_BYTES = 64_000_000
 _BAR_FORMAT = "{desc} {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 
 # torch and numba take seconds to import, so every command imports what it needs when it runs.
@@ -104,6 +106,7 @@ def _add_predict(add) -> None:
     add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
     add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
     add("--genes", metavar="A,B", help="only these genes (default: all)")
+    add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
     add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
     add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
@@ -121,6 +124,7 @@ def _add_train(add) -> None:
     add("--source", default="not stated", help="where the data is published, for the model card")
     add("--licence", default="not stated", help="licence of the data, for the model card")
     add("--genes", metavar="A,B", help="fit these genes (default: by --min-detected)")
+    add("--signatures", type=Path, metavar="FILE.gmt", help="gene sets to judge as well, which the weights then hold")
     _add_windows(add)
 
 
@@ -167,6 +171,9 @@ def _predict(args: argparse.Namespace) -> int:
     if repeated:
         raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
     weights = load_weights(args.weights or default_source())
+    signatures = _read_signatures(args.signatures)
+    if args.genes is None:
+        signatures = weights.with_own(signatures)
     genes = None if args.genes is None else weights.require_genes(_names(args.genes))
     if genes == []:
         raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
@@ -178,7 +185,7 @@ def _predict(args: argparse.Namespace) -> int:
     failures = []
     for path in args.slides:
         try:
-            _predict_one(path, weights, genes, formats, args)
+            _predict_one(path, weights, genes, signatures, formats, args)
         except NslError as error:
             if len(args.slides) == 1 or args.debug:
                 raise
@@ -194,7 +201,9 @@ def _predict(args: argparse.Namespace) -> int:
     return 0 if not failures else 1 if len(failures) < len(args.slides) else 2
 
 
-def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str], args: argparse.Namespace) -> None:
+def _predict_one(
+    path: Path, weights, genes: list[str] | None, signatures: list, formats: list[str], args: argparse.Namespace
+) -> None:
     from nsl.export.files import FORMATS
     from nsl.prediction import predict
     from nsl.result import Provenance, stain_warning
@@ -210,6 +219,7 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
             analysis_mpp=args.analysis_mpp,
             genes=genes,
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
+            signatures=signatures,
             transfer=not args.no_transfer,
             progress=args.progress,
         )
@@ -219,10 +229,11 @@ def _predict_one(path: Path, weights, genes: list[str] | None, formats: list[str
     for name in formats:
         options = {"header_comments": args.header_comments} if name == "csv" else {}
         FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
+    scored = f", {result.obsm['signatures'].shape[1]:,} signatures" if "signatures" in result.obsm else ""
     ending = "*.png" if formats[0] == "png" else formats[0]
     print(
-        f"{path.name}: {result.n_obs:,} tiles of {Provenance.of(result).tile_um:g} µm, {result.n_vars:,} genes, "
-        f"{time.perf_counter() - start:.1f} s → {args.out / path.stem}.{ending}"
+        f"{path.name}: {result.n_obs:,} tiles of {Provenance.of(result).tile_um:g} µm, {result.n_vars:,} genes{scored}"
+        f", {time.perf_counter() - start:.1f} s → {args.out / path.stem}.{ending}"
     )
 
 
@@ -239,6 +250,7 @@ def _train(args: argparse.Namespace) -> int:
         licence=args.licence,
         min_detected=args.min_detected,
         genes=_names(args.genes) if args.genes else None,
+        signatures=_read_signatures(args.signatures),
         tile_um=args.tile_um,
         analysis_mpp=args.analysis_mpp,
         command=args.command_line,
@@ -313,6 +325,21 @@ def _info(args: argparse.Namespace) -> int:
         for notice in slide.notices:
             print(f"note     {notice}")
     return 0
+
+
+def _read_signatures(path: Path | None) -> list:
+    from nsl.signatures import parse_gmt
+
+    if path is None:
+        return []
+    try:
+        size = path.stat().st_size
+        if size > _GMT_BYTES:
+            raise NslError(f"{path.name} has {size:,} bytes; a file of gene sets has at most {_GMT_BYTES:,}")
+        return parse_gmt(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NslError(f"{path.name} cannot be read ({reason}); give a text file in GMT format") from None
 
 
 def _names(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anndata
 import numpy as np
@@ -14,6 +14,7 @@ from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
 from nsl.progress import SILENT, Progress
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
+from nsl.signatures import Scoring, Signature
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
 from nsl.stains import SlideStains, WhitePoint, angle_degrees, estimate_stains, estimate_white_point, tissue_colors
@@ -48,6 +49,7 @@ def predict(
     analysis_mpp: float | None = None,
     genes: Sequence[str] | None = None,
     min_tissue: float = MIN_TISSUE,
+    signatures: Sequence[Signature] | None = None,
     transfer: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
@@ -61,8 +63,10 @@ def predict(
     stride_um : step between tiles; `tile_um` if not given.
     analysis_mpp : µm/px the slide is read at, the weights' own if not given; a slide that is coarser is read
         as it is.
-    genes : which to predict; all if not given.
+    genes : which to predict; all if not given. There may be none where there are signatures.
     min_tissue : least share of tissue a tile must have, 0 to 1.
+    signatures : gene sets to score (`nsl.signatures`), whether their genes are among `genes` or not. If not given,
+        those of the weights where all genes are predicted, otherwise none.
     transfer : bring the slide's own stains to those that the weights know (`nsl.stain_transfer`).
     progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
         slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
@@ -70,16 +74,23 @@ def predict(
 
     Returns
     -------
-    AnnData of tissue tiles × genes; X is float32 in the units of the training data.
+    AnnData of tissue tiles × genes; X is float32 in the units of the training data. Where sets were scored,
+    `obsm["signatures"]` is a table of tiles × sets, and `uns["nsl"]["signatures"]` tells their genes and how well each
+    was predicted where held out (`nsl.weights.weights.Weights.match_signatures`).
 
     Raises
     ------
     ScaleError : µm/px or a length is missing or impossible.
     SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
-    WeightsError : a gene the weights do not hold.
+    WeightsError : a gene the weights do not hold, or too few genes of every signature.
     Cancelled : the run was cancelled before it came to any tissue.
     """
+    if signatures is None:
+        signatures = weights.own_signatures if genes is None else []
     genes = weights.genes if genes is None else weights.require_genes(genes)
+    sets = weights.match_signatures(signatures)
+    scoring = weights.scoring(sets)
+    answered = list(dict.fromkeys([*genes, *scoring.genes]))
     tile_um = weights.config.tile_um if tile_um is None else tile_um
     mpp = _analysis_mpp(slide, weights, analysis_mpp)
     if not 0 <= min_tissue <= 1:
@@ -91,11 +102,14 @@ def predict(
     expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
     stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
-    model = _model_of(weights, genes).transferred(applied.matrix)
-    check_memory(int(expected[-1]), len(genes))
+    model = _model_of(weights, answered).transferred(applied.matrix)
+    check_memory(int(expected[-1]), len(genes) + len(sets))
     watch = _Watch(expected, progress)
     strips = _strips_of_tiles(slide, grid, mpp)
-    bands = list(_predict_bands(strips, grid, model, white_point, mpp, min_tissue, watch))
+    bands = [
+        _scored(band, model.genes, len(genes), scoring)
+        for band in _predict_bands(strips, grid, model, white_point, mpp, min_tissue, watch)
+    ]
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
     is_complete = len(keep) == len(grid)
@@ -117,6 +131,9 @@ def predict(
     # So wide, a tile as scanpy and squidpy draw it hides no other.
     spot_px = min(grid.tile_um, grid.stride_um) / slide.mpp
     result.uns["spatial"] = SlidePicture(thumbnail, scale, slide.mpp / scale).as_uns(spot_px)
+    if len(sets):
+        scores = np.concatenate([band.scores for band in bands])
+        result.obsm["signatures"] = pd.DataFrame(scores, index=result.obs_names, columns=sets.index)
     result.uns["nsl"] = Provenance(
         weights_id=weights.name,
         weights_source=weights.source,
@@ -137,6 +154,8 @@ def predict(
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
+    if len(sets):
+        result.uns["nsl"]["signatures"] = sets
     return result
 
 
@@ -185,6 +204,16 @@ class _Band:
     tissue: np.ndarray  # (tiles looked at,)
     keep: np.ndarray  # (tiles looked at,) bool
     expression: np.ndarray  # (tiles kept, genes)
+    scores: np.ndarray | None = None  # (tiles kept, signatures)
+
+
+def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> _Band:
+    """The band with the scores of the sets, and of the genes answered only those wished for, the first."""
+    if not scoring.names:
+        return band
+    columns = pd.Index(answered).get_indexer(scoring.genes)
+    scores = scoring.score(band.expression[:, columns])
+    return replace(band, expression=np.ascontiguousarray(band.expression[:, :wished]), scores=scores)
 
 
 def _predict_bands(
@@ -409,7 +438,7 @@ def _stain_report(stains: SlideStains | None, applied: StainTransfer, training: 
 def fine_map(
     slide: Slide,
     weights: Weights,
-    gene: str,
+    of: str | Signature,
     step_um: float,
     *,
     min_tissue: float,
@@ -417,7 +446,7 @@ def fine_map(
     transfer: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
-    """Predict one gene on squares of `step_um` side by side.
+    """Predict one gene, or score one signature, on squares of `step_um` side by side.
 
     A tile's prediction is the mean over its pixels, so that of its squares; where they lie higher or lower is what the
     model sees inside a tile, and finer than anything it was compared with.
@@ -428,7 +457,8 @@ def fine_map(
         slide,
         weights,
         tile_um=step_um,
-        genes=[gene],
+        genes=[of] if isinstance(of, str) else [],
+        signatures=[] if isinstance(of, str) else [of],
         min_tissue=min_tissue,
         analysis_mpp=min(analysis_mpp, step_um / 2),
         transfer=transfer,

@@ -13,7 +13,7 @@ from nsl.stain_transfer import transfer_doubts
 if TYPE_CHECKING:
     import anndata
 
-VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "q_value", "patients_replicated")
+VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high", "q_value", "patients_replicated")
 """What a result carries of each gene's reliability."""
 
 

@@ -17,14 +17,17 @@ from nsl.evaluate import (
     Predictor,
     Training,
     choose,
+    expression_moments,
     group_correlations,
     leave_one_group_out,
     reliability,
     shared_part,
+    signature_reliability,
     standardised,
 )
 from nsl.model import NeuralStain
 from nsl.progress import SILENT, Progress
+from nsl.signatures import Signature, split_members
 from nsl.spots.measured_section import (
     ANALYSIS_MPP,
     TILE_UM,
@@ -143,6 +146,7 @@ def train_sections(
     genes: Sequence[str] | None = None,
     tile_um: float = TILE_UM,
     analysis_mpp: float = ANALYSIS_MPP,
+    signatures: Sequence[Signature] = (),
     candidates: Sequence[FitSettings] = CANDIDATES,
     command: str = "nsl.train.train",
     progress: Progress = SILENT,
@@ -159,12 +163,14 @@ def train_sections(
     most_genes : of these, keep so many whose mean expression is highest; all, if not given.
     genes : fit these instead.
     tile_um, analysis_mpp : window and µm/px that the sections were measured with.
+    signatures : gene sets to judge as well, which the weights then hold; those with too few of the genes are left out.
     candidates : settings to choose among.
     progress : receives every step of the fits, and the stages between them.
 
     Raises
     ------
     SpotsError : no section, no gene, no stain, or too few spots to hold some out.
+    WeightsError : too few genes of every signature.
     Cancelled : `progress` was cancelled.
     """
     rule = "as listed by the user"
@@ -189,6 +195,7 @@ def train_sections(
     method = neural_stain(candidates, fold_settings, _OneCount(progress, f"leaving out each {left_out}", steps))
     held_out = leave_one_group_out(parts, groups, method, genes)
     table = _reliability(held_out, genes, progress)
+    table["expression_mean"], table["expression_sd"] = expression_moments(sections, genes)
     fitting = _OneCount(progress, "fitting all sections", batches * settings.steps)
     model = fit(sections, genes, settings, progress=fitting)
     config = WeightsConfig(
@@ -214,7 +221,12 @@ def train_sections(
         ),
         genes=tuple(genes),
     )
-    return Weights(model, config, source="trained here", sha256="", reliability=table)
+    weights = Weights(model, config, source="trained here", sha256="", reliability=table)
+    if not signatures:
+        return weights
+    sets = weights.match_signatures(signatures)[["source", "members"]]
+    judged = signature_reliability(held_out, genes, {name: split_members(own) for name, own in sets.members.items()})
+    return replace(weights, signatures=sets.join(judged))
 
 
 class _OneCount(Progress):

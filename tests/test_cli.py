@@ -169,6 +169,37 @@ def test_genes_come_in_the_order_asked(predict, section_png, tmp_path):
     np.testing.assert_allclose(some[["COX6C", "ERBB2"]], every[["COX6C", "ERBB2"]], atol=1e-4)
 
 
+def test_gene_sets_of_a_file_are_scored_beside_the_genes(predict, section_png, tmp_path, capsys):
+    sets = tmp_path / "mine.gmt"
+    sets.write_text("growth\there\tERBB2\tCD24\tCOX6C\tESR1\n", encoding="utf-8")
+    assert predict(section_png, "--mpp", 1, "--genes", "CD24", "--signatures", sets, "--format", "csv,h5ad") == (0, [])
+    table = pd.read_csv(tmp_path / "out/section.csv")
+    assert table.columns.tolist() == [*PLACE_COLUMNS, "signature:growth", "CD24"]
+    told = json.loads((tmp_path / "out/section.provenance.json").read_text())["signatures"]["growth"]
+    assert (told["source"], told["missing"]) == ("here", "ESR1")
+    scores = anndata.read_h5ad(tmp_path / "out/section.h5ad").obsm["signatures"]
+    np.testing.assert_allclose(scores.growth, table["signature:growth"], atol=1e-4)
+    assert predict(section_png, "--mpp", 1, "--signatures", sets) == (0, [])
+    assert pd.read_csv(tmp_path / "out/section.csv").columns.tolist() == [*PLACE_COLUMNS, "signature:growth", *GENES]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"ERBB2,CD24\n", "line 1 of the gene sets is not GMT"),
+        (b"", "the gene sets hold no set"),
+        (b"a\tb\tESR1\n", "hold fewer than 3 genes of a"),
+        (b"\xff\xfe\x00", "mine.gmt cannot be read"),
+        (None, "mine.gmt cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_bad_file_of_gene_sets_is_one_line(predict, section_png, tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "mine.gmt").write_bytes(content)
+    assert_one_line_error(*predict(section_png, "--mpp", 1, "--signatures", tmp_path / "mine.gmt"), said)
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_was_done_to_the_pixels_is_said_once_as_a_note(predict, section, tmp_path):
     path = tmp_path / "clear.png"
     Image.fromarray(np.dstack([section.pixels, np.full((600, 700), 200, np.uint8)])).save(path)

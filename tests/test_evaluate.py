@@ -9,12 +9,16 @@ from scipy import stats
 
 from nsl.demo.slide import GENES, demo_expression, demo_slide
 from nsl.evaluate import (
+    HeldOut,
     Method,
     Training,
     choose,
+    expression_moments,
     group_correlations,
     leave_one_group_out,
+    next_interval,
     reliability,
+    signature_reliability,
     standardised,
 )
 from nsl.histogram import count_colors
@@ -228,6 +232,78 @@ def test_the_interval_covers_as_often_as_its_docstring_says(scatter, coverage):
     table = reliability(groups)
     # Bounds are cut at -1 and 1, which no true value reaches.
     assert ((table.r_low < 0.3) & (table.r_high > 0.3)).mean() == pytest.approx(coverage, abs=0.01)
+
+
+def test_the_interval_of_the_next_patient_is_as_wide_as_patients_scatter():
+    # Every gene's two patients lie 0.1 above and below 0: variance 0.02, of the next about their mean 0.02 · 3/2.
+    low, high = next_interval(np.array([[0.1, -0.1] * 200, [-0.1, 0.1] * 200]))
+    half = stats.t.ppf(0.975, 400) * np.sqrt(0.03)
+    np.testing.assert_allclose([low, high], np.outer([-half, half], np.ones(400)))
+
+
+def test_genes_of_high_r_get_wider_intervals_where_patients_differ_by_a_factor():
+    mean = np.linspace(0, 0.6, 300)
+    low, high = next_interval(np.outer([0.5, 1.0, 1.5], mean))
+    # Variance (0.5 · mean)², and a third of it for the mean itself.
+    half = stats.t.ppf(0.975, 600) * 0.5 * mean * np.sqrt(4 / 3)
+    np.testing.assert_allclose(low, mean - half, atol=1e-7)
+    np.testing.assert_allclose(high, np.minimum(mean + half, 1), atol=1e-7)
+
+
+def test_the_next_patient_falls_within_the_interval_as_often_as_it_says():
+    rng, inside = np.random.default_rng(1), []
+    for _ in range(40):
+        gene = rng.normal(0.15, 0.1, 500)
+        r = gene + rng.normal(0, 0.12, (4, 500))
+        low, high = next_interval(r[:3])
+        inside.append(((r[3] >= low) & (r[3] <= high)).mean())
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_gene_measured_in_one_patient_has_no_interval_for_the_next():
+    r = np.array([[0.1, 0.3, np.nan], [0.2, 0.1, np.nan], [0.4, np.nan, 0.3]])
+    low, high = next_interval(r)
+    assert np.isfinite(low[:2]).all()
+    assert np.isnan([low[2], high[2]]).all()
+
+
+def sets_held_out(sections, predicted_of) -> pd.DataFrame:
+    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", "NOISE"]
+    parts = [HeldOut(one, one.patient, predicted_of(one, genes), 0.0, 0.0) for one in sections]
+    return signature_reliability(parts, genes, {"stains": ["H_GENE", "E_GENE"], "fillers": genes[:4]})
+
+
+def test_a_set_that_is_predicted_as_measured_has_r_1_of_its_own_too(sections):
+    table = sets_held_out(sections, lambda one, genes: one.expression_of(genes) * 3 + 1)
+    assert list(table.index) == ["stains", "fillers"]
+    # A gene's sd comes from the other section, where it is not quite the same.
+    assert (table.r_heldout > 0.95).all()
+    assert (table.r_specific > 0.95).all()
+    assert table.r_groups.stains == "P1 1.00; P2 1.00"
+    assert (table.q_value < 0.01).all()
+    assert table.patients_replicated.tolist() == [2, 2]
+
+
+def test_a_set_that_is_predicted_like_all_genes_has_nothing_of_its_own(sections):
+    def alike(one, genes):
+        other = next(section for section in sections if section is not one)
+        shared = standardised(one.expression_of(["H_GENE"]))
+        return shared * expression_moments([other], genes)[1]
+
+    table = sets_held_out(sections, alike)
+    assert table.r_heldout.stains > 0.5
+    np.testing.assert_allclose(table.r_specific, 0, atol=1e-6)
+
+
+def test_moments_are_means_over_sections_of_what_each_measured(sections):
+    first, second = sections
+    lacking = replace(second, genes=["H_GENE"], expression=second.expression[:, :1])
+    mean, sd = expression_moments([first, lacking], ["H_GENE", "E_GENE"])
+    own = first.expression_of(["H_GENE", "E_GENE"])
+    assert mean[1] == pytest.approx(own[:, 1].mean(), rel=1e-6)
+    assert sd[1] == pytest.approx(own[:, 1].std(), rel=1e-6)
+    assert mean[0] == pytest.approx((own[:, 0].mean() + second.expression[:, 0].mean()) / 2, rel=1e-6)
+    assert np.isnan(expression_moments([first], ["ABSENT"])[0]).all()
 
 
 def test_sections_of_one_patient_count_as_one_tissue(sections):

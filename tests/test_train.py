@@ -1,5 +1,6 @@
 """What `nsl.train` promises: genes driven by a stain are learned, in the data's units, and the same way twice."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,13 @@ from nsl import train as train_module
 from nsl.errors import Cancelled, ScaleError, SpotsError
 from nsl.histogram import ColorCounts
 from nsl.model import NeuralStain
+from nsl.signatures import Signature
 from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
 from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train
 from nsl.weights.config import HeldOutProtocol
+from nsl.weights.folder import load_weights, save_weights
 from tests.recording import Recording
 
 GENES = ["H_GENE", "E_GENE", "NOISE"]
@@ -344,6 +347,27 @@ def test_training_tells_how_each_gene_was_predicted_where_it_was_held_out(paired
     assert table.q_value["H_GENE"] < 0.05 < table.q_value["NOISE"]
     assert list(table.patients_replicated) == [2, 2, 0]
     assert set(table.n_spots) == {126}
+
+
+def test_training_judges_gene_sets_and_the_weights_bring_them(paired, tmp_path):
+    sets = [
+        Signature("stains", ("H_GENE", "E_GENE", "FILLER1", "ABSENT"), "made in code"),
+        Signature("hematoxylin", ("H_GENE",)),
+    ]
+    weights = train(paired / "manifest.csv", name="w", tile_um=TILE_UM, candidates=FEW, signatures=sets)
+    judged = weights.signatures.loc["stains"]
+    assert list(weights.signatures.index) == ["stains"]
+    assert (judged.members, judged.source) == ("H_GENE;E_GENE;FILLER1", "made in code")
+    assert judged.r_heldout > 0.5
+    assert judged.r_next_low < judged.r_heldout < judged.r_next_high
+    assert re.fullmatch(r"P1 0\.\d\d; P2 0\.\d\d", judged.r_groups)
+    known = weights.reliability
+    assert (known.expression_sd > 0).all()
+    assert ((known.r_next_low <= known.r_heldout) & (known.r_heldout <= known.r_next_high)).all()
+    save_weights(weights, tmp_path / "w")
+    again = load_weights(tmp_path / "w")
+    assert again.own_signatures == [replace(sets[0], members=("H_GENE", "E_GENE", "FILLER1"))]
+    assert "| stains | 3 |" in (tmp_path / "w/README.md").read_text()
 
 
 def test_genes_named_by_the_user_are_fitted_though_rarely_detected(paired):

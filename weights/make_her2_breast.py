@@ -36,6 +36,7 @@ TRAIN_OPTIONS = [
     *("--tissue", "HER2-positive breast cancer"),
     *("--source", "Andersson et al. 2021, Nat Commun 12:6012, by weights/make_her2_breast.py"),
     *("--licence", "none stated for the data; research use"),
+    *("--signatures", "weights/breast-signatures.gmt"),
 ]
 
 

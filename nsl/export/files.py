@@ -15,6 +15,7 @@ import pandas as pd
 
 from nsl.errors import NslError
 from nsl.result import Provenance, caveats, map_of, values_of
+from nsl.signatures import as_columns, as_table
 from nsl.weights.reliability import is_reliable
 
 DECIMALS = 4
@@ -30,7 +31,8 @@ _DEFLATE_LEVEL = 3
 
 
 def tile_table(result: anndata.AnnData) -> pd.DataFrame:
-    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, then every gene."""
+    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, signatures, genes."""
+    result = as_columns(result)
     genes = pd.DataFrame(np.round(result.X, DECIMALS), index=result.obs_names, columns=result.var_names)
     return pd.concat([_place_table(result), genes], axis=1).rename_axis("tile")
 
@@ -47,8 +49,11 @@ def _place_table(result: anndata.AnnData) -> pd.DataFrame:
 
 
 def provenance(result: anndata.AnnData) -> dict:
-    """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists and NaN as None."""
-    return {key: _finite(np.asarray(value).tolist()) for key, value in result.uns["nsl"].items()}
+    """How a result came to be, as JSON can hold it: `uns["nsl"]` with arrays as lists, NaN as None, sets by name."""
+    told = dict(result.uns["nsl"])
+    sets = told.pop("signatures", None)
+    plain = {key: _finite(np.asarray(value).tolist()) for key, value in told.items()}
+    return plain if sets is None else plain | {"signatures": json.loads(sets.to_json(orient="index"))}
 
 
 def _finite(value):
@@ -64,7 +69,7 @@ def provenance_text(result: anndata.AnnData) -> str:
 
 def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
     """The tile table as CSV; with `header_comments`, `# key: value` lines of its provenance lead it."""
-    comments = ""
+    comments, result = "", as_columns(result)
     if header_comments:
         comments = "".join(f"# {key}: {json.dumps(value)}\n" for key, value in provenance(result).items())
     # pandas and pyarrow take 9 and 3 times as long over the genes, which are nearly all of the text.
@@ -86,6 +91,7 @@ def _cells(values: np.ndarray) -> Iterator[list[str]]:
 
 def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = False) -> dict[str, str]:
     """The tile table, the reliability of its genes and its provenance: text by file name."""
+    result = as_columns(result)
     return {
         f"{stem}.csv": csv_text(result, header_comments=header_comments),
         f"{stem}.genes.csv": result.var.to_csv(index_label="gene", lineterminator="\n"),
@@ -116,6 +122,7 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
 
     Raises NslError: the result has no such gene.
     """
+    result = as_columns(result)
     genes = list(result.var_names if genes is None else dict.fromkeys(genes))
     unknown = [gene for gene in genes if gene not in result.var_names]
     if unknown:
@@ -157,6 +164,7 @@ def everything_zip(
     qupath_genes : those in the GeoJSON; of `genes_for_qupath` if not given.
     extra : further files: by their names in the zip, what they are and what they hold.
     """
+    result = as_columns(result)
     genes = genes_for_qupath(result) if qupath_genes is None else list(qupath_genes)
     files: dict[str, bytes | str] = {
         **csv_files(result, stem),
@@ -232,6 +240,7 @@ def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = Fa
 
 def write_h5ad(result: anndata.AnnData, path: Path) -> None:
     """Write the whole result, the slide's small image included, for scanpy and squidpy."""
+    result = as_table(result)
     _write(path, lambda part: result.write_h5ad(part, compression="gzip"))
 
 
@@ -243,6 +252,7 @@ def write_geojson(result: anndata.AnnData, path: Path) -> None:
 
 def write_png(result: anndata.AnnData, path: Path) -> None:
     """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
+    result = as_columns(result)
     for gene in result.var_names:
         picture = _map_png(result, gene)
         place = path.with_name(f"{path.stem}.{file_part(gene)}.png")

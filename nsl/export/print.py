@@ -20,9 +20,9 @@ from PIL.PngImagePlugin import PngInfo
 from nsl.errors import NslError
 from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
 from nsl.figures.maps import PALETTES, on_grid
-from nsl.figures.style import UNIT
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
+from nsl.signatures import unit_of
 from nsl.weights.reliability import is_reliable
 
 # An A4 page is 297 mm high, and the text around the slide and a caption want their share.
@@ -62,7 +62,7 @@ def map_png(
         raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
     _check(result, [gene], limits, opacity, width_mm)
     # As Matplotlib spells Plotly's names.
-    drawing = _Drawing(map_of(result, gene), limits, colormaps[palette.lower()], opacity, UNIT)
+    drawing = _Drawing(map_of(result, gene), limits, colormaps[palette.lower()], opacity, unit_of(gene))
     return _printed(result, drawing, gene, [gene], dpi, width_mm)
 
 

@@ -14,9 +14,10 @@ from nsl.errors import NslError
 from nsl.figures import images
 from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, on_grid, tissue_outline
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
-from nsl.figures.style import SELECTED_COLOR, UNIT, literal
+from nsl.figures.style import SELECTED_COLOR, literal
 from nsl.numerals import signed
 from nsl.result import Provenance, map_of
+from nsl.signatures import unit_of
 from nsl.weights.reliability import is_reliable
 
 DIFFERENCES = ("standard deviations", "ratio of counts")
@@ -47,7 +48,8 @@ def side_by_side(
     limits : values at the ends of the colour scale: one pair, and the genes share a scale, or one for each gene.
     """
     panels = [(result, gene, panel_title(result, gene)) for gene in genes]
-    figure = in_panels(panels, limits, palette=palette, opacity=opacity, outline=outline, unit=UNIT, linked=True)
+    look = {"palette": palette, "opacity": opacity, "outline": outline}
+    figure = in_panels(panels, limits, unit=unit_of(*genes), linked=True, **look)
     if selected is not None and selected.any():
         line = around_tiles(result, selected)
         for number in range(len(genes)):
@@ -76,7 +78,7 @@ def across_slides(
         for result, name in zip(results, names, strict=True)
     ]
     figure = in_panels(
-        panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=f"{literal(gene)}, {UNIT}"
+        panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=f"{literal(gene)}, {unit_of(gene)}"
     )
     for number, result in enumerate(results):
         for axis in axes(number):
@@ -282,8 +284,8 @@ def _add_key(figure: go.Figure, gene_a: str, gene_b: str, ends: np.ndarray) -> N
         yaxis2_title={"text": f"{literal(gene_b)}, green", "standoff": 4},
     )
     figure.add_annotation(
-        text=f"white: both high<br>black: both low<br>in {UNIT}", x=0.53, y=key_top, yanchor="top", xanchor="left",
-        **ON_PAPER,
+        text=f"white: both high<br>black: both low<br>{unit_of(gene_a, gene_b)}",
+        x=0.53, y=key_top, yanchor="top", xanchor="left", **ON_PAPER,
     )  # fmt: skip
 
 

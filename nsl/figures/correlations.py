@@ -8,9 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNIT, UNRELIABLE_COLOR, literal, plain, points
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, literal, plain, points
 from nsl.numerals import signed
 from nsl.result import map_of
+from nsl.signatures import unit_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
@@ -103,7 +104,7 @@ def agreement_scatter(
             hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
     name = literal(gene)
-    axes = f"predicted {name}, {UNIT}", f"measured {name}, {UNIT}"
+    axes = f"predicted {name}, {unit_of(gene)}", f"measured {name}, {unit_of(gene)}"
     _headed(figure, name, _agreement(table_row, len(x)), 460, axes)
     return figure.update_layout(showlegend=False)
 
@@ -207,7 +208,7 @@ def gene_scatter(
         said.append(f"{letter} {_r(ranked(x[selected]), ranked(y[selected]))} over the {selected.sum():,} selected")
     if not drawn.all():
         said.append(f"{drawn.sum():,} tiles are drawn")
-    _headed(figure, f"{a} and {b}", "; ".join(said), 460, (f"{a}, {UNIT}", f"{b}, {UNIT}"))
+    _headed(figure, f"{a} and {b}", "; ".join(said), 460, (f"{a}, {unit_of(gene_a)}", f"{b}, {unit_of(gene_b)}"))
     if selected.any():
         _legend_below(figure)
     else:

@@ -7,8 +7,9 @@ from skimage.filters import gaussian
 from skimage.measure import find_contours
 
 from nsl.figures import images
-from nsl.figures.style import SELECTED_COLOR, UNIT, color_bar, literal, plain, scale_ticks
+from nsl.figures.style import SELECTED_COLOR, color_bar, literal, plain, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
+from nsl.signatures import unit_of
 from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid
 
@@ -109,7 +110,7 @@ def expression_map(
     if tile:
         figure.add_trace(_line(*_frame(result, tile), SELECTED_COLOR, 3))
     lay_out_single(figure, result, width_px=width_px)
-    figure.update_layout(coloraxis=color_axis(f"{literal(gene)}, {UNIT}", limits, palette))
+    figure.update_layout(coloraxis=color_axis(f"{literal(gene)}, {unit_of(gene)}", limits, palette))
     return figure
 
 

@@ -9,8 +9,9 @@ from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
 from nsl.figures.panels import ON_PAPER, scale_over
-from nsl.figures.style import MARGIN_PX, UNIT, literal, plain, points
+from nsl.figures.style import MARGIN_PX, literal, plain, points
 from nsl.result import Provenance
+from nsl.signatures import unit_of
 
 # A panel this wide is what two have on a laptop; its height follows the shape of the array within these.
 _PANEL_WIDTH_PX, _LEAST_PANEL_PX, _MOST_PANEL_PX = 390, 240, 520
@@ -73,7 +74,7 @@ def spots_map(
         limits = percentile_limits(values[:, number]) if len(values) else (0.0, 1.0)
         figure.layout[color] = scale_over(limits, palette, (left, right), 1 - _TITLE_PX / height_px)
         figure.add_annotation(text=f"<b>{what}</b> {literal(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
-    figure.add_annotation(text=f"{UNIT}; each map has its own scale", x=0, y=0, yanchor="bottom", **_ON_PAPER)
+    figure.add_annotation(text=f"{unit_of(gene)}; each map has its own scale", x=0, y=0, yanchor="bottom", **_ON_PAPER)
     figure.update_xaxes(automargin=False, nticks=4, tickangle=0)
     figure.update_yaxes(automargin=False, nticks=5)
     # Its shape follows from that of the first, whose ranges it has.

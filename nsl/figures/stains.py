@@ -12,7 +12,6 @@ from nsl.figures.style import (
     BAR_PX,
     SELECTED_COLOR,
     STAIN_COLORS,
-    UNIT,
     UNRELIABLE_COLOR,
     color_bar,
     literal,
@@ -20,6 +19,7 @@ from nsl.figures.style import (
 )
 from nsl.interpretation import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
 from nsl.numerals import minus, signed
+from nsl.signatures import EXPRESSION_UNIT
 from nsl.stains import PAPER_WHITE
 
 # Darkest amount shown of a stain: about what the darkest nuclei and red cells absorb.
@@ -56,7 +56,7 @@ def effects_bars(genes: pd.DataFrame) -> go.Figure:
     reach = 1.25 * max(genes[["h_effect_per_od", "e_effect_per_od"]].abs().to_numpy(float).max(), 0.01)
     figure.update_layout(bargap=0.3)
     axis = {"range": [-reach, reach], "zeroline": True, "zerolinecolor": UNRELIABLE_COLOR, "automargin": True}
-    figure.update_xaxes(title_text=f"change per OD, {UNIT}", **axis)
+    figure.update_xaxes(title_text=f"change per OD, {EXPRESSION_UNIT}", **axis)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], automargin=True, showgrid=False)
     return figure
 
@@ -154,7 +154,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     figure.update_annotations(yshift=BAR_PX)
     figure.update_layout(
         margin_t=figure.layout.margin.t + BAR_PX,
-        coloraxis={"colorscale": "Viridis", "colorbar": color_bar(UNIT, left, right - left)},
+        coloraxis={"colorscale": "Viridis", "colorbar": color_bar(EXPRESSION_UNIT, left, right - left)},
         uirevision="response surface",
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )

@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 from nsl.numerals import signed
 
 MARGIN_PX = 8
-UNIT = "ln(1 + counts per 10,000)"
 STAIN_COLORS = "#6a5fc4", "#d1457f"
 """Of hematoxylin and of eosin."""
 RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"

@@ -1,7 +1,7 @@
 """How predicted expression agrees with what was measured on the same slide, spot by spot."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import anndata
@@ -14,7 +14,7 @@ from nsl.progress import SILENT, Progress
 from nsl.spots.checks import match_genes
 from nsl.spots.tables import expression_of
 from nsl.stats.effective_size import effective_size_at_spots
-from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_r, q_values, two_sided_p
+from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_r, q_values, two_sided_p, unit_columns
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R
 
 LEAST_SPOTS = 4
@@ -100,6 +100,32 @@ def agreement(
         progress.check(chunk.stop, len(column), "comparing the genes")
     table = pd.concat(parts)
     return table.assign(q_value=q_values(table.p_value.to_numpy()), n_spots=int(known.sum()))
+
+
+def signature_agreement(
+    predicted: np.ndarray,
+    measured: anndata.AnnData,
+    centers_px: np.ndarray,
+    measured_as: Mapping[str, Sequence[str]],
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Compare predicted scores of gene sets with measured ones over the spots of a slide.
+
+    The measured score of a spot is the mean over the set's genes of their z-scores over the spots compared.
+
+    predicted : (S, sets) scores; spots that are NaN take no part.
+    measured, centers_px : as of `agreement`.
+    measured_as : of each set the names of its genes among the measured.
+
+    Returns a table as that of `agreement`, `detected` unknown and q_value over the sets, and the measured scores
+    (S, sets), NaN where a spot takes no part.
+    """
+    known = np.isfinite(predicted).all(axis=1)
+    spots, scores = measured[known], np.full(predicted.shape, np.nan)
+    for column, names in enumerate(measured_as.values()):
+        z = unit_columns(expression_of(spots, list(names))) * math.sqrt(known.sum())
+        scores[known, column] = z.mean(axis=1)
+    table = gene_correlations(predicted[known], scores[known], np.asarray(centers_px)[known], list(measured_as))
+    return table.assign(detected=np.nan, n_spots=int(known.sum())), scores
 
 
 class AgreementSummary(NamedTuple):

@@ -11,28 +11,33 @@ import streamlit as st
 
 from nsl.genes import by_capitals, common_name, is_listed, resolve, symbol_of
 from nsl.numerals import signed
+from nsl.signatures import PREFIX, is_signature, spoken
 from nsl.web import controls, links, state
 from nsl.weights.config import HeldOutProtocol
 from nsl.weights.reliability import USEFUL_R, is_reliable
 from nsl.weights.weights import Weights
 
-# Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
-FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
+# Shown first where the weights hold them: the tumour and its growth, and genes that name the cancer that the embedded
+# weights were trained on.
+FIRST_GENES = ("signature:epithelium", "signature:proliferation", "ERBB2", "COX6C", "CD24", "KRT19")
 WIDTH_PX = 245
-_HOW_LISTED = "Most reliable first, with held-out r. Type a symbol or a common name such as HER2, and Enter."
+_HOW_LISTED = (
+    "Signatures, then genes, the most reliable first, with held-out r. Type a symbol or a common name such as HER2, "
+    "and Enter."
+)
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
-def choose_one(table: pd.DataFrame, weights: Weights) -> str:
+def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = "gene") -> str:
     """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
-    genes, chosen = listed(table), st.session_state.get("gene")
+    genes, chosen = listed(table), st.session_state.get(key)
     if chosen in table.index and chosen not in genes:
         genes.append(chosen)  # so that a choice is never lost
     return box_of_one(
         "Gene",
         genes,
         Boxed(list(table.index), weights, _OTHERWISE),
-        key="gene",
+        key=key,
         first=_shown_first(genes)[0],
         labels=labels(table),
         help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
@@ -64,7 +69,10 @@ def _shown_first(genes: list[str]) -> list[str]:
 def listed(table: pd.DataFrame) -> list[str]:
     """Genes to choose from, the most reliable first."""
     table = table.sort_values("r_heldout", ascending=False)
-    reliable = is_reliable(table)
+    is_set = table.index.str.startswith(PREFIX)
+    table = pd.concat([table[is_set], table[~is_set]])
+    # A set that the user brought has no figures, and is what they want to see.
+    reliable = is_reliable(table) | (table.index.str.startswith(PREFIX) & table.r_heldout.isna())
     is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)
     return list(table.index[reliable] if is_hidden else table.index)
 
@@ -82,11 +90,17 @@ def labels(table: pd.DataFrame) -> dict[str, str]:
     """Each gene with a common name and its held-out r, and a word where it is unreliable."""
     reliable = is_reliable(table)
     return {
-        gene: gene
-        + (f" ({name})" if (name := common_name(gene)) else "")
-        + f" · r {signed(r)}{'' if trusted else ' · unreliable'}"
+        gene: f"{_named(gene)} · not tested"
+        if is_signature(gene) and pd.isna(r)
+        else f"{_named(gene)} · r {signed(r)}{'' if trusted else ' · unreliable'}"
         for gene, r, trusted in zip(table.index, table.r_heldout, reliable, strict=True)
     }
+
+
+def _named(gene: str) -> str:
+    if is_signature(gene):
+        return _SET + gene.removeprefix(PREFIX)
+    return f"{gene} ({name})" if (name := common_name(gene)) else gene
 
 
 def offer_unreliable(table: pd.DataFrame) -> None:
@@ -109,16 +123,17 @@ def plural(what: str) -> str:
 
 def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> None:
     """How the gene was predicted where it was held out, in words."""
-    row, name = table.loc[gene], controls.escaped(gene)
+    row, name = table.loc[gene], controls.escaped(controls.begun(spoken(gene)) if is_signature(gene) else gene)
     if pd.isna(row.r_heldout):
+        why = "was not among the sets that were held out" if is_signature(gene) else "could not be held out"
         st.warning(
-            f"**{name} could not be held out**, so that nothing is known of how well it is predicted.",
+            f"**{name} {why}**, so that nothing is known of how well it is predicted.",
             icon=":material/do_not_disturb_on:",
         )
         return
     figures = (
-        f"held-out r {signed(row.r_heldout)} (95 % interval {signed(row.r_low)} to {signed(row.r_high)}), replicated "
-        f"in {row.patients_replicated:.0f} of {protocol.groups} {plural(protocol.left_out)} left out"
+        f"held-out r {signed(row.r_heldout)}{_expected(row, protocol)}, replicated in {row.patients_replicated:.0f} of "
+        f"{protocol.groups} {plural(protocol.left_out)} left out{_of_its_own(row) if is_signature(gene) else ''}"
     )
     if not is_reliable(table.loc[[gene]]).all():
         st.warning(
@@ -131,11 +146,29 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
         st.success(f"**{name} held up**: {figures}.", icon=":material/check_circle:")
 
 
+def _expected(row: pd.Series, protocol: HeldOutProtocol) -> str:
+    """Within which r the next patient is to be expected; the interval of the mean where that is not known."""
+    if pd.notna(row.get("r_next_low")):
+        interval = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
+        return f" (in the next {protocol.left_out} {interval} is to be expected, 95 %)"
+    return f" (95 % interval {signed(row.r_low)} to {signed(row.r_high)})"
+
+
+def _of_its_own(row: pd.Series) -> str:
+    """What a set tells beyond what any genes would."""
+    return (
+        f". Any set of genes follows how much tissue a tile holds: beyond that, this one is predicted with r "
+        f"{signed(row.r_specific)}"
+    )
+
+
 # The box itself
 
 # Beside the box on a wide page, below it on a narrow one.
 _CHOSEN_PX = 640
 _LONGEST_NAME = 40
+# Before the name of a set in a label.
+_SET = "Signature: "
 
 
 @dataclass(frozen=True)
@@ -148,7 +181,12 @@ class Boxed:
 
     def find(self, typed: str) -> str | None:
         """The gene of a symbol, a common name, or a label of the box."""
-        return typed if typed in self.genes else resolve(_name(typed), by_capitals(self.genes))
+        if typed in self.genes:
+            return typed
+        name = _name(typed)
+        wanted = name.casefold().removeprefix(PREFIX).strip()
+        sets = (one for one in self.genes if is_signature(one) and one.casefold().removeprefix(PREFIX) == wanted)
+        return resolve(name, by_capitals(self.genes)) or next(sets, None)
 
 
 def box_of_one(
@@ -270,7 +308,7 @@ def _tell(key: str, held: Boxed) -> None:
     gene = held.find(name)
     if gene is None:
         st.warning(why_missing(name, held), icon=":material/search_off:")
-    elif gene.upper() != name.upper():
+    elif gene.upper() != name.upper() and not is_signature(gene):
         st.caption(f"{controls.escaped(name)} is the gene {controls.escaped(gene)}.")
 
 
@@ -296,4 +334,6 @@ def _not_in_weights(symbol: str, weights: Weights) -> str:
 
 def _name(typed: str) -> str:
     """What stands before the common name and the r in a label, or what was typed in its place."""
+    if typed.startswith((PREFIX, _SET)):
+        return typed.partition(" · ")[0].strip()
     return typed.partition(" · ")[0].partition(" (")[0].strip()[:_LONGEST_NAME]

@@ -11,8 +11,10 @@ import numpy as np
 import streamlit as st
 
 from nsl.result import Provenance
+from nsl.signatures import PREFIX, Signature, as_columns
 from nsl.web import controls, links, sources, state, uploads
 from nsl.web.jobs import Job
+from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
     import anndata
@@ -32,7 +34,13 @@ class Settings:
     analysis_mpp: float
     min_tissue: float
     genes: list[str] | None  # None for all
+    brought: tuple[Signature, ...] = ()  # gene sets of the user's
+    scores_own: bool = True  # whether the sets of the weights are scored too
     transfer: bool = True  # of the slide's stains to the weights'
+
+    def signatures(self, weights: Weights) -> tuple[Signature, ...]:
+        """The gene sets that a run with these weights scores."""
+        return tuple(weights.with_own(self.brought) if self.scores_own else self.brought)
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
@@ -40,11 +48,13 @@ class Settings:
         lengths = [ran.mpp, ran.tile_um, ran.stride_um, ran.analysis_mpp, ran.min_tissue]
         analysis_mpp = max(self.analysis_mpp, self.mpp)
         genes = slide.weights.genes if self.genes is None else self.genes
+        sets = slide.weights.match_signatures(self.signatures(slide.weights))
+        names = [*(PREFIX + sets.index), *genes]
         return (
             (self.transfer == ran.is_transferred or np.isnan(ran.stain_distance))
             and np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
             and sources.are_in_use(slide.weights)
-            and list(slide.result.var_names) == genes
+            and list(slide.result.var_names) == names
         )
 
 
@@ -72,9 +82,11 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
                 analysis_mpp=chosen.analysis_mpp,
                 genes=chosen.genes,
                 min_tissue=chosen.min_tissue,
+                signatures=chosen.signatures(weights),
                 transfer=chosen.transfer,
                 progress=job,
             )
+        result = as_columns(result)
         result.uns["nsl"]["synthetic"] = slide.synthetic
         job.weights = weights
         _learn(slide.open_seconds, result, time.perf_counter() - job.started)

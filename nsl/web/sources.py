@@ -16,7 +16,7 @@ from nsl.web import limits, state, uploads
 from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source
-from nsl.weights.hub_cache import MAX_BYTES
+from nsl.weights.hub_cache import MAX_BYTES, OPTIONAL
 from nsl.weights.weights import Weights
 
 # Loading keeps the processor busy while the page is still on its way to the browser.
@@ -159,6 +159,8 @@ def unpack(content: bytes, folder: Path) -> Path:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
             for name, limit in MAX_BYTES.items():
+                if name not in members and name in OPTIONAL:
+                    continue
                 if name not in members:
                     raise WeightsError(f"the zip has no {name}; zip the whole weights folder")
                 if members[name].file_size > limit:

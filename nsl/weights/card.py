@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nsl.signatures import split_members
 from nsl.weights.config import FitRecord, TrainingStains
 from nsl.weights.reliability import USEFUL_R, is_reliable
 from nsl.weights.weights import Weights
@@ -35,6 +36,7 @@ def model_card(weights: Weights) -> str:
         how_made=_how_made(config.fit),
         front_results=_front_results(weights),
         **_reliability_words(weights),
+        signatures=_signatures_section(weights),
         evaluation=_evaluation_section(config.evaluation),
     )
 
@@ -80,11 +82,28 @@ def _reliability_words(weights: Weights) -> dict[str, Any]:
         "significant_genes": int(is_reliable(table).sum()),
         "everywhere": int((table.patients_replicated == protocol.groups).sum()),
         "best_rows": "\n".join(
-            f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {row.q_value:.1g} "
+            f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {_next(row)} | {row.q_value:.1g} "
             f"| {row.patients_replicated:.0f} of {protocol.groups} |"
             for gene, row in best.iterrows()
         ),
     }
+
+
+def _next(row: Any) -> str:
+    """Within which r the next group is to be expected."""
+    return f"{row.r_next_low:.2f} to {row.r_next_high:.2f}" if row.r_next_low == row.r_next_low else _UNKNOWN
+
+
+def _signatures_section(weights: Weights) -> str:
+    table, left_out = weights.signatures.sort_values("r_heldout", ascending=False), weights.config.reliability.left_out
+    if table.empty:
+        return ""
+    rows = [
+        f"| {name} | {len(split_members(row.members))} | {row.r_heldout:.2f} | {_next(row)} | {row.q_value:.1g} "
+        f"| {row.r_groups} | {row.r_specific:.2f} |"
+        for name, row in table.iterrows()
+    ]
+    return _SIGNATURES.format(left_out=left_out, rows="\n".join(rows)) + "\n"
 
 
 def _front_results(weights: Weights) -> str:
@@ -150,17 +169,18 @@ count: a map of a receptor's gene is no receptor test.
 
 Each {left_out} was left out in turn, settings were chosen without it, and every gene of it was predicted from its
 image. `reliability.csv` has, for each gene, the mean held-out Pearson r over spots (`r_heldout`) with its 95 %
-interval, the false discovery rate (`q_value`), and in how many of {protocol.groups} groups left out it replicated.
+interval, the interval within which the next {left_out} is to be expected (`r_next_low` to `r_next_high`), the false
+discovery rate (`q_value`), and in how many of {protocol.groups} groups left out it replicated.
 
 - Median held-out r over the {genes_count:,} genes: {median_r:.3f}.
 - Genes with held-out r above {useful_r}: {useful_genes:,}; with r above 0 at q < 0.05: {significant_genes:,};
   replicated in all {protocol.groups}: {everywhere:,}.
 
-| best genes | held-out r | 95 % interval | q | replicated |
-|---|---|---|---|---|
+| best genes | held-out r | 95 % interval of the mean | in the next {left_out} | q | replicated |
+|---|---|---|---|---|---|
 {best_rows}
 
-{evaluation}## Training data
+{signatures}{evaluation}## Training data
 
 - Tissue: {tissue}.
 - Spots: {data.spots:,}, in the sections {section_names} of {data.patients} patients.
@@ -190,6 +210,18 @@ outside the training data is untested; few patients were seen, so intervals are 
 
 Dawood M, Branson K, Rajpoot NM, Minhas FA. All You Need is Color: Image based Spatial Gene Expression Prediction
 using Neural Stain Learning. arXiv:2108.10446, 2021.
+"""
+
+_SIGNATURES = """## Gene sets
+
+The score of a set is the mean of its genes' z-scores; `signatures.csv` has the genes and the source of each. Held-out
+r is that of measured with predicted scores over spots, as of a gene. Any set of genes follows how much tissue a spot
+holds: the last column is the r that is left when the mean of all genes is taken off measured and predicted scores
+alike, which is what the set tells of its own.
+
+| set | genes | held-out r | in the next {left_out} | q | each {left_out} | of its own |
+|---|---:|---:|---|---|---|---:|
+{rows}
 """
 
 _FIT = """```

@@ -1,4 +1,4 @@
-"""A weights folder: config.json, model.safetensors, reliability.csv and a model card, none of which can run code.
+"""A weights folder: config.json, model.safetensors, two tables of reliability and a model card; none can run code.
 
 torch is imported only where tensors are, because the app says which weights are in use before it needs them.
 """
@@ -17,7 +17,14 @@ from nsl.errors import WeightsError
 from nsl.weights.card import CARD, model_card
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.hub import fetch, is_hub_source, parse_source
-from nsl.weights.reliability import RELIABILITY, read_reliability, reliability_csv
+from nsl.weights.reliability import (
+    RELIABILITY,
+    SIGNATURES,
+    read_reliability,
+    read_signatures,
+    reliability_csv,
+    signatures_csv,
+)
 from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -70,11 +77,18 @@ def _load_folder(folder: Path, source: str) -> Weights:
         _check_tensor(folder, name, tensors.get(name), parameter.shape)
     model.load_state_dict({name: tensors[name] for name in model.shapes})
     digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    return Weights(model.requires_grad_(False), config, read_reliability(folder, config.genes), source, digest)
+    return Weights(
+        model.requires_grad_(False),
+        config,
+        read_reliability(folder, config.genes),
+        source,
+        digest,
+        signatures=read_signatures(folder, config.genes),
+    )
 
 
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
-    """Write a weights folder that `load_weights` reads back; it is made if missing, and its four files are replaced.
+    """Write a weights folder that `load_weights` reads back; it is made if missing, and its files are replaced.
 
     Raises WeightsError: the folder cannot be written.
     """
@@ -88,6 +102,10 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
         save_file(tensors, folder / MODEL, metadata={"genes": json.dumps(weights.genes)})
         (folder / CONFIG).write_text(weights.config.to_json(), encoding="utf-8")
         (folder / RELIABILITY).write_text(reliability_csv(weights.reliability), encoding="utf-8")
+        if len(weights.signatures):
+            (folder / SIGNATURES).write_text(signatures_csv(weights.signatures), encoding="utf-8")
+        else:
+            (folder / SIGNATURES).unlink(missing_ok=True)
         (folder / CARD).write_text(model_card(weights), encoding="utf-8")
         (folder / MODEL).chmod(0o644)  # safetensors lets nobody else read what it writes
     except (OSError, SafetensorError) as error:

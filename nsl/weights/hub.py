@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nsl import __version__
 from nsl.errors import HubError, in_a_line
-from nsl.weights.hub_cache import MAX_BYTES, cached_commit, checksum, is_commit, note_revision, store
+from nsl.weights.hub_cache import MAX_BYTES, OPTIONAL, cached_commit, checksum, is_commit, note_revision, store
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -231,6 +231,8 @@ def _download(source: Source, endpoint: str, cache: Path, token: str | None, ali
         for name in MAX_BYTES:
             announced = probe if name == "config.json" else _ask(pinned, name, endpoint, token)
             alive()
+            if announced is None and name in OPTIONAL:
+                continue
             if announced is None:
                 raise HubError(f"{source} has no {name}; publish the whole weights folder")
             contents[name] = announced.etag, _content(pinned, name, announced, endpoint, token, alive)

@@ -17,13 +17,16 @@ from nsl.errors import HubError
 MAX_BYTES = {
     "config.json": 8_000_000,  # a gene takes 12 bytes by name, up to 80 with its identifiers
     "README.md": 4_000_000,  # text for people, with a front matter that may list genes
-    "reliability.csv": 16_000_000,  # a gene is a line of 8 columns, under 160 bytes
+    "reliability.csv": 16_000_000,  # a gene is a line of 12 columns, under 160 bytes
+    "signatures.csv": 16_000_000,  # two thousand sets of a thousand genes
     "model.safetensors": 16_000_000,  # a gene takes 55 bytes, 100 in double precision
 }
 """The files of a weights folder, and what each may weigh: room for 100,000 genes, twenty times the embedded weights.
 
 The tensors come last: a folder of the cache that holds them holds the rest.
 """
+OPTIONAL = frozenset({"signatures.csv"})
+"""Those that weights without gene sets lack."""
 
 
 def is_commit(revision: str) -> bool:
@@ -54,7 +57,9 @@ def cached_commit(cache: Path, revision: str) -> str | None:
 
 
 def _is_whole(snapshot: Path) -> bool:
-    return all(_is_sound(snapshot / name) for name in MAX_BYTES)
+    return all(
+        _is_sound(snapshot / name) for name in MAX_BYTES if name not in OPTIONAL or (snapshot / name).is_symlink()
+    )
 
 
 def _is_sound(path: Path) -> bool:

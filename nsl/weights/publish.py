@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nsl.errors import HubError, WeightsError
 from nsl.weights.hub import IDENTITY, host, parse_source, status_of, trouble, watched
-from nsl.weights.hub_cache import MAX_BYTES
+from nsl.weights.hub_cache import MAX_BYTES, OPTIONAL
 
 PATIENCE_S = 120.0
 """For an upload of a few hundred kilobytes, with the retries of the Hub's client."""
@@ -80,6 +80,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
     contents = {}
     for name in sorted(MAX_BYTES):
         path = folder / name
+        if name in OPTIONAL and not path.exists():
+            continue
         try:
             contents[name] = path.read_bytes()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""reliability.csv of a weights folder: how each gene was predicted where it was held out."""
+"""reliability.csv and signatures.csv of a weights folder: how genes and gene sets were predicted where held out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
+from nsl.signatures import split_members
 from nsl.weights.config import CONFIG
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RELIABILITY = "reliability.csv"
-RELIABILITY_COLUMNS = ("r_heldout", "r_low", "r_high", "p_value", "q_value", "patients_replicated", "n_spots")
+RELIABILITY, SIGNATURES = "reliability.csv", "signatures.csv"
+_FIGURES = ("r_heldout", "r_low", "r_high", "p_value", "q_value", "patients_replicated", "n_spots")
+# Weights of versions before these were known lack them.
+_LATER_FIGURES = ("r_next_low", "r_next_high")
+RELIABILITY_COLUMNS = (*_FIGURES, *_LATER_FIGURES, "expression_mean", "expression_sd")
+"""Of genes; mean and sd are those of the expression over the spots learned from."""
+SIGNATURE_COLUMNS = ("source", "members", *_FIGURES, *_LATER_FIGURES, "r_specific", "r_groups")
+"""Of gene sets; `nsl.evaluate.signature_reliability` says what r_specific and r_groups are."""
 SIGNIFICANT = 0.05
 """A finding counts as found where its p or q value is below this."""
 USEFUL_R = 0.3
@@ -27,13 +34,23 @@ def is_reliable(table: pd.DataFrame) -> pd.Series:
 
 
 def reliability_csv(table: pd.DataFrame) -> str:
-    """The text of reliability.csv: r to four decimals, p and q to three digits."""
-    rounded = table[list(RELIABILITY_COLUMNS)].copy()
-    for column in ("r_heldout", "r_low", "r_high"):
-        rounded[column] = rounded[column].round(4)
-    for column in ("p_value", "q_value"):
-        rounded[column] = [float(f"{value:.3g}") for value in rounded[column]]
-    return rounded.to_csv(index_label="gene", lineterminator="\n")
+    """The text of reliability.csv: r and expression to four decimals, p and q to three digits."""
+    return _rounded(table.reindex(columns=list(RELIABILITY_COLUMNS))).to_csv(index_label="gene", lineterminator="\n")
+
+
+def signatures_csv(table: pd.DataFrame) -> str:
+    """The text of signatures.csv, its numbers as those of reliability.csv."""
+    return _rounded(table[list(SIGNATURE_COLUMNS)]).to_csv(index_label="signature", lineterminator="\n")
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    rounded = table.copy()
+    for column in table.columns:
+        if column.endswith("_value"):
+            rounded[column] = [float(f"{value:.3g}") for value in table[column]]
+        elif column.startswith(("r_", "expression_")) and column != "r_groups":
+            rounded[column] = table[column].round(4)
+    return rounded
 
 
 def read_reliability(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
@@ -42,34 +59,77 @@ def read_reliability(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
     Raises WeightsError: the file is missing or is not a table, lacks a column, names other genes, or holds an
         impossible figure.
     """
-    import pandas as pd
-
-    where = f"{folder.name}/{RELIABILITY}"
-    try:
-        # Only figures may be missing: there are genes whose name pandas would take for "not available".
-        table = pd.read_csv(
-            folder / RELIABILITY,
-            index_col=0,
-            dtype={"gene": str},
-            keep_default_na=False,
-            na_values=dict.fromkeys(RELIABILITY_COLUMNS, ""),
-        )
-    except FileNotFoundError:
-        raise WeightsError(f"the weights folder {folder.name} has no {RELIABILITY}; copy the whole folder") from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{where} cannot be read as a table ({error}); copy it again") from None
-    missing = [column for column in RELIABILITY_COLUMNS if column not in table]
-    if missing:
-        raise WeightsError(f"{where} lacks the column {missing[0]}; copy it again or retrain")
+    table = _read_table(folder, RELIABILITY, "gene", _FIGURES)
     if list(table.index) != list(genes):
         raise WeightsError(
             f"{folder.name}: {RELIABILITY} and {CONFIG} name different genes; copy the whole folder again"
         )
-    for column in RELIABILITY_COLUMNS:
+    return _checked(table.reindex(columns=list(RELIABILITY_COLUMNS)), f"{folder.name}/{RELIABILITY}")
+
+
+def read_signatures(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
+    """The gene sets of a weights folder: a row per set, with the SIGNATURE_COLUMNS; no row where it has no such file.
+
+    Raises WeightsError: the file is not a table, lacks a column, repeats a set, names a gene that the weights lack, or
+        holds an impossible figure.
+    """
+    if not (folder / SIGNATURES).exists():
+        return no_signatures()
+    where, table = f"{folder.name}/{SIGNATURES}", _read_table(folder, SIGNATURES, "signature", SIGNATURE_COLUMNS)
+    if table.index.has_duplicates or "" in table.index:
+        raise WeightsError(f"{where} names a set twice or not at all; copy it again or retrain")
+    known = set(genes)
+    for name, cell in table.members.items():
+        members = split_members(cell)
+        unknown = [gene for gene in members if gene not in known]
+        if unknown or not members:
+            told = f"the gene {unknown[0]}, which the weights lack" if unknown else "no gene"
+            raise WeightsError(f"{where}: the set {name} has {told}; copy the whole folder again or retrain")
+    texts = table[["source", "members", "r_groups"]]
+    figures = _checked(table.drop(columns=texts.columns), where)
+    return figures.assign(**{column: texts[column] for column in texts})[list(SIGNATURE_COLUMNS)]
+
+
+def no_signatures() -> pd.DataFrame:
+    """The table of weights that hold no gene sets."""
+    import pandas as pd
+
+    return pd.DataFrame(columns=list(SIGNATURE_COLUMNS), index=pd.Index([], name="signature", dtype=str))
+
+
+def _read_table(folder: Path, file: str, index: str, required: Sequence[str]) -> pd.DataFrame:
+    """A table as text and numbers, its index as text."""
+    import pandas as pd
+
+    figures = dict.fromkeys({*RELIABILITY_COLUMNS, "r_specific"}, "")
+    try:
+        # Only figures may be missing: there are genes whose name pandas would take for "not available".
+        table = pd.read_csv(
+            folder / file,
+            index_col=0,
+            dtype=dict.fromkeys((index, "source", "members", "r_groups"), str),
+            keep_default_na=False,
+            na_values=figures,
+        )
+    except FileNotFoundError:
+        raise WeightsError(f"the weights folder {folder.name} has no {file}; copy the whole folder") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{folder.name}/{file} cannot be read as a table ({error}); copy it again") from None
+    missing = [column for column in required if column not in table]
+    if missing:
+        raise WeightsError(f"{folder.name}/{file} lacks the column {missing[0]}; copy it again or retrain")
+    return table
+
+
+def _checked(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The figures of a table as numbers; WeightsError for one that cannot be."""
+    import pandas as pd
+
+    for column in table.columns:
         low, high = (-1, 1) if column.startswith("r_") else (0, 1) if column.endswith("value") else (0, math.inf)
         values = pd.to_numeric(table[column], errors="coerce")
         bad = ~(values.between(low, high) | table[column].isna())
         if bad.any():
-            gene = table.index[bad][0]
-            raise WeightsError(f"{where}: {column} of {gene} is {table[column][gene]}; copy it again or retrain")
-    return table[list(RELIABILITY_COLUMNS)]
+            name = table.index[bad][0]
+            raise WeightsError(f"{where}: {column} of {name} is {table[column][name]}; copy it again or retrain")
+    return table

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
 from nsl.genes import by_capitals, resolve
+from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, split_members
 from nsl.weights.config import WeightsConfig
+from nsl.weights.reliability import no_signatures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,8 @@ class Weights:
     """The checksum of model.safetensors."""
     revision: str | None = None
     """The commit on the Hub; None for a folder."""
+    signatures: pd.DataFrame = field(default_factory=no_signatures)
+    """One row per gene set that they were judged on, likewise: `nsl.evaluate.signature_reliability`."""
 
     @property
     def genes(self) -> list[str]:
@@ -66,6 +70,60 @@ class Weights:
         found = {gene: resolve(gene, own) for gene in genes}
         known = [gene for gene in found.values() if gene is not None]
         return list(dict.fromkeys(known)), [gene for gene, symbol in found.items() if symbol is None]
+
+    @property
+    def own_signatures(self) -> list[Signature]:
+        """The gene sets that these weights were judged on."""
+        return [Signature(name, split_members(row.members), row.source) for name, row in self.signatures.iterrows()]
+
+    def with_own(self, brought: Sequence[Signature]) -> list[Signature]:
+        """The gene sets of these weights, and those brought, which take the place of one of the same name."""
+        return list({one.name: one for one in [*self.own_signatures, *brought]}.values())
+
+    def match_signatures(self, wished: Sequence[Signature]) -> pd.DataFrame:
+        """Those gene sets of which these weights hold enough genes to score them.
+
+        Returns a row a set, in the order given: source; members, those that these weights hold, and missing, the
+        others, each joined in one text (`nsl.signatures.split_members`); and the figures of `signatures`, NaN for a set
+        that these weights were not judged on. A set of fewer than LEAST_MEMBERS such genes has no row.
+
+        Raises WeightsError: none of the sets has enough, or the weights do not say how much their genes vary.
+        """
+        import pandas as pd
+
+        sd = self.reliability.expression_sd
+        if wished and not sd.notna().any():
+            raise WeightsError(
+                f"the weights {self.name} do not say how much genes vary, so no set is scored; retrain them"
+            )
+        figures = self.signatures.drop(columns=["source", "members"])
+        rows = {}
+        for one in wished:
+            known, missing = self.find_genes(one.members)
+            members = [gene for gene in known if sd[gene] > 0]
+            if len(members) < LEAST_MEMBERS:
+                continue
+            own = self.signatures.members.get(one.name)
+            is_own = own is not None and set(split_members(own)) == set(members)
+            rows[one.name] = {
+                "source": one.source,
+                "members": joined_members(members),
+                "missing": joined_members([*missing, *(gene for gene in known if gene not in members)]),
+            } | (figures.loc[one.name].to_dict() if is_own else dict.fromkeys(figures.columns, float("nan")))
+        if wished and not rows:
+            raise WeightsError(
+                f"the weights {self.name} hold fewer than {LEAST_MEMBERS} genes of {wished[0].name}"
+                + (f" and of each of the {len(wished) - 1:,} other sets" if len(wished) > 1 else "")
+                + "; bring sets of symbols that its model card lists"
+            )
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["source", "members", "missing", *figures.columns])
+        table["r_groups"] = table.r_groups.fillna("")
+        return table.rename_axis("signature")
+
+    def scoring(self, table: pd.DataFrame) -> Scoring:
+        """From the expression of genes to the scores of the sets of `match_signatures`."""
+        members = {name: split_members(cell) for name, cell in table.members.items()}
+        return Scoring.of(members, self.reliability.expression_mean, self.reliability.expression_sd)
 
     def near_names(self, gene: str) -> list[str]:
         """Up to three genes of these weights that are spelled nearly like `gene`."""

@@ -35,7 +35,7 @@ def test_the_embedded_config_comes_out_as_it_went_in():
 
 def test_the_embedded_folder_is_saved_as_it_was(embedded, tmp_path):
     save_weights(embedded, tmp_path / "again")
-    for name in ("config.json", "README.md", "reliability.csv"):
+    for name in ("config.json", "README.md", "reliability.csv", "signatures.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (embedded_folder() / name).read_bytes(), name
 
 

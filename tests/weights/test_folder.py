@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -73,6 +74,54 @@ def drop_key(name: str) -> Callable[[Path], None]:
 
 
 # Reading back
+
+
+SETS = (
+    "signature,source,members,r_heldout,r_low,r_high,p_value,q_value,patients_replicated,n_spots,r_next_low,r_next_high,"
+    "r_specific,r_groups\n"
+)
+GROWTH = "growth,made in code,ERBB2;CD24,0.5,0.2,0.7,0.01,0.02,2,126,0.1,0.9,0.3,P1 0.40; P2 0.60\n"
+
+
+def test_gene_sets_read_back_bit_for_bit(tiny_weights, tmp_path):
+    (tiny_weights / "signatures.csv").write_text(SETS + GROWTH)
+    first = load_weights(tiny_weights)
+    assert first.signatures.loc["growth", ["members", "r_heldout", "r_specific", "r_groups"]].to_list() == [
+        "ERBB2;CD24",
+        0.5,
+        0.3,
+        "P1 0.40; P2 0.60",
+    ]
+    save_weights(first, tmp_path / "again")
+    assert (tmp_path / "again/signatures.csv").read_text() == SETS + GROWTH
+    save_weights(replace(first, signatures=first.signatures[:0]), tmp_path / "again")
+    assert not (tmp_path / "again/signatures.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("signature,source\nx,y\n", "tiny/signatures.csv lacks the column members"),
+        (SETS + GROWTH + GROWTH, "names a set twice or not at all"),
+        (SETS + GROWTH.replace("CD24", "ESR1"), "the set growth has the gene ESR1, which the weights lack"),
+        (SETS + GROWTH.replace("ERBB2;CD24", ""), "the set growth has no gene"),
+        (SETS + GROWTH.replace("0.5", "1.5", 1), "r_heldout of growth is 1.5"),
+        (SETS + GROWTH.replace("0.3,P1", "much,P1"), "r_specific of growth is much"),
+    ],
+)
+def test_gene_sets_that_cannot_be_are_refused(tiny_weights, text, told):
+    (tiny_weights / "signatures.csv").write_text(text)
+    assert told in refusal(tiny_weights)
+
+
+def test_tables_of_before_lack_what_was_not_known_then(tiny_weights):
+    path = tiny_weights / "reliability.csv"
+    later = ("r_next_low", "r_next_high", "expression_mean", "expression_sd")
+    table = pd.read_csv(path, index_col=0)
+    table.drop(columns=list(later)).to_csv(path)
+    read = load_weights(tiny_weights).reliability
+    assert read[list(later)].isna().all(axis=None)
+    assert read.r_heldout.to_list() == [0.41, 0.52, -0.03]
 
 
 def test_saved_weights_read_back_bit_for_bit(tiny_weights, tmp_path):

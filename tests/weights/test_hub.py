@@ -29,6 +29,7 @@ FILES = {
     "config.json": b'{"genes": []}\n',
     "README.md": "# Färbung\n".encode() * 300,
     "reliability.csv": b"gene,r_heldout\n",
+    "signatures.csv": b"signature,source\n",
     "model.safetensors": bytes(range(256)) * 20,
 }
 CONTRACT_S = 3.0
@@ -389,6 +390,15 @@ def test_nothing_but_the_files_of_a_weights_folder_is_asked_for(hub):
     hub.commit(REPO, FILES | extra)
     assert read(fetch(REPO, endpoint=hub.url).folder) == FILES
     assert hub.asked_for() == FILES.keys() == MAX_BYTES.keys()
+
+
+def test_weights_without_gene_sets_are_whole_without_that_file(hub):
+    few = {name: content for name, content in FILES.items() if name != "signatures.csv"}
+    commit = hub.commit(REPO, few)
+    assert read(fetch(REPO, endpoint=hub.url).folder) == few
+    asked = len(hub.requests)
+    assert read(fetch(f"{REPO}@{commit}", endpoint=hub.url).folder) == few
+    assert len(hub.requests) == asked
 
 
 def test_a_pickle_in_place_of_the_tensors_is_neither_fetched_nor_opened(hub):

@@ -13,6 +13,7 @@ from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import signed
 from nsl.result import map_of
+from nsl.signatures import is_signature
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.web.compare import tile_selection
 
@@ -186,7 +187,9 @@ def _show_side_by_side(slide: state.SessionSlide, chosen: list[str], look: Look)
 
 def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        by = controls.choose_one("Difference in", compare.DIFFERENCES, "compare_by", format_func=str.capitalize)
+        by = compare.DIFFERENCES[0]
+        if not any(map(is_signature, pair)):  # a score is no count, and has no ratio
+            by = controls.choose_one("Difference in", compare.DIFFERENCES, "compare_by", format_func=str.capitalize)
         st.button("Exchange the genes", icon=":material/swap_horiz:", on_click=_exchange, args=[pair])
     with controls.shown_errors():
         figure = compare.difference_map(slide.result, *pair, by=by, **_drawn(slide, look))

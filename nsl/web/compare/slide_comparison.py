@@ -8,6 +8,7 @@ from nsl.export import files
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
 from nsl.result import map_of, stain_warning
+from nsl.signatures import unit_of
 from nsl.web import chart, controls, downloads, gene_choice, state
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.weights.reliability import is_reliable
@@ -131,7 +132,7 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
     if unreliable:
         gene_choice.show_reliability(unreliable[0].result.var, gene, unreliable[0].weights.config.reliability)
     st.caption(
-        "Maps and numbers are in ln(1 + counts per 10,000); the colour scale runs from the 2nd to the 98th percentile "
+        f"Maps and numbers are in {unit_of(gene)}; the colour scale runs from the 2nd to the 98th percentile "
         "of the tiles of both. Slides that were stained or scanned differently differ in them for that reason too, so "
         "compare the patterns before the levels."
     )

@@ -13,6 +13,7 @@ from nsl.errors import NslError
 from nsl.export import files
 from nsl.figures import gene_scatter
 from nsl.result import centers_mm, map_of
+from nsl.signatures import unit_of
 from nsl.stats.regions import points_inside
 from nsl.web import chart, controls, downloads, state
 
@@ -111,7 +112,7 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
 
 
 def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray) -> None:
-    unit = "ln(1 + counts per 10,000)"
+    unit = unit_of(*chosen)
     help_of = {
         "Selected": f"Mean over the selected tiles, {unit}",
         "Rest": f"Mean over all other tiles, {unit}",

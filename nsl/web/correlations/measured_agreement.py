@@ -7,6 +7,7 @@ import streamlit as st
 from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
 from nsl.numerals import signed, six_digits, some_of
+from nsl.signatures import PREFIX
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
 from nsl.web import controls, downloads, state
@@ -131,7 +132,7 @@ def _say_what_fits(slide: state.SessionSlide, held: MeasuredData, ready: Checked
     tissue = f", at least {LEAST_ON_TISSUE:.0%} of them on predicted tissue" if ready.is_on_tissue else ""
     st.markdown(
         f"All {held.data.n_obs:,} spots lie on the slide{tissue}. "
-        f"**{len(match.predicted):,} of {slide.result.n_vars:,}** predicted genes are among the "
+        f"**{len(match.predicted):,} of {len(ready.terms.genes):,}** predicted genes are among the "
         f"{match.number_measured:,} measured."
     )
     for notice in ready.notices:
@@ -179,6 +180,7 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
 
 def summary_in_words(table: pd.DataFrame) -> str:
     """What came out over all genes, and over those that held up elsewhere, as Markdown."""
+    table = table[~table.index.str.startswith(PREFIX)]
     all_genes = agreement_summary(table)
     spots = int(table.n_spots.iloc[0])
     if not all_genes.genes:

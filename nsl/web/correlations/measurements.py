@@ -12,9 +12,10 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from nsl.errors import NslError
 from nsl.prediction import predict_spots
 from nsl.result import SlidePicture
+from nsl.signatures import LEAST_MEMBERS, Scoring, is_signature, signatures_of
 from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
 from nsl.spots.tables import expression_of
-from nsl.stats.agreement import agreement
+from nsl.stats.agreement import agreement, signature_agreement
 from nsl.web import state
 from nsl.web.jobs import Job
 from nsl.web.uploads import read_measured_uploads
@@ -47,19 +48,23 @@ class CheckedData(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of comparing G genes at S spots."""
+    """What came of comparing gene sets and genes, together G, at S spots."""
 
     table: pd.DataFrame
-    """A row a gene: what `nsl.stats.agreement.agreement` gives, and r_heldout and heldout_q_value of the weights."""
+    """A row a set, then a row a gene: what `nsl.stats.agreement` gives, and the weights' r_heldout and heldout_q_value.
+    """
     predicted: np.ndarray  # (S, G) float32, NaN for spots off the slide
     measured: anndata.AnnData  # raw counts of the S spots
     measured_as: dict[str, str]  # of each gene its name among the measured
+    scores: np.ndarray  # (S, sets) as measured
     centers_px: np.ndarray
     label: str  # the files, as the user calls them
     terms: Terms
 
     def measured_expression(self, gene: str) -> np.ndarray:
-        """(S,) log1p of counts per 10,000."""
+        """(S,) log1p of counts per 10,000, or the mean z of a set."""
+        if is_signature(gene):
+            return self.scores[:, self.table.index.get_loc(gene)]
         return expression_of(self.measured, [self.measured_as[gene]])[:, 0]
 
     def predicted_expression(self, gene: str) -> np.ndarray:
@@ -85,12 +90,12 @@ class Comparison:
         result : of the slide, which lends its picture and its provenance.
         """
         picture = SlidePicture.of(result).as_uns(self.terms.window_um / self.terms.mpp)
-        names = [self.measured_as[gene] for gene in self.table.index]
+        names = [self.measured_as[gene] for gene in self.table.index if not is_signature(gene)]
         return anndata.AnnData(
             X=self.predicted,
             obs=pd.DataFrame(index=self.measured.obs_names),
             var=self.table,
-            layers={"measured": expression_of(self.measured, names)},
+            layers={"measured": np.column_stack([self.scores, expression_of(self.measured, names)])},
             obsm={"spatial": self.centers_px},
             uns={"spatial": picture, "nsl": dict(result.uns["nsl"])},
         )
@@ -161,7 +166,7 @@ def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
         info.tile_um,
         info.analysis_mpp,
         tuple(info.white_point),
-        tuple(slide.result.var_names),
+        tuple(gene for gene in slide.result.var_names if not is_signature(gene)),
         scale,
     )
 
@@ -182,10 +187,19 @@ def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> Checke
 
 
 def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> None:
-    """Compare in a thread of its own; what was compared before stays until it is done."""
+    """Compare in a thread of its own; what was compared before stays until it is done.
+
+    A set is scored over those of its genes that were measured, where they are enough.
+    """
     data, label, weights = held.data, held.label, slide.weights
     held_out = slide.result.var[["r_heldout", "q_value"]]
     terms, match, transfer = ready.terms, ready.match, slide.provenance.transfer
+    measured_as = dict(zip(match.predicted, match.measured, strict=True))
+    sets = {
+        column: members
+        for column, one in signatures_of(slide.result).items()
+        if len(members := [gene for gene in one.members if gene in measured_as]) >= LEAST_MEMBERS
+    }
 
     def work(job: Job) -> Comparison:
         with slide.open(terms.mpp) as opened:
@@ -201,12 +215,21 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
                 progress=job,
             )
         table = agreement(predicted, data, ready.centers_px, match.predicted, progress=job)
+        scores = np.empty((len(predicted), 0))
+        if sets:
+            known = weights.reliability
+            scoring = Scoring.of(sets, known.expression_mean, known.expression_sd)
+            scored = scoring.score(predicted[:, pd.Index(match.predicted).get_indexer(scoring.genes)])
+            names = {column: [measured_as[gene] for gene in own] for column, own in sets.items()}
+            of_sets, scores = signature_agreement(scored, data, ready.centers_px, names)
+            predicted, table = np.column_stack([scored, predicted]), pd.concat([of_sets, table])
         known = held_out.reindex(table.index)
         return Comparison(
             table=table.assign(r_heldout=known.r_heldout, heldout_q_value=known.q_value),
             predicted=predicted,
             measured=data,
-            measured_as=dict(zip(match.predicted, match.measured, strict=True)),
+            measured_as=measured_as,
+            scores=scores,
             centers_px=ready.centers_px,
             label=label,
             terms=terms,

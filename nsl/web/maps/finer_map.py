@@ -1,4 +1,4 @@
-"""One gene on squares of 10 to 20 µm, made when asked for."""
+"""One gene or signature on squares of 10 to 20 µm, made when asked for."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from nsl.export import files
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
 from nsl.prediction import FINE_STEPS_UM, fine_map
 from nsl.result import Provenance
+from nsl.signatures import as_columns, signatures_of
 from nsl.web import chart, controls, downloads, state
 from nsl.web.jobs import Job
 from nsl.web.maps.gene_map import Style, printed
@@ -54,19 +55,21 @@ def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
 
 def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
     info, weights = slide.provenance, slide.weights
+    of = signatures_of(slide.result).get(gene, gene)
 
     def work(job: Job):
         with slide.open() as opened:
-            return fine_map(
+            fine = fine_map(
                 opened,
                 weights,
-                gene,
+                of,
                 step_um,
                 min_tissue=info.min_tissue,
                 analysis_mpp=info.analysis_mpp,
                 transfer=info.is_transferred,
                 progress=job,
             )
+        return as_columns(fine)
 
     return Job().start(work)
 

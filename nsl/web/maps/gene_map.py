@@ -11,6 +11,7 @@ from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
+from nsl.signatures import is_signature, signatures_of, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 
@@ -101,7 +102,7 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
         figure,
         key=f"map of {slide.key}",
         alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
-        f"{style.limits[0]:.2f} to {style.limits[1]:.2f} ln(1 + counts per 10,000)",
+        f"{style.limits[0]:.2f} to {style.limits[1]:.2f} {unit_of(gene)}",
         file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}",
         on_click=lambda: _keep_tile(slide),
         on_area=lambda: _keep_region(slide),
@@ -128,11 +129,21 @@ def show_numbers(result: anndata.AnnData, gene: str) -> None:
         st.metric("Tiles", f"{result.n_obs:,}", width=110)
         for name, value in (("Lowest", values.min()), ("Median", np.median(values)), ("Highest", values.max())):
             st.metric(name, signed(value), width=110)
-    below = " A value below 0 is the model's way to none: read it as 0." if values.min() < 0 else ""
     st.caption(
-        f"Values are ln(1 + counts per 10,000).{below} They are predicted from colour alone: read the pattern over the "
+        f"{_what_values_are(result, gene, values)} They are predicted from colour alone: read the pattern over the "
         "tissue, not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
     )
+
+
+def _what_values_are(result: anndata.AnnData, gene: str, values: np.ndarray) -> str:
+    if is_signature(gene):
+        members = signatures_of(result)[gene].members
+        return (
+            f"A value is the mean over {len(members):,} genes of how far each stands from its mean where the weights "
+            "were learned, in standard deviations: 0 is usual, below 0 is less."
+        )
+    below = " A value below 0 is the model's way to none: read it as 0." if values.min() < 0 else ""
+    return f"Values are ln(1 + counts per 10,000).{below}"
 
 
 def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:

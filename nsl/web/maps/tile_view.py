@@ -7,6 +7,7 @@ from nsl.errors import NslError
 from nsl.interpretation import tile_concentrations
 from nsl.prediction import Patch, patch
 from nsl.result import map_of, percentile_of
+from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, is_signature
 from nsl.web import controls, gene_choice, state
 
 
@@ -34,7 +35,8 @@ def show(slide: state.SessionSlide, gene: str) -> None:
             slide.result.var, slide.weights, key="followed", label="Genes to read here", most=12, default=4
         )
         _show_values(slide, tile, list(dict.fromkeys([gene, *followed])))
-        _show_stains(slide, gene, tissue)
+        if not is_signature(gene):
+            _show_stains(slide, gene, tissue)
 
 
 def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
@@ -95,7 +97,9 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
         hide_index=True,
         height="content",
         column_config={
-            "Value": st.column_config.NumberColumn(format="%.2f", help="ln(1 + counts per 10,000)"),
+            "Value": st.column_config.NumberColumn(
+                format="%.2f", help=f"Genes: {EXPRESSION_UNIT}; signatures: {SCORE_UNIT}"
+            ),
             "Percentile": st.column_config.NumberColumn(format="%.0f", help="Among the tiles of this slide"),
             "Held-out r": st.column_config.NumberColumn(format="%.2f"),
         },

@@ -1,15 +1,23 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import streamlit as st
 
 from nsl.genes import parse_gene_list
+from nsl.numerals import some_of
 from nsl.result import Provenance, transfer_in_words
+from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
 from nsl.weights.weights import Weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
@@ -61,7 +69,18 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
                 persist_state="session",
             )
         genes = _choose_genes()
-    return runs.Settings(mpp, tile_um, tile_um * runs.STEPS[step], analysis_mpp, min_tissue / 100, genes, transfer)
+        brought = _bring_signatures()
+    return runs.Settings(
+        mpp=mpp,
+        tile_um=tile_um,
+        stride_um=tile_um * runs.STEPS[step],
+        analysis_mpp=analysis_mpp,
+        min_tissue=min_tissue / 100,
+        genes=genes,
+        brought=brought,
+        scores_own=st.session_state["which_genes"] != LISTED_GENES,
+        transfer=transfer,
+    )
 
 
 def _follow_weights(config: WeightsConfig) -> None:
@@ -106,6 +125,45 @@ def _listed_genes() -> list[str]:
     if unknown:
         _say_unknown(weights, unknown)
     return genes
+
+
+def _bring_signatures() -> tuple[Signature, ...]:
+    """Gene sets of the user's that the weights can score."""
+    with st.expander("Gene sets of your own"):
+        st.caption(
+            "The weights bring sets such as epithelium or proliferation. Others are scored beside them: a line a set, "
+            "of its name, its source and its genes, separated by tabs (GMT)."
+        )
+        text = st.text_area(
+            "Gene sets", key="gmt_text", persist_state="session", height=90, max_chars=controls.LONGEST_GENE_LIST
+        )
+        upload = st.file_uploader("or a GMT file", type=["gmt", "txt"], max_upload_size=GENE_FILE_MB, key="gmt_file")
+        with controls.shown_errors():
+            if upload is not None:
+                limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
+                text = upload.getvalue().decode("utf-8", errors="replace")
+            if not text.strip():
+                return ()
+            brought = parse_gmt(text)
+            found = sources.in_use().match_signatures(brought)
+            _say_matched(brought, found)
+            return tuple(one for one in brought if one.name in found.index)
+    return ()
+
+
+def _say_matched(brought: Sequence[Signature], found: "pd.DataFrame") -> None:
+    counts = [
+        f"{one.name} ({len(split_members(found.members[one.name])):,} of {len(one.members):,} genes)"
+        for one in brought
+        if one.name in found.index
+    ]
+    st.caption(f"To be scored: {controls.escaped(some_of(counts, NAMED_UNKNOWN))}.")
+    left_out = [one.name for one in brought if one.name not in found.index]
+    if left_out:
+        st.warning(
+            f"Left out, because the weights hold fewer than {LEAST_MEMBERS} of their genes: "
+            f"{controls.escaped(some_of(left_out, NAMED_UNKNOWN))}."
+        )
 
 
 def _say_unknown(weights: Weights, unknown: list[str]) -> None:
@@ -165,7 +223,10 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
     with controls.part("Result"):
         with st.container(horizontal=True):
             st.metric("Tissue tiles", f"{result.n_obs:,}", width=120)
-            st.metric("Genes", f"{result.n_vars:,}", width=120)
+            sets = len(signatures_of(result))
+            st.metric("Genes", f"{result.n_vars - sets:,}", width=120)
+            if sets:
+                st.metric("Signatures", f"{sets:,}", width=120)
             st.metric("Time", f"{slide.finished.seconds:.1f} s", width=120)
         st.caption(
             f"Run with the weights {controls.escaped(info.weights_id)} at {info.mpp:g} µm/px: tiles of "

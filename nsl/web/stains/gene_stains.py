@@ -21,6 +21,7 @@ from nsl.interpretation import (
 )
 from nsl.numerals import signed
 from nsl.result import SlidePicture
+from nsl.signatures import is_signature, signatures_of, spoken
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
 from nsl.web import controls, gene_choice, links, sources, state
 from nsl.weights.weights import Weights
@@ -113,10 +114,18 @@ def _show_the_way(slide: state.SessionSlide | None, weights: Weights) -> None:
 
 def choose_gene(view: View) -> str:
     """Any gene of the weights, predicted on the slide or not."""
-    known = view.weights.reliability
+    known, key = view.weights.reliability, "gene"
     gene_choice.follow_link(known)
+    looked_at = st.session_state.get("gene")
+    if looked_at and is_signature(looked_at):
+        st.caption(
+            f"The {controls.escaped(spoken(looked_at))} is the mean of its genes, each with weights of its own: here "
+            "is one of them."
+        )
+        members = signatures_of(view.slide.result)[looked_at].members if view.slide else ()
+        known, key = (known.loc[list(members)] if members else known), f"gene of {looked_at}"
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        gene = gene_choice.choose_one(known, view.weights)
+        gene = gene_choice.choose_one(known, view.weights, key=key)
         gene_choice.offer_unreliable(known)
     gene_choice.show_reliability(known, gene, view.weights.config.reliability)
     if not view.table.reliable[gene]:
