@@ -1,0 +1,104 @@
+"""Does the interval for the next patient hold? Each patient in turn is the next one, predicted from the others.
+
+    python benchmarks/next_patient.py MANIFEST [--signatures weights/breast-signatures.gmt]
+
+The centre of an interval comes from the other patients alone: each of them is predicted by a fit that has seen neither
+it nor the patient left out. How far patients scatter is estimated once from these others, who may happen to be alike
+where they are two, and once from all patients, as weights do. Prints a Markdown table of the share of the genes, of the
+two fifths of highest r among them, and of the gene sets, whose r in the patient left out lies in its interval.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from nsl.evaluate import HeldOut, next_interval, scatter_between, signature_reliability
+from nsl.signatures import LEAST_MEMBERS, parse_gmt
+from nsl.spots.measured_section import ANALYSIS_MPP, TILE_UM, MeasuredSection
+from nsl.stats.pearson import pearson_r
+from nsl.train import FitSettings, fit, measure_all
+from nsl.weights.folder import embedded_config
+
+BEST_SHARE = 0.4
+R = dict[tuple[str, ...], dict[str, np.ndarray]]
+"""Of a table's rows the r in each patient left out, by the patients left out together."""
+
+
+def blind_r(sections: Sequence[MeasuredSection], genes: list[str], members: dict[str, list[str]]) -> tuple[R, R]:
+    """Leave out every patient alone, and every two together; the r of genes and of sets."""
+    patients = list(dict.fromkeys(section.patient for section in sections))
+    settings = FitSettings(embedded_config().fit.patterns, embedded_config().fit.steps)
+    of_genes, of_sets = {}, {}
+    for left_out in [*combinations(patients, 1), *combinations(patients, 2)]:
+        model = fit([one for one in sections if one.patient not in left_out], genes, settings)
+        parts = [HeldOut(one, one.patient, model.from_counts(one.colors).numpy(), 0, 0) for one in sections]
+        outside = [part for part in parts if part.group in left_out]
+        of_genes[left_out] = {
+            patient: np.mean(
+                [
+                    pearson_r(part.predicted, part.section.expression_of(genes), flat_r=0)
+                    for part in outside
+                    if part.group == patient
+                ],
+                axis=0,
+            )
+            for patient in left_out
+        }
+        told = signature_reliability(parts, genes, members).r_groups
+        by_patient = [dict(one.rsplit(" ", 1) for one in text.split("; ")) for text in told]
+        of_sets[left_out] = {patient: np.array([float(one[patient]) for one in by_patient]) for patient in left_out}
+        print(f"without {' and '.join(left_out)}", file=sys.stderr)
+    return of_genes, of_sets
+
+
+def coverage(r: R, among: Callable[[np.ndarray], np.ndarray], *, from_all: bool) -> list[float]:
+    """Share of the rows whose r lies in the interval, one figure a patient left out."""
+    patients = [alone[0] for alone in r if len(alone) == 1]
+    everyone = scatter_between(np.array([r[(patient,)][patient] for patient in patients]))
+    shares = []
+    for next_one in patients:
+        others = [patient for patient in patients if patient != next_one]
+        pairs = [tuple(one for one in patients if one in (other, next_one)) for other in others]
+        seen = np.array([r[pair][other] for pair, other in zip(pairs, others, strict=True)])
+        low, high = next_interval(seen, everyone if from_all else None)
+        came = r[(next_one,)][next_one]
+        shares.append(float(((came >= low) & (came <= high))[among(seen.mean(axis=0))].mean()))
+    return shares
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--signatures", type=Path, default=Path("weights/breast-signatures.gmt"))
+    args = parser.parse_args()
+    genes = list(embedded_config().genes)
+    sections = measure_all(args.manifest, TILE_UM, ANALYSIS_MPP)
+    known = set(genes)
+    members = {
+        one.name: [g for g in one.members if g in known] for one in parse_gmt(args.signatures.read_text("utf-8"))
+    }
+    members = {name: own for name, own in members.items() if len(own) >= LEAST_MEMBERS}
+    of_genes, of_sets = blind_r(sections, genes, members)
+    whole, best = (lambda centre: centre > -2), (lambda centre: centre >= np.quantile(centre, 1 - BEST_SHARE))
+    rows = {
+        f"{len(genes):,} genes": (of_genes, whole),
+        f"of these the {BEST_SHARE:.0%} of highest r": (of_genes, best),
+        f"{len(members)} gene sets": (of_sets, whole),
+    }
+    patients = [alone[0] for alone in of_genes if len(alone) == 1]
+    print(f"| | scatter of | {' | '.join(patients)} | mean |\n|---|---|{'---:|' * (len(patients) + 1)}")
+    for name, (r, among) in rows.items():
+        for source, from_all in (("all patients", True), ("the others alone", False)):
+            shares = coverage(r, among, from_all=from_all)
+            print(f"| {name} | {source} | {' | '.join(f'{share:.3f}' for share in [*shares, np.mean(shares)])} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
