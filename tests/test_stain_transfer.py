@@ -9,11 +9,19 @@ from PIL import Image
 
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
-from nsl.prediction import predict
+from nsl.prediction import predict, slide_stains
 from nsl.result import Provenance, stain_warning, transfer_in_words
 from nsl.slides.slide import open_slide
 from nsl.stain_transfer import REFERENCE, StainTransfer, paint, transfer_doubts
-from nsl.stains import SlideStains, angle_degrees, estimate_stains, optical_density, tissue_colors, transmitted
+from nsl.stains import (
+    SlideStains,
+    angle_degrees,
+    estimate_stains,
+    estimate_white_point,
+    optical_density,
+    tissue_colors,
+    transmitted,
+)
 from nsl.weights.config import TrainingStains
 from nsl.weights.folder import load_weights
 
@@ -242,6 +250,17 @@ def test_a_fluorescence_scan_is_doubted(data_folder, embedded):
 def test_h_and_e_of_other_laboratories_is_not_doubted(data_folder, embedded, name):
     with open_slide(data_folder / "slides" / name, mpp=0.5) as slide:
         assert stain_warning(predict(slide, embedded, genes=["ERBB2"])) is None
+
+
+def test_stains_of_a_small_slide_are_told_from_its_overview_as_from_the_slide(data_folder, embedded, monkeypatch):
+    with open_slide(data_folder / "slides/cmu_small_region.svs") as slide:
+        fine, coarse = slide.thumbnail(1280), slide.thumbnail(300)
+        white_point = estimate_white_point(fine).rgb
+        read_again = slide_stains(slide, embedded, coarse, white_point)
+        monkeypatch.setattr(slide, "read", None)
+        from_overview = slide_stains(slide, embedded, fine, white_point)
+    assert angle_degrees(from_overview.vectors, read_again.vectors).max() < 2
+    np.testing.assert_allclose(from_overview.strengths, read_again.strengths, rtol=0.1)
 
 
 def test_optical_densities_of_tissue_leave_out_glass_and_padding(section):
