@@ -142,6 +142,13 @@ def _add_evaluate(add) -> None:
     _add_windows(add)
     add("--seeds", type=int, default=3, metavar="N", help="repetitions of random methods (default: 3)")
     add("--deep-minutes", type=float, metavar="F", help="also train DenseNet-121, so long a fold")
+    add(
+        "--features",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="also an encoder's embeddings, a row a spot in DIR/SECTION.h5 as HEST-Benchmark writes them; repeatable",
+    )
     add("--methods", metavar="A,B", help="only methods with one of these in their name (default: all)")
 
 
@@ -266,12 +273,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     """Leave patients or sections out, predict them by NSL and by other methods, and write the tables into DIR."""
     from nsl.methods.baselines import baselines
     from nsl.methods.comparison import as_markdown, compare, write_comparison
+    from nsl.methods.features import embedded, require_name
     from nsl.spots.measured_section import detected_genes, highest_mean
     from nsl.train import measure_all, neural_stain
 
     for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
         if number < 1:
             raise NslError(f"{option} is {number}; it must be at least 1")
+    folders = [_named_folder(text) for text in args.features]
     manifest = args.data / "manifest.csv" if args.data.is_dir() else args.data
     sections = measure_all(manifest, args.tile_um, args.analysis_mpp, args.progress)
     genes = highest_mean(sections, detected_genes(sections, args.min_detected), args.genes)
@@ -280,11 +289,16 @@ def _evaluate(args: argparse.Namespace) -> int:
         from nsl.methods.densenet import deep
 
         methods.append(deep(args.deep_minutes, args.tile_um, progress=args.progress))
+    given = []
+    for name, folder in folders:
+        require_name(name, [method.name for method in [*methods, *given]])
+        given += embedded(name, folder, sections)
     if args.methods:
         wanted = [part.lower() for part in _names(args.methods)]
         methods = [method for method in methods if any(part in method.name.lower() for part in wanted)]
         if not methods:
             raise NslError(f"no method's name holds any of {args.methods}; try nsl, hed, histogram, nuclei or densenet")
+    methods += given
     protocols = [args.protocol] if args.protocol else ["section", "patient"]
     comparison = compare(sections, methods, protocols, genes, seeds=args.seeds, progress=args.progress)
     args.progress.close()
@@ -340,6 +354,13 @@ def _read_signatures(path: Path | None) -> list:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NslError(f"{path.name} cannot be read ({reason}); give a text file in GMT format") from None
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (equals and folder):
+        raise NslError(f"--features is {text!r}; give NAME=FOLDER, as in UNI=embeddings/uni")
+    return name.strip(), Path(folder)
 
 
 def _names(text: str) -> list[str]:

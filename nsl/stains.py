@@ -107,8 +107,11 @@ def completed(vectors: np.ndarray) -> np.ndarray:
 
 def tissue_colors(image: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     """Optical densities (N, 3) of those pixels of a uint8 RGB image (..., 3) that are tissue and not padding."""
-    od = optical_density(image[image.any(axis=-1)], white_point)
-    return od[od.mean(axis=1) > TISSUE_OD]
+    # A channel at a time: sums over an axis of three take many times as long.
+    red, green, blue = channels = np.ascontiguousarray(image.reshape(-1, 3).T)
+    od = np.stack([table[channel] for table, channel in zip(od_table(white_point), channels, strict=True)])
+    is_tissue = (od[0] + od[1] + od[2] > 3 * TISSUE_OD) & ((red | green | blue) > 0)
+    return od[:, is_tissue].T
 
 
 def estimate_stains(od: np.ndarray) -> SlideStains | None:
@@ -123,37 +126,51 @@ def estimate_stains(od: np.ndarray) -> SlideStains | None:
 
     None for fewer than a thousand pixels, or where they hold but one colour: no two stains can be told from these.
     """
-    od = np.asarray(od, float)
-    od = stained = od[od.min(axis=1) < _BLACK_OD]
+    od = np.ascontiguousarray(np.asarray(od, float).T)
+    od = stained = _columns(od, od.min(axis=0) < _BLACK_OD)
+    most_unexplained = _MOST_UNEXPLAINED * np.sqrt((od**2).sum(axis=0))
     for selection in range(_SELECTIONS):
-        if len(stained) < _LEAST_PIXELS:
+        if stained.shape[1] < _LEAST_PIXELS:
             return None
         vectors = _extreme_vectors(stained, _EXTREME_PERCENTILE if selection else _FIRST_PERCENTILE)
         if angle_degrees(*vectors) < 1:
             return None
-        amounts = od @ np.linalg.inv(completed(vectors))
-        mixes = np.abs(amounts[:, 2]) < _MOST_UNEXPLAINED * np.linalg.norm(od, axis=1)
+        *amounts, neither = np.linalg.inv(completed(vectors)).T @ od
+        mixes = np.abs(neither) < most_unexplained
         if not mixes.any():
             return None
-        strengths = np.percentile(amounts[mixes, :2], _STRONG_PERCENTILE, axis=0)
+        strengths = np.array([_percentile(amount[mixes], _STRONG_PERCENTILE) for amount in amounts])
         if not (strengths > 0).all():
             return None
-        keep = mixes & ((amounts[:, :2] / strengths).sum(axis=1) > _STAINED_SHARE)
-        stained = od[keep]
-    if not len(stained):
+        keep = mixes & (amounts[0] / strengths[0] + amounts[1] / strengths[1] > _STAINED_SHARE)
+        stained = _columns(od, keep)
+    if not stained.size:
         return None
-    residual = np.sqrt((amounts[keep, 2] ** 2).mean() / (stained**2).sum(axis=1).mean())
+    residual = np.sqrt((neither[keep] ** 2).mean() / (stained**2).sum(axis=0).mean())
     return SlideStains(vectors, strengths, float(residual))
 
 
 def _extreme_vectors(od: np.ndarray, percentile: float) -> np.ndarray:
-    """The two unit vectors (2, 3) between which nearly all optical densities lie, the redder absorber first."""
-    plane = np.linalg.eigh(od.T @ od)[1][:, :0:-1]
+    """The two unit vectors (2, 3) between which nearly all optical densities (3, N) lie, the redder absorber first."""
+    plane = np.linalg.eigh(od @ od.T)[1][:, :0:-1]
     plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
-    x, y = (od @ plane).T
-    extremes = np.percentile(np.arctan2(y, x), [percentile, 100 - percentile])
+    x, y = plane.T @ od
+    # Optical densities are at least 0, so x is too, and angles have the order of their tangents.
+    slopes = y / np.maximum(x, 1e-9)
+    extremes = np.arctan([_percentile(slopes, percentile), _percentile(slopes, 100 - percentile)])
     vectors = np.stack([np.cos(extremes), np.sin(extremes)], axis=1) @ plane.T
     return vectors[np.argsort(-vectors[:, 0])]
+
+
+def _percentile(values: np.ndarray, percentile: float) -> float:
+    """The value (N,) of nearest rank: of a thousand and more as good as one between ranks, and found much faster."""
+    rank = round(percentile / 100 * (len(values) - 1))
+    return np.partition(values, rank)[rank]
+
+
+def _columns(od: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """What `od[:, keep]` is, in a quarter of the time."""
+    return np.compress(keep, od, axis=1)
 
 
 def angle_degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:

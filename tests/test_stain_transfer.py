@@ -9,11 +9,19 @@ from PIL import Image
 
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
-from nsl.prediction import predict
+from nsl.prediction import predict, slide_stains
 from nsl.result import Provenance, stain_warning, transfer_in_words
 from nsl.slides.slide import open_slide
 from nsl.stain_transfer import REFERENCE, StainTransfer, paint, transfer_doubts
-from nsl.stains import SlideStains, angle_degrees, estimate_stains, optical_density, tissue_colors, transmitted
+from nsl.stains import (
+    SlideStains,
+    angle_degrees,
+    estimate_stains,
+    estimate_white_point,
+    optical_density,
+    tissue_colors,
+    transmitted,
+)
 from nsl.weights.config import TrainingStains
 from nsl.weights.folder import load_weights
 
@@ -216,11 +224,14 @@ def test_weights_that_know_no_target_are_brought_the_slides_vectors_and_keep_its
     ("vectors", "strengths", "residual", "says"),
     [
         ([[0.650, 0.704, 0.286], [0.270, 0.570, 0.780]], (1, 1), 0.03, "as brown DAB does and eosin does not"),
+        ([[0.91, 0.24, 0.33], [0.13, 0.85, 0.52]], (1, 1), 0.03, "as green ink does and hematoxylin does not"),
         (REFERENCE.vectors, (1, 1), 0.03, None),
         (OTHER.vectors, (0.5, 2.0), 0.03, None),
         ([[0.745, 0.585, 0.321], [0.68, 0.66, 0.33]], (1, 1), 0.03, "differ in colour by 6°"),
         ([[0.12, 0.60, 0.79], [0.42, 0.80, 0.43]], (1, 1), 0.03, "hematoxylin is 46° from the usual one"),
-        (REFERENCE.vectors, (0.3, 1), 0.03, "hematoxylin is 3.3 times as strong"),
+        (REFERENCE.vectors, (0.3, 2.5), 0.03, None),
+        (REFERENCE.vectors, (0.2, 1), 0.03, "hematoxylin is 5.0 times as strong"),
+        (REFERENCE.vectors, (3.3, 1), 0.03, "hematoxylin is 0.3 times as strong"),
         (REFERENCE.vectors, (1, 4), 0.03, "eosin is 0.2 times as strong"),
         (REFERENCE.vectors, (1, 1), 0.3, "30% of its colour is of neither stain"),
     ],
@@ -239,6 +250,17 @@ def test_a_fluorescence_scan_is_doubted(data_folder, embedded):
 def test_h_and_e_of_other_laboratories_is_not_doubted(data_folder, embedded, name):
     with open_slide(data_folder / "slides" / name, mpp=0.5) as slide:
         assert stain_warning(predict(slide, embedded, genes=["ERBB2"])) is None
+
+
+def test_stains_of_a_small_slide_are_told_from_its_overview_as_from_the_slide(data_folder, embedded, monkeypatch):
+    with open_slide(data_folder / "slides/cmu_small_region.svs") as slide:
+        fine, coarse = slide.thumbnail(1280), slide.thumbnail(300)
+        white_point = estimate_white_point(fine).rgb
+        read_again = slide_stains(slide, embedded, coarse, white_point)
+        monkeypatch.setattr(slide, "read", None)
+        from_overview = slide_stains(slide, embedded, fine, white_point)
+    assert angle_degrees(from_overview.vectors, read_again.vectors).max() < 2
+    np.testing.assert_allclose(from_overview.strengths, read_again.strengths, rtol=0.1)
 
 
 def test_optical_densities_of_tissue_leave_out_glass_and_padding(section):

@@ -170,10 +170,10 @@ def fit_ridge(training: Training, seed: int, *, scale: bool = True, patterns: in
     """
 
     def fit(training: Training, alpha: float) -> Predictor:
-        features, targets, weight = _pooled(training, patterns)
+        features, targets, weight = pooled(training, patterns)
         model = make_pipeline(StandardScaler(with_std=scale), Ridge(alpha))
         model.fit(features, targets, standardscaler__sample_weight=weight, ridge__sample_weight=weight)
-        return _predictor(model)
+        return predictor(model)
 
     return fit(training, choose(PENALTIES, fit, training))
 
@@ -185,21 +185,22 @@ def fit_forest(training: Training, seed: int) -> Predictor:
     """
 
     def fit(training: Training, leaf: int) -> Predictor:
-        features, targets, weight = _pooled(training)
+        features, targets, weight = pooled(training)
         forest = RandomForestRegressor(
             _TREES, min_samples_leaf=leaf, max_features=_FEATURE_SHARE, n_jobs=2, random_state=seed
         )
-        return _predictor(forest.fit(features, targets.squeeze(axis=1) if targets.shape[1] == 1 else targets, weight))
+        return predictor(forest.fit(features, targets.squeeze(axis=1) if targets.shape[1] == 1 else targets, weight))
 
     return fit(training, choose(LEAVES, fit, training))
 
 
-def _predictor(model: BaseEstimator) -> Predictor:
+def predictor(model: BaseEstimator) -> Predictor:
+    """What a fitted model of scikit-learn predicts, always with an axis of genes."""
     # For a single gene scikit-learn leaves out the axis of genes.
     return lambda features: model.predict(features).reshape(len(features), -1)
 
 
-def _pooled(training: Training, patterns: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pooled(training: Training, patterns: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features, standardised targets and weights of all spots; a section's weights sum to 1."""
     pairs = zip(training.sections, training.expression, strict=True)
     targets = [shared_part(section, standardised(expression), patterns) for section, expression in pairs]

@@ -160,13 +160,13 @@ def _longest_text(file: h5py.File) -> int:
 
 
 def _lengths(dataset: h5py.Dataset, at_once: int) -> Iterator[int]:
-    """Bytes of texts of any length, some at a time."""
-    if dataset.ndim > 1:
+    """Bytes of texts of any length, some at a time, of a list or of a table with a single column."""
+    if dataset.ndim > 1 and dataset.shape[1:] != (1,):
         raise ValueError(f"texts in {dataset.ndim} dimensions")
     for start in range(0, len(dataset) if dataset.ndim else 0, at_once):
         part = dataset[start : start + at_once]
         for column in [part[field] for field in part.dtype.names] if part.dtype.names else [part]:
-            yield sum(np.asarray(text).nbytes for text in column) if column.dtype.hasobject else 0
+            yield sum(np.asarray(text).nbytes for text in column.ravel()) if column.dtype.hasobject else 0
 
 
 def _reached(

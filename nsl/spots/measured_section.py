@@ -66,6 +66,8 @@ class MeasuredSection:
     """Of the slide, as estimated from its image; None where too little is stained."""
     image: SectionImage | None = None
     """Where it was read, for methods that look at the image again."""
+    spot_names: np.ndarray | None = None
+    """(S,) as the counts name the spots, in the order of all that has a row a spot; None where they have no names."""
 
     @classmethod
     def of(
@@ -94,6 +96,7 @@ class MeasuredSection:
             centers_px=measured.obsm["spatial"][filled],
             stains=seen.stains,
             image=seen.image,
+            spot_names=measured.obs_names[filled].to_numpy(str),
         )
 
     @property
@@ -264,6 +267,7 @@ def _spots_of(section: MeasuredSection, keep: np.ndarray, name: str) -> Measured
         colors=ColorCounts(section.colors.moments[keep], section.colors.palette_od),
         expression=section.expression[keep],
         centers_px=section.centers_px[keep],
+        spot_names=None if section.spot_names is None else section.spot_names[keep],
     )
 
 
