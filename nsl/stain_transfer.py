@@ -74,16 +74,18 @@ def transfer_doubts(vectors: np.ndarray, strengths: np.ndarray, residual: float)
     vectors are the slide's (2, 3), strengths and residual those of its transfer.
     """
     doubts = []
+    # The colour of a stain that is hardly there cannot be told.
+    is_told = 1 / strengths >= _LEAST_STRENGTH
     apart = angle_degrees(*vectors)
     if not _LEAST_APART_DEGREES <= apart <= _MOST_APART_DEGREES:
         doubts.append(
             f"its two stains differ in colour by {apart:.0f}°, where hematoxylin and eosin differ by 15° to 45°"
         )
-    if vectors[0, 1] < _LEAST_GREEN * vectors[0, 0]:
+    if is_told[0] and vectors[0, 1] < _LEAST_GREEN * vectors[0, 0]:
         doubts.append(
             "its first stain takes far less green than red from the light, as green ink does and hematoxylin does not"
         )
-    if vectors[1, 2] > vectors[1, 1]:
+    if is_told[1] and vectors[1, 2] > vectors[1, 1]:
         doubts.append(
             "its second stain takes more blue than green from the light, as brown DAB does and eosin does not"
         )

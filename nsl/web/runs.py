@@ -49,7 +49,7 @@ class Settings:
         analysis_mpp = max(self.analysis_mpp, self.mpp)
         genes = slide.weights.genes if self.genes is None else self.genes
         sets = slide.weights.match_signatures(self.signatures(slide.weights))
-        names = [*(PREFIX + sets.index), *genes]
+        names = [*(PREFIX + name for name in sets.index), *genes]
         return (
             (self.transfer == ran.is_transferred or np.isnan(ran.stain_distance))
             and np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
