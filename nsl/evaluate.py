@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 
 from nsl.spots.measured_section import MeasuredSection
 from nsl.stats.agreement import gene_correlations
@@ -236,44 +236,38 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def next_interval(r: np.ndarray, scatter: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def next_interval(r: np.ndarray, scatter: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Say within which r a gene will be predicted in one more group, 95 times in 100, from the groups seen.
 
     The r of one more group scatters about the mean of n as far as groups scatter among themselves, and the mean itself
     is as uncertain as they make it: variance s² (1 + 1/n).
 
     r : (groups, G); NaN where a gene was not measured.
-    scatter : of `scatter_between`; that of these groups if not given.
+    scatter : s², of `scatter_between`; that of these groups if not given.
 
     Returns low and high, (G,), within −1 and 1; NaN for a gene with fewer than two groups.
     """
-    known = np.isfinite(r)
-    number, mean = known.sum(axis=0), _mean(r, known)
-    constant, factor = scatter_between(r) if scatter is None else scatter
+    number, mean = np.isfinite(r).sum(axis=0), _mean(r, np.isfinite(r))
+    scatter = scatter_between(r) if scatter is None else scatter
     quantile = stats.t.ppf(0.975, max((number - 1).clip(0).sum(), 1))
-    with np.errstate(divide="ignore"):
-        half = quantile * np.sqrt((constant + factor * mean**2) * (1 + 1 / number))
+    half = quantile * np.sqrt(scatter * (1 + 1 / np.maximum(number, 1)))
     half[number < 2] = np.nan
     return np.maximum(mean - half, -1), np.minimum(mean + half, 1)
 
 
-def scatter_between(r: np.ndarray) -> np.ndarray:
-    """Estimate how far groups scatter in r: a and b of the variance a + b · mean² of a gene, neither below 0.
+def scatter_between(r: np.ndarray) -> float:
+    """Estimate the variance of r between groups, the same for all genes: the mean of their variances.
 
-    Three groups tell little of a gene's own scatter: over the genes of three patients it is what chance makes of one
-    scatter for all (the prior of Smyth 2004, Stat Appl Genet Mol Biol 3:3, gets infinitely many degrees of freedom).
-    But groups differ by a factor too, by the quality of the section or its counts, so genes of high r scatter more.
-    By least squares over the genes.
+    Three groups tell little of a gene's own scatter. Over the genes of three patients it is what chance makes of one
+    scatter for all: the prior of Smyth 2004 (Stat Appl Genet Mol Biol 3:3), which would shrink each gene's variance
+    towards the common one, gets infinitely many degrees of freedom.
 
     r : (groups, G); NaN where a gene was not measured; genes with fewer than two groups take no part.
     """
     known = np.isfinite(r)
-    number, mean = known.sum(axis=0), _mean(r, known)
-    several = number > 1
-    variance = (_mean((r - mean) ** 2, known) * number)[several] / (number[several] - 1)
-    if not len(variance):
-        return np.zeros(2)
-    return optimize.nnls(np.column_stack([np.ones(len(variance)), mean[several] ** 2]), variance)[0]
+    number = known.sum(axis=0)
+    squares = (_mean((r - _mean(r, known)) ** 2, known) * number)[number > 1]
+    return float((squares / (number[number > 1] - 1)).mean()) if len(squares) else np.nan
 
 
 def signature_reliability(

@@ -241,15 +241,6 @@ def test_the_interval_of_the_next_patient_is_as_wide_as_patients_scatter():
     np.testing.assert_allclose([low, high], np.outer([-half, half], np.ones(400)))
 
 
-def test_genes_of_high_r_get_wider_intervals_where_patients_differ_by_a_factor():
-    mean = np.linspace(0, 0.6, 300)
-    low, high = next_interval(np.outer([0.5, 1.0, 1.5], mean))
-    # Variance (0.5 · mean)², and a third of it for the mean itself.
-    half = stats.t.ppf(0.975, 600) * 0.5 * mean * np.sqrt(4 / 3)
-    np.testing.assert_allclose(low, mean - half, atol=1e-7)
-    np.testing.assert_allclose(high, np.minimum(mean + half, 1), atol=1e-7)
-
-
 def test_the_next_patient_falls_within_the_interval_as_often_as_it_says():
     rng, inside = np.random.default_rng(1), []
     for _ in range(40):

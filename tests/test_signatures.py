@@ -125,7 +125,7 @@ def test_weights_of_before_say_why_they_score_nothing(slide, weights):
 def test_a_set_of_the_weights_brings_its_reliability(slide, weights):
     judged = pd.DataFrame(
         {"source": "made in code", "members": "ERBB2;CD24;COX6C", "r_heldout": 0.5, "r_specific": 0.2},
-        index=pd.Index(["growth"], name="signature"),
+        index=pd.Index(["growth"], name="name"),
     ).reindex(columns=weights.signatures.columns)
     judging = replace(weights, signatures=judged)
     assert judging.own_signatures == [BOTH]

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RELIABILITY, SIGNATURES = "reliability.csv", "signatures.csv"
-_FIGURES = ("r_heldout", "r_low", "r_high", "p_value", "q_value", "patients_replicated", "n_spots")
-# Weights of versions before these were known lack them.
-_LATER_FIGURES = ("r_next_low", "r_next_high")
-RELIABILITY_COLUMNS = (*_FIGURES, *_LATER_FIGURES, "expression_mean", "expression_sd")
+_FIGURES = (
+    *("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high"),
+    *("p_value", "q_value", "patients_replicated", "n_spots"),
+)
+RELIABILITY_COLUMNS = (*_FIGURES, "expression_mean", "expression_sd")
 """Of genes; mean and sd are those of the expression over the spots learned from."""
-SIGNATURE_COLUMNS = ("source", "members", *_FIGURES, *_LATER_FIGURES, "r_specific", "r_groups")
+# Weights of versions before these were known lack them.
+_LATER = frozenset({"r_next_low", "r_next_high", "expression_mean", "expression_sd"})
+SIGNATURE_COLUMNS = ("source", "members", *_FIGURES, "r_specific", "r_groups")
 """Of gene sets; `nsl.evaluate.signature_reliability` says what r_specific and r_groups are."""
 SIGNIFICANT = 0.05
 """A finding counts as found where its p or q value is below this."""
@@ -40,7 +43,7 @@ def reliability_csv(table: pd.DataFrame) -> str:
 
 def signatures_csv(table: pd.DataFrame) -> str:
     """The text of signatures.csv, its numbers as those of reliability.csv."""
-    return _rounded(table[list(SIGNATURE_COLUMNS)]).to_csv(index_label="signature", lineterminator="\n")
+    return _rounded(table[list(SIGNATURE_COLUMNS)]).to_csv(index_label="name", lineterminator="\n")
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +62,7 @@ def read_reliability(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
     Raises WeightsError: the file is missing or is not a table, lacks a column, names other genes, or holds an
         impossible figure.
     """
-    table = _read_table(folder, RELIABILITY, "gene", _FIGURES)
+    table = _read_table(folder, RELIABILITY, "gene", [name for name in RELIABILITY_COLUMNS if name not in _LATER])
     if list(table.index) != list(genes):
         raise WeightsError(
             f"{folder.name}: {RELIABILITY} and {CONFIG} name different genes; copy the whole folder again"
@@ -75,7 +78,7 @@ def read_signatures(folder: Path, genes: Sequence[str]) -> pd.DataFrame:
     """
     if not (folder / SIGNATURES).exists():
         return no_signatures()
-    where, table = f"{folder.name}/{SIGNATURES}", _read_table(folder, SIGNATURES, "signature", SIGNATURE_COLUMNS)
+    where, table = f"{folder.name}/{SIGNATURES}", _read_table(folder, SIGNATURES, "name", SIGNATURE_COLUMNS)
     if table.index.has_duplicates or "" in table.index:
         raise WeightsError(f"{where} names a set twice or not at all; copy it again or retrain")
     known = set(genes)
@@ -94,7 +97,7 @@ def no_signatures() -> pd.DataFrame:
     """The table of weights that hold no gene sets."""
     import pandas as pd
 
-    return pd.DataFrame(columns=list(SIGNATURE_COLUMNS), index=pd.Index([], name="signature", dtype=str))
+    return pd.DataFrame(columns=list(SIGNATURE_COLUMNS), index=pd.Index([], name="name", dtype=str))
 
 
 def _read_table(folder: Path, file: str, index: str, required: Sequence[str]) -> pd.DataFrame:

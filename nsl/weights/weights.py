@@ -118,7 +118,7 @@ class Weights:
             )
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["source", "members", "missing", *figures.columns])
         table["r_groups"] = table.r_groups.fillna("")
-        return table.set_axis(pd.Index(list(rows), dtype=str, name="signature"))
+        return table.set_axis(pd.Index(list(rows), dtype=str, name="name"))
 
     def scoring(self, table: pd.DataFrame) -> Scoring:
         """From the expression of genes to the scores of the sets of `match_signatures`."""

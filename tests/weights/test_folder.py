@@ -77,10 +77,10 @@ def drop_key(name: str) -> Callable[[Path], None]:
 
 
 SETS = (
-    "signature,source,members,r_heldout,r_low,r_high,p_value,q_value,patients_replicated,n_spots,r_next_low,r_next_high,"
+    "name,source,members,r_heldout,r_low,r_high,r_next_low,r_next_high,p_value,q_value,patients_replicated,n_spots,"
     "r_specific,r_groups\n"
 )
-GROWTH = "growth,made in code,ERBB2;CD24,0.5,0.2,0.7,0.01,0.02,2,126,0.1,0.9,0.3,P1 0.40; P2 0.60\n"
+GROWTH = "growth,made in code,ERBB2;CD24,0.5,0.2,0.7,0.1,0.9,0.01,0.02,2,126,0.3,P1 0.40; P2 0.60\n"
 
 
 def test_gene_sets_read_back_bit_for_bit(tiny_weights, tmp_path):
@@ -101,7 +101,7 @@ def test_gene_sets_read_back_bit_for_bit(tiny_weights, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("signature,source\nx,y\n", "tiny/signatures.csv lacks the column members"),
+        ("name,source\nx,y\n", "tiny/signatures.csv lacks the column members"),
         (SETS + GROWTH + GROWTH, "names a set twice or not at all"),
         (SETS + GROWTH.replace("CD24", "ESR1"), "the set growth has the gene ESR1, which the weights lack"),
         (SETS + GROWTH.replace("ERBB2;CD24", ""), "the set growth has no gene"),
