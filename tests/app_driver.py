@@ -1,4 +1,4 @@
-"""Ways to use the app in a test without a browser; the fixture `app` of conftest.py starts it."""
+"""Ways to use the app in a test without a browser; the fixture `app` starts it."""
 
 import functools
 import io
