@@ -19,6 +19,7 @@ from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, Trainin
 from nsl.weights.folder import load_weights, save_weights
 from nsl.weights.weights import Weights
 from tests.fake_hub import FakeHub
+from tests.shared_work import FOLDER
 
 # Plotly takes the name of a property apart each time it meets it, a quarter of what drawing a page takes.
 plotly.basedatatypes._str_to_dict_path_full = functools.cache(plotly.basedatatypes._str_to_dict_path_full)
@@ -85,6 +86,17 @@ def _measured(section: StainedSection, rng: np.random.Generator) -> tuple[pd.Dat
     counts.loc[names[:3], "RARE"] = 1  # 3 of 63 spots: under a tenth
     spots = pd.DataFrame({"spot": names, "x_px": centers[:, 0], "y_px": centers[:, 1]})
     return counts, spots
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared(tmp_path_factory, worker_id):
+    """The folder of `tests.shared_work`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "shared"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER, str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -214,6 +226,7 @@ def app(monkeypatch):
     from streamlit.runtime.pages_manager import PagesManager
 
     from nsl.web import uploads
+    from nsl.web.train import paired_sections
     from tests import app_driver, remembered_runs
 
     # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
@@ -227,6 +240,8 @@ def app(monkeypatch):
     # The rehearsal would go on beside the tests that follow.
     monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
     monkeypatch.setattr("nsl.prediction.predict", remembered_runs.predict)
+    monkeypatch.setattr(uploads, "_demo_file", app_driver.demo_file)
+    monkeypatch.setattr(paired_sections, "_demo_counts", app_driver.demo_counts)
     yield app_driver.start()
     st.cache_data.clear()
     st.cache_resource.clear()
