@@ -35,6 +35,8 @@ def _collect() -> None:
 
 
 if __name__ == "__main__":
+    # The rehearsal for the first user would go on beside the tests.
+    runs.rehearse = lambda known: None
     nsl.prediction.predict = remembered_runs.predict
     state.collect_results = _collect
     sys.argv[0] = "streamlit"
