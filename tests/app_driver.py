@@ -1,4 +1,4 @@
-"""Ways to use the app in a test without a browser; the fixture `app` of conftest.py starts it."""
+"""Ways to use the app in a test without a browser; the fixture `app` starts it."""
 
 import functools
 import io
@@ -17,8 +17,12 @@ from streamlit.testing.v1 import AppTest
 from nsl.web import uploads
 from nsl.web.sources import WeightsChoice
 from nsl.web.state import Kept, SessionSlide, SessionState
+from nsl.web.train import paired_sections
+from tests.shared_work import kept
 
 ROOT = Path(__file__).parents[1]
+# What every server makes once.
+demo_file, demo_counts = kept(uploads._demo_file), kept(paired_sections._demo_counts)
 
 
 def start() -> AppTest:

@@ -31,12 +31,13 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
         part = table[table["reliable"].to_numpy(bool) == reliable]
         color = {"color": part["r_heldout"], "coloraxis": "coloraxis"} if reliable else {"color": UNRELIABLE_COLOR}
         figure.add_scattergl(
-            x=part[x],
-            y=part[y],
+            x=part[x].to_numpy(),
+            y=part[y].to_numpy(),
             mode="markers",
             marker={"symbol": "circle" if reliable else "circle-open", "size": 7 if reliable else 5} | color,
-            customdata=[literal(gene) for gene in part.index],
-            text=[signed(r, unknown="not known") for r in part["r_heldout"]],
+            # Plotly looks through a list item by item, and copies it so.
+            customdata=np.array([literal(gene) for gene in part.index], object),
+            text=np.array([signed(r, unknown="not known") for r in part["r_heldout"]], object),
             hovertemplate=hover,
             name=f"{'reliable' if reliable else 'not reliable'} ({len(part):,})",
             legendgroup=str(reliable),

@@ -200,14 +200,20 @@ def shape_of_window(result: anndata.AnnData) -> float:
 def tissue_outline(result: anndata.AnnData) -> go.Scatter:
     """The edge of the tissue as one broken line, from the slide's picture."""
     image, mm_per_px = _picture(result)
+    y, x = (_outline(image, *Provenance.of(result).white_point) * mm_per_px).astype(np.float32).T
+    return _line(x, y, _OUTLINE_COLOR, 1.2)
+
+
+@images.remembered
+def _outline(image: np.ndarray, *white_point: float) -> np.ndarray:
+    """(N, 2) rows and columns of the picture."""
     step = max(1, round(max(image.shape[:2]) / _OUTLINE_PX))
-    dark = optical_density(image[::step, ::step], Provenance.of(result).white_point).mean(axis=-1)
+    dark = optical_density(image[::step, ::step], np.array(white_point)).mean(axis=-1)
     inside = np.pad(gaussian(dark > TISSUE_OD, _OUTLINE_SMOOTH_PX), 1)
     edges = [edge for edge in find_contours(inside, 0.5) if len(edge) > _OUTLINE_LEAST]
     gap = np.full((1, 2), np.nan)
     line = np.concatenate([part for edge in edges for part in (edge - 1, gap)]) if edges else gap
-    y, x = ((line + 0.5) * step * mm_per_px).astype(np.float32).T
-    return _line(x, y, _OUTLINE_COLOR, 1.2)
+    return (line + 0.5) * step
 
 
 def _line(x: np.ndarray, y: np.ndarray, color: str, width_px: float) -> go.Scatter:

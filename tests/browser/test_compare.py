@@ -57,7 +57,7 @@ def test_all_maps_are_zoomed_together_and_stay_so_when_a_gene_is_added(compare):
     assert _ranges(compare)[0] == pytest.approx(first)
 
 
-def test_tiles_selected_on_a_map_are_marked_in_the_scatter_and_downloaded(compare, tmp_path):
+def test_tiles_selected_on_a_map_are_marked_in_the_scatter_and_downloaded_and_the_reverse(compare, tmp_path):
     middle = sum(_ranges(compare)[0]) / 2
     corners = [on_map(compare, middle - 0.2, middle - 0.2), on_map(compare, middle + 0.2, middle + 0.2)]
     drag(compare, "Box Select", corners)
@@ -73,9 +73,8 @@ def test_tiles_selected_on_a_map_are_marked_in_the_scatter_and_downloaded(compar
     assert number in marked
     button(compare, "Clear the selection").click()
     expect(told).to_have_count(0)
+    settle(compare)
 
-
-def test_tiles_selected_in_the_scatter_are_outlined_on_the_maps(compare):
     box = compare.locator(".nsl-chart").nth(1).locator(".nsewdrag").first
     box.scroll_into_view_if_needed()
     place = box.bounding_box()
@@ -88,7 +87,7 @@ def test_tiles_selected_in_the_scatter_are_outlined_on_the_maps(compare):
     compare.wait_for_function(f"document.querySelector('.nsl-chart')._fullData.length > {before}")
 
 
-def test_the_maps_side_by_side_are_printed_one_a_gene(compare, tmp_path):
+def test_every_view_is_drawn_and_printed_and_the_address_of_one_opens_it_again(compare, visit, tmp_path):
     path = download(compare, button(compare, "Maps to print (zip of PNG)"), tmp_path)
     with zipfile.ZipFile(path) as archive:
         assert [name.rsplit("_", 1)[1] for name in archive.namelist()] == ["ERBB2.png", "COX6C.png"]
@@ -96,11 +95,7 @@ def test_the_maps_side_by_side_are_printed_one_a_gene(compare, tmp_path):
             with Image.open(io.BytesIO(archive.read(name))) as picture:
                 assert picture.width / picture.info["dpi"][0] * 25.4 == pytest.approx(180, abs=1)
 
-
-def test_a_difference_is_printed_and_its_address_opens_it_again(compare, visit, tmp_path):
-    compare.get_by_role("radio", name="Difference").click()
-    settle(compare)
-    see_charts(compare, 2)
+    _choose_mode(compare, "Difference", "heatmap")
     with Image.open(download(compare, button(compare, "Map to print (PNG)"), tmp_path)) as picture:
         assert picture.width / picture.info["dpi"][0] * 25.4 == pytest.approx(180, abs=1)
     compare.wait_for_url("**view=difference**")
@@ -109,14 +104,18 @@ def test_a_difference_is_printed_and_its_address_opens_it_again(compare, visit, 
     expect(again.locator(".nsl-chart").first).to_be_visible(timeout=90_000)
     expect(again.get_by_role("radio", name="Difference")).to_be_checked()
 
+    _choose_mode(compare, "Blend", "image")
 
-@pytest.mark.parametrize("mode", ["Difference", "Blend"])
-def test_two_genes_are_drawn_as_one_map(compare, mode):
-    compare.get_by_role("radio", name=mode).click()
-    settle(compare)
-    see_charts(compare, 2)
-    kind = compare.evaluate("document.querySelector('.nsl-chart')._fullData[0].type")
-    assert kind == ("heatmap" if mode == "Difference" else "image")
+
+def _choose_mode(page: Page, mode: str, kind: str) -> None:
+    """Show two genes as one map, which is drawn by a trace of that kind."""
+    page.get_by_role("radio", name=mode).click()
+    settle(page)
+    see_charts(page, 2)
+    page.wait_for_function(
+        f"document.querySelectorAll('.nsl-chart')[0]._fullLayout.xaxis3 === undefined && "
+        f"document.querySelector('.nsl-chart')._fullData[0].type === '{kind}'"
+    )
 
 
 def test_one_gene_is_compared_across_two_slides(visit, data_folder, tmp_path):

@@ -52,8 +52,17 @@ def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(maps):
     assert f"expression of ERBB2 over the slide, {tiles:,} tiles" in drawn["alt"]
 
 
-def test_zoom_is_kept_when_the_gene_changes(maps):
+def test_a_click_on_a_tile_shows_its_tissue_and_values_and_zoom_is_kept_when_the_gene_changes(maps):
     page, _ = maps
+    page.mouse.click(*on_map(page, *middle_tile(page)))
+    tissue = page.get_by_test_id("stImage").get_by_role("img")
+    expect(tissue).to_be_visible()
+    settle(page)
+    assert "H&E of tile r" in tissue.get_attribute("alt")
+    assert tissue.evaluate("image => image.naturalWidth") >= 150
+    expect(page.get_by_text("150 µm wide at")).to_be_visible()
+    expect(page.get_by_test_id("stMetric").filter(has_text="Hematoxylin-like")).to_be_visible()
+
     before = _drawn(page)["x"]
     page.mouse.move(*on_map(page, *middle_tile(page)))
     page.mouse.wheel(0, -500)
@@ -66,33 +75,21 @@ def test_zoom_is_kept_when_the_gene_changes(maps):
     assert _drawn(page)["x"] == pytest.approx(zoomed)
 
 
-def test_a_click_on_a_tile_shows_its_tissue_and_values(maps):
-    page, _ = maps
-    page.mouse.click(*on_map(page, *middle_tile(page)))
-    tissue = page.get_by_test_id("stImage").get_by_role("img")
-    expect(tissue).to_be_visible()
-    settle(page)
-    assert "H&E of tile r" in tissue.get_attribute("alt")
-    assert tissue.evaluate("image => image.naturalWidth") >= 150
-    expect(page.get_by_text("150 µm wide at")).to_be_visible()
-    expect(page.get_by_test_id("stMetric").filter(has_text="Hematoxylin-like")).to_be_visible()
-
-
-@pytest.mark.parametrize("mode", ["Box Select", "Lasso Select"])
-def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path, mode):
+def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path):
     page, tiles = maps
     x, y = middle_tile(page)
     corners = [(x - 0.2, y - 0.2), (x + 0.2, y - 0.2), (x + 0.2, y + 0.2), (x - 0.2, y + 0.2)]
-    on_screen = [on_map(page, *corner) for corner in corners]
-    drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
-    expect(page.get_by_text("tiles inside")).to_be_visible()
-    table = pd.read_csv(download(page, button(page, "Download the comparison (CSV)"), tmp_path), index_col="gene")
-    assert len(table) == 4822
-    assert {"mean_inside", "mean_outside", "effect_size", "q_value"} <= set(table.columns)
-    inside = int(page.get_by_text("tiles inside").inner_text().split()[0].replace(",", ""))
-    assert 3 <= inside < tiles
-    button(page, "Clear the region").click()
-    expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
+    for mode in ("Box Select", "Lasso Select"):
+        on_screen = [on_map(page, *corner) for corner in corners]
+        drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
+        expect(page.get_by_text("tiles inside")).to_be_visible()
+        table = pd.read_csv(download(page, button(page, "Download the comparison (CSV)"), tmp_path), index_col="gene")
+        assert len(table) == 4822
+        assert {"mean_inside", "mean_outside", "effect_size", "q_value"} <= set(table.columns)
+        inside = int(page.get_by_text("tiles inside").inner_text().split()[0].replace(",", ""))
+        assert 3 <= inside < tiles
+        button(page, "Clear the region").click()
+        expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
 
 
 def test_a_finer_map_is_drawn_on_demand(maps):
@@ -138,13 +135,6 @@ def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_p
     above = pixels[:200, :, :3]  # the name of the scale, above its colours
     assert (above[0] == 255).all()
     assert above.min() < 80
-
-
-def test_a_tile_is_chosen_with_the_keyboard_alone(demo_maps):
-    page = demo_maps
-    button(page, "Highest").focus()
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("150 µm wide at")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [600, 900, 1024, 1200, 1366])
@@ -202,6 +192,13 @@ def test_a_typed_gene_is_the_gene_of_that_name_or_none_and_a_sentence(demo_maps)
             expect(page.get_by_text("not in these weights")).to_have_count(0)
         see_charts(page)
         assert _drawn(page)["title"].startswith(f"{shown},")
+
+
+def test_a_tile_is_chosen_with_the_keyboard_alone(demo_maps):
+    page = demo_maps
+    button(page, "Highest").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("150 µm wide at")).to_be_visible()
 
 
 def test_a_link_opens_the_view_on_the_demo_slide(visit):

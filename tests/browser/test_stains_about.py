@@ -20,20 +20,43 @@ def stains(visit, slide) -> Page:
     return page
 
 
-def test_the_numbers_of_a_gene_are_shown_and_those_of_another_when_it_is_chosen(stains):
-    before = stains.get_by_test_id("stCode").first.inner_text()
-    assert "ERBB2" in before
-    choose(stains, "Gene", "COX6C")
-    expect(stains.get_by_test_id("stCode").first).to_contain_text("COX6C")
-
-
-def test_the_table_of_vectors_and_the_line_for_qupath_go_home(stains, tmp_path):
+def test_numbers_and_lines_of_a_gene_are_shown_whether_chosen_in_its_box_or_in_the_plot_of_all(stains, tmp_path):
     table = pd.read_csv(download(stains, button(stains, "Download all vectors (CSV)"), tmp_path), index_col="gene")
     assert len(table) == 4822
     vectors = table.loc["ERBB2", ["h_od_r", "h_od_g", "h_od_b"]].to_numpy(float)
     assert (vectors**2).sum() == pytest.approx(1, abs=0.01)
     line = stains.get_by_test_id("stCode").filter(has_text="setColorDeconvolutionStains").first
     expect(line).to_contain_text('"Stain 1" : "Hematoxylin')
+
+    before = stains.get_by_test_id("stCode").first.inner_text()
+    assert "ERBB2" in before
+    choose(stains, "Gene", "COX6C")
+    expect(stains.get_by_test_id("stCode").first).to_contain_text("COX6C")
+
+    settle(stains)
+    see_charts(stains, 3)
+    plot = stains.locator(".nsl-chart").last
+    plot.scroll_into_view_if_needed()
+    place, gene = plot.evaluate(
+        """(chart) => {
+            const box = chart.getBoundingClientRect(), { xaxis, yaxis } = chart._fullLayout;
+            const trace = chart._fullData.reduce((a, b) => (b.x?.length ?? 0) > (a.x?.length ?? 0) ? b : a);
+            const inside = (i) => trace.x[i] > xaxis.range[0] && trace.x[i] < xaxis.range[1] &&
+                trace.y[i] > yaxis.range[0] && trace.y[i] < yaxis.range[1];
+            // The loneliest of the genes in view: nothing else lies under the pointer.
+            const all = Array.from(trace.x, (_, i) => i).filter(inside);
+            const px = (i) => [xaxis.d2p(trace.x[i]), yaxis.d2p(trace.y[i])];
+            const alone = (i) => Math.min(...all.filter((j) => j !== i).map((j) =>
+                Math.hypot(px(i)[0] - px(j)[0], px(i)[1] - px(j)[1])));
+            const best = all.slice(0, 400).reduce((a, b) => (alone(b) > alone(a) ? b : a));
+            const told = trace.customdata[best];
+            return [[box.left + xaxis._offset + px(best)[0], box.top + yaxis._offset + px(best)[1]],
+                    Array.isArray(told) ? told[0] : told];
+        }"""
+    )
+    stains.mouse.move(*place)
+    stains.mouse.click(*place)
+    expect(stains.get_by_test_id("stCode").first).to_contain_text(gene)
 
 
 def _concentrations(page: Page) -> dict:
@@ -96,32 +119,6 @@ def test_what_was_done_about_another_laboratorys_stain_is_said_and_seen(visit, d
     assert pictures[0].get_attribute("src") != pictures[1].get_attribute("src")
     sizes = [picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") for picture in pictures]
     assert sizes[0] == sizes[1]
-
-
-def test_a_click_on_a_gene_in_the_plot_of_all_chooses_it(stains):
-    see_charts(stains, 3)
-    plot = stains.locator(".nsl-chart").last
-    plot.scroll_into_view_if_needed()
-    place, gene = plot.evaluate(
-        """(chart) => {
-            const box = chart.getBoundingClientRect(), { xaxis, yaxis } = chart._fullLayout;
-            const trace = chart._fullData.reduce((a, b) => (b.x?.length ?? 0) > (a.x?.length ?? 0) ? b : a);
-            const inside = (i) => trace.x[i] > xaxis.range[0] && trace.x[i] < xaxis.range[1] &&
-                trace.y[i] > yaxis.range[0] && trace.y[i] < yaxis.range[1];
-            // The loneliest of the genes in view: nothing else lies under the pointer.
-            const all = Array.from(trace.x, (_, i) => i).filter(inside);
-            const px = (i) => [xaxis.d2p(trace.x[i]), yaxis.d2p(trace.y[i])];
-            const alone = (i) => Math.min(...all.filter((j) => j !== i).map((j) =>
-                Math.hypot(px(i)[0] - px(j)[0], px(i)[1] - px(j)[1])));
-            const best = all.slice(0, 400).reduce((a, b) => (alone(b) > alone(a) ? b : a));
-            const told = trace.customdata[best];
-            return [[box.left + xaxis._offset + px(best)[0], box.top + yaxis._offset + px(best)[1]],
-                    Array.isArray(told) ? told[0] : told];
-        }"""
-    )
-    stains.mouse.move(*place)
-    stains.mouse.click(*place)
-    expect(stains.get_by_test_id("stCode").first).to_contain_text(gene)
 
 
 def test_stains_of_the_weights_are_shown_without_a_slide(page):

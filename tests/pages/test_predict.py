@@ -9,7 +9,6 @@ import pytest
 from nsl import prediction
 from nsl.web import runs, sources
 from nsl.web.state import SessionState
-from tests import remembered_runs
 from tests.app_driver import (
     click,
     finish,
@@ -215,16 +214,18 @@ def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
     assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a.png (2)"]
 
 
-def test_a_cancelled_run_leaves_the_whole_result_from_before(app):
-    remembered_runs.forget()
+def test_a_cancelled_run_leaves_the_whole_result_from_before(app, monkeypatch):
     predict_demo(app, "ERBB2").run()
     whole = slide(app).result
-    click(app, "Run")
-    job = slide(app).job
-    job.thread.join(60)
-    job.is_cancelled, job.result = True, job.result[:100].copy()
-    job.result.uns["nsl"]["complete"] = False
-    app.run()
+    part = whole[:100].copy()
+    part.uns["nsl"]["complete"] = False
+
+    def cut_short(*_, progress, **__):
+        progress.is_cancelled = True
+        return part
+
+    monkeypatch.setattr("nsl.prediction.predict", cut_short)
+    finish(click(app, "Run"))
     assert slide(app).result is whole
     assert "the result from before stays" in said(app)
     assert not app.error

@@ -7,7 +7,7 @@ from nsl.errors import NslError
 from nsl.interpretation import tile_concentrations
 from nsl.prediction import Patch, patch
 from nsl.result import map_of, percentile_of
-from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, is_signature
+from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, is_signature, spoken
 from nsl.web import controls, gene_choice, state
 
 
@@ -20,7 +20,7 @@ def genes_read(slide: state.SessionSlide, gene: str) -> list[str]:
 def show(slide: state.SessionSlide, gene: str) -> None:
     """The clicked tile's H&E, the values of the genes followed, and its concentrations of the gene's learned stains."""
     with controls.part("Tile"):
-        st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(gene)}:")
+        st.caption(f"Click a tile on the map, type its name, or take one by its {controls.escaped(spoken(gene))}:")
         _offer_tiles(slide, gene)
         tile = slide.marks.tile
         if tile is None:

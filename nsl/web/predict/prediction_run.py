@@ -1,10 +1,12 @@
 """The parts of the Predict page that follow the slide: settings, preview, run, result."""
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
 from nsl.genes import parse_gene_list
 from nsl.numerals import some_of
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
 PREVIEW_HEIGHT_PX = 640
+# Four stand in a row beside the settings on a laptop.
+_METRIC_PX = 112
 NAMED_UNKNOWN = 5
 GENE_FILE_MB = 5
 
@@ -222,12 +226,12 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
     info = Provenance.of(result)
     with controls.part("Result"):
         with st.container(horizontal=True):
-            st.metric("Tissue tiles", f"{result.n_obs:,}", width=120)
+            st.metric("Tissue tiles", f"{result.n_obs:,}", width=_METRIC_PX)
             sets = len(signatures_of(result))
-            st.metric("Genes", f"{result.n_vars - sets:,}", width=120)
+            st.metric("Genes", f"{result.n_vars - sets:,}", width=_METRIC_PX)
             if sets:
-                st.metric("Signatures", f"{sets:,}", width=120)
-            st.metric("Time", f"{slide.finished.seconds:.1f} s", width=120)
+                st.metric("Signatures", f"{sets:,}", width=_METRIC_PX)
+            st.metric("Time", f"{slide.finished.seconds:.1f} s", width=_METRIC_PX)
         st.caption(
             f"Run with the weights {controls.escaped(info.weights_id)} at {info.mpp:g} µm/px: tiles of "
             f"{info.tile_um:g} µm every {info.stride_um:g} µm, read at {info.analysis_mpp:g} µm/px."
@@ -253,11 +257,11 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
         height, width = slide.thumbnail.shape[:2]
         width = int(min(860, PREVIEW_HEIGHT_PX * width / height))
         if chosen is None:
-            st.image(slide.thumbnail, width=width, output_format="JPEG", alt="The slide")
+            st.image(_plain(slide.key, slide.thumbnail, width), width=width, output_format="JPEG", alt="The slide")
             return None
         with controls.shown_errors():
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue)
-            picture, tiles = _preview(slide.key, slide.thumbnail, slide.size, *place)
+            picture, tiles = _preview(slide.key, slide.thumbnail, width, slide.size, *place)
             st.image(picture, width=width, output_format="JPEG", alt=f"The slide with {tiles} tissue tiles outlined")
             if tiles:
                 st.caption(
@@ -270,20 +274,36 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
         return None
 
 
+@st.cache_data(max_entries=8, scope="session", show_spinner=False)
+def _plain(slide_key: str, _thumbnail: np.ndarray, width: int) -> bytes:
+    return _jpeg(_thumbnail, width)
+
+
 @st.cache_data(max_entries=8, scope="session", show_spinner="Looking for tissue")
 def _preview(
     slide_key: str,
     _thumbnail: np.ndarray,
+    width: int,
     size: tuple[int, int],
     mpp: float,
     tile_um: float,
     stride_um: float,
     min_tissue: float,
-) -> tuple[np.ndarray, int]:
+) -> tuple[bytes, int]:
     """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
     from nsl.figures import preview
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)
     keep = overview_tissue(grid, _thumbnail, size[0], mpp, estimate_white_point(_thumbnail).rgb) >= min_tissue
-    return preview(_thumbnail, grid, keep, size[0]), int(keep.sum())
+    return _jpeg(preview(_thumbnail, grid, keep, size[0]), width), int(keep.sum())
+
+
+def _jpeg(image: np.ndarray, width: int) -> bytes:
+    """As wide as it is shown: Streamlit would encode it, read it, shrink it and encode it again at every run."""
+    picture, buffer = Image.fromarray(image), io.BytesIO()
+    if picture.width > width:
+        height = max(1, picture.height * width // picture.width)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

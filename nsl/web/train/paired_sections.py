@@ -1,5 +1,6 @@
 """The session's measured sections to train on: a slide each, with its spots, and what was found on looking at them."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -176,6 +177,12 @@ def to_train_on(
 
 def demo_measured() -> "anndata.AnnData":
     """Made-up counts of made-up genes over the demo slide: 50 follow its hematoxylin, 50 its eosin, 50 nothing."""
+    return _demo_counts().copy()
+
+
+@functools.cache
+def _demo_counts() -> "anndata.AnnData":
+    """Made once a server, as the demo slide is."""
     import anndata
     import pandas as pd
     from scipy import sparse
