@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
@@ -66,10 +67,13 @@ class Weights:
 
     def find_genes(self, genes: Sequence[str]) -> tuple[list[str], list[str]]:
         """The genes as `require_genes` gives them, and those asked for that these weights lack."""
-        own = by_capitals(self.genes)
-        found = {gene: resolve(gene, own) for gene in genes}
+        found = {gene: resolve(gene, self._by_capitals) for gene in genes}
         known = [gene for gene in found.values() if gene is not None]
         return list(dict.fromkeys(known)), [gene for gene, symbol in found.items() if symbol is None]
+
+    @cached_property
+    def _by_capitals(self) -> dict[str, str]:
+        return by_capitals(self.genes)
 
     @property
     def own_signatures(self) -> list[Signature]:
@@ -97,10 +101,10 @@ class Weights:
                 f"the weights {self.name} do not say how much genes vary, so no set is scored; retrain them"
             )
         figures = self.signatures.drop(columns=["source", "members"])
-        rows = {}
+        varies, rows = (sd > 0).to_dict(), {}
         for one in wished:
             known, missing = self.find_genes(one.members)
-            members = [gene for gene in known if sd[gene] > 0]
+            members = [gene for gene in known if varies[gene]]
             if len(members) < LEAST_MEMBERS:
                 continue
             own = self.signatures.members.get(one.name)
