@@ -468,7 +468,7 @@ def fine_map(
         weights,
         tile_um=step_um,
         genes=[of] if isinstance(of, str) else [],
-        signatures=[] if isinstance(of, str) else [of],
+        signatures=() if isinstance(of, str) else (of,),
         min_tissue=min_tissue,
         analysis_mpp=min(analysis_mpp, step_um / 2),
         transfer=transfer,

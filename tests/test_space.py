@@ -98,7 +98,7 @@ def test_the_image_gets_the_program_and_nothing_of_its_making():
     assert set(modules) < set(files)
     assert {"app.py", "LICENSE", "requirements.txt", ".streamlit/config.toml"} < set(files)
     assert {path.name for path in files.values() if "her2-breast" in path.parts} == {
-        *("config.json", "model.safetensors", "reliability.csv", "README.md"),
+        *("config.json", "model.safetensors", "reliability.csv", "signatures.csv", "README.md"),
     }
     tops = {PurePosixPath(name).parts[0] for name in files}
     assert not tops & {".git", "tests", "benchmarks", "out", "docs", "data", "shared"}

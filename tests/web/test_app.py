@@ -69,7 +69,7 @@ def test_demo_slide_goes_from_click_to_map(app):
     assert not app.exception
     figure = chart(app)
     assert figure["data"][0]["type"] == "heatmap"
-    assert "ERBB2" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
+    assert "signature:epithelium" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
     assert metrics(app)["Tiles"] == f"{tiles:,}"
 
 
@@ -222,8 +222,10 @@ def test_only_the_reliable_genes_are_predicted_when_asked(app):
     app.run()
     finish(click(app, "Run"))
     var = slide(app).result.var
-    assert 1000 < len(var) < 4822
-    assert ((var.r_heldout > 0) & (var.q_value < 0.05)).all()
+    genes = var[~var.index.str.startswith("signature:")]
+    assert 1000 < len(genes) < 4822
+    assert ((genes.r_heldout > 0) & (genes.q_value < 0.05)).all()
+    assert len(var) - len(genes) == 26
 
 
 def test_a_list_of_genes_is_all_that_is_predicted(app):
@@ -367,7 +369,7 @@ def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
     var = slide(app).finished.result.var
     listed = app.selectbox(key="gene").options
     best = var.r_heldout.idxmax()
-    assert listed[0] == f"{best} · r {var.r_heldout[best]:.2f}"
+    assert listed[0] == f"Signature: {best.removeprefix('signature:')} · r {var.r_heldout[best]:.2f}"
     assert not any(option.startswith("GAPDH ") for option in listed)
     app.toggle(key="unreliable_genes").set_value(True).run()
     assert len(app.selectbox(key="gene").options) == len(var) > len(listed)
