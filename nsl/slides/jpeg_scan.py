@@ -1,0 +1,149 @@
+"""Whether a JPEG is all there, which decoders that go on where it is spoilt do not say.
+
+After ITU-T T.81 (1992), annexes B (segments) and F (Huffman codes of sequential scans).
+"""
+
+import functools
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from nsl.parallel import kernel
+
+# Markers of segments: frames of sequential scans, tables of Huffman codes, scans, the interval of restarts, and what
+# changes no codes (tables of quantization, applications' own, comments).
+_FRAMES, _TABLES, _SCAN, _INTERVAL = (0xC0, 0xC1), 0xC4, 0xDA, 0xDD
+_QUIET = {0xDB, 0xFE, *range(0xE0, 0xF0)}
+_MOST_HEAD = 2**16
+
+
+def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int) -> bool:
+    """Whether every block of a JPEG of this size has its codes, in one scan of three components of 8 bits.
+
+    data : the JPEG, without the segments that it shares with others; these are in `tables`, as in a TIFF.
+
+    False for a JPEG of another kind (progressive, arithmetic, in several scans), be it whole or not.
+    """
+    try:
+        at = max(end for _, _, end in _segments(data[:_MOST_HEAD]))
+        scan = _read_scan(tables, data[:at], height, width)
+    except (struct.error, KeyError, IndexError, ValueError):
+        return False
+    return bool(_has_all_codes(np.frombuffer(data, np.uint8), at, *scan))
+
+
+# The tiles of a level begin alike.
+@functools.lru_cache(maxsize=8)
+def _read_scan(
+    tables: bytes, head: bytes, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """What `_has_all_codes` has to know of a scan; an error where it is of another kind or size.
+
+    Codes twice: all, by the 16 bits that begin with one, and for speed those of up to 9 bits alone, by 9 bits.
+    """
+    codes: dict[int, np.ndarray] = {}
+    frames, scans, interval = [], [], 0
+    for marker, body, _ in (*(_segments(tables) if tables else ()), *_segments(head)):
+        if marker == _TABLES:
+            codes |= _read_codes(body)
+        elif marker == _INTERVAL:
+            (interval,) = struct.unpack(">H", body)
+        elif marker == _SCAN:
+            scans.append(body)
+        elif marker in _FRAMES:
+            frames.append(body)
+        elif marker not in _QUIET:
+            raise ValueError
+    (frame,), (scan,) = frames, scans
+    names, factors = frame[6::3], [divmod(both, 16) for both in frame[7::3]]
+    is_plain = len(frame) == 15 and frame[:6] == struct.pack(">BHHB", 8, height, width, 3)
+    is_whole = (scan[0], scan[1:7:2], scan[7:]) == (3, names, b"\0\x3f\0")
+    if not (is_plain and is_whole and all(1 <= n <= 4 for factor in factors for n in factor)):
+        raise ValueError
+    used = np.array([codes[number] for table in scan[2:7:2] for number in (table >> 4, 16 + (table & 15))])
+    short = used[:, ::128]
+    across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
+    blocks = np.repeat(np.arange(3), [across * down for across, down in factors])
+    return used, np.where(short >> 8 <= 9, short, 0), blocks, -(-width // across) * -(-height // down), interval
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker, body and end of every segment, up to a scan's, whose end is where its codes begin."""
+    if content[:2] != b"\xff\xd8":
+        raise ValueError
+    at = 2
+    while at < len(content):
+        start, marker = content[at : at + 2]
+        if start != 0xFF:
+            raise ValueError
+        if marker == 0xD9:
+            return
+        (length,) = struct.unpack(">H", content[at + 2 : at + 4])
+        at += 2 + length
+        if length < 2 or at > len(content):
+            raise ValueError
+        yield marker, content[at - length + 2 : at], at
+        if marker == _SCAN:
+            return
+
+
+def _read_codes(body: bytes) -> dict[int, np.ndarray]:
+    """Of each table of a segment, by class × 16 + number: what begins every 16 bits, as length × 256 + symbol or 0."""
+    found, at = {}, 0
+    while at < len(body):
+        lengths = np.frombuffer(body, np.uint8, 16, at + 1)
+        symbols = np.frombuffer(body, np.uint8, int(lengths.sum()), at + 17)
+        each = np.repeat(np.arange(1, 17), lengths)
+        codes = np.repeat(each * 256 + symbols, 2 ** (16 - each))
+        if len(codes) > 2**16 or body[at] & 0xEC:
+            raise ValueError
+        found[body[at]] = np.pad(codes, (0, 2**16 - len(codes))).astype(np.uint16)
+        at += 17 + len(symbols)
+    return found
+
+
+@kernel
+def _has_all_codes(data, at, codes, short, blocks, units, interval):
+    """Whether `units` of `blocks`, each the number of its component, have all their codes in `data` from `at` on.
+
+    codes, short : (6, 65536) and (6, 512), for the first coefficient and the others of every component, as of
+        `_read_scan`.
+    interval : units between markers at which decoders begin anew; 0 for none.
+    """
+    bits, left, end, restart = np.uint64(0), np.int64(0), len(data), 0
+    for unit in range(units):
+        if interval and unit and unit % interval == 0:
+            # What is left of a byte is filled up; the markers count from 0 to 7.
+            if left >= 8 or at + 1 >= end or data[at] != 0xFF or data[at + 1] != 0xD0 + restart:
+                return False
+            at, left, restart = at + 2, np.int64(0), (restart + 1) % 8
+        for component in blocks:
+            k, table = 0, 2 * component
+            while k < 64:
+                while left <= 48:
+                    if at < end and data[at] != 0xFF:
+                        bits, at = (bits << np.uint64(8)) | np.uint64(data[at]), at + 1
+                    elif at + 1 < end and data[at + 1] == 0:
+                        bits, at = (bits << np.uint64(8)) | np.uint64(0xFF), at + 2
+                    else:
+                        break
+                    left += 8
+                if left >= 16:
+                    seen = (bits >> np.uint64(left - 16)) & np.uint64(0xFFFF)
+                else:  # the last codes, with zeros behind them
+                    seen = (bits << np.uint64(16 - left)) & np.uint64(0xFFFF)
+                code = np.int64(short[table, seen >> np.uint64(7)]) or np.int64(codes[table, seen])
+                run, size = (code >> 4) & 15, code & 15
+                left -= (code >> 8) + size
+                if code == 0 or left < 0:
+                    return False
+                if k == 0:
+                    if run:
+                        return False
+                    k, table = 1, table + 1
+                elif size or run == 15:
+                    k += run + 1
+                else:
+                    break
+    return True
