@@ -2,9 +2,9 @@
 
     python benchmarks/reading.py [--side 30804] [--genes 250] [--repeat 3]
 
-Makes two slides of JPEG tiles of 256 px in a temporary folder: a pyramid of side × side px, whose levels are not
-exactly 2, 4 and 8 times as coarse unless the side is a multiple of 8, and one of a sixteenth of its area as Aperio
-writes them. Prints medians of one run and their ratios.
+Makes two slides of JPEG tiles of 256 px in a temporary folder: a pyramid of side × side px, whose level of an eighth is
+not exactly 8 times as coarse unless the side is a multiple of 8, and one of a sixteenth of its area as Aperio writes
+them. Prints medians of one run and their ratios.
 """
 
 import argparse
