@@ -97,6 +97,24 @@ def test_jpeg_tiles_with_common_tables_equal_openslides_pixels(tmp_path, monkeyp
     require_equal(path, monkeypatch)
 
 
+def write_tiles(path: Path, tiles: list[bytes], shape: tuple[int, int]) -> Path:
+    """JPEGs as the tiles of 128 × 128 px of one level."""
+    options = KINDS["JPEG 4:2:0"] | {"shape": (*shape, 3), "dtype": np.uint8, "tile": (128, 128), "metadata": None}
+    tifffile.imwrite(path, iter(tiles), **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "options", [{"restart_marker_blocks": 3}, {"restart_marker_rows": 1}, {"optimize": True}], ids=str
+)
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpegs_with_restarts_and_with_codes_of_their_own_equal_openslides_pixels(
+    tmp_path, monkeypatch, options, subsampling
+):
+    tiles = [encoded(tissue(128, 128, seed), "JPEG", subsampling=subsampling, **options) for seed in range(4)]
+    require_equal(write_tiles(tmp_path / "a.tif", tiles, (200, 256)), monkeypatch)
+
+
 @pytest.mark.parametrize("name", ["cmu_small_region.svs", "tcga_small.svs"])
 def test_aperio_slides_equal_openslides_pixels(monkeypatch, name):
     if not (SLIDES / name).exists():
@@ -169,9 +187,7 @@ def test_a_missing_tile_stays_openslides_matter(tmp_path, monkeypatch):
 
 def test_progressive_jpeg_tiles_stay_openslides_matter(tmp_path, monkeypatch):
     tiles = [encoded(tissue(128, 128, seed), "JPEG", progressive=True) for seed in range(4)]
-    options = KINDS["JPEG 4:2:0"] | {"shape": (256, 256, 3), "dtype": np.uint8, "tile": (128, 128), "metadata": None}
-    tifffile.imwrite(tmp_path / "a.tif", iter(tiles), **options)
-    require_through_openslide(tmp_path / "a.tif", monkeypatch)
+    require_through_openslide(write_tiles(tmp_path / "a.tif", tiles, (256, 256)), monkeypatch)
 
 
 def test_two_levels_of_one_size_stay_openslides_matter(tmp_path, monkeypatch):
@@ -180,9 +196,7 @@ def test_two_levels_of_one_size_stay_openslides_matter(tmp_path, monkeypatch):
 
 def test_a_tile_of_another_size_is_told(tmp_path):
     tiles = [encoded(tissue(side, 128), "JPEG") for side in (128, 120)]
-    options = KINDS["JPEG 4:2:0"] | {"shape": (128, 256, 3), "dtype": np.uint8, "tile": (128, 128), "metadata": None}
-    tifffile.imwrite(tmp_path / "a.tif", iter(tiles), **options)
-    with open_slide(tmp_path / "a.tif") as slide:
+    with open_slide(write_tiles(tmp_path / "a.tif", tiles, (128, 256))) as slide:
         assert slide.read(0, 0, 128, 128).shape == (128, 128, 3)
         with pytest.raises(SlideError, match=r"a\.tif is damaged or incomplete: Dimensional mismatch"):
             slide.read(0, 0, 256, 128)
