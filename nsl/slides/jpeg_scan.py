@@ -55,8 +55,10 @@ def _read_scan(
             scans.append(body)
         elif marker in _FRAMES:
             frames.append(body)
-        elif marker not in _QUIET:
-            raise ValueError
+        elif (
+            marker not in _QUIET or (body[:5] == b"JFIF\0" and body[5] != 1) or (body[:5] == b"Adobe" and body[11] > 1)
+        ):
+            raise ValueError  # a version of JFIF or colours of Adobe's that libjpeg does not know, too
     (frame,), (scan,) = frames, scans
     names, factors = frame[6::3], [divmod(both, 16) for both in frame[7::3]]
     is_plain = len(frame) == 15 and frame[:6] == struct.pack(">BHHB", 8, height, width, 3)

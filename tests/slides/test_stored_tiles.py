@@ -213,3 +213,14 @@ def test_strips_from_the_top_down_decode_every_tile_once(tmp_path, monkeypatch):
         for y in range(0, 300, 50):
             slide.read(0, y, 300, 50)
     assert sorted(decoded) == [(row, column) for row in range(3) for column in range(3)]
+
+
+def test_every_byte_before_a_scan_comes_to_what_it_comes_to_with_openslide(tmp_path):
+    tiles = [encoded(tissue(128, 128, seed), "JPEG", restart_marker_rows=1) for seed in range(2)]
+    path = write_tiles(tmp_path / "a.tif", tiles, (128, 256))
+    content, random = path.read_bytes(), np.random.default_rng(9)
+    for at in range(tiles[0].index(b"\xff\xda") + 14):
+        tile = bytearray(tiles[0])
+        tile[at] = int(random.integers(256))
+        path.write_bytes(content.replace(tiles[0], bytes(tile)))
+        np.testing.assert_array_equal(outcome(StoredTilesReader, path), outcome(OpenSlideReader, path))
