@@ -12,6 +12,7 @@ from nsl.slides.companions import is_dicom
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
+from nsl.slides.stored_tiles import StoredTilesReader
 from nsl.slides.tiff import TiffReader
 from nsl.slides.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
 
@@ -23,6 +24,8 @@ def open_reader(path: Path) -> Reader:
     """The reader that does a file justice; SlideError, in one sentence, where there is none."""
     head = _head(path)
     vendor = vendor_of(path)
+    if vendor == "aperio":
+        return StoredTilesReader(path, vendor)
     if vendor not in (None, "generic-tiff"):
         return OpenSlideReader(path, vendor)
     if vendor is None:
@@ -100,7 +103,7 @@ def _open_tiff(path: Path, tiled: bool) -> Reader | None:
         # OpenSlide 4.0.1 takes uncompressed tiles that do not fill whole kilobytes for broken.
         is_whole = compression != "NONE" or page.tilewidth * page.tilelength * 3 % 1024 == 0
         if tiled and is_plain and is_whole and photometric in ("RGB", "YCBCR") and orientation == 1:
-            return OpenSlideReader(path, "generic-tiff")
+            return StoredTilesReader(path, "generic-tiff")
         # tifffile hands out these as stored: palette indices, inks, raw YCbCr, pixels on their side.
         is_rgb = photometric == "RGB" or (photometric == "YCBCR" and "JPEG" in compression)
         if orientation != 1 or not (is_rgb or photometric.startswith("MINIS")):

@@ -87,6 +87,9 @@ class OpenSlideReader(Reader):
             raise damaged(self._path.name, f": {reason}") from error
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        # OpenSlide takes places in whole pixels of level 0. Where a level is not a whole number of times as coarse,
+        # these lie between the level's pixels, and what comes is resampled, by at most half a pixel of level 0: only
+        # tiles that are decoded without OpenSlide (`nsl.slides.stored_tiles`) are as the file has them.
         downsample = self.levels[level].downsample
         with self._told():
             region = self._slide.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
