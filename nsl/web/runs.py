@@ -138,6 +138,8 @@ def warm_up() -> None:
 
 def rehearse(known: dict[str, float] | None = None) -> None:
     """Predict on a small slide, so that all is imported and compiled; `known` takes up how fast this computer is."""
+    import tifffile
+
     from nsl.demo.slide import demo_slide
     from nsl.pixels import predict_pixels
     from nsl.prediction import predict
@@ -146,8 +148,10 @@ def rehearse(known: dict[str, float] | None = None) -> None:
 
     weights, small = load_weights(), demo_slide(side_px=600)
     with tempfile.TemporaryDirectory(prefix="nsl-") as folder:
-        path = Path(folder) / "rehearsal.tif"
-        small.save(path)
+        path, per_cm = Path(folder) / "rehearsal.tif", 10_000 / small.mpp
+        # Tiled JPEG, as scanners write: its check is compiled too.
+        tiles = {"tile": (256, 256), "compression": "jpeg", "photometric": "ycbcr"}
+        tifffile.imwrite(path, small.image, resolution=(per_cm, per_cm), resolutionunit="CENTIMETER", **tiles)
         with open_slide(path) as slide:
             predict(slide, weights, genes=weights.genes[:1])
     squares = [[x, y, x + 50, y + 50] for x in range(0, 600, 50) for y in range(0, 300, 50)]
