@@ -17,9 +17,8 @@ from nsl.weights.config import HeldOutProtocol
 from nsl.weights.reliability import USEFUL_R, is_reliable
 from nsl.weights.weights import Weights
 
-# Shown first where the weights hold them: the tumour and its stroma, and genes that name the cancer that the embedded
-# weights were trained on.
-FIRST_GENES = ("signature:epithelium", "signature:stroma", "ERBB2", "COX6C", "CD24", "KRT19")
+# Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
+FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
 WIDTH_PX = 245
 _HOW_LISTED = (
     "Signatures, then genes, the most reliable first, with held-out r. Type a symbol or a common name such as HER2, "

@@ -69,7 +69,7 @@ def test_demo_slide_goes_from_click_to_map(app):
     assert not app.exception
     figure = chart(app)
     assert figure["data"][0]["type"] == "heatmap"
-    assert "signature:epithelium" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
+    assert "ERBB2" in figure["layout"]["coloraxis"]["colorbar"]["title"]["text"]
     assert metrics(app)["Tiles"] == f"{tiles:,}"
 
 
