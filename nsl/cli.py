@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from nsl import __version__
 from nsl.errors import NslError
+from nsl.numerals import some_of
 from nsl.progress import Progress
 
 # Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
@@ -179,6 +180,9 @@ def _predict(args: argparse.Namespace) -> int:
         raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
     weights = load_weights(args.weights or default_source())
     signatures = _read_signatures(args.signatures)
+    left_out = [one.name for one in signatures if one.name not in weights.match_signatures(signatures).index]
+    if left_out:
+        print(f"nsl: note: too few genes of {some_of(left_out, 5)} are in the weights to score it", file=sys.stderr)
     if args.genes is None:
         signatures = weights.with_own(signatures)
     genes = None if args.genes is None else weights.require_genes(_names(args.genes))

@@ -171,15 +171,17 @@ def test_genes_come_in_the_order_asked(predict, section_png, tmp_path):
 
 def test_gene_sets_of_a_file_are_scored_beside_the_genes(predict, section_png, tmp_path, capsys):
     sets = tmp_path / "mine.gmt"
-    sets.write_text("growth\there\tERBB2\tCD24\tCOX6C\tESR1\n", encoding="utf-8")
-    assert predict(section_png, "--mpp", 1, "--genes", "CD24", "--signatures", sets, "--format", "csv,h5ad") == (0, [])
+    sets.write_text("growth\there\tERBB2\tCD24\tCOX6C\tESR1\nfew\there\tESR1\tCD24\n", encoding="utf-8")
+    note = "nsl: note: too few genes of few are in the weights to score it"
+    given = ("--genes", "CD24", "--signatures", sets, "--format", "csv,h5ad")
+    assert predict(section_png, "--mpp", 1, *given) == (0, [note])
     table = pd.read_csv(tmp_path / "out/section.csv")
     assert table.columns.tolist() == [*PLACE_COLUMNS, "signature:growth", "CD24"]
     told = json.loads((tmp_path / "out/section.provenance.json").read_text())["signatures"]["growth"]
     assert (told["source"], told["missing"]) == ("here", "ESR1")
     scores = anndata.read_h5ad(tmp_path / "out/section.h5ad").obsm["signatures"]
     np.testing.assert_allclose(scores.growth, table["signature:growth"], atol=1e-4)
-    assert predict(section_png, "--mpp", 1, "--signatures", sets) == (0, [])
+    assert predict(section_png, "--mpp", 1, "--signatures", sets) == (0, [note])
     assert pd.read_csv(tmp_path / "out/section.csv").columns.tolist() == [*PLACE_COLUMNS, "signature:growth", *GENES]
 
 
