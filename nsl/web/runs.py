@@ -44,6 +44,9 @@ class Settings:
 
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
+        # First: other weights may hold none of the sets that were brought, and would refuse them.
+        if not sources.are_in_use(slide.weights):
+            return False
         ran = slide.provenance
         lengths = [ran.mpp, ran.tile_um, ran.stride_um, ran.analysis_mpp, ran.min_tissue]
         analysis_mpp = max(self.analysis_mpp, self.mpp)
@@ -53,7 +56,6 @@ class Settings:
         return (
             (self.transfer == ran.is_transferred or np.isnan(ran.stain_distance))
             and np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
-            and sources.are_in_use(slide.weights)
             and list(slide.result.var_names) == names
         )
 

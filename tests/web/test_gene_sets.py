@@ -12,6 +12,7 @@ from tests.app_driver import (
     said,
     seen,
     slide,
+    take_weights,
     type_gene,
 )
 
@@ -120,3 +121,15 @@ def test_the_stains_page_shows_a_gene_of_the_set_and_the_maps_keep_the_set(app):
     assert shown.value in ("KRT19", "KRT8", "KRT18", "EPCAM", "CDH1", "CD24", "ELF3", "SPINT2", "CLDN3", "CLDN4")
     app.switch_page(MAPS).run()
     assert app.selectbox(key="gene").value == "signature:epithelium"
+
+
+def test_sets_that_earlier_weights_lack_are_no_fault_of_their_result(app, tiny_weights):
+    take_weights(app, tiny_weights)
+    click(app, "Use the demo slide")
+    finish(click(app, "Run"))
+    click(app, "Back to the embedded weights")
+    app.text_area(key="gmt_text").set_value("mine\there\tEPCAM\tKRT8\tKRT19").run()
+    assert not app.exception
+    assert not app.error
+    assert "To be scored: mine (3 of 3 genes)." in said(app)
+    assert "The settings or the weights have changed since. Run again to use them." in said(app)
