@@ -88,6 +88,11 @@ def split_members(cell: str) -> tuple[str, ...]:
     return tuple(gene for gene in cell.split(_SEPARATOR) if gene)
 
 
+def sets_of(table: "pd.DataFrame") -> list[Signature]:
+    """The sets of a table with a row a set, by its name, of its source and its members."""
+    return [Signature(name, split_members(row.members), row.source) for name, row in table.iterrows()]
+
+
 @dataclass(frozen=True)
 class Scoring:
     """From the expression of genes to the scores of sets, all at once."""
@@ -161,10 +166,7 @@ def as_table(result: "anndata.AnnData") -> "anndata.AnnData":
 def signatures_of(result: "anndata.AnnData") -> dict[str, Signature]:
     """The signatures that a result was scored for, by their names as columns, with the members that were found."""
     table = result.uns["nsl"].get("signatures")
-    if table is None:
-        return {}
-    found = [Signature(name, split_members(row.members), row.source) for name, row in table.iterrows()]
-    return {one.column: one for one in found}
+    return {} if table is None else {one.column: one for one in sets_of(table)}
 
 
 def is_signature(name: str) -> bool:

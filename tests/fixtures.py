@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from nsl.model import NeuralStain
+from nsl.slides.slide import open_slide
 from nsl.spots.measured_section import MeasuredSection, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
@@ -183,6 +184,19 @@ def tiny_weights(tmp_path) -> Path:
     )
     save_weights(Weights(model, config, reliability, source="made in code", sha256=""), folder)
     return folder
+
+
+@pytest.fixture
+def weights(tiny_weights) -> Weights:
+    """`tiny_weights`, loaded."""
+    return load_weights(tiny_weights)
+
+
+@pytest.fixture
+def slide(section_png):
+    """`section`, open as a slide of 1 µm/px."""
+    with open_slide(section_png, mpp=1.0) as slide:
+        yield slide
 
 
 @pytest.fixture(scope="session")

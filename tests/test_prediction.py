@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from nsl import load_weights, open_slide, predict
+from nsl import open_slide, predict
 from nsl.errors import Cancelled, NslError, ScaleError, SlideError, WeightsError
 from nsl.prediction import PATCH_PX, fine_map, patch, predict_spots
 from nsl.progress import Progress
@@ -17,17 +17,6 @@ from nsl.tiles import pixel_bounds, tile_grid
 from tests.recording import Recording
 
 GENES = ["ERBB2", "CD24", "COX6C"]
-
-
-@pytest.fixture
-def weights(tiny_weights):
-    return load_weights(tiny_weights)
-
-
-@pytest.fixture
-def slide(section_png):
-    with open_slide(section_png, mpp=1.0) as slide:
-        yield slide
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsl import load_weights, open_slide, predict
+from nsl import predict
 from nsl.errors import NslError, WeightsError
 from nsl.export import files
 from nsl.prediction import fine_map
@@ -19,17 +19,6 @@ GENES = ("ERBB2", "CD24", "COX6C")
 BOTH = Signature("growth", GENES, "made in code")
 WIDE = Signature("wide", ("her2", "CD24", "COX6C", "ESR1", "PGR"))
 NARROW = Signature("narrow", ("ERBB2", "ESR1"))
-
-
-@pytest.fixture
-def weights(tiny_weights):
-    return load_weights(tiny_weights)
-
-
-@pytest.fixture
-def slide(section_png):
-    with open_slide(section_png, mpp=1.0) as slide:
-        yield slide
 
 
 @pytest.fixture

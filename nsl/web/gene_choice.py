@@ -67,11 +67,10 @@ def _shown_first(genes: list[str]) -> list[str]:
 
 def listed(table: pd.DataFrame) -> list[str]:
     """Genes to choose from, the most reliable first."""
-    table = table.sort_values("r_heldout", ascending=False)
     is_set = table.index.str.startswith(PREFIX)
-    table = pd.concat([table[is_set], table[~is_set]])
+    table = table.assign(is_set=is_set).sort_values(["is_set", "r_heldout"], ascending=False)
     # A set that the user brought has no figures, and is what they want to see.
-    reliable = is_reliable(table) | (table.index.str.startswith(PREFIX) & table.r_heldout.isna())
+    reliable = is_reliable(table) | (table.is_set & table.r_heldout.isna())
     is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)
     return list(table.index[reliable] if is_hidden else table.index)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
 from nsl.genes import by_capitals, resolve
-from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, split_members
+from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, sets_of, split_members
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import no_signatures
 
@@ -78,7 +78,7 @@ class Weights:
     @property
     def own_signatures(self) -> list[Signature]:
         """The gene sets that these weights were judged on."""
-        return [Signature(name, split_members(row.members), row.source) for name, row in self.signatures.iterrows()]
+        return sets_of(self.signatures)
 
     def with_own(self, brought: Sequence[Signature]) -> list[Signature]:
         """The gene sets of these weights, and those brought, which take the place of one of the same name."""

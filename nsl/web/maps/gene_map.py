@@ -143,7 +143,7 @@ def _what_values_are(result: anndata.AnnData, gene: str, values: np.ndarray) -> 
             "were learned, in standard deviations: 0 is usual, below 0 is less."
         )
     below = " A value below 0 is the model's way to none: read it as 0." if values.min() < 0 else ""
-    return f"Values are ln(1 + counts per 10,000).{below}"
+    return f"Values are {unit_of(gene)}.{below}"
 
 
 def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:

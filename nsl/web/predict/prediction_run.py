@@ -20,6 +20,7 @@ from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
     import pandas as pd
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
@@ -118,9 +119,7 @@ def _listed_genes() -> list[str]:
     weights = sources.in_use()
     genes, unknown = [], []
     with controls.shown_errors():
-        if upload is not None:
-            limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
-            text = upload.getvalue().decode("utf-8", errors="replace")
+        text = text if upload is None else _text_of(upload)
         if text.strip():
             genes, unknown = weights.find_genes(parse_gene_list(text))
     if genes:
@@ -129,6 +128,11 @@ def _listed_genes() -> list[str]:
     if unknown:
         _say_unknown(weights, unknown)
     return genes
+
+
+def _text_of(upload: "UploadedFile") -> str:
+    limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
+    return upload.getvalue().decode("utf-8", errors="replace")
 
 
 def _bring_signatures() -> tuple[Signature, ...]:
@@ -143,9 +147,7 @@ def _bring_signatures() -> tuple[Signature, ...]:
         )
         upload = st.file_uploader("or a GMT file", type=["gmt", "txt"], max_upload_size=GENE_FILE_MB, key="gmt_file")
         with controls.shown_errors():
-            if upload is not None:
-                limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
-                text = upload.getvalue().decode("utf-8", errors="replace")
+            text = text if upload is None else _text_of(upload)
             if not text.strip():
                 return ()
             brought = parse_gmt(text)
