@@ -7,10 +7,13 @@ process when two threads enter them at once on platforms without OpenMP, as two 
 import functools
 import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from numba import njit
+
+T = TypeVar("T")
 
 kernel = njit(cache=True, nogil=True, fastmath=False)
 
@@ -22,6 +25,20 @@ def over_rows(run: Callable, rows: int, *arrays) -> None:
     shares = [pool.submit(run, a, b, *arrays) for a, b in itertools.pairwise(edges) if b > a]
     for share in shares:
         share.result()
+
+
+def beside(call: Callable[[], T]) -> Future[T]:
+    """Begin a call that runs beside what follows, as one share of the cores' work."""
+    return _pool()[0].submit(call)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next one being made while the last is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="nsl-ahead") as maker:
+        upcoming = maker.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = maker.submit(next, items, None)
+            yield item
 
 
 @functools.cache

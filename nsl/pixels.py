@@ -1,64 +1,311 @@
-"""The model applied to every pixel of every tile, exactly, in one compiled loop.
+"""The model applied to every pixel of every tile, in compiled loops.
 
-At the analysis resolution this costs about what prediction from colour counts costs (`benchmarks/slide.py`), and
-nothing is approximated: a tile's value depends on its own pixels alone. Training needs the counts.
+A tile's value is the mean of its pixels' answers, so tiles that overlap share them: their pixels are answered once, in
+blocks between the tiles' edges, and blocks are added up. Up to `PLANES` genes are answered pixel by pixel, and nothing
+is approximated; more are answered together, through the planes of colour at which their stains begin (`Planes`).
 """
+
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numba import njit
 
 from nsl.model import NeuralStain
-from nsl.parallel import over_rows
+from nsl.parallel import kernel, over_rows
+from nsl.stain_transfer import REFERENCE
 from nsl.stains import od_table
+from nsl.tiles import Blocks
+
+PLANES = 512
+"""So many planes stand for those of thousands of genes. Against the model itself, over the tiles of a section: r above
+0.9999 for every gene; the median gene's largest error is 0.7 % of its standard deviation (`benchmarks/slide.py`)."""
+# Sums of blocks held at once: 128 MB.
+_BLOCK_VALUES = 32_000_000
+# Pixels added up in single precision.
+_CHUNK = 256
+# Concentrations a stain, spread as they are over tissue: few pixels are strong, by an exponential distribution.
+_SHADES = 8
 
 
 def predict_pixels(model: NeuralStain, image: np.ndarray, bounds: np.ndarray, white_point: np.ndarray) -> np.ndarray:
-    """Expression of tiles, as `NeuralStain.forward` defines it.
+    """Expression of windows of an image, as `NeuralStain.forward` defines it; see `PixelModel.predict`."""
+    return PixelModel.of(model).predict(image, bounds, white_point)
 
-    Parameters
-    ----------
-    model : of G genes.
-    image : (H, W, 3) uint8 RGB at the analysis resolution.
-    bounds : (T, 4) pixel bounds x0, y0, x1, y1 (`nsl.tiles.pixel_bounds`); what reaches over the edge is left out.
-    white_point : (3,) intensity of the background.
 
-    Returns
-    -------
-    (T, G) float32; NaN for a tile of nothing but padding, which is pure black and never counts.
+@dataclass(frozen=True)
+class Planes:
+    """Planes of colour, a few for the stains of many genes.
+
+    A stain of a gene is a relu: it answers the colours on one side of a plane, linearly. So its sum over pixels is that
+    linear function of four numbers, how many pixels lie on its side and the sums of their optical densities. Stains
+    whose planes lie so close that few pixels come between, and those with little to say, take these numbers from one
+    plane.
     """
-    # Genes last, so that the innermost loop runs along memory: (stain, channel, gene) and (stain, gene).
-    deconvolution = np.ascontiguousarray(model.deconvolution.detach().numpy().transpose(2, 1, 0))
-    offset, effect = (np.ascontiguousarray(p.detach().numpy().T) for p in (model.offset, model.effect))
-    total = np.empty((len(bounds), len(model.genes)))
-    pixels = np.zeros((len(bounds), 1), np.int64)
-    table = od_table(white_point)
-    over_rows(_respond, len(bounds), image, bounds, table, deconvolution, offset, effect, total, pixels[:, 0])
-    mean = total / np.where(pixels > 0, pixels, np.nan)
-    return (mean + model.intercept.detach().numpy()).astype(np.float32)
+
+    affine: np.ndarray
+    """(4, M) float32: what optical density of red, green and blue, and 1, are multiplied by; beyond 0 is their side."""
+    of_stain: np.ndarray
+    """(2, G) int32: the plane that each gene's stain takes its numbers from."""
+
+    @classmethod
+    def of(cls, model: NeuralStain) -> Self:
+        """The planes of a model of G genes: one after another, that of the stain whose error is largest so far.
+
+        The error of a stain that borrows another's plane grows with the angle between the two, measured in colours of
+        tissue in the reference stains, and with the stain's share of what its gene varies by.
+        """
+        affine, effect = _weights(model)
+        colors = _tissue_colors()
+        stains = affine.transpose(0, 2, 1).reshape(-1, 4)
+        spread = np.linalg.cholesky(colors.T @ colors / len(colors))
+        directions = stains @ spread
+        sizes = np.linalg.norm(directions, axis=1)
+        directions /= np.where(sizes > 0, sizes, 1)[:, None]
+        varies = (np.maximum(colors @ affine, 0) * effect[:, None]).sum(axis=0).std(axis=0)
+        share = np.abs(effect).ravel() * sizes / np.tile(np.where(varies > 0, varies, np.inf), 2)
+        chosen, of_stain = _spread_out(directions, share, PLANES)
+        return cls(np.ascontiguousarray(stains[chosen].T, np.float32), of_stain.reshape(2, -1))
+
+    def transferred(self, matrix: np.ndarray) -> Self:
+        """The planes of `model.transferred(matrix)`."""
+        return type(self)(_transferred(self.affine, matrix), self.of_stain)
 
 
-# Finite inputs make finite sums, so the compiler may reorder them and fill the processor's vector units.
-@njit(cache=True, nogil=True, fastmath=True)
-def _respond(start, stop, image, bounds, table, deconvolution, offset, effect, total, pixels):
+def _tissue_colors() -> np.ndarray:
+    """Optical densities of tissue in the reference stains, each with a 1 behind it: (K, 4)."""
+    shades = -np.log1p(-(np.arange(_SHADES) + 0.5) / _SHADES) / np.log(100)  # as strong as the 99th percentile: 1
+    concentrations = np.stack(np.meshgrid(*(shades * strength for strength in REFERENCE.strengths)), axis=-1)
+    od = concentrations.reshape(-1, 2) @ REFERENCE.vectors
+    # What neither stain explains, on either side of their plane.
+    beside = 0.03 * np.cross(*REFERENCE.vectors)
+    od = np.concatenate([od + beside, od - beside])
+    return np.concatenate([od, np.ones((len(od), 1))], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PixelModel:
+    """The weights of G genes as the loops over pixels take them, genes last."""
+
+    affine: np.ndarray
+    """(2, 4, G) float32: of each stain, what optical density in red, green and blue, and 1, are multiplied by."""
+    effect: np.ndarray
+    """(2, G) float32."""
+    intercept: np.ndarray
+    """(G,) float32."""
+    planes: Planes | None
+    """None where every gene is answered by itself."""
+
+    @classmethod
+    def of(cls, model: NeuralStain, transfer: np.ndarray | None = None) -> Self:
+        """Of a model, or, with a matrix (3, 3), of `model.transferred(matrix)`."""
+        affine, effect = _weights(model)
+        planes = Planes.of(model) if len(model.genes) > PLANES else None
+        if transfer is not None:
+            affine = _transferred(affine, transfer)
+            planes = planes and planes.transferred(transfer)
+        return cls(affine, effect, model.intercept.detach().numpy(), planes)
+
+    def predict(
+        self,
+        image: np.ndarray,
+        bounds: np.ndarray,
+        white_point: np.ndarray,
+        edges: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Expression of windows of an image.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8 RGB at the analysis resolution.
+        bounds : (T, 4) pixel bounds x0, y0, x1, y1 (`nsl.tiles.pixel_bounds`); what reaches over the image's edge is
+            left out.
+        white_point : (3,) intensity of the background.
+        edges : sorted x and sorted y of all edges of a grid's tiles, among which those of `bounds` are: pixels that
+            several windows share are then answered once. Each window by itself, if not given.
+
+        Returns
+        -------
+        (T, G) float32; NaN for a window of nothing but padding, which is pure black and never counts.
+        """
+        expression = np.empty((len(bounds), self.affine.shape[2]), np.float32)
+        self._answer(image, bounds, od_table(white_point), edges, expression)
+        return expression
+
+    def _answer(self, image, bounds, table, edges, expression) -> None:
+        """`predict` into an array."""
+        blocks = Blocks.of(bounds, edges)
+        planes = self.planes
+        shape = self.effect.shape[1:] if planes is None else planes.affine.shape
+        if len(blocks.bounds) * np.prod(shape) > _BLOCK_VALUES and len(bounds) > 1:
+            half = len(bounds) // 2
+            for part in (slice(half), slice(half, None)):
+                self._answer(image, bounds[part], table, edges, expression[part])
+            return
+        sums = np.empty((len(blocks.bounds), *shape), np.float32)
+        pixels = np.zeros((len(blocks.bounds), 1), np.int64)
+        windows = (blocks.spans, blocks.numbers, sums, pixels, self.intercept, expression)
+        if planes is None:
+            over_rows(_answer_genes, len(sums), image, blocks.bounds, table, self.affine, self.effect, sums, pixels)
+            over_rows(_add_genes, len(expression), *windows)
+        else:
+            over_rows(_answer_planes, len(sums), image, blocks.bounds, table, planes.affine, sums, pixels)
+            over_rows(_add_planes, len(expression), *windows, self.affine, self.effect, planes.of_stain)
+
+
+def _weights(model: NeuralStain) -> tuple[np.ndarray, np.ndarray]:
+    """Of a model: deconvolution and offset (2, 4, G), and effect (2, G)."""
+    affine = np.concatenate([model.deconvolution.detach(), model.offset.detach()[:, None]], axis=1)
+    return np.ascontiguousarray(affine.transpose(2, 1, 0)), np.ascontiguousarray(model.effect.detach().numpy().T)
+
+
+def _transferred(affine: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(..., 4, N) that answers optical densities od as `affine` answers od · matrix."""
+    complete = np.eye(4)
+    complete[:3, :3] = matrix
+    return np.ascontiguousarray(complete @ affine, np.float32)
+
+
+@kernel
+def _gather(image, bounds, table, colors):
+    """Write the optical densities of a block's pixels to `colors` (N, 4), each with a 1 behind it; return their number.
+
+    The next four rows become 0, which no stain answers, so that pixels can be taken four at a time.
+    """
     height, width = image.shape[:2]
-    genes = total.shape[1]
-    row = np.empty(genes, np.float32)
-    sums = np.empty(genes, np.float64)
-    for t in range(start, stop):
-        sums[:] = 0
-        x0, y0, x1, y1 = bounds[t]
-        for y in range(max(y0, 0), min(y1, height)):
-            row[:] = 0
-            for x in range(max(x0, 0), min(x1, width)):
-                r, g, b = image[y, x]
-                if r | g | b:
-                    pixels[t] += 1
-                    red, green, blue = table[0, r], table[1, g], table[2, b]
-                    for s in range(2):
-                        d, o, w = deconvolution[s], offset[s], effect[s]
-                        for i in range(genes):
-                            unmixed = red * d[0, i] + green * d[1, i] + blue * d[2, i] + o[i]
-                            row[i] += w[i] * max(unmixed, np.float32(0))
-            # Row by row in double precision: single precision drifts over the million pixels of a large tile.
-            sums += row
-        total[t] = sums
+    x0, y0, x1, y1 = bounds
+    found = 0
+    for y in range(max(y0, 0), min(y1, height)):
+        for x in range(max(x0, 0), min(x1, width)):
+            r, g, b = image[y, x]
+            if r | g | b:
+                colors[found, 0], colors[found, 1], colors[found, 2] = table[0, r], table[1, g], table[2, b]
+                colors[found, 3] = 1
+                found += 1
+    colors[found : found + 4] = 0
+    return found
+
+
+# In both loops four pixels share one reading of the weights, and a chunk of pixels is added up in single precision,
+# chunks in double: single drifts over a million pixels. Finite inputs make finite sums, so the compiler may reorder
+# them and fill the processor's vector units.
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _answer_genes(start, stop, image, blocks, table, affine, effect, sums, pixels):
+    genes, none = sums.shape[1], np.float32(0)
+    chunk, total = np.empty(genes, np.float32), np.empty(genes, np.float64)
+    for block in range(start, stop):
+        colors = np.empty((_most_pixels(blocks[block]) + 4, 4), np.float32)
+        found = pixels[block, 0] = _gather(image, blocks[block], table, colors)
+        total[:] = 0
+        for first in range(0, found, _CHUNK):
+            chunk[:] = 0
+            for j in range(first, min(first + _CHUNK, found), 4):
+                r0, g0, b0, k0 = colors[j]
+                r1, g1, b1, k1 = colors[j + 1]
+                r2, g2, b2, k2 = colors[j + 2]
+                r3, g3, b3, k3 = colors[j + 3]
+                for s in range(2):
+                    a, w = affine[s], effect[s]
+                    for i in range(genes):
+                        red, green, blue, offset = a[0, i], a[1, i], a[2, i], a[3, i]
+                        c0 = max(r0 * red + g0 * green + b0 * blue + k0 * offset, none)
+                        c1 = max(r1 * red + g1 * green + b1 * blue + k1 * offset, none)
+                        c2 = max(r2 * red + g2 * green + b2 * blue + k2 * offset, none)
+                        c3 = max(r3 * red + g3 * green + b3 * blue + k3 * offset, none)
+                        chunk[i] += w[i] * ((c0 + c1) + (c2 + c3))
+            total += chunk
+        sums[block] = total
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _answer_planes(start, stop, image, blocks, table, affine, sums, pixels):
+    planes, one, none = sums.shape[2], np.float32(1), np.float32(0)
+    chunk, total = np.empty((4, planes), np.float32), np.empty((4, planes), np.float64)
+    for block in range(start, stop):
+        colors = np.empty((_most_pixels(blocks[block]) + 4, 4), np.float32)
+        found = pixels[block, 0] = _gather(image, blocks[block], table, colors)
+        total[:] = 0
+        for first in range(0, found, _CHUNK):
+            chunk[:] = 0
+            for j in range(first, min(first + _CHUNK, found), 4):
+                r0, g0, b0, k0 = colors[j]
+                r1, g1, b1, k1 = colors[j + 1]
+                r2, g2, b2, k2 = colors[j + 2]
+                r3, g3, b3, k3 = colors[j + 3]
+                for i in range(planes):
+                    red, green, blue, offset = affine[0, i], affine[1, i], affine[2, i], affine[3, i]
+                    c0 = one if r0 * red + g0 * green + b0 * blue + k0 * offset > 0 else none
+                    c1 = one if r1 * red + g1 * green + b1 * blue + k1 * offset > 0 else none
+                    c2 = one if r2 * red + g2 * green + b2 * blue + k2 * offset > 0 else none
+                    c3 = one if r3 * red + g3 * green + b3 * blue + k3 * offset > 0 else none
+                    chunk[0, i] += (c0 * r0 + c1 * r1) + (c2 * r2 + c3 * r3)
+                    chunk[1, i] += (c0 * g0 + c1 * g1) + (c2 * g2 + c3 * g3)
+                    chunk[2, i] += (c0 * b0 + c1 * b1) + (c2 * b2 + c3 * b3)
+                    chunk[3, i] += (c0 + c1) + (c2 + c3)
+            total += chunk
+        sums[block] = total
+
+
+@kernel
+def _most_pixels(bounds):
+    return max(bounds[2] - bounds[0], 0) * max(bounds[3] - bounds[1], 0)
+
+
+@kernel
+def _add_genes(start, stop, spans, numbers, sums, pixels, intercept, expression):
+    total = np.empty(sums.shape[1], np.float64)
+    for window in range(start, stop):
+        total[:] = 0
+        seen = 0
+        x0, y0, x1, y1 = spans[window]
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                total += sums[numbers[y, x]]
+                seen += pixels[numbers[y, x], 0]
+        for i in range(len(total)):
+            expression[window, i] = total[i] / seen + intercept[i] if seen else np.nan
+
+
+@kernel
+def _add_planes(start, stop, spans, numbers, sums, pixels, intercept, expression, affine, effect, of_stain):
+    total, mean = np.empty(sums.shape[1:], np.float64), np.empty(sums.shape[1:], np.float32)
+    for window in range(start, stop):
+        total[:] = 0
+        seen = 0
+        x0, y0, x1, y1 = spans[window]
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                total += sums[numbers[y, x]]
+                seen += pixels[numbers[y, x], 0]
+        if not seen:
+            expression[window] = np.nan
+            continue
+        mean[:] = total / seen
+        expression[window] = intercept
+        for s in range(2):
+            a = affine[s]
+            for i in range(len(intercept)):
+                m = of_stain[s, i]
+                stain = mean[0, m] * a[0, i] + mean[1, m] * a[1, i] + mean[2, m] * a[2, i] + mean[3, m] * a[3, i]
+                expression[window, i] += effect[s, i] * max(stain, np.float32(0))
+
+
+@kernel
+def _spread_out(directions, share, most):
+    """Of unit vectors (N, 4): the positions of `most`, each the one worst served by those before, and whom each has."""
+    chosen, of = np.zeros(most, np.int64), np.zeros(len(share), np.int32)
+    nearest = np.full(len(share), np.float32(-1))
+    worst = np.argmax(share)
+    for number in range(most):
+        chosen[number] = worst
+        a, b, c, d = directions[worst]
+        most_wrong = np.float32(-1)
+        for i in range(len(share)):
+            closeness = directions[i, 0] * a + directions[i, 1] * b + directions[i, 2] * c + directions[i, 3] * d
+            if closeness > nearest[i]:
+                nearest[i], of[i] = closeness, number
+            if share[i] * (1 - nearest[i]) > most_wrong:
+                worst, most_wrong = i, share[i] * (1 - nearest[i])
+    return chosen, of

@@ -8,18 +8,29 @@ import anndata
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.ndimage import binary_closing
 
 from nsl import __version__
 from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
-from nsl.pixels import predict_pixels
+from nsl.parallel import ahead, beside
+from nsl.pixels import PixelModel
 from nsl.progress import SILENT, Progress
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
 from nsl.signatures import Scoring, Signature
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
 from nsl.stains import SlideStains, WhitePoint, angle_degrees, estimate_stains, estimate_white_point, tissue_colors
-from nsl.tiles import MIN_TISSUE, TileGrid, grid_over, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
+from nsl.tiles import (
+    MIN_TISSUE,
+    TileGrid,
+    grid_over,
+    may_hold_tissue,
+    overview_tissue,
+    pixel_bounds,
+    tile_grid,
+    tissue_fraction,
+)
 from nsl.weights.config import TrainingStains
 from nsl.weights.weights import Weights
 
@@ -29,8 +40,6 @@ THUMBNAIL_PX = 1280
 _STRIP_PIXELS = 4_000_000
 # Of a small slide, for progress; each costs another reading of the rows that neighbours share.
 _LEAST_STRIPS = 10
-# Responses of genes to pixels between two reports of progress: about half a second.
-_BATCH_RESPONSES = 1.5e9
 # A slide's stains are told from so many squares, spread evenly over its tissue, and from every fifth of their 150,000
 # pixels at 3 µm/px: other squares change an estimate by about 1° and 2 %, all of these pixels by 0.2° and 1 %.
 _STAIN_SQUARES, _STAIN_SQUARE_UM = 60, 150.0
@@ -100,49 +109,49 @@ def predict(
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
     _check_window("tile", tile_um, mpp)
+    digest = beside(lambda: slide.sha256)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
-    expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
+    overview = (thumbnail, slide.size[0], slide.mpp, white_point.rgb)
+    shares = overview_tissue(grid, *overview)
+    expected = shares >= min_tissue
     stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
-    model = _model_of(weights, answered).transferred(applied.matrix)
-    check_memory(int(expected[-1]), len(genes) + len(sets))
-    watch = _Watch(expected, progress)
-    strips = _strips_of_tiles(slide, grid, mpp)
+    model = PixelModel.of(_model_of(weights, answered), applied.matrix)
+    check_memory(int(expected.sum()), len(genes) + len(sets))
+    strips = _strips_of_tiles(slide, grid, may_hold_tissue(grid, *overview, min_tissue), mpp)
+    watch = _Watch(expected, progress, fullest=shares.max())
     bands = [
-        _scored(band, model.genes, len(genes), scoring)
-        for band in _predict_bands(strips, grid, model, white_point, mpp, min_tissue, watch)
+        _scored(band, answered, len(genes), scoring)
+        for band in _predict_bands(ahead(strips), model, white_point, min_tissue, watch)
     ]
-    tissue = np.concatenate([band.tissue for band in bands])
-    keep = np.concatenate([band.keep for band in bands])
-    is_complete = len(keep) == len(grid)
-    grid = grid[slice(len(keep))]
-    if not keep.any() and not is_complete:
+    tiles, tissue, expression, scores = _in_order(bands, len(genes), len(sets))
+    if not len(tiles) and watch.is_over:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
-    if not keep.any():
+    if not len(tiles):
         raise SlideError(
-            f"no tile is at least {min_tissue:.0%} tissue (the fullest has {tissue.max():.0%}); check that the image "
+            f"no tile is at least {min_tissue:.0%} tissue (the fullest has {watch.fullest:.0%}); check that the image "
             "is a stained section on a bright background, or lower the least share of tissue"
         )
+    grid = grid[tiles]
     result = anndata.AnnData(
-        X=np.concatenate([band.expression for band in bands]),
-        obs=_tile_table(grid[keep], tissue[keep]),
+        X=expression,
+        obs=_tile_table(grid, tissue),
         var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
-        obsm={"spatial": grid[keep].centers_px},
+        obsm={"spatial": grid.centers_px},
     )
     scale = thumbnail.shape[1] / slide.size[0]
     # So wide, a tile as scanpy and squidpy draw it hides no other.
     spot_px = min(grid.tile_um, grid.stride_um) / slide.mpp
     result.uns["spatial"] = SlidePicture(thumbnail, scale, slide.mpp / scale).as_uns(spot_px)
     if len(sets):
-        scores = np.concatenate([band.scores for band in bands])
         result.obsm["signatures"] = pd.DataFrame(scores, index=result.obs_names, columns=sets.index)
     result.uns["nsl"] = Provenance(
         weights_id=weights.name,
         weights_source=weights.source,
         weights_revision=weights.revision or weights.source,
         weights_sha256=weights.sha256,
-        slide_sha256=slide.sha256,
+        slide_sha256=digest.result(),
         units=weights.config.units,
         heldout_left_out=weights.config.reliability.left_out,
         heldout_groups=weights.config.reliability.groups,
@@ -153,7 +162,7 @@ def predict(
         stride_um=grid.stride_um,
         analysis_mpp=mpp,
         min_tissue=min_tissue,
-        complete=is_complete,
+        complete=not watch.is_over,
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
@@ -171,26 +180,21 @@ def check_memory(tiles: int, genes: int) -> None:
         )
 
 
-def _tissue_tiles_before(
-    slide: Slide, grid: TileGrid, thumbnail: np.ndarray, white_point: WhitePoint, min_tissue: float
-) -> np.ndarray:
-    """Count the tiles before each one that hold tissue by the thumbnail: (T + 1,), the last of them all."""
-    tissue = overview_tissue(grid, thumbnail, slide.size[0], slide.mpp, white_point.rgb)
-    return np.concatenate([[0], np.cumsum(tissue >= min_tissue)])
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Watch:
     """Reports progress in tissue tiles of a grid."""
 
-    expected: np.ndarray
-    """Of `_tissue_tiles_before`."""
+    expected: np.ndarray  # (T,) whether each tile is tissue, by the overview
     progress: Progress
+    fullest: float = 0.0  # largest share of tissue of a tile looked at
+    is_over: bool = False  # whether the run was cancelled before its end
+    _done: int = 0
 
-    def is_over(self, tiles: int) -> bool:
-        """Report the first tiles of the grid as done, and return whether the run is to end there."""
-        self.progress.report(int(self.expected[tiles]), max(int(self.expected[-1]), 1))
-        return self.progress.cancelled
+    def looked_at(self, tiles: np.ndarray, tissue: np.ndarray) -> None:
+        """Report tiles as done, with their shares of tissue."""
+        self._done += int(self.expected[tiles].sum())
+        self.fullest = max(self.fullest, tissue.max(initial=0))
+        self.progress.report(self._done, max(int(self.expected.sum()), 1))
 
 
 @dataclass(frozen=True)
@@ -200,14 +204,17 @@ class _Strip:
     windows: np.ndarray  # (N,) positions among all windows
     image: np.ndarray  # (H, W, 3) uint8
     bounds: np.ndarray  # (N, 4) pixel bounds of the windows in the image
+    edges: tuple[np.ndarray, np.ndarray] | None  # x and y of all edges in the image, of a grid
 
 
 @dataclass(frozen=True)
 class _Band:
-    tissue: np.ndarray  # (tiles looked at,)
-    keep: np.ndarray  # (tiles looked at,) bool
-    expression: np.ndarray  # (tiles kept, genes)
-    scores: np.ndarray | None = None  # (tiles kept, signatures)
+    """The tiles kept of a strip."""
+
+    tiles: np.ndarray  # (N,) positions in the grid
+    tissue: np.ndarray  # (N,)
+    expression: np.ndarray  # (N, genes)
+    scores: np.ndarray | None = None  # (N, signatures)
 
 
 def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> _Band:
@@ -219,40 +226,39 @@ def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> 
     return replace(band, expression=np.ascontiguousarray(band.expression[:, :wished]), scores=scores)
 
 
+def _in_order(bands: list[_Band], genes: int, sets: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Tiles, tissue, expression and scores of all bands in the grid's order; the list is emptied on the way.
+
+    Each band goes once it has been copied, so that memory holds little more than one result.
+    """
+    tiles = np.concatenate([np.empty(0, np.int64), *(band.tiles for band in bands)])
+    order = np.argsort(tiles)
+    place = np.argsort(order)
+    tissue = np.empty(len(tiles), np.float32)
+    expression, scores = np.empty((len(tiles), genes), np.float32), np.empty((len(tiles), sets), np.float32)
+    while bands:
+        band = bands.pop()
+        place, own = np.split(place, [len(place) - len(band.tiles)])
+        tissue[own], expression[own] = band.tissue, band.expression
+        if sets:
+            scores[own] = band.scores
+    return tiles[order], tissue, expression, scores
+
+
 def _predict_bands(
-    strips: Iterator[_Strip],
-    grid: TileGrid,
-    model: NeuralStain,
-    white_point: WhitePoint,
-    mpp: float,
-    min_tissue: float,
-    watch: _Watch,
+    strips: Iterator[_Strip], model: PixelModel, white_point: WhitePoint, min_tissue: float, watch: _Watch
 ) -> Iterator[_Band]:
-    responses_per_tile = (grid.tile_um / mpp) ** 2 * len(model.genes)
-    at_once = max(int(_BATCH_RESPONSES / responses_per_tile), 1)
     for strip in strips:
-        image, bounds = strip.image, strip.bounds
-        tissue = tissue_fraction(image, bounds, white_point.rgb)
-        keep = tissue >= min_tissue
-        kept = np.flatnonzero(keep)
-        expression, end, is_over = [np.empty((0, len(model.genes)), np.float32)], len(bounds), False
-        for start in range(0, len(kept), at_once):
-            batch = kept[start : start + at_once]
-            expression.append(predict_pixels(model, image, bounds[batch], white_point.rgb))
-            looked_at = batch[-1] + 1 if batch[-1] < kept[-1] else len(bounds)
-            if watch.is_over(strip.windows[0] + looked_at):
-                end, is_over = looked_at, True
-                break
-        yield _band(tissue[:end], keep[:end], np.concatenate(expression))
-        if is_over or (not len(kept) and watch.is_over(strip.windows[-1] + 1)):
+        if watch.progress.cancelled:
+            watch.is_over = True
             return
-
-
-def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray) -> _Band:
-    # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
-    seen = np.isfinite(expression).all(axis=1)
-    keep[keep] = seen
-    return _Band(tissue, keep, expression[seen])
+        tissue = tissue_fraction(strip.image, strip.bounds, white_point.rgb, strip.edges)
+        keep = tissue >= min_tissue
+        expression = model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges)
+        # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
+        seen = np.isfinite(expression).all(axis=1)
+        yield _Band(strip.windows[keep][seen], tissue[keep][seen], expression[seen])
+        watch.looked_at(strip.windows, tissue)
 
 
 def predict_spots(
@@ -303,11 +309,12 @@ def predict_spots(
         if transfer is None:
             stains = slide_stains(slide, weights, thumbnail, white_point)
             transfer = weights.config.stains.transfer_of(stains).matrix
-    model = _model_of(weights, weights.require_genes(genes)).transferred(transfer)
-    predicted = np.full((len(centers_px), len(model.genes)), np.nan, np.float32)
+    genes = weights.require_genes(genes)
+    model = PixelModel.of(_model_of(weights, genes), transfer)
+    predicted = np.full((len(centers_px), len(genes)), np.nan, np.float32)
     done = 0
-    for strip in _strips_of_spots(slide, pixel_bounds(centers_px, window_um, slide.mpp, mpp), mpp):
-        predicted[strip.windows] = predict_pixels(model, strip.image, strip.bounds, white_point)
+    for strip in ahead(_strips_of_spots(slide, pixel_bounds(centers_px, window_um, slide.mpp, mpp), mpp)):
+        predicted[strip.windows] = model.predict(strip.image, strip.bounds, white_point)
         done += len(strip.windows)
         progress.check(done, len(predicted), "predicting the spots")
     return predicted
@@ -332,48 +339,64 @@ def _check_window(what: str, side_um: float, mpp: float) -> None:
         )
 
 
-def _strips_of_tiles(slide: Slide, grid: TileGrid, mpp: float) -> Iterator[_Strip]:
-    """Read a complete grid in strips of whole rows, as wide as the slide."""
+def _strips_of_tiles(slide: Slide, grid: TileGrid, wanted: np.ndarray, mpp: float) -> Iterator[_Strip]:
+    """Read the tiles of a complete grid that are wanted (T,), in strips of whole rows.
+
+    A strip is cut where a stretch of it holds none, which then is not read.
+    """
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
     rows = math.ceil(len(grid) / columns)
     at_once = max(min(int(_STRIP_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STRIPS)), 1)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide.mpp, mpp)
-    return _strips(slide, bounds, grid.array_row // at_once, (0, _size_at(slide, mpp)[0]), mpp)
+    edges = np.unique(bounds[:, ::2]), np.unique(bounds[:, 1::2])
+    strip = grid.array_row // at_once
+    is_taken = np.zeros((strip.max() + 1, columns), bool)
+    is_taken[strip[wanted], grid.array_col[wanted]] = True
+    # Stretches so short that the tiles on either side meet are read.
+    gap = math.ceil(grid.tile_um / grid.stride_um)
+    is_taken = binary_closing(np.pad(is_taken, ((0, 0), (gap, gap))), np.ones((1, gap + 1)))[:, gap:-gap]
+    starts = np.diff(is_taken, axis=1, prepend=False) & is_taken
+    numbers = starts.ravel().cumsum().reshape(starts.shape)[strip, grid.array_col]
+    return _strips(slide, bounds, np.where(wanted, numbers, -1), mpp, edges)
 
 
 def _strips_of_spots(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[_Strip]:
-    """Read windows (S, 4) in strips as wide as they reach; windows off the slide are in none."""
+    """Read windows (S, 4) in strips; windows off the slide are in none."""
     size = _size_at(slide, mpp)
     on_slide = (bounds[:, 2:] > 0).all(axis=1) & (bounds[:, :2] < size).all(axis=1)
     if not on_slide.any():
         return iter(())
-    left, right = max(bounds[on_slide, 0].min(), 0), min(bounds[on_slide, 2].max(), size[0])
     tops = np.maximum(bounds[:, 1], 0)
     first, last = tops[on_slide].min(), tops[on_slide].max()
-    rows = max(min(_STRIP_PIXELS // (right - left), math.ceil((last - first + 1) / _LEAST_STRIPS)), 1)
-    return _strips(slide, bounds, np.where(on_slide, (tops - first) // rows, -1), (left, right), mpp)
+    rows = max(min(_STRIP_PIXELS // size[0], math.ceil((last - first + 1) / _LEAST_STRIPS)), 1)
+    return _strips(slide, bounds, np.where(on_slide, (tops - first) // rows, -1), mpp)
 
 
 def _strips(
-    slide: Slide, bounds: np.ndarray, numbers: np.ndarray, columns: tuple[int, int], mpp: float
+    slide: Slide,
+    bounds: np.ndarray,
+    numbers: np.ndarray,
+    mpp: float,
+    edges: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[_Strip]:
-    """Read windows strip by strip, from the top of the slide down.
+    """Read windows strip by strip, each as wide and high as its windows reach, in the order of their numbers.
 
     Strips start on whole pixels of the slide as a whole, so a window's pixels do not depend on the strip.
 
     bounds : (N, 4) pixel bounds of the windows on the whole slide at `mpp`.
     numbers : (N,) the strip each window is in; negative for none.
-    columns : of pixels, the first to read and the one after the last.
+    edges : sorted x and sorted y of the windows' edges, where they are a grid.
     """
-    scale, height = mpp / slide.mpp, _size_at(slide, mpp)[1]
-    left, right = columns
+    scale, size = mpp / slide.mpp, _size_at(slide, mpp)
     order = np.argsort(numbers, kind="stable")
     order = order[numbers[order] >= 0]
-    for windows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-        top, bottom = max(bounds[windows, 1].min(), 0), min(bounds[windows, 3].max(), height)
+    for windows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []:
+        left, top = np.maximum(bounds[windows, :2].min(axis=0), 0)
+        right, bottom = np.minimum(bounds[windows, 2:].max(axis=0), size)
         region = np.array([left, top, right - left, bottom - top]) * scale
-        yield _Strip(windows, slide.read(*region, mpp), bounds[windows] - [left, top, left, top])
+        inside = edges and (edges[0] - left, edges[1] - top)
+        yield _Strip(windows, slide.read(*region, mpp), bounds[windows] - [left, top, left, top], inside)
 
 
 def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -14,6 +15,9 @@ MIN_TISSUE = 0.3
 """Share of a tile from which it counts as tissue, unless another is asked for."""
 # A map of so many tiles is finer than any screen; more are a slip of units, and would fill the memory.
 MAX_TILES = 5_000_000
+# A tissue pixel takes at least this share of the light, on average over red, green and blue: all of its optical density
+# in one of them. Less by a third, for what a white point is off by.
+_LEAST_LOSS = (1 - math.exp(-3 * TISSUE_OD)) / 3 / 1.5
 # Of a length in floats: 700 px of 0.7 µm fall a hair short of 490 µm.
 _SLACK = 1e-6
 
@@ -99,32 +103,86 @@ def pixel_bounds(centers_px: np.ndarray, window_um: float, slide_mpp: float, ima
     return np.concatenate([low, high], axis=1).astype(np.int64)
 
 
-def tissue_fraction(image: np.ndarray, bounds: np.ndarray, white_point: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of pixels that windows consist of, so that what several windows share is looked at once."""
+
+    bounds: np.ndarray
+    """(B, 4) int64 x0, y0, x1, y1, half open."""
+    numbers: np.ndarray
+    """(rows, columns) int64: which block lies there; -1 for one in no window."""
+    spans: np.ndarray
+    """(T, 4) int64: first column, first row, last column + 1 and last row + 1 of each window's blocks in `numbers`."""
+
+    @classmethod
+    def of(cls, windows: np.ndarray, edges: tuple[np.ndarray, np.ndarray] | None) -> Self:
+        """Of windows (T, 4), as `pixel_bounds` gives them.
+
+        edges : sorted x and sorted y of all edges of a grid's tiles, among which those of the windows are; each window
+            is a block of its own if not given.
+        """
+        if edges is None:
+            own = np.arange(len(windows))
+            return cls(windows, own[None], np.stack([own, own * 0, own + 1, own * 0 + 1], axis=1))
+        x, y = edges
+        spans = np.stack([np.searchsorted((x, y)[side % 2], windows[:, side]) for side in range(4)], axis=1)
+        first = spans.min(axis=0)[:2] if len(spans) else np.zeros(2, np.int64)
+        spans -= np.tile(first, 2)
+        columns, rows = spans.max(axis=0, initial=0)[2:]
+        # Each window raises its rectangle by one, told by its corners.
+        covered = np.zeros((rows + 1, columns + 1), np.int64)
+        for across, down, sign in ((0, 1, 1), (2, 1, -1), (0, 3, -1), (2, 3, 1)):
+            np.add.at(covered, (spans[:, down], spans[:, across]), sign)
+        covered = covered.cumsum(axis=0).cumsum(axis=1)[:rows, :columns] > 0
+        row, column = np.nonzero(covered)
+        numbers = np.full(covered.shape, -1)
+        numbers[row, column] = np.arange(len(row))
+        column, row = column + first[0], row + first[1]
+        return cls(np.stack([x[column], y[row], x[column + 1], y[row + 1]], axis=1), numbers, spans)
+
+
+def tissue_fraction(
+    image: np.ndarray, bounds: np.ndarray, white_point: np.ndarray, edges: tuple[np.ndarray, np.ndarray] | None = None
+) -> np.ndarray:
     """Share of each window that is tissue: a mean optical density over 0.10, and not pure black padding.
 
     image : (H, W, 3) uint8 RGB.
     bounds : (T, 4) from `pixel_bounds`; what lies outside the image counts as not tissue.
     white_point : (3,) intensity of the background.
+    edges : of the grid that the windows are tiles of (`Blocks.of`).
 
     Returns (T,) float32 between 0 and 1.
     """
-    fraction = np.zeros(len(bounds), np.float32)
-    over_rows(_tissue_fraction, len(bounds), image, bounds, od_table(white_point), 3 * TISSUE_OD, fraction)
+    blocks = Blocks.of(bounds, edges)
+    tissue = np.zeros((len(blocks.bounds), 1), np.int64)
+    over_rows(_count_tissue, len(tissue), image, blocks.bounds, od_table(white_point), 3 * TISSUE_OD, tissue)
+    fraction = np.empty(len(bounds), np.float32)
+    over_rows(_add_tissue, len(bounds), bounds, blocks.spans, blocks.numbers, tissue, fraction)
     return fraction
 
 
 @kernel
-def _tissue_fraction(start, stop, image, bounds, table, threshold, fraction):
+def _count_tissue(start, stop, image, blocks, table, threshold, tissue):
     height, width = image.shape[:2]
-    for t in range(start, stop):
-        x0, y0, x1, y1 = bounds[t]
-        tissue = 0
+    for block in range(start, stop):
+        x0, y0, x1, y1 = blocks[block]
         for y in range(max(y0, 0), min(y1, height)):
             for x in range(max(x0, 0), min(x1, width)):
                 r, g, b = image[y, x]
                 if r | g | b:
-                    tissue += table[0, r] + table[1, g] + table[2, b] > threshold
-        fraction[t] = tissue / max((x1 - x0) * (y1 - y0), 1)
+                    tissue[block, 0] += table[0, r] + table[1, g] + table[2, b] > threshold
+
+
+@kernel
+def _add_tissue(start, stop, bounds, spans, numbers, tissue, fraction):
+    for window in range(start, stop):
+        total = 0
+        x0, y0, x1, y1 = spans[window]
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                total += tissue[numbers[y, x], 0]
+        x0, y0, x1, y1 = bounds[window]
+        fraction[window] = total / max((x1 - x0) * (y1 - y0), 1)
 
 
 def overview_tissue(
@@ -138,3 +196,26 @@ def overview_tissue(
     overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
     bounds = pixel_bounds(grid.centers_px, max(grid.tile_um, 2 * overview_mpp), slide_mpp, overview_mpp)
     return tissue_fraction(overview, bounds, white_point)
+
+
+def may_hold_tissue(
+    grid: TileGrid,
+    overview: np.ndarray,
+    slide_width_px: int,
+    slide_mpp: float,
+    white_point: np.ndarray,
+    min_tissue: float,
+) -> np.ndarray:
+    """(T,) whether each tile may be at least min_tissue tissue, 0 to 1; the other arguments are `overview_tissue`'s.
+
+    So much tissue takes so much of the light, however small its pieces: what an overview shows too. Where it shows less
+    in a tile and the pixels around it, the tile need not be read.
+    """
+    overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
+    loss = np.maximum(1 - ((overview + 1.0) / (white_point + 1)).mean(axis=2), 0)
+    loss[~overview.any(axis=2)] = 0  # padding
+    summed = np.pad(loss.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide_mpp, overview_mpp) + np.array([-1, -1, 1, 1])
+    x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(overview.shape[1::-1], 2)).T
+    lost = summed[y1, x1] - summed[y0, x1] - summed[y1, x0] + summed[y0, x0]
+    return lost >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2

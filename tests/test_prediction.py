@@ -12,6 +12,7 @@ from nsl import open_slide, predict
 from nsl.errors import Cancelled, NslError, ScaleError, SlideError, WeightsError
 from nsl.prediction import PATCH_PX, fine_map, patch, predict_spots
 from nsl.progress import Progress
+from nsl.slides.slide import Slide
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds, tile_grid
 from tests.recording import Recording
@@ -100,12 +101,36 @@ def test_reading_in_many_strips_changes_no_bit(slide, weights, result, monkeypat
     np.testing.assert_array_equal(in_strips.X, result.X)
 
 
+@pytest.mark.parametrize("stride_um", [100, 50])
+def test_glass_between_pieces_of_tissue_is_not_read_and_changes_no_bit(
+    section, weights, tmp_path, monkeypatch, stride_um
+):
+    glass = np.full((600, 900, 3), [240, 236, 240], np.uint8)
+    Image.fromarray(np.concatenate([section.pixels, glass, section.pixels], axis=1)).save(tmp_path / "pieces.png")
+    read = []
+
+    def predicted():
+        with open_slide(tmp_path / "pieces.png", mpp=1.0) as slide:
+            monkeypatch.setattr(slide, "read", lambda *region: read.append(region) or Slide.read(slide, *region))
+            return predict(slide, weights, stride_um=stride_um)
+
+    result = predicted()
+    assert not any(x < 1100 and x + width > 1200 for x, y, width, height, mpp in read if height > 100)
+    monkeypatch.setattr("nsl.prediction.may_hold_tissue", lambda grid, *_: np.ones(len(grid), bool))
+    whole = predicted()
+    assert any(x < 1100 and x + width > 1200 for x, y, width, height, mpp in read)
+    assert list(result.obs_names) == list(whole.obs_names)
+    np.testing.assert_array_equal(result.X, whole.X)
+    np.testing.assert_array_equal(result.obs.tissue_fraction, whole.obs.tissue_fraction)
+
+
 def test_overlapping_tiles_agree_with_the_tiles_they_coincide_with(slide, weights, result):
     finer = predict(slide, weights, stride_um=50)
     at = {tuple(xy): i for i, xy in enumerate(finer.obs[["x_um", "y_um"]].to_numpy())}
     shared = [at[tuple(xy)] for xy in result.obs[["x_um", "y_um"]].to_numpy()]
     assert finer.n_obs > 3 * result.n_obs
-    np.testing.assert_array_equal(finer.X[shared], result.X)
+    # Their pixels are added up in other blocks.
+    np.testing.assert_allclose(finer.X[shared], result.X, rtol=1e-6)
 
 
 def test_chosen_genes_come_in_the_order_asked_for(slide, weights, result):
@@ -236,21 +261,9 @@ def test_a_cancelled_run_keeps_the_tiles_it_came_to(slide, weights, result):
     assert part.obs.array_row.max() < result.obs.array_row.max()
 
 
-def test_a_run_of_many_genes_can_be_cancelled_between_any_two_tiles(slide, weights, result, monkeypatch):
-    monkeypatch.setattr("nsl.prediction._BATCH_RESPONSES", 1)
-    one_by_one = predict(slide, weights)
-    np.testing.assert_array_equal(one_by_one.X, result.X)
-    part = predict(slide, weights, progress=Recording(cancel_at=5))
-    first_row = (result.obs.array_row == result.obs.array_row.min()).sum()
-    assert 0 < part.n_obs < first_row
-    assert list(part.obs_names) == list(result.obs_names[: part.n_obs])
-    np.testing.assert_array_equal(part.X, result.X[: part.n_obs])
-    assert not part.uns["nsl"]["complete"]
-
-
 def test_a_run_cancelled_before_any_tissue_says_so(section_png, weights):
     with open_slide(section_png, mpp=1.0) as slide, pytest.raises(Cancelled, match="cancelled before it came to any"):
-        predict(slide, weights, min_tissue=1.0, tile_um=40, progress=Recording(cancel_at=1))
+        predict(slide, weights, progress=Recording(cancel_at=0))
 
 
 # Around spots
@@ -260,7 +273,8 @@ def test_a_spot_at_the_centre_of_a_tile_gets_its_value(slide, weights):
     tiles = predict(slide, weights, stride_um=37)
     spots = predict_spots(slide, weights, tiles.obsm["spatial"], genes=weights.genes)
     assert spots.dtype == np.float32
-    np.testing.assert_array_equal(spots, tiles.X)
+    # Their pixels are added up in other blocks.
+    np.testing.assert_allclose(spots, tiles.X, rtol=1e-6)
 
 
 def test_a_spot_on_a_real_slide_gets_the_value_of_its_tile(data_folder, embedded):
@@ -289,7 +303,8 @@ def test_genes_of_spots_come_in_the_order_asked_for(slide, weights):
 def test_the_window_may_be_another_than_in_training(slide, weights):
     tiles = predict(slide, weights, tile_um=60)
     spots = predict_spots(slide, weights, tiles.obsm["spatial"], genes=weights.genes, spot_window_um=60)
-    np.testing.assert_array_equal(spots, tiles.X)
+    # Their pixels are added up in other blocks.
+    np.testing.assert_allclose(spots, tiles.X, rtol=1e-6)
 
 
 def test_a_given_white_point_is_used(slide, section, weights):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from nsl.errors import ScaleError, SlideError
 from nsl.slides.slide import open_slide
-from nsl.tiles import TileGrid, pixel_bounds, tile_grid, tissue_fraction
+from nsl.tiles import TileGrid, grid_over, may_hold_tissue, overview_tissue, pixel_bounds, tile_grid, tissue_fraction
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])
 GLASS, TISSUE, BLACK = (240, 236, 240), (150, 90, 160), (0, 0, 0)
@@ -175,3 +175,50 @@ def test_what_a_window_reaches_beyond_the_image_is_not_tissue():
 def test_no_window_gives_no_fraction():
     image = np.full((50, 50, 3), TISSUE, np.uint8)
     assert tissue_fraction(image, np.zeros((0, 4), np.int64), WHITE_POINT).shape == (0,)
+
+
+# What need not be read
+
+
+def seen_from_afar(image: np.ndarray, factor: int) -> np.ndarray:
+    """An image as a picture of it that is so many times coarser shows it."""
+    height, width = (side // factor for side in image.shape[:2])
+    return image.reshape(height, factor, width, factor, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("size_px", [1, 3, 20])
+@pytest.mark.parametrize("tissue", [(228, 190, 228), (150, 90, 160), (240, 173, 240)])
+def test_a_tile_of_scattered_or_pale_tissue_is_not_passed_over(size_px, tissue):
+    rng, image = np.random.default_rng(0), np.full((1200, 1200, 3), GLASS, np.uint8)
+    specks = rng.random((1200 // size_px, 1200 // size_px)) < 0.33
+    image[specks.repeat(size_px, 0).repeat(size_px, 1)] = tissue
+    grid = grid_over((1200, 1200), 1.0, 100)
+    fraction = tissue_fraction(image, pixel_bounds(grid.centers_px, 100, 1.0, 1.0), WHITE_POINT)
+    assert np.median(fraction) > 0.3
+    may = may_hold_tissue(grid, seen_from_afar(image, 20), 1200, 1.0, WHITE_POINT, 0.3)
+    assert may[fraction >= 0.3].all()
+
+
+def test_glass_and_padding_are_passed_over_and_the_edge_of_tissue_is_not():
+    image = np.full((1200, 1200, 3), GLASS, np.uint8)
+    image[:, :300], image[400:800, 650:900] = BLACK, TISSUE
+    grid = grid_over((1200, 1200), 1.0, 100)
+    may = may_hold_tissue(grid, seen_from_afar(image, 20), 1200, 1.0, WHITE_POINT, 0.3).reshape(12, 12)
+    assert may[4:8, 6:9].all()
+    # Of the tiles around, those may hold tissue whose neighbouring pixels of the overview show it.
+    assert not may[:3].any()
+    assert not may[9:].any()
+    assert not may[:, :5].any()
+    assert may_hold_tissue(grid, seen_from_afar(image, 20), 1200, 1.0, WHITE_POINT, 0).all()
+
+
+def test_the_share_of_tissue_of_overlapping_tiles_is_that_of_each_alone():
+    image = np.full((90, 120, 3), GLASS, np.uint8)
+    image[20:70, 30:95] = TISSUE
+    image[:10] = BLACK
+    grid = grid_over((120, 90), 1.0, 30, 7)
+    bounds = pixel_bounds(grid.centers_px, 30, 1.0, 1.0)
+    edges = np.unique(bounds[:, ::2]), np.unique(bounds[:, 1::2])
+    alone = tissue_fraction(image, bounds, WHITE_POINT)
+    np.testing.assert_array_equal(tissue_fraction(image, bounds, WHITE_POINT, edges), alone)
+    assert overview_tissue(grid, image, 120, 1.0, WHITE_POINT) == pytest.approx(alone)

@@ -243,4 +243,5 @@ def _average_boxes(
     from nsl.parallel import over_rows
     from nsl.slides.resampling import average_rows
 
-    over_rows(average_rows, len(out), pixels, tops, bottoms, lefts, rights, out)
+    lines = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    over_rows(average_rows, len(out), lines, tops, bottoms, lefts, rights, out)

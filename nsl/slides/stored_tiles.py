@@ -89,7 +89,9 @@ class StoredTilesReader(OpenSlideReader):
         columns = range(x // page.tilewidth, -(-(x + width) // page.tilewidth))
         rows = range(y // page.tilelength, -(-(y + height) // page.tilelength))
         tiles = [(row, column) for row in rows for column in columns]
-        before, self._kept = self._kept, {}
+        # The next strip of a slide begins in the row of tiles in which this one ends, and so do the parts beside it.
+        before = self._kept
+        self._kept = {at: pixels for at, pixels in before.items() if at[0] == level and at[1] >= rows[0]}
         try:
             over_rows(self._paste, len(tiles), tiles, (level, page), box, (x, y), before, self._kept)
         except Exception:  # every codec has errors of its own
@@ -119,7 +121,6 @@ class StoredTilesReader(OpenSlideReader):
             pixels = before.get((level, row, column))
             if pixels is None:
                 pixels = self._decoded(page, row, column)
-            # The next strip of a slide begins in the row of tiles in which this one ends.
             if row == tiles[-1][0] and pixels.nbytes * (column + 1) <= _KEPT_BYTES:
                 kept[level, row, column] = pixels
             top, left = row * page.tilelength - corner[1], column * page.tilewidth - corner[0]

@@ -19,7 +19,7 @@ from nsl.weights.weights import Weights
 if TYPE_CHECKING:
     import anndata
 
-# Half a tile between tiles draws a finer map than tiles side by side, at four times the work.
+# Half a tile between tiles draws a finer map than tiles side by side.
 STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
 USUAL_STEP, USUAL_TISSUE = 1, 30
 
@@ -99,7 +99,7 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
 
 # How long it takes
 
-# Responses of a gene to a pixel, a second. Of two cores of 2023; each run on this computer corrects it.
+# Answers to a pixel, a second (`responses`). Of two cores of 2023; each run on this computer corrects it.
 _FIRST_GUESS = 3e9
 # Reading at the analysis resolution against opening the slide and reading its thumbnail.
 _READING = 2.0
@@ -110,9 +110,14 @@ def _known() -> dict[str, float]:
     return {"responses_per_second": _FIRST_GUESS}
 
 
-def responses(tiles: int, tile_um: float, mpp: float, genes: int) -> float:
-    """How often the model answers in a run: pixels of tiles × genes."""
-    return tiles * (tile_um / mpp) ** 2 * genes
+def responses(tiles: int, step_um: float, mpp: float, genes: int) -> float:
+    """How often the model answers in a run: pixels × genes, or × the planes that stand for more of them.
+
+    step_um : between tiles, or their side where that is shorter: what overlaps is answered once.
+    """
+    from nsl.pixels import PLANES
+
+    return tiles * (step_um / mpp) ** 2 * min(genes, PLANES)
 
 
 def expected_seconds(open_seconds: float, work: float) -> float:
@@ -125,7 +130,8 @@ def _learn(open_seconds: float, result: "anndata.AnnData", seconds: float) -> No
     computing = seconds - _READING * open_seconds
     if computing > 0.2:
         known, info = _known(), Provenance.of(result)
-        work = responses(result.n_obs, info.tile_um, info.analysis_mpp, result.n_vars)
+        step_um = min(info.tile_um, info.stride_um)
+        work = responses(result.n_obs, step_um, info.analysis_mpp, result.n_vars)
         known["responses_per_second"] = (known["responses_per_second"] + work / computing) / 2
 
 
@@ -155,7 +161,7 @@ def rehearse(known: dict[str, float] | None = None) -> None:
         tiles = {"tile": (256, 256), "compression": "jpeg", "photometric": "ycbcr"}
         tifffile.imwrite(path, small.image, resolution=(per_cm, per_cm), resolutionunit="CENTIMETER", **tiles)
         with open_slide(path) as slide:
-            predict(slide, weights, genes=weights.genes[:1])
+            predict(slide, weights, genes=weights.genes[:1])  # many genes are answered in another way, below
     squares = [[x, y, x + 50, y + 50] for x in range(0, 600, 50) for y in range(0, 300, 50)]
     start = time.perf_counter()
     predict_pixels(weights.model, small.image, np.array(squares), small.white_point)

@@ -93,7 +93,7 @@ def wait_said(app) -> float:
 @pytest.fixture
 def slow_computer(app):
     """The demo slide on a computer that is thought to be very slow."""
-    runs._known()["responses_per_second"] = 1e6
+    runs._known()["responses_per_second"] = 1e4
     return click(app, "Use the demo slide")
 
 
@@ -114,14 +114,15 @@ def test_the_page_says_how_long_a_run_takes_before_it_begins_and_learns_from_it(
     assert tiles == pytest.approx(int(metrics(app)["Tissue tiles"]), rel=0.02)
 
 
-def test_fewer_genes_and_wider_steps_are_said_to_take_less_time(slow_computer):
+def test_fewer_genes_are_said_to_take_less_time_and_overlapping_tiles_no_more(slow_computer):
     app = slow_computer
     all_genes = wait_said(app)
     app.selectbox(key="step").select("Side by side").run()
     wide = wait_said(app)
     app.radio(key="which_genes").set_value("A list").run()
     app.text_area(key="gene_list").set_value("ERBB2 COX6C").run()
-    assert wait_said(app) < wide < all_genes / 2
+    assert wide == pytest.approx(all_genes, rel=0.2)
+    assert wait_said(app) < wide / 100
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (42.4, "42 s"), (150, "2 min"), (9000, "2.5 h")])
