@@ -10,13 +10,12 @@ them. Prints medians of one run and their ratios.
 import argparse
 import contextlib
 import functools
-import itertools
 import tempfile
 from pathlib import Path
 
 import anndata
 import numpy as np
-import tifffile
+from made_slides import write
 from PIL import Image
 from slide import interleaved
 
@@ -26,7 +25,7 @@ from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.slide import BLOCK_PIXELS, Slide
 from nsl.slides.stored_tiles import StoredTilesReader
 
-MPP, TILE, PATTERN = 0.25, 256, 4096
+MPP, PATTERN = 0.25, 4096
 READERS = (OpenSlideReader, StoredTilesReader)
 
 
@@ -40,8 +39,10 @@ def main() -> None:
     genes = weights.genes[:: max(len(weights.genes) // args.genes, 1)][: args.genes]
     with tempfile.TemporaryDirectory() as folder:
         pyramid, aperio = Path(folder, "pyramid.tif"), Path(folder, "aperio.svs")
-        write(pyramid, args.side, (1, 2, 4, 8))
-        write(aperio, args.side // 4, (1,), f"Aperio Image Library v1\nx|AppMag = 40|MPP = {MPP}")
+        tissue = Image.fromarray(demo_slide(side_px=PATTERN).image)
+        write(pyramid, tissue, (args.side, args.side), (1, 2, 4, 8))
+        about = f"Aperio Image Library v1\nx|AppMag = 40|MPP = {MPP}"
+        write(aperio, tissue, (args.side // 4, args.side // 4), (1,), about)
 
         def predicted(reader: type) -> anndata.AnnData:
             with Slide(pyramid, reader(pyramid, "generic-tiff"), MPP) as slide:
@@ -61,37 +62,6 @@ def main() -> None:
     both = old.obs_names.intersection(new.obs_names)
     error = abs(old[both].X - new[both].X).max(0) / new.X.std(0)
     print(f"  {len(both):,} tiles are tissue in both; they differ by {np.median(error):.3f} sd of the median gene")
-
-
-def write(path: Path, side: int, factors: tuple[int, ...], description: str | None = None) -> None:
-    """A pyramid of the demo slide, laid side by side to fill it."""
-    image = Image.fromarray(demo_slide(side_px=PATTERN).image)
-    with tifffile.TiffWriter(path, bigtiff=True) as writer:
-        for factor in factors:
-            pattern = np.asarray(image.reduce(factor))
-            steps = range(0, len(pattern), TILE)
-            tiles = {(y, x): jpeg(pattern[y : y + TILE, x : x + TILE]) for y in steps for x in steps}
-            length = side // factor
-            corners = range(0, length, TILE)
-            writer.write(
-                (tiles[y % len(pattern), x % len(pattern)] for y, x in itertools.product(corners, corners)),
-                shape=(length, length, 3),
-                dtype=np.uint8,
-                tile=(TILE, TILE),
-                photometric="ycbcr",
-                compression="jpeg",
-                subsampling=(2, 2),
-                subfiletype=int(factor > 1),
-                description=description,
-                metadata=None,
-            )
-
-
-def jpeg(pixels: np.ndarray) -> bytes:
-    with tempfile.SpooledTemporaryFile() as file:
-        Image.fromarray(pixels).save(file, "JPEG", quality=80, subsampling=2)
-        file.seek(0)
-        return file.read()
 
 
 def read(path: Path, vendor: str, number: int, reader_type: type) -> None:

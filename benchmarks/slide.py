@@ -1,12 +1,14 @@
-"""How long a whole section takes, beside decoding its JPEG and beside prediction pixel by pixel.
+"""How long a whole section takes, beside decoding its JPEG and beside other ways of looking at all of its tissue.
 
-    python benchmarks/slide.py IMAGE --mpp F [--genes 250] [--repeat 5]
+    python benchmarks/slide.py IMAGE --mpp F [--genes 250] [--repeat 5] [--json FILE]
 
-Prints medians of one run and their ratios, and how far prediction from colour counts is from the exact model.
-Absolute times belong to the machine; the ratios are what is claimed.
+Prints medians of one run and their ratios, how far thousands of genes answered together are from each by itself, and
+how far prediction from colour counts is. Absolute times belong to the machine; the ratios are what is claimed.
 """
 
 import argparse
+import functools
+import json
 import statistics
 import sys
 import time
@@ -16,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from skimage.color import rgb2hed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from nsl import NeuralStain, count_colors, load_weights, open_slide, predict
-from nsl.pixels import predict_pixels
+from nsl.methods.densenet import densenet121
+from nsl.pixels import PLANES, PixelModel
 from nsl.stains import estimate_white_point, optical_density
 from nsl.tiles import pixel_bounds, tile_grid, tissue_fraction
 
@@ -34,6 +38,7 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, required=True, help="µm/px of the image")
     parser.add_argument("--genes", type=int, default=250)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None
 
@@ -41,46 +46,84 @@ def main() -> None:
     genes = weights.genes[:: max(len(weights.genes) // args.genes, 1)][: args.genes]
     model = weights.model.select(genes)
 
-    def image_to_result():
+    def image_to_result(chosen: list[str], stride_um: float):
         with open_slide(args.image, args.mpp) as slide:
-            return predict(slide, weights, genes=genes)
+            return predict(slide, weights, genes=chosen, stride_um=stride_um)
 
-    result = image_to_result()  # compiles, and fills the file cache
-    engine, load, decode = interleaved(
-        args.repeat, image_to_result, lambda: decode_only(args.image), lambda: decode_to_array(args.image)
+    every = weights.genes
+    usual = TILE_UM / 2  # the app's step
+    runs = [(genes, TILE_UM), (genes, usual), (every, TILE_UM), (every, usual)]
+    results = [image_to_result(*run) for run in runs]  # compiles, and fills the file cache
+    *seconds, load, decode = interleaved(
+        args.repeat,
+        *(functools.partial(image_to_result, *run) for run in runs),
+        lambda: decode_only(args.image),
+        lambda: decode_to_array(args.image),
     )
     image, bounds, white = tissue_tiles(args.image, args.mpp, ANALYSIS_MPP)
-    kernel_s, counted_s = interleaved(
+    alone, together = PixelModel.of(model), PixelModel.of(weights.model)
+    some_s, every_s, counted_s = interleaved(
         args.repeat,
-        lambda: predict_pixels(model, image, bounds, white),
+        lambda: alone.predict(image, bounds, white),
+        lambda: together.predict(image, bounds, white),
         lambda: from_counts(image, bounds, white, model),
     )
     coarse_s = naive_seconds(image, bounds, white, model)
-    full_s = naive_seconds(*tissue_tiles(args.image, args.mpp, args.mpp), model)
-    error = np.abs(from_counts(image, bounds, white, model) - result.X).max(axis=0) / result.X.std(axis=0)
+    full_image, full_bounds, _ = tissue_tiles(args.image, args.mpp, args.mpp)
+    full_s = naive_seconds(full_image, full_bounds, white, model)
+    stains_s = hed_seconds(full_image, full_bounds)
+    network_s = network_seconds(full_image, full_bounds)
 
-    print(f"{args.image.name}: {result.n_obs:,} tissue tiles of {TILE_UM:g} µm, {len(genes)} genes, read at 3 µm/px")
+    tiles = results[0].n_obs
+    print(f"{args.image.name}: {tiles:,} tissue tiles of {TILE_UM:g} µm, read at {ANALYSIS_MPP:g} µm/px")
+    first, names = seconds[0], [f"{len(chosen):,} genes, a tile every {step:g} µm" for chosen, step in runs]
     rows = [
-        ("image file to AnnData", engine, ""),
-        ("full-resolution decode into an array (Pillow)", decode, f"AnnData takes {engine / decode:.2f} of it"),
-        ("  of which decode into Pillow's own memory", load, f"AnnData takes {engine / load:.2f} of it"),
-        ("pixels to expression, compiled (as predict does)", kernel_s, ""),
-        ("pixels to expression, by colour counts", counted_s, f"{counted_s / kernel_s:.2f} × the compiled loop"),
+        *(
+            (f"image file to AnnData, {name}", s, f"{s / first:.2f} × the first")
+            for name, s in zip(names, seconds, strict=True)
+        ),
+        ("full-resolution decode into an array (Pillow)", decode, f"the first takes {first / decode:.2f} of it"),
+        ("  of which decode into Pillow's own memory", load, f"the first takes {first / load:.2f} of it"),
+        (f"pixels to expression, {len(genes)} genes", some_s, ""),
+        (f"pixels to expression, {len(every):,} genes together", every_s, f"{every_s / some_s:.1f} × the same"),
         (
-            "pixel by pixel, torch, at full resolution",
-            full_s,
-            f"{full_s / engine:,.0f} × image to AnnData, extrapolated",
+            f"pixels to expression by colour counts, {len(genes)} genes",
+            counted_s,
+            f"{counted_s / some_s:.2f} × the same",
         ),
         (
-            "pixel by pixel, torch, at 3 µm/px",
+            f"torch, pixel by pixel at {ANALYSIS_MPP:g} µm/px",
             coarse_s,
-            f"{coarse_s / kernel_s:,.0f} × the compiled loop, extrapolated",
+            f"{coarse_s / some_s:,.0f} × the same, extrapolated",
         ),
+        ("torch, pixel by pixel at full resolution", full_s, f"{full_s / first:,.0f} × the first, extrapolated"),
+        ("skimage's rgb2hed and the mean of each tile", stains_s, f"{stains_s / first:,.0f} × the first, extrapolated"),
+        ("DenseNet-121 of each tile", network_s, f"{network_s / first:,.0f} × the first, extrapolated"),
     ]
-    for name, seconds, note in rows:
-        print(f"  {name:<50} {seconds:8.3f} s   {note}")
-    print(f"  largest error of colour counts over tiles, in sd of the gene: median {np.median(error):.4f}, ", end="")
-    print(f"95 % of genes within {np.quantile(error, 0.95):.4f}")
+    for name, each, note in rows:
+        print(f"  {name:<58} {each:8.3f} s   {note}")
+    report = {name.strip(): each for name, each, _ in rows}
+    groups = [every[i : i + PLANES] for i in range(0, len(every), PLANES)]
+    exact = np.concatenate(
+        [PixelModel.of(weights.model.select(group)).predict(image, bounds, white) for group in groups], axis=1
+    )
+    report |= told_error("all genes together", together.predict(image, bounds, white), exact)
+    some = weights.model.select(genes)
+    report |= told_error("colour counts", from_counts(image, bounds, white, some), alone.predict(image, bounds, white))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1))
+
+
+def told_error(what: str, approximate: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """Print and return how far an approximation is from the model itself, over tiles, in sd of the gene."""
+    varies = np.minimum(exact.std(axis=0), approximate.std(axis=0)) > 1e-6
+    error = np.abs(approximate - exact).max(axis=0)[varies] / exact.std(axis=0)[varies]
+    r = min(np.corrcoef(a, b)[0, 1] for a, b in zip(approximate.T[varies], exact.T[varies], strict=True))
+    print(
+        f"  {what}: largest error over tiles, in sd of the gene: median {np.median(error):.4f}, 95 % of genes within "
+        f"{np.quantile(error, 0.95):.4f}; smallest r {r:.6f}"
+    )
+    return {f"{what}: median error": float(np.median(error)), f"{what}: smallest r": float(r)}
 
 
 def interleaved(repeat: int, *calls: Callable[[], object]) -> list[float]:
@@ -124,11 +167,37 @@ def from_counts(image, bounds, white, model: NeuralStain) -> np.ndarray:
 @torch.inference_mode()
 def naive_seconds(image, bounds, white, model: NeuralStain) -> float:
     """`NeuralStain.forward` tile by tile on a few tiles, extrapolated to all."""
-    chosen = bounds[:: max(len(bounds) // NAIVE_TILES, 1)][:NAIVE_TILES]
+
+    def answer(x0, y0, x1, y1):
+        model(torch.from_numpy(optical_density(image[y0:y1, x0:x1].reshape(1, -1, 3), white)))
+
+    return extrapolated(bounds, answer, NAIVE_TILES)
+
+
+def extrapolated(bounds: np.ndarray, call: Callable[..., object], tiles: int) -> float:
+    """Seconds of a call for each of some tiles, as it would take for all."""
+    chosen = bounds[:: max(len(bounds) // tiles, 1)][:tiles]
     start = time.perf_counter()
-    for x0, y0, x1, y1 in chosen:
-        od = optical_density(image[y0:y1, x0:x1].reshape(1, -1, 3), white)
-        model(torch.from_numpy(od))
+    for box in chosen:
+        call(*box)
+    return (time.perf_counter() - start) * len(bounds) / len(chosen)
+
+
+def hed_seconds(image, bounds) -> float:
+    """`rgb2hed` and the mean of each stain, tile by tile on a few tiles, extrapolated to all."""
+    return extrapolated(bounds, lambda x0, y0, x1, y1: rgb2hed(image[y0:y1, x0:x1]).mean(axis=(0, 1)), 64)
+
+
+@torch.inference_mode()
+def network_seconds(image, bounds) -> float:
+    """ST-Net's network on tiles as they are, in batches of 16, extrapolated to all tiles."""
+    network, side = densenet121(250).eval(), min(bounds[0, 2:] - bounds[0, :2])
+    chosen = bounds[:: max(len(bounds) // 16, 1)][:16]
+    batch = np.stack([image[y0 : y0 + side, x0 : x0 + side] for x0, y0, _, _ in chosen])
+    batch = torch.from_numpy(batch).permute(0, 3, 1, 2) / 255
+    network(batch[:2])
+    start = time.perf_counter()
+    network(batch)
     return (time.perf_counter() - start) * len(bounds) / len(chosen)
 
 
