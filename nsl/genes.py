@@ -6,8 +6,10 @@ A stain is asked for by its protein (HER2, Ki-67, CK7); weights hold gene symbol
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from nsl.errors import NslError
 
@@ -82,7 +84,6 @@ def _bare(name: str) -> str:
 
 
 _SYMBOLS = {_bare(alias): symbol for alias, symbol in ALIASES.items()}
-_LISTED = {_bare(symbol): symbol for symbol in ALIASES.values()}
 _LIKE_A_SYMBOL = re.compile(r"(?=.*\d|[A-Z.-]+$)[A-Za-z][A-Za-z0-9.-]{1,19}")
 
 
@@ -91,8 +92,25 @@ _NAMES = {symbol: alias for alias, symbol in reversed(ALIASES.items()) if _bare(
 
 
 def common_name(symbol: str) -> str | None:
-    """What pathologists call the gene of an HGNC symbol, where that is another name: HER2 for ERBB2."""
-    return _NAMES.get(symbol)
+    """What the gene of a symbol or an Ensembl id is better known by: HER2 for ERBB2, SEPTIN9 for SEPT9."""
+    today = _names(symbol)[:1]
+    return _NAMES.get(symbol) or next((name for name in today if name != symbol), None)
+
+
+@functools.cache
+def _genes() -> dict[str, tuple[str, ...]]:
+    """All names of a gene by each of them: its symbol of today, previous symbols, and Ensembl id."""
+    with (Path(__file__).parent / "gene_symbols.csv").open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    genes = [(symbol, *filter(None, previous.split("|")), ensembl_id) for ensembl_id, symbol, previous in rows]
+    return {name.upper(): names for names in genes for name in names}
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """All names of a gene (`docs/make_gene_symbols.py`), its symbol of today first; none for one that is not known."""
+    name = name.strip().upper()
+    # Versions of an Ensembl id name the same gene.
+    return _genes().get(name.partition(".")[0] if name.startswith("ENSG") else name, ())
 
 
 def canonical(symbol: str) -> str:
@@ -101,13 +119,14 @@ def canonical(symbol: str) -> str:
 
 
 def symbol_of(name: str) -> str | None:
-    """The symbol of a gene that a name of this table stands for; else the name itself if it is written like one."""
-    return (_SYMBOLS | _LISTED).get(_bare(name)) or (name if _LIKE_A_SYMBOL.fullmatch(name) else None)
+    """The symbol of today of a gene that a name stands for; else the name itself if it is written like a symbol."""
+    symbol = canonical(name)
+    return next(iter(_names(symbol)), None) or (symbol if _LIKE_A_SYMBOL.fullmatch(symbol) else None)
 
 
-def is_listed(symbol: str) -> bool:
-    """Whether the table names the gene of an HGNC symbol."""
-    return _bare(symbol) in _LISTED
+def is_known(name: str) -> bool:
+    """Whether a name is a gene's symbol, of today or before, or its Ensembl id."""
+    return bool(_names(name))
 
 
 def by_capitals(symbols: Iterable[str]) -> dict[str, str]:
@@ -118,11 +137,12 @@ def by_capitals(symbols: Iterable[str]) -> dict[str, str]:
 def resolve(gene: str, known: Mapping[str, str]) -> str | None:
     """The symbol that a model holds for what a user calls a gene, None where it holds none.
 
-    gene : a symbol or a common name; case, hyphens and spaces do not matter. What the model holds under the very name
-        comes before what that name may also mean.
+    gene : a symbol of today or before, a common name or an Ensembl id; case, hyphens and spaces do not matter. What the
+        model holds under the very name comes before what that name may also mean.
     known : the model's symbols, of `by_capitals`.
     """
-    for spelling in (gene.strip().upper(), _bare(gene), canonical(gene).upper()):
+    others = _names(canonical(gene))
+    for spelling in (gene.strip().upper(), _bare(gene), canonical(gene).upper(), *map(str.upper, others)):
         if spelling in known:
             return known[spelling]
     return None

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from nsl.errors import NslError
-from nsl.genes import ALIASES, canonical, is_listed, parse_gene_list, resolve, symbol_of
+from nsl.genes import ALIASES, canonical, common_name, is_known, parse_gene_list, resolve, symbol_of
 
 
 def held(*symbols: str) -> dict[str, str]:
@@ -77,7 +77,36 @@ def test_a_name_of_two_genes_or_none_is_not_guessed_at(name):
 )
 def test_a_name_of_the_table_or_one_written_like_a_symbol_is_a_gene(name, symbol):
     assert symbol_of(name) == symbol
-    assert is_listed(symbol) == (symbol in ALIASES.values())
+
+
+def test_a_symbol_is_known_by_what_it_was_called_before_and_by_its_ensembl_id():
+    assert resolve("SEPTIN9", held("SEPT9")) == "SEPT9"
+    assert resolve("CTGF", held("CCN2")) == resolve("ccn2", held("CCN2")) == "CCN2"
+    assert resolve("TCEB2", held("ELOB")) == "ELOB"
+    assert resolve("HER2", held("ENSG00000141736")) == "ENSG00000141736"
+    assert resolve("ENSG00000141736.14", held("ERBB2")) == "ERBB2"
+    assert [symbol_of(name) for name in ("SEPT9", "ctgf", "ENSG00000141736")] == ["SEPTIN9", "CCN2", "ERBB2"]
+    assert [is_known(name) for name in ("SEPT9", "septin9", "ENSG00000141736", "ERBB22")] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["MUM1", "PAP", "CD15", "TTF-1x"])
+def test_what_pathologists_call_another_gene_finds_none(name):
+    # MUM1 is IRF4 to them, and was PWWP3A's symbol; PAP is ACP3, and was REG3A's; CD15 is a sugar, and was FUT4's.
+    assert resolve(name, held("PWWP3A", "REG3A", "FUT4", "IRF4", "ACP3", "TTF1")) is None
+
+
+def test_a_gene_is_shown_by_the_name_it_is_better_known_by():
+    assert [common_name(gene) for gene in ("ERBB2", "SEPT9", "ENSG00000115306", "COX6C", "AL513523.2")] == [
+        "HER2",
+        "SEPTIN9",
+        "SPTBN1",
+        None,
+        None,
+    ]
+
+
+def test_every_common_name_stands_for_a_symbol_of_today():
+    assert [symbol for symbol in ALIASES.values() if symbol_of(symbol) != symbol or not is_known(symbol)] == []
 
 
 @pytest.mark.parametrize("name", ["hello", "my gene 1", "A", "", "<b>", "3.1"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from nsl.genes import by_capitals, common_name, is_listed, resolve, symbol_of
+from nsl.genes import by_capitals, common_name, is_known, resolve, symbol_of
 from nsl.numerals import signed
 from nsl.signatures import PREFIX, is_signature, spoken
 from nsl.web import controls, links, state
@@ -326,7 +326,7 @@ def _not_in_weights(symbol: str, weights: Weights) -> str:
     reason = "detected in too few spots where they were learned"
     if not rule.startswith("detected in"):
         reason = f"their genes are {controls.escaped(rule or 'others')}"
-    unsure = "" if is_listed(symbol) else ", or listed on About under another symbol"
+    unsure = "" if is_known(symbol) else ", or listed on About under another symbol"
     return f"is not in these weights: {reason}{unsure}"
 
 

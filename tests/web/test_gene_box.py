@@ -25,7 +25,8 @@ def test_a_gene_that_the_weights_lack_is_told_and_the_one_shown_stays(stains):
         "MS4A1": f"MS4A1 is {TOO_FEW}.",
         "CD20": f"CD20 is MS4A1, which is {TOO_FEW}.",
         "ER": f"ER is ESR1, which is {TOO_FEW}.",
-        "CD4": f"CD4 is {TOO_FEW}, or listed on About under another symbol.",
+        "CD4": f"CD4 is {TOO_FEW}.",
+        "NOGENE1": f"NOGENE1 is {TOO_FEW}, or listed on About under another symbol.",
         "hello": "hello is no gene symbol known here; type one such as ERBB2",
         "<b>": "\\<b> is no gene symbol known here",
     }.items():
@@ -45,6 +46,9 @@ def test_a_symbol_or_a_common_name_is_its_gene_listed_or_not(stains):
         "HER2": "ERBB2",
         "HER-2/neu": "ERBB2",
         "MKI67": "MKI67",
+        "SEPTIN9": "SEPT9",
+        "MSF": "SEPT9",
+        "ENSG00000141736": "ERBB2",
         "Ki-67": "MKI67",
         "GAPDH": "GAPDH",
         "COX6C · r 0.3": "COX6C",
@@ -55,7 +59,9 @@ def test_a_symbol_or_a_common_name_is_its_gene_listed_or_not(stains):
         assert stains.selectbox(key="gene").value == gene
         assert gene in stains.code[0].value
         assert "not in these weights" not in said(stains)
-        assert ("is the gene" in said(stains)) == (typed in ("cd-24", "HER2", "HER-2/neu", "Ki-67"))
+        assert ("is the gene" in said(stains)) == (
+            typed in ("cd-24", "HER2", "HER-2/neu", "Ki-67", "SEPTIN9", "MSF", "ENSG00000141736")
+        )
         assert ("GAPDH is unreliable" in said(stains)) == (gene == "GAPDH")
 
 
