@@ -1,0 +1,101 @@
+"""An annotated region: a name, a class, a colour and an area of the slide."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from shapely.geometry import MultiPolygon, Polygon
+
+from nsl.errors import AnnotationsError
+
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+LONGEST_NAME = 120
+# No slide is as wide: what lies farther is no pixel of one.
+_FARTHEST_PX = 10_000_000
+# Of a polygon that crosses itself. Mending takes a second for ten thousand crossings and minutes for a million.
+_MOST_CROSSINGS = 10_000
+_MOST_MENDED_CORNERS = 200_000
+# Segments met at once by a few of them: bounds memory.
+_PAIRS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Region:
+    """An area of a slide as a pathologist drew it."""
+
+    name: str
+    class_name: str
+    """What it is of, such as "Tumor"; empty where it is not classified."""
+    color: Color | None
+    geometry: Polygon | MultiPolygon
+    """Valid and of two dimensions, in level-0 pixels from the slide's top left."""
+
+
+def area_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
+    """The area of polygons, flat and mended: rings that cross themselves are taken apart, parts that overlap unite.
+
+    Returns None where there is no area: of points, lines, and polygons of no width.
+
+    Raises AnnotationsError: a corner is no number or lies farther than any slide reaches, or the outline crosses itself
+        too often to be mended.
+    """
+    geometry = shapely.force_2d(geometry)
+    corners = shapely.get_coordinates(geometry)
+    if not (np.abs(corners) <= _FARTHEST_PX).all():
+        raise AnnotationsError(
+            f"has a corner that is no number or lies beyond {_FARTHEST_PX:,} px; give pixels of full resolution"
+        )
+    if not shapely.is_valid(geometry):
+        _check_crossings(geometry, len(corners))
+        geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+    parts = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon" and part.area > 0]
+    return None if not parts else parts[0] if len(parts) == 1 else MultiPolygon(parts)
+
+
+def _check_crossings(geometry: shapely.Geometry, corners: int) -> None:
+    """Refuse what would take minutes and gigabytes to mend."""
+    if corners <= _MOST_MENDED_CORNERS:
+        rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(geometry))]
+        segments = shapely.linestrings(np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings]))
+        tree, step, met = shapely.STRtree(segments), max(_PAIRS // len(segments), 1), 0
+        for start in range(0, len(segments), step):
+            met += tree.query(segments[start : start + step], predicate="intersects").shape[1]
+            # Each meets itself and both neighbours, and two that cross are found twice.
+            if met > 3 * len(segments) + 2 * _MOST_CROSSINGS:
+                break
+        else:
+            return
+    raise AnnotationsError("crosses itself too often to be mended; simplify it or draw it again")
+
+
+def rings_of(region: Region) -> list[np.ndarray]:
+    """The outlines of its parts and of its holes, each (N, 2) level-0 pixels and closed."""
+    return [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(region.geometry))]
+
+
+def area_within(rings: Sequence[np.ndarray]) -> Polygon | MultiPolygon | None:
+    """The area of rings (N, 2) of which one that lies in another is a hole; None where they hold none.
+
+    Raises AnnotationsError: see `area_of`, or a ring has fewer than three corners.
+    """
+    for number, ring in enumerate(rings, start=1):
+        if len(ring) < 3:
+            raise AnnotationsError(f"outline {number} has {len(ring)} corners, and needs three; give a line for each")
+    areas = [area_of(Polygon(ring)) for ring in rings]
+    return area_of(functools.reduce(shapely.symmetric_difference, filter(None, areas), Polygon()))
+
+
+def check_on_slide(regions: Sequence[Region], size: tuple[int, int]) -> None:
+    """Raise AnnotationsError where a region lies wholly off a slide of `size` (width, height) level-0 pixels."""
+    for number, region in enumerate(regions, start=1):
+        x0, y0, x1, y1 = region.geometry.bounds
+        if x0 >= size[0] or y0 >= size[1] or x1 <= 0 or y1 <= 0:
+            raise AnnotationsError(
+                f"region {number} lies off the slide: it spans x {x0:,.0f} to {x1:,.0f} and y {y0:,.0f} to {y1:,.0f} "
+                f"px, and the slide has {size[0]:,} × {size[1]:,} px; bring annotations of this slide, in pixels of "
+                "its full resolution"
+            )
