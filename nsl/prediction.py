@@ -10,6 +10,8 @@ import pandas as pd
 from PIL import Image
 
 from nsl import __version__
+from nsl.annotations.region import Region, check_on_slide
+from nsl.annotations.tiles import annotate, tiles_inside
 from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
@@ -54,6 +56,8 @@ def predict(
     min_tissue: float = MIN_TISSUE,
     signatures: Sequence[Signature] | None = None,
     transfer: bool = True,
+    regions: Sequence[Region] | None = None,
+    inside_only: bool = False,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
@@ -71,6 +75,9 @@ def predict(
     signatures : gene sets to score (`nsl.signatures`), whether their genes are among `genes` or not. If not given,
         those of the weights where all genes are predicted, otherwise none.
     transfer : bring the slide's own stains to those that the weights know (`nsl.stain_transfer`).
+    regions : annotated on the slide (`nsl.annotations`); every tile then says its region and class in `obs["region"]`
+        and `obs["region_class"]`, empty where there is none.
+    inside_only : predict the tiles of these regions alone.
     progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
         slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
         is False.
@@ -86,6 +93,7 @@ def predict(
     ScaleError : µm/px or a length is missing or impossible.
     SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
     WeightsError : a gene the weights do not hold, or too few genes of every signature.
+    AnnotationsError : a region lies off the slide, or no tile lies in one where those inside are asked for.
     Cancelled : the run was cancelled before it came to any tissue.
     """
     if signatures is None:
@@ -99,6 +107,9 @@ def predict(
     if not 0 <= min_tissue <= 1:
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
+    check_on_slide(regions or [], slide.size)
+    if inside_only:
+        grid = grid[tiles_inside(grid.centers_px, grid.tile_um / grid.mpp, regions or [])]
     _check_window("tile", tile_um, mpp)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
@@ -154,11 +165,14 @@ def predict(
         analysis_mpp=mpp,
         min_tissue=min_tissue,
         complete=is_complete,
+        inside_only=inside_only,
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
     if len(sets):
         result.uns["nsl"]["signatures"] = sets
+    if regions is not None:
+        annotate(result, regions)
     return result
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from nsl.annotations.region import LONGEST_NAME, Color, Region, area_of
+from nsl.annotations.region import LONGEST_NAME, Color, Region, area_of, plain_name
 from nsl.errors import AnnotationsError
 
 MAX_BYTES = 50_000_000
@@ -197,9 +197,7 @@ def _region(properties: Mapping, area: Polygon | MultiPolygon, number: int) -> R
 
 
 def _name(value: Any) -> str:
-    """A name in one line; nothing where there is none."""
-    text = value if isinstance(value, str) else ""
-    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_NAME]).strip()
+    return plain_name(value) if isinstance(value, str) else ""
 
 
 def _color(value: Any) -> Color | None:

@@ -35,6 +35,11 @@ class Region:
     """Valid and of two dimensions, in level-0 pixels from the slide's top left."""
 
 
+def plain_name(text: str) -> str:
+    """A name in one line of at most 120 letters, without what cannot be printed."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_NAME]).strip()
+
+
 def area_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
     """The area of polygons, flat and mended: rings that cross themselves are taken apart, parts that overlap unite.
 

@@ -37,6 +37,26 @@ def annotate(result: "anndata.AnnData", regions: Sequence[Region]) -> None:
         result.obs[column] = np.array([*names, ""], object)[places]
 
 
+def classes_of(result: "anndata.AnnData") -> np.ndarray:
+    """(T,) the class of each tile's region; where no tile has one, the region's name. Empty where there is none."""
+    classes, names = (result.obs[column].to_numpy(str) for column in ("region_class", "region"))
+    return classes if (classes != "").any() else names
+
+
+def tiles_inside(centers_px: np.ndarray, side_px: float, regions: Sequence[Region]) -> np.ndarray:
+    """Find the square tiles that lie in one of the regions, by `regions_of_tiles`: (T,) bool.
+
+    Raises AnnotationsError: there is none.
+    """
+    inside = regions_of_tiles(centers_px, side_px, regions) >= 0
+    if not inside.any():
+        raise AnnotationsError(
+            f"none of the {len(regions):,} regions covers half of a tile of {side_px:,.0f} px; draw larger regions, or "
+            "ask for smaller tiles"
+        )
+    return inside
+
+
 def regions_of_tiles(centers_px: np.ndarray, side_px: float, regions: Sequence[Region]) -> np.ndarray:
     """Find the region of each square tile: of those that cover at least half of it, the one that covers most.
 

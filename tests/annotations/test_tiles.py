@@ -8,6 +8,7 @@ from shapely.geometry import Polygon, box
 from nsl import predict
 from nsl.annotations.region import Region
 from nsl.annotations.tiles import annotate, regions_of_tiles
+from nsl.errors import AnnotationsError
 
 
 def region(geometry, name="a", class_name="") -> Region:
@@ -85,3 +86,22 @@ def test_tiles_of_a_result_say_their_region_and_class(slide, weights):
     assert set(result.obs.region[(x > 350) & (y < 300)]) == {"above"}
     assert set(result.obs.region_class[x > 350]) == {""}
     assert set(result.obs.region[(x > 350) & (y > 300)]) == {""}
+
+
+def test_tiles_predicted_inside_regions_alone_are_those_among_all(slide, weights):
+    inside = [region(box(100, 200, 300, 400), "a", "Tumor"), region(box(500, 300, 600, 400), "b")]
+    every, some = predict(slide, weights, regions=inside), predict(slide, weights, regions=inside, inside_only=True)
+    expected = every[every.obs.region != ""]
+    assert sorted(expected.obs_names) == ["r2c1", "r2c2", "r3c1", "r3c2", "r3c5"]
+    assert some.obs_names.tolist() == expected.obs_names.tolist()
+    np.testing.assert_array_equal(some.X, expected.X)
+    assert some.obs.region_class.tolist() == expected.obs.region_class.tolist()
+    assert (some.uns["nsl"]["complete"], some.uns["nsl"]["inside_only"]) == (True, True)
+    assert not every.uns["nsl"]["inside_only"]
+
+
+def test_regions_that_cover_no_tile_are_told_where_only_they_are_predicted(slide, weights):
+    with pytest.raises(AnnotationsError, match="none of the 1 regions covers half of a tile of 100 px"):
+        predict(slide, weights, regions=[region(box(90, 90, 110, 110))], inside_only=True)
+    with pytest.raises(AnnotationsError, match="region 1 lies off the slide"):
+        predict(slide, weights, regions=[region(box(9000, 90, 9900, 110))])
