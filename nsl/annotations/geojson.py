@@ -143,7 +143,7 @@ def _area(geometry: Any, number: int) -> tuple[Polygon | MultiPolygon | None, bo
         # Parts of a collection may overlap, and holes may touch: that is no slip of whoever drew them.
         return area_of(polygons), all(shapely.is_valid(part) for part in polygons.geoms)
     except AnnotationsError as error:
-        raise AnnotationsError(f"region {number} of the annotations {error}") from None
+        raise AnnotationsError(f"region {number} of the annotations cannot be read: {error}") from None
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, shapely.errors.ShapelyError):
         raise AnnotationsError(
             f"region {number} of the annotations is no polygon of numbers; export it from QuPath as GeoJSON"
@@ -160,7 +160,7 @@ def _polygons(geometry: Any) -> Iterator[Polygon]:
     elif kind == "Polygon":
         yield _polygon(geometry["coordinates"])
     elif kind not in _NO_AREAS:
-        raise AnnotationsError(f"is a {str(kind)[:20]!r}, which is no area; export polygons")
+        raise AnnotationsError(f"it is a {str(kind)[:20]!r}, which is no area; export polygons")
 
 
 def _polygon(rings: list) -> Polygon:
@@ -172,9 +172,9 @@ def _polygon(rings: list) -> Polygon:
 def _ring(ring: list) -> np.ndarray:
     corners = np.array([(x, y) for x, y, *_ in ring], float).reshape(-1, 2)
     if not np.isfinite(corners).all():
-        raise AnnotationsError("has a corner that is no number; export it from QuPath again")
+        raise AnnotationsError("a corner is no number; export it from QuPath again")
     if len(corners) < 3:
-        raise AnnotationsError(f"has an outline of {len(corners)} corners, and three are needed; draw it again")
+        raise AnnotationsError(f"an outline has {len(corners)} corners, and three are needed; draw it again")
     return corners
 
 

@@ -19,6 +19,8 @@ _FARTHEST_PX = 10_000_000
 # Of a polygon that crosses itself. Mending takes a second for ten thousand crossings and minutes for a million.
 _MOST_CROSSINGS = 10_000
 _MOST_MENDED_CORNERS = 200_000
+# Of a pixel, as QuPath writes its corners.
+_DECIMALS_PX = 2
 # Segments met at once by a few of them: bounds memory.
 _PAIRS = 2_000_000
 
@@ -52,7 +54,7 @@ def area_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
     corners = shapely.get_coordinates(geometry)
     if not (np.abs(corners) <= _FARTHEST_PX).all():
         raise AnnotationsError(
-            f"has a corner that is no number or lies beyond {_FARTHEST_PX:,} px; give pixels of full resolution"
+            f"a corner is no number, or lies beyond {_FARTHEST_PX:,} px; give pixels of full resolution"
         )
     if not shapely.is_valid(geometry):
         _check_crossings(geometry, len(corners))
@@ -74,7 +76,7 @@ def _check_crossings(geometry: shapely.Geometry, corners: int) -> None:
                 break
         else:
             return
-    raise AnnotationsError("crosses itself too often to be mended; simplify it or draw it again")
+    raise AnnotationsError("an outline crosses itself too often to be mended; simplify it or draw it again")
 
 
 def rings_of(region: Region) -> list[np.ndarray]:
@@ -87,11 +89,13 @@ def area_within(rings: Sequence[np.ndarray]) -> Polygon | MultiPolygon | None:
 
     Raises AnnotationsError: see `area_of`, or a ring has fewer than three corners.
     """
+    if not all(np.isfinite(ring).all() for ring in rings):
+        raise AnnotationsError("a corner is no number; write it as in 1.25")
     for number, ring in enumerate(rings, start=1):
         if len(ring) < 3:
-            raise AnnotationsError(f"outline {number} has {len(ring)} corners, and needs three; give a line for each")
-    areas = [area_of(Polygon(ring)) for ring in rings]
-    return area_of(functools.reduce(shapely.symmetric_difference, filter(None, areas), Polygon()))
+            raise AnnotationsError(f"outline {number} has {len(ring)} corners, and needs three or more")
+    areas = [area for ring in rings if (area := area_of(Polygon(ring)))]
+    return area_of(functools.reduce(shapely.symmetric_difference, areas)) if areas else None
 
 
 def check_on_slide(regions: Sequence[Region], size: tuple[int, int]) -> None:
@@ -104,3 +108,33 @@ def check_on_slide(regions: Sequence[Region], size: tuple[int, int]) -> None:
                 f"px, and the slide has {size[0]:,} × {size[1]:,} px; bring annotations of this slide, in pixels of "
                 "its full resolution"
             )
+
+
+def corners_text(region: Region, mpp: float) -> str:
+    """The corners of a region in mm from the slide's top left: "x, y" a line, an empty line between outlines."""
+    outlines = [ring[:-1] * mpp / 1000 for ring in rings_of(region)]
+    return "\n\n".join("\n".join(f"{x:.4f}, {y:.4f}" for x, y in outline) for outline in outlines)
+
+
+def parse_corners(text: str, mpp: float) -> Polygon | MultiPolygon:
+    """The area of corners as `corners_text` writes them; an outline that lies in another is a hole.
+
+    Raises AnnotationsError: a line is not two numbers, an outline has fewer than three corners, or there is no area.
+    """
+    outlines: list[list[list[float]]] = [[]]
+    for number, line in enumerate(text.strip().splitlines(), start=1):
+        if not line.strip():
+            outlines.append([])
+            continue
+        try:
+            x, y = (float(part) for part in line.replace(",", " ").replace(";", " ").split())
+        except ValueError:
+            raise AnnotationsError(
+                f"line {number} of the corners is {line.strip()[:40]!r}; write x and y in mm, as in 1.25, 0.80"
+            ) from None
+        outlines[-1].append([x, y])
+    corners = [np.array(outline) * 1000 / mpp for outline in outlines if outline]
+    area = area_within([ring.round(_DECIMALS_PX) for ring in corners])
+    if area is None:
+        raise AnnotationsError("the corners enclose no area; give three or more that do not lie on a line")
+    return area

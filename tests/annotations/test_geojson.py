@@ -9,7 +9,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 from nsl.annotations import geojson
 from nsl.annotations.geojson import Annotations, geojson_text, parse_geojson
-from nsl.annotations.region import Region, area_within, check_on_slide, rings_of
+from nsl.annotations.region import Region, area_within, check_on_slide, corners_text, parse_corners, rings_of
 from nsl.errors import AnnotationsError, NslError
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
@@ -140,18 +140,18 @@ def _nested(depth: int) -> str:
         ("9" * 5000, "are not GeoJSON"),
         (
             '{"type":"Polygon","coordinates":[[[0,0],[NaN,1],[1,1]]]}',
-            "region 1 of the annotations has a corner",
+            "region 1 of the annotations cannot be read: a corner is no number",
         ),
-        ('{"type":"Polygon","coordinates":[[[0,0],[1e999,1],[1,1]]]}', "has a corner that is no number"),
+        ('{"type":"Polygon","coordinates":[[[0,0],[1e999,1],[1,1]]]}', "a corner is no number"),
         ('{"type":"Polygon","coordinates":[[[0,0],[1e300,1],[1,1]]]}', "lies beyond 10,000,000 px"),
-        ('{"type":"Polygon","coordinates":[[[0,0],[1,1]]]}', "an outline of 2 corners"),
+        ('{"type":"Polygon","coordinates":[[[0,0],[1,1]]]}', "an outline has 2 corners"),
         ('{"type":"Polygon","coordinates":[[["a",0],[1,1],[1,0]]]}', "is no polygon of numbers"),
         ('{"type":"Polygon","coordinates":[[[0],[1],[1],[0]]]}', "is no polygon of numbers"),
         ('{"type":"Polygon","coordinates":[[[0,0],[1],[1,2]]]}', "is no polygon of numbers"),
         ('{"type":"Polygon","coordinates":7}', "is no polygon of numbers"),
         ('{"type":"Polygon"}', "is no polygon of numbers"),
         ('{"type":"GeometryCollection"}', "is no polygon of numbers"),
-        ('{"type":"Feature","geometry":{"type":"Circle"},"properties":{}}', "is a 'Circle', which is no area"),
+        ('{"type":"Feature","geometry":{"type":"Circle"},"properties":{}}', "it is a 'Circle', which is no area"),
         ('{"type":"Point","coordinates":[1,2]}', "hold no region (1 points, lines or objects"),
     ],
 )
@@ -178,7 +178,7 @@ def test_files_beyond_the_limits_are_refused(monkeypatch, limit, value, said):
 
 def test_a_scribble_that_would_take_minutes_to_mend_is_refused():
     zigzag = [[x, 10_000 * (x % 2)] for x in range(400)] + [[10_000 * (y % 2), 25 * y] for y in range(400)]
-    with pytest.raises(AnnotationsError, match="crosses itself too often"):
+    with pytest.raises(AnnotationsError, match="an outline crosses itself too often"):
         read(feature([zigzag]))
 
 
@@ -213,6 +213,32 @@ def test_rings_are_edited_and_come_back_as_the_same_area():
     assert again.equals(area)
     with pytest.raises(AnnotationsError, match="outline 1 has 2 corners"):
         area_within([shapely.get_coordinates(shapely.LineString([(0, 0), (1, 1)]))])
+
+
+def test_corners_as_text_come_back_as_the_same_area():
+    area = MultiPolygon([Polygon(SQUARE, [HOLE]), box(20, 0, 30, 10)])
+    text = corners_text(Region("a", "", None, area), mpp=0.25)
+    assert text.splitlines()[:2] == ["0.0000, 0.0000", "0.0025, 0.0000"]
+    assert parse_corners(text, mpp=0.25).equals(area)
+    assert parse_corners("0 0\n1;0\n 1, 1 \n\n\n", mpp=0.5).area == 2000 * 2000 / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "enclose no area"),
+        ("1, 1\n2, 2", "outline 1 has 2 corners"),
+        ("1, 1\n2, 2\n3, 3", "enclose no area"),
+        ("1, 1\n2, b", "line 2 of the corners is '2, b'; write x and y in mm"),
+        ("1, 1, 1", "line 1 of the corners"),
+        ("nan, 1\n1, 1\n0, 0", "a corner is no number"),
+        ("1e300, 1\n1, 1\n0, 0", "lies beyond"),
+    ],
+)
+def test_corners_that_make_no_region_are_told(text, said):
+    with pytest.raises(AnnotationsError) as caught:
+        parse_corners(text, mpp=0.5)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(("file", "regions"), [("collection_3d.geojson", 10), ("qupath_bare_multipolygon.geojson", 1)])

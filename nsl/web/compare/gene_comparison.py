@@ -17,11 +17,14 @@ from nsl.signatures import is_signature
 from nsl.web import chart, controls, downloads, gene_choice, links, state
 from nsl.web.compare import tile_selection
 
-SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS = MODES = ("Side by side", "Difference", "Blend", "Across slides")
+SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS, REGIONS = MODES = (
+    *("Side by side", "Difference", "Blend", "Across slides"),
+    "Regions",
+)
 MOST_GENES = 4
 _OWN, _SHARED = "Its own for each", "One for all"
 # As the address of the page calls them.
-_VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides"), MODES, strict=True))
+_VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides", "regions"), MODES, strict=True))
 _SCALES = {"own": _OWN, "shared": _SHARED}
 _GENES = "compare_genes"
 
