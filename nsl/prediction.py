@@ -347,10 +347,10 @@ def _check_window(what: str, side_um: float, mpp: float) -> None:
 
 
 def _strips_of_tiles(slide: Slide, grid: TileGrid, mpp: float) -> Iterator[_Strip]:
-    """Read a complete grid in strips of whole rows, as wide as the slide."""
+    """Read a grid in strips of whole rows, as wide as the slide."""
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
-    rows = math.ceil(len(grid) / columns)
+    rows = int(grid.array_row.max()) + 1  # also of a grid that lacks tiles
     at_once = max(min(int(_STRIP_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STRIPS)), 1)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide.mpp, mpp)
     return _strips(slide, bounds, grid.array_row // at_once, (0, _size_at(slide, mpp)[0]), mpp)
