@@ -23,6 +23,10 @@ _MOST_MENDED_CORNERS = 200_000
 _DECIMALS_PX = 2
 # Segments met at once by a few of them: bounds memory.
 _PAIRS = 2_000_000
+# Of a long outline so many segments are looked at first. Each meets itself and both neighbours, few more where traced
+# pixels touch; GEOS takes minutes over one that meets thousands.
+_LONG, _LOOKED_AT, _MOST_MET = 20_000, 100, 30
+_TANGLED = "an outline crosses itself too often to be mended; simplify it or draw it again"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def area_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
         raise AnnotationsError(
             f"a corner is no number, or lies beyond {_FARTHEST_PX:,} px; give pixels of full resolution"
         )
+    if len(corners) > _LONG:
+        _check_some_crossings(geometry)
     if not shapely.is_valid(geometry):
         _check_crossings(geometry, len(corners))
         geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
@@ -63,20 +69,35 @@ def area_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
     return None if not parts else parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
+def _check_some_crossings(geometry: shapely.Geometry) -> None:
+    """Refuse a long outline that crosses itself wherever it is looked at."""
+    segments = _segments(geometry)
+    some = segments[:: max(len(segments) // _LOOKED_AT, 1)]
+    _check_meetings(segments, some, 1, _MOST_MET * len(some))
+
+
 def _check_crossings(geometry: shapely.Geometry, corners: int) -> None:
     """Refuse what would take minutes and gigabytes to mend."""
-    if corners <= _MOST_MENDED_CORNERS:
-        rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(geometry))]
-        segments = shapely.linestrings(np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings]))
-        tree, step, met = shapely.STRtree(segments), max(_PAIRS // len(segments), 1), 0
-        for start in range(0, len(segments), step):
-            met += tree.query(segments[start : start + step], predicate="intersects").shape[1]
-            # Each meets itself and both neighbours, and two that cross are found twice.
-            if met > 3 * len(segments) + 2 * _MOST_CROSSINGS:
-                break
-        else:
-            return
-    raise AnnotationsError("an outline crosses itself too often to be mended; simplify it or draw it again")
+    if corners > _MOST_MENDED_CORNERS:
+        raise AnnotationsError(_TANGLED)
+    segments = _segments(geometry)
+    # Each meets itself and both neighbours, and two that cross are found twice.
+    most = 3 * len(segments) + 2 * _MOST_CROSSINGS
+    _check_meetings(segments, segments, max(_PAIRS // len(segments), 1), most)
+
+
+def _segments(geometry: shapely.Geometry) -> np.ndarray:
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(geometry))]
+    return shapely.linestrings(np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings]))
+
+
+def _check_meetings(segments: np.ndarray, some: np.ndarray, at_once: int, most: int) -> None:
+    """Refuse where some of the segments meet more than `most`; the count ends there."""
+    tree, met = shapely.STRtree(segments), 0
+    for start in range(0, len(some), at_once):
+        met += tree.query(some[start : start + at_once], predicate="intersects").shape[1]
+        if met > most:
+            raise AnnotationsError(_TANGLED)
 
 
 def rings_of(region: Region) -> list[np.ndarray]:

@@ -5,9 +5,9 @@ Their names stand on the page and in the files that a user downloads, and nowher
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import shapely
 import streamlit as st
 
@@ -25,6 +25,9 @@ from nsl.annotations.tiles import annotate
 from nsl.errors import AnnotationsError, NslError
 from nsl.web import controls, downloads, limits, state
 from nsl.weights.reliability import is_reliable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_MB = 20
 _LONGEST_CORNERS = 100_000
@@ -173,7 +176,9 @@ def show_list(slide: state.SessionSlide) -> None:
                 controls.offer_removal("Remove all", keep, slide, ())
 
 
-def _listed(slide: state.SessionSlide) -> pd.DataFrame:
+def _listed(slide: state.SessionSlide) -> "pd.DataFrame":
+    import pandas as pd
+
     regions, mpp = kept(slide), slide.provenance.mpp
     names = slide.result.obs["region"]
     return pd.DataFrame(
@@ -245,7 +250,7 @@ def _apply(slide: state.SessionSlide, place: int, keys: dict[str, str], before: 
 
 
 def show_comparison(
-    slide: state.SessionSlide, table: pd.DataFrame, told: str, caveat: str, *, key: str, with_interval: bool = False
+    slide: state.SessionSlide, table: "pd.DataFrame", told: str, caveat: str, *, key: str, with_interval: bool = False
 ) -> None:
     """A table of `nsl.stats.regions.compare_region`, reliable genes first.
 

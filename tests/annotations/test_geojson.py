@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import shapely
 from shapely.geometry import MultiPolygon, Polygon, box
@@ -180,6 +181,12 @@ def test_a_scribble_that_would_take_minutes_to_mend_is_refused():
     zigzag = [[x, 10_000 * (x % 2)] for x in range(400)] + [[10_000 * (y % 2), 25 * y] for y in range(400)]
     with pytest.raises(AnnotationsError, match="an outline crosses itself too often"):
         read(feature([zigzag]))
+
+
+def test_a_long_scribble_is_refused_before_it_is_looked_at_whole():
+    corners = np.random.default_rng(0).uniform(0, 10_000, (30_000, 2)).round(1)
+    with pytest.raises(AnnotationsError, match="an outline crosses itself too often"):
+        read(feature([corners.tolist()]))
 
 
 def test_a_region_off_the_slide_is_refused_without_its_name():

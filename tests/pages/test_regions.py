@@ -10,7 +10,7 @@ from shapely.geometry import Polygon, box
 from nsl.annotations.geojson import geojson_text, parse_geojson
 from nsl.annotations.region import Region
 from nsl.stats.regions import compare_region
-from nsl.web.compare.gene_comparison import REGIONS
+from nsl.web.compare.gene_comparison import BLEND, DIFFERENCE, REGIONS, SIDE_BY_SIDE
 from nsl.web.regions import SlideRegions, kept
 from tests.app_driver import chart, charts, click, finish, predict_demo, said, slide
 
@@ -174,6 +174,16 @@ def test_a_file_may_be_brought_beside_what_is_there_and_notices_are_shown(page):
     assert "1 points, lines or objects without an area were left out" in said(page)
     click(page, "Remove all")
     assert slide(page).of_slide(SlideRegions).regions == ()
+
+
+@pytest.mark.parametrize(("mode", "axes"), [(SIDE_BY_SIDE, ["x", "x2"]), (DIFFERENCE, ["x"]), (BLEND, ["x"])])
+def test_regions_are_outlined_on_every_map_compared(page, mode, axes):
+    bring(page, geojson_text([STROMA]))
+    page.session_state["compare_mode"] = mode
+    page.run()
+    assert not page.exception
+    drawn = [trace for trace in chart(page)["data"] if trace.get("name") == "regions"]
+    assert sorted(trace.get("xaxis", "x") for trace in drawn) == sorted(2 * axes)
 
 
 def test_only_tiles_inside_the_regions_are_predicted_where_wished(page):
