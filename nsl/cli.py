@@ -108,6 +108,8 @@ def _add_predict(add) -> None:
     add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
     add("--genes", metavar="A,B", help="only these genes (default: all)")
     add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
+    add("--regions", type=Path, metavar="FILE", help="QuPath annotations of the slide (GeoJSON), to compare by class")
+    add("--inside-regions", action="store_true", help="predict inside the regions alone")
     add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
     add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
@@ -178,6 +180,11 @@ def _predict(args: argparse.Namespace) -> int:
     repeated = [stem for stem in stems if stems.count(stem) > 1]
     if repeated:
         raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
+    if args.regions and len(stems) > 1:
+        raise NslError(f"--regions is of one slide, and {len(stems)} are named; predict them one by one")
+    if args.inside_regions and not args.regions:
+        raise NslError("--inside-regions needs the regions; name their file with --regions")
+    regions = _read_regions(args.regions)
     weights = load_weights(args.weights or default_source())
     signatures = _read_signatures(args.signatures)
     left_out = [one.name for one in signatures if one.name not in weights.match_signatures(signatures).index]
@@ -196,7 +203,7 @@ def _predict(args: argparse.Namespace) -> int:
     failures = []
     for path in args.slides:
         try:
-            _predict_one(path, weights, genes, signatures, formats, args)
+            _predict_one(path, weights, genes, signatures, regions, formats, args)
         except NslError as error:
             if len(args.slides) == 1 or args.debug:
                 raise
@@ -213,7 +220,13 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _predict_one(
-    path: Path, weights, genes: list[str] | None, signatures: list, formats: list[str], args: argparse.Namespace
+    path: Path,
+    weights,
+    genes: list[str] | None,
+    signatures: list,
+    regions: Sequence | None,
+    formats: list[str],
+    args: argparse.Namespace,
 ) -> None:
     from nsl.export.files import FORMATS
     from nsl.prediction import predict
@@ -232,6 +245,8 @@ def _predict_one(
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
             signatures=signatures,
             transfer=not args.no_transfer,
+            regions=regions,
+            inside_only=args.inside_regions,
             progress=args.progress,
         )
     warning = stain_warning(result)
@@ -240,12 +255,24 @@ def _predict_one(
     for name in formats:
         options = {"header_comments": args.header_comments} if name == "csv" else {}
         FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
+    if regions is not None:
+        _compare_regions(result, args.out / f"{path.stem}.regions.csv")
     scored = f", {result.obsm['signatures'].shape[1]:,} signatures" if "signatures" in result.obsm else ""
     ending = "*.png" if formats[0] == "png" else formats[0]
     print(
         f"{path.name}: {result.n_obs:,} tiles of {Provenance.of(result).tile_um:g} µm, {result.n_vars:,} genes{scored}"
         f", {time.perf_counter() - start:.1f} s → {args.out / path.stem}.{ending}"
     )
+
+
+def _compare_regions(result, path: Path) -> None:
+    """Write how classes of regions differ; where none has a class, how the regions do."""
+    from nsl.export.files import write_regions
+
+    try:
+        write_regions(result, path)
+    except NslError as error:
+        print(f"nsl: note: {path.name} is not written: {error}", file=sys.stderr)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -358,6 +385,23 @@ def _read_signatures(path: Path | None) -> list:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NslError(f"{path.name} cannot be read ({reason}); give a text file in GMT format") from None
+
+
+def _read_regions(path: Path | None) -> Sequence | None:
+    from nsl.annotations.geojson import MAX_BYTES, parse_geojson
+
+    if path is None:
+        return None
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise NslError(f"{path.name} has {size:,} bytes; a file of regions has at most {MAX_BYTES:,}")
+        found = parse_geojson(path.read_bytes())
+    except OSError as error:
+        raise NslError(f"{path.name} cannot be read ({error.strerror}); give annotations as GeoJSON") from None
+    for notice in found.notices:
+        print(f"nsl: note: {notice}", file=sys.stderr)
+    return found.regions
 
 
 def _named_folder(text: str) -> tuple[str, Path]:

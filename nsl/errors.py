@@ -22,6 +22,10 @@ class SpotsError(NslError):
     """Measured expression, spot positions or a manifest cannot be used."""
 
 
+class AnnotationsError(NslError):
+    """Annotated regions cannot be read, or do not lie on the slide."""
+
+
 class WeightsError(NslError):
     """A weights folder cannot be used, or lacks a gene that is wanted."""
 

@@ -11,6 +11,8 @@ from PIL import Image
 from scipy.ndimage import binary_closing
 
 from nsl import __version__
+from nsl.annotations.region import Region, check_on_slide
+from nsl.annotations.tiles import annotate, tiles_inside
 from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
 from nsl.parallel import ahead, beside
@@ -63,6 +65,8 @@ def predict(
     min_tissue: float = MIN_TISSUE,
     signatures: Sequence[Signature] | None = None,
     transfer: bool = True,
+    regions: Sequence[Region] | None = None,
+    inside_only: bool = False,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
@@ -80,6 +84,9 @@ def predict(
     signatures : gene sets to score (`nsl.signatures`), whether their genes are among `genes` or not. If not given,
         those of the weights where all genes are predicted, otherwise none.
     transfer : bring the slide's own stains to those that the weights know (`nsl.stain_transfer`).
+    regions : annotated on the slide (`nsl.annotations`); every tile then says its region and class in `obs["region"]`
+        and `obs["region_class"]`, empty where there is none.
+    inside_only : predict the tiles of these regions alone.
     progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
         slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
         is False.
@@ -95,6 +102,7 @@ def predict(
     ScaleError : µm/px or a length is missing or impossible.
     SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
     WeightsError : a gene the weights do not hold, or too few genes of every signature.
+    AnnotationsError : a region lies off the slide, or no tile lies in one where those inside are asked for.
     Cancelled : the run was cancelled before it came to any tissue.
     """
     if signatures is None:
@@ -108,19 +116,23 @@ def predict(
     if not 0 <= min_tissue <= 1:
         raise SlideError(f"the least share of tissue must lie between 0 and 1, got {min_tissue:g}; 0.3 is usual")
     grid = tile_grid(slide, tile_um, stride_um)
+    check_on_slide(regions or [], slide.size)
+    inside = np.ones(len(grid), bool)
+    if inside_only:
+        inside = tiles_inside(grid.centers_px, grid.tile_um / grid.mpp, regions or [])
     _check_window("tile", tile_um, mpp)
     digest = beside(lambda: slide.sha256)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     overview = (thumbnail, slide.size[0], slide.mpp, white_point.rgb)
     shares = overview_tissue(grid, *overview)
-    expected = shares >= min_tissue
+    expected = inside & (shares >= min_tissue)
     stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = PixelModel.of(_model_of(weights, answered), applied.matrix)
     check_memory(int(expected.sum()), len(genes) + len(sets))
-    strips = _strips_of_tiles(slide, grid, may_hold_tissue(grid, *overview, min_tissue), mpp)
-    watch = _Watch(expected, progress, fullest=shares.max())
+    strips = _strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
+    watch = _Watch(expected, progress, fullest=shares[inside].max())
     bands = [
         _scored(band, answered, len(genes), scoring)
         for band in _predict_bands(ahead(strips), model, white_point, min_tissue, watch)
@@ -163,11 +175,14 @@ def predict(
         analysis_mpp=mpp,
         min_tissue=min_tissue,
         complete=not watch.is_over,
+        inside_only=inside_only,
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
     if len(sets):
         result.uns["nsl"]["signatures"] = sets
+    if regions is not None:
+        annotate(result, regions)
     return result
 
 
@@ -346,7 +361,7 @@ def _strips_of_tiles(slide: Slide, grid: TileGrid, wanted: np.ndarray, mpp: floa
     """
     columns = int(grid.array_col.max()) + 1
     pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
-    rows = math.ceil(len(grid) / columns)
+    rows = int(grid.array_row.max()) + 1
     at_once = max(min(int(_STRIP_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STRIPS)), 1)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide.mpp, mpp)
     edges = np.unique(bounds[:, ::2]), np.unique(bounds[:, 1::2])

@@ -57,6 +57,7 @@ class Provenance:
     transfer_residual: float  # share of the slide's optical density that neither of its stains explains
     stain_distance: float  # the larger of the two angles over its spread; beyond 1, the slide is unlike the training's
     version: str
+    inside_only: bool = False  # whether tiles outside annotated regions were left out
     synthetic: bool = False  # whether the slide was made by a program
 
     @classmethod
@@ -205,4 +206,6 @@ def caveats(result: "anndata.AnnData") -> list[str]:
     said = ["The slide is synthetic: made by a program, not from a patient."] if known.synthetic else []
     if not known.complete:
         said.append("This is part of the slide: the run was cancelled.")
+    if known.inside_only:
+        said.append("Only the tiles inside annotated regions were predicted.")
     return said

@@ -1,7 +1,7 @@
-"""Compare genes: two to four side by side, one less another, two in one map; or one gene on two slides."""
+"""Compare: two to four genes side by side, one less another, two in one map; one gene on two slides; regions."""
 
 from nsl.web import controls, links, runs
-from nsl.web.compare import gene_comparison, slide_comparison
+from nsl.web.compare import gene_comparison, region_classes, slide_comparison
 
 links.enter()
 
@@ -13,4 +13,7 @@ if mode == gene_comparison.ACROSS:
     slide_comparison.show(slide)
 else:
     controls.cautions(slide, heading)
-    gene_comparison.compare_genes(slide, mode)
+    if mode == gene_comparison.REGIONS:
+        region_classes.show(slide)
+    else:
+        gene_comparison.compare_genes(slide, mode)

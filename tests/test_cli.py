@@ -17,7 +17,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from shapely.geometry import box
 
+from nsl.annotations.geojson import geojson_text
+from nsl.annotations.region import Region
 from nsl.cli import main
 from nsl.errors import SlideError
 from nsl.slides.slide import open_slide
@@ -200,6 +203,100 @@ def test_a_bad_file_of_gene_sets_is_one_line(predict, section_png, tmp_path, con
         (tmp_path / "mine.gmt").write_bytes(content)
     assert_one_line_error(*predict(section_png, "--mpp", 1, "--signatures", tmp_path / "mine.gmt"), said)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def annotated(tmp_path) -> Path:
+    """The left half with a hole as a tumour, a part of the right as stroma, and a point."""
+    tumor = box(0, 0, 300, 600).difference(box(200, 200, 300, 300))
+    regions = [Region("Doe", "Tumor", (200, 0, 0), tumor), Region("Jane", "Stroma", None, box(300, 0, 700, 300))]
+    told = json.loads(geojson_text(regions))
+    told["features"].append({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 1]}, "properties": {}})
+    path = tmp_path / "annotated.geojson"
+    path.write_text(json.dumps(told), encoding="utf-8")
+    return path
+
+
+LEFT_OUT = "nsl: note: 1 points, lines or objects without an area were left out"
+
+
+def test_regions_of_a_file_are_in_every_format_and_compared_by_class(predict, section_png, annotated, tmp_path):
+    given = ("--mpp", 1, "--regions", annotated, "--format", "csv,h5ad,geojson")
+    assert predict(section_png, *given) == (0, [LEFT_OUT])
+    table = pd.read_csv(tmp_path / "out/section.csv", keep_default_na=False)
+    assert table.columns.tolist() == [*PLACE_COLUMNS, "region", "region_class", *GENES]
+    place = table.set_index(["array_col", "array_row"]).region_class
+    expected = [
+        ("Tumor" if (column, row) != (2, 2) else "") if column < 3 else "Stroma" if row < 3 else ""
+        for column, row in place.index
+    ]
+    assert (2, 2) in place.index
+    assert place.tolist() == expected
+    assert set(table.region) == {"Doe", "Jane", ""}
+    obs = anndata.read_h5ad(tmp_path / "out/section.h5ad").obs
+    assert obs.region_class.tolist() == table.region_class.tolist()
+    drawn = [
+        feature["properties"] for feature in json.loads((tmp_path / "out/section.geojson").read_text())["features"]
+    ]
+    assert [one.get("classification", "") for one in drawn] == table.region_class.tolist()
+    compared = pd.read_csv(tmp_path / "out/section.regions.csv", index_col=["class", "gene"])
+    assert set(compared.index) == {(one, gene) for one in ("Tumor", "Stroma") for gene in GENES}
+    row, inside = compared.loc["Tumor", "CD24"], table.region_class == "Tumor"
+    assert (row.tiles_inside, row.tiles_outside) == (inside.sum(), (~inside).sum())
+    assert row.mean_inside == pytest.approx(table.CD24[inside].mean(), abs=1e-4)
+    assert row.difference == pytest.approx(table.CD24[inside].mean() - table.CD24[~inside].mean(), abs=2e-4)
+    assert row.effect_low < row.effect_size < row.effect_high
+    assert "Doe" not in (tmp_path / "out/section.provenance.json").read_text()
+
+
+def test_tiles_inside_regions_alone_are_predicted_as_they_are_among_all(predict, section_png, annotated, tmp_path):
+    given = ("--mpp", 1, "--regions", annotated)
+    assert predict(section_png, *given)[0] == 0
+    every = pd.read_csv(tmp_path / "out/section.csv", keep_default_na=False)
+    assert predict(section_png, *given, "--inside-regions")[0] == 0
+    inside = pd.read_csv(tmp_path / "out/section.csv", keep_default_na=False)
+    expected = every[every.region != ""].reset_index(drop=True)
+    assert 0 < len(expected) < len(every)
+    pd.testing.assert_frame_equal(inside, expected)
+    assert json.loads((tmp_path / "out/section.provenance.json").read_text())["inside_only"] is True
+
+
+def test_regions_that_cannot_be_compared_leave_the_prediction(predict, section_png, tmp_path):
+    path = tmp_path / "one.geojson"
+    path.write_text(geojson_text([Region("a", "Tumor", None, box(0, 0, 700, 600))]), encoding="utf-8")
+    code, err = predict(section_png, "--mpp", 1, "--regions", path)
+    assert code == 0
+    assert err == [
+        "nsl: note: section.regions.csv is not written: none of the 1 classes has 3 tiles inside and 3 outside to "
+        "compare; bring larger regions, or predict outside of them too"
+    ]
+    assert (tmp_path / "out/section.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the annotations are empty"),
+        ("{}", "the annotations are not GeoJSON"),
+        (
+            geojson_text([Region("Doe", "", None, box(700, 0, 900, 9))]),
+            "region 1 lies off the slide: it spans x 700 to 900",
+        ),
+        (None, "annotated.geojson cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_bad_file_of_regions_is_one_line(predict, section_png, tmp_path, content, said):
+    path = tmp_path / "annotated.geojson"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    assert_one_line_error(*predict(section_png, "--mpp", 1, "--regions", path), said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_regions_belong_to_one_slide_and_inside_needs_them(predict, section_png, annotated, tmp_path):
+    other = tmp_path / "other.png"
+    assert_one_line_error(*predict(section_png, other, "--regions", annotated), "--regions is of one slide, and 2 are")
+    assert_one_line_error(*predict(section_png, "--mpp", 1, "--inside-regions"), "name their file with --regions")
 
 
 def test_what_was_done_to_the_pixels_is_said_once_as_a_note(predict, section, tmp_path):

@@ -13,12 +13,16 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from nsl.annotations.tiles import classes_of
 from nsl.errors import NslError
+from nsl.numerals import six_digits
 from nsl.result import Provenance, caveats, map_of, values_of
 from nsl.signatures import as_columns, as_table
 from nsl.weights.reliability import is_reliable
 
 DECIMALS = 4
+REGION_COLUMNS = ("region", "region_class")
+"""Of `obs` where regions were annotated on the slide."""
 # QuPath holds every measurement of every object in memory, and lists all of their names.
 GEOJSON_GENES = 50
 MAX_MAPS = 20
@@ -31,7 +35,10 @@ _DEFLATE_LEVEL = 3
 
 
 def tile_table(result: anndata.AnnData) -> pd.DataFrame:
-    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, signatures, genes."""
+    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, region, signatures, genes.
+
+    Region and class are columns where the result has them (`nsl.annotations.tiles.annotate`).
+    """
     result = as_columns(result)
     genes = pd.DataFrame(np.round(result.X, DECIMALS), index=result.obs_names, columns=result.var_names)
     return pd.concat([_place_table(result), genes], axis=1).rename_axis("tile")
@@ -45,7 +52,8 @@ def _place_table(result: anndata.AnnData) -> pd.DataFrame:
     positions = ["x_um", "y_um", "x_px", "y_px"]
     table[positions] = table[positions].round(2)
     table["tissue_fraction"] = table["tissue_fraction"].round(DECIMALS)
-    return table.rename_axis("tile")
+    given = [column for column in REGION_COLUMNS if column in result.obs]
+    return table.join(result.obs[given].astype(str)).rename_axis("tile")
 
 
 def provenance(result: anndata.AnnData) -> dict:
@@ -107,12 +115,13 @@ def csv_zip(result: anndata.AnnData, stem: str) -> bytes:
 def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) -> str:
     """Tiles as GeoJSON that QuPath 0.4 or newer imports as detections with measurements.
 
-    Every tile is a Feature: a square Polygon in pixels of level 0, `properties.objectType` "tile", the tile's name, and
-    as `properties.measurements` its share of tissue and the genes. A tile is what QuPath calls a detection that stands
-    for a region and no structure (PathTileObject, a subclass of PathDetectionObject): it is listed, mapped in colour
-    and exported with the detections, but not mistaken for a cell. A number that is not finite is left out, which QuPath
-    shows as missing. Ids are made of slide, grid and tile: the same tile has the same id in every export. The member
-    `provenance`, which QuPath passes over, says how the numbers came to be.
+    Every tile is a Feature: a square Polygon in pixels of level 0, `properties.objectType` "tile", the tile's name, the
+    class of its region where it has one, and as `properties.measurements` its share of tissue and the genes. A tile is
+    what QuPath calls a detection that stands for a region and no structure (PathTileObject, a subclass of
+    PathDetectionObject): it is listed, mapped in colour and exported with the detections, but not mistaken for a cell.
+    A number that is not finite is left out, which QuPath shows as missing. Ids are made of slide, grid and tile: the
+    same tile has the same id in every export. The member `provenance`, which QuPath passes over, says how the numbers
+    came to be.
 
     QuPath crops slides with empty surroundings (MIRAX, Leica SCN) to what was scanned; there the squares are off by the
     crop. Schema: QuPathTypeAdapters.java of QuPath, and
@@ -133,15 +142,20 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     values = np.column_stack([result.obs["tissue_fraction"], values_of(result, genes)])
     values[~np.isfinite(values)] = np.nan
     names = [f"{json.dumps(name)}:" for name in ("tissue fraction", *genes)]
-    features = []
-    for tile, (x, y), cells in zip(result.obs_names, result.obsm["spatial"], _cells(values), strict=True):
+    features, no_class = [], [""] * result.n_obs
+    # QuPath takes a class as text, and gives it the colour that it has in the project.
+    classes = [
+        f'"classification":{json.dumps(one)},' if one else "" for one in result.obs.get("region_class", no_class)
+    ]
+    tiles = zip(result.obs_names, classes, result.obsm["spatial"], _cells(values), strict=True)
+    for tile, classified, (x, y), cells in tiles:
         left, top, right, bottom = (round(float(side), 2) for side in (x - half, y - half, x + half, y + half))
         ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
         measured = ",".join([name + cell for name, cell in zip(names, cells, strict=True) if cell])
         features.append(
             f'{{"type":"Feature","id":"{uuid5(NAMESPACE_URL, f"nsl:{grid}/{tile}")}",'
             f'"geometry":{{"type":"Polygon","coordinates":[{json.dumps(ring)}]}},'
-            f'"properties":{{"objectType":"tile","name":{json.dumps(tile)},"measurements":{{{measured}}}}}}}'
+            f'"properties":{{"objectType":"tile","name":{json.dumps(tile)},{classified}"measurements":{{{measured}}}}}}}'
         )
     listed, about = ",\n".join(features), json.dumps(provenance(result))
     return f'{{"type":"FeatureCollection","provenance":{about},"features":[\n{listed}\n]}}\n'
@@ -236,6 +250,18 @@ def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = Fa
     files = csv_files(result, path.stem, header_comments=header_comments)
     for file, text in zip([path, *map(path.with_name, list(files)[1:])], files.values(), strict=True):
         _write(file, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+
+
+def write_regions(result: anndata.AnnData, path: Path) -> None:
+    """Write how each class of regions differs from the rest, signature by signature and gene by gene.
+
+    Raises NslError: see `nsl.stats.regions.compare_classes`.
+    """
+    from nsl.stats.regions import compare_classes  # SciPy and scikit-image, which other tables do without
+
+    result = as_columns(result)
+    text = six_digits(compare_classes(result, classes_of(result)))
+    _write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_h5ad(result: anndata.AnnData, path: Path) -> None:

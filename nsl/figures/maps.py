@@ -1,12 +1,16 @@
 """Pictures of slides and results: Plotly figures and preview images; knows nothing of the app around them."""
 
+from collections.abc import Sequence
+
 import anndata
 import numpy as np
 import plotly.graph_objects as go
 from skimage.filters import gaussian
 from skimage.measure import find_contours
 
+from nsl.annotations.region import Region
 from nsl.figures import images
+from nsl.figures.regions import region_outlines
 from nsl.figures.style import SELECTED_COLOR, color_bar, literal, plain, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.signatures import unit_of
@@ -89,6 +93,7 @@ def expression_map(
     outline: bool = True,
     tile: str | None = None,
     region: dict | None = None,
+    regions: Sequence[Region] = (),
     width_px: int = _WIDTH_PX,
 ) -> go.Figure:
     """Map of one gene of a result of `nsl.predict` over its slide, in millimetres.
@@ -99,12 +104,14 @@ def expression_map(
     outline : whether the edge of the tissue is drawn.
     tile : name of a tile to frame.
     region : a box or lasso to draw: x and y in mm, a box by two corners.
+    regions : annotated ones, to outline.
     width_px : on the screen, for which the figure is just high enough.
     """
     figure = go.Figure(heat(result, map_of(result, gene), gene, opacity=opacity, coloraxis="coloraxis"))
     lay_slide_under(figure, result)
     if outline:
         figure.add_trace(tissue_outline(result))
+    figure.add_traces(region_outlines(regions, Provenance.of(result).mpp))
     if region:
         figure.add_trace(_line(*_closed(region), SELECTED_COLOR, 2))
     if tile:

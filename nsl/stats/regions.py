@@ -1,4 +1,4 @@
-"""How a region of a map differs from the rest: the tiles in a box or a lasso, and their genes against all others."""
+"""How a region of a map differs from the rest: the tiles in a box, a lasso or annotations, and their genes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +17,11 @@ REGION_CAVEAT = (
     "beforehand: use them to rank genes, not as proof."
 )
 """Belongs wherever the p-values of `compare_region` are shown."""
+ANNOTATION_CAVEAT = (
+    "Regions are drawn on the H&E, and expression is predicted from its colour: that classes differ says that they are "
+    "coloured differently, and is no independent proof that the genes are."
+)
+"""Belongs wherever the p-values of `compare_classes` are shown."""
 LEAST_TILES = 3
 """The fewest tiles on each side of a comparison."""
 
@@ -66,16 +71,61 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     if inside.dtype != bool or inside.shape != (result.n_obs,):
         raise ValueError(f"a region is one bool a tile, ({result.n_obs},), got {inside.dtype} {inside.shape}")
     _check_sides(inside)
+    return _compared(result, inside[:, None], genes)[0]
+
+
+def compare_classes(result: anndata.AnnData, classes: np.ndarray, genes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Compare each class of annotated tiles with all other tiles, gene by gene, as `compare_region` does.
+
+    Say `ANNOTATION_CAVEAT` beside it.
+
+    classes : (S,) str, the class of each tile, empty for none: `obs["region_class"]`, say.
+    genes : all if not given.
+
+    Returns the rows of `compare_region` by class and gene, with tiles_inside and tiles_outside before them; q-values
+    are over the genes of one class. Classes of fewer than three tiles, or that leave fewer outside, are not in it.
+
+    Raises NslError: there is no class that can be compared, or a gene the result does not hold.
+    """
+    classes = np.asarray(classes, str)
+    counts = pd.Series(classes[classes != ""]).value_counts(sort=False).sort_index()
+    names = list(counts.index[(counts >= LEAST_TILES) & (counts <= len(classes) - LEAST_TILES)])
+    if not names:
+        raise NslError(
+            f"none of the {len(counts):,} classes has {LEAST_TILES} tiles inside and {LEAST_TILES} outside to compare; "
+            "bring larger regions, or predict outside of them too"
+        )
+    insides = classes[:, None] == np.array(names)
+    tables = _compared(result, insides, genes)
+    for table, number in zip(tables, insides.sum(axis=0), strict=True):
+        table.insert(0, "tiles_inside", number)
+        table.insert(1, "tiles_outside", len(classes) - number)
+    return pd.concat(dict(zip(names, tables, strict=True)), names=["class", "gene"])
+
+
+def _compared(result: anndata.AnnData, insides: np.ndarray, genes: Sequence[str] | None) -> list[pd.DataFrame]:
+    """The table of `compare_region` for each column of `insides` (S, K)."""
     genes = require_genes(result, genes)
-    values, indicator = values_of(result, genes), inside[:, None].astype(float)
-    r = pearson_matrix(values, indicator)[:, 0]
-    effective = effective_sizes_on_grid(result, values, indicator)[:, 0]
+    values, indicators = values_of(result, genes), insides.astype(float)
+    r = pearson_matrix(values, indicators)
+    effective = effective_sizes_on_grid(result, values, indicators)
+    r_heldout = result.var["r_heldout"].reindex(genes).to_numpy()
+    return [
+        _table(values, insides[:, k], r[:, k], effective[:, k])
+        .assign(r_heldout=r_heldout)
+        .set_axis(pd.Index(genes, name="gene"))
+        .sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
+        for k in range(insides.shape[1])
+    ]
+
+
+def _table(values: np.ndarray, inside: np.ndarray, r: np.ndarray, effective: np.ndarray) -> pd.DataFrame:
     z, half = fisher_z(r), fisher_half_width(effective)
     p_value = two_sided_p(r, effective)
     mean_inside, mean_outside = (
         values.mean(axis=0, dtype=np.float64, where=side[:, None]) for side in (inside, ~inside)
     )
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "mean_inside": mean_inside,
             "mean_outside": mean_outside,
@@ -86,11 +136,8 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
             "effective_n": effective,
             "p_value": p_value,
             "q_value": q_values(p_value),
-            "r_heldout": result.var["r_heldout"].reindex(genes).to_numpy(),
-        },
-        index=pd.Index(genes, name="gene"),
+        }
     )
-    return table.sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
 
 
 def _check_sides(inside: np.ndarray) -> None:

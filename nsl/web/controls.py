@@ -154,6 +154,8 @@ def result_warnings(slide: state.SessionSlide) -> None:
         )
     if not slide.provenance.complete:
         st.warning("The run was cancelled: the tiles below the last one reached are missing.", icon=":material/cut:")
+    if slide.provenance.inside_only:
+        st.info("Only the tiles inside annotated regions were predicted.", icon=":material/polyline:")
 
 
 def warn_of_stains(result: "anndata.AnnData") -> None:

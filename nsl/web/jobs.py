@@ -32,6 +32,7 @@ class Job(Progress):
     doing: str = ""  # what it is at, in words, where it has more than one stage
     result: Any = None
     weights: Any = None  # those that a prediction was made with
+    inside: tuple = ()  # the regions that a prediction was kept to; none for the whole slide
     error: str | None = None
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from nsl.annotations.region import Region
 from nsl.result import Provenance
 from nsl.signatures import PREFIX, Signature, as_columns
-from nsl.web import controls, links, sources, state, uploads
+from nsl.web import controls, links, regions, sources, state, uploads
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
 
@@ -37,6 +38,7 @@ class Settings:
     brought: tuple[Signature, ...] = ()  # gene sets of the user's
     scores_own: bool = True  # whether the sets of the weights are scored too
     transfer: bool = True  # of the slide's stains to the weights'
+    inside: tuple[Region, ...] = ()  # regions to keep to; none for the whole slide
 
     def signatures(self, weights: Weights) -> tuple[Signature, ...]:
         """The gene sets that a run with these weights scores."""
@@ -45,7 +47,7 @@ class Settings:
     def gave(self, slide: state.SessionSlide) -> bool:
         """Whether the slide's result is what a run with these settings and the weights in use would give."""
         # First: other weights may hold none of the sets that were brought, and would refuse them.
-        if not sources.are_in_use(slide.weights):
+        if not sources.are_in_use(slide.weights) or slide.finished.inside != self.inside:
             return False
         ran = slide.provenance
         lengths = [ran.mpp, ran.tile_um, ran.stride_um, ran.analysis_mpp, ran.min_tissue]
@@ -71,6 +73,7 @@ def usual_settings(slide: state.SessionSlide) -> Settings:
 def start(slide: state.SessionSlide, chosen: Settings) -> None:
     """Predict in a thread of its own; what was predicted before stays until it is done."""
     weights = sources.in_use()
+    within = {"regions": chosen.inside, "inside_only": True} if chosen.inside else {}
 
     def work(job: Job):
         from nsl.prediction import predict
@@ -87,10 +90,11 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
                 signatures=chosen.signatures(weights),
                 transfer=chosen.transfer,
                 progress=job,
+                **within,
             )
         result = as_columns(result)
         result.uns["nsl"]["synthetic"] = slide.synthetic
-        job.weights = weights
+        job.weights, job.inside = weights, chosen.inside
         _learn(slide.open_seconds, result, time.perf_counter() - job.started)
         return result
 
@@ -184,6 +188,7 @@ def predicted_slide() -> state.SessionSlide:
     if slide is None or slide.result is None:
         _show_the_way(slide)
         st.stop()
+    regions.refresh(slide)
     return slide
 
 

@@ -2,11 +2,12 @@
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from nsl.errors import NslError
-from nsl.stats.regions import compare_region
+from nsl.stats.regions import compare_classes, compare_region
 from tests.made_maps import map_of, smooth_map, tiles_in_box, tiles_in_lasso
 
 
@@ -135,6 +136,25 @@ def test_a_gene_that_is_the_same_everywhere_has_no_effect_and_comes_last(square)
     assert table.loc["G0", ["mean_inside", "difference"]].tolist() == pytest.approx([0.7, 0])
     assert table.loc["G0", ["effect_size", "p_value", "q_value"]].isna().all()
     assert np.isfinite(table.iloc[:2]).all(axis=None)
+
+
+def test_classes_are_compared_each_as_a_region_against_the_rest(square):
+    classes = np.repeat(["Tumor", "", "Stroma", "Few"], [30, 40, 28, 2])
+    table = compare_classes(square, classes, ["G2", "G0"])
+    assert list(table.index.unique("class")) == ["Stroma", "Tumor"]
+    for one in ("Stroma", "Tumor"):
+        rows = table.loc[one]
+        pd.testing.assert_frame_equal(
+            rows.drop(columns=["tiles_inside", "tiles_outside"]), compare_region(square, classes == one, ["G2", "G0"])
+        )
+        assert set(rows.tiles_inside) == {(classes == one).sum()}
+        assert set(rows.tiles_outside) == {100 - (classes == one).sum()}
+
+
+@pytest.mark.parametrize("classes", [[""] * 100, ["Few"] * 2 + [""] * 98, ["All"] * 100])
+def test_classes_without_tiles_on_both_sides_are_refused(square, classes):
+    with pytest.raises(NslError, match="has 3 tiles inside and 3 outside to compare"):
+        compare_classes(square, np.array(classes))
 
 
 @pytest.mark.parametrize(

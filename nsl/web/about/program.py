@@ -160,6 +160,7 @@ def show_privacy() -> None:
         "computer fails, the folder is left until the system clears its temporary files. Slides in a folder of the "
         "server stay where they are. Results lie in memory and go with the session.\n"
         "- **Nothing about a slide travels in links.** A link to a view holds the gene, the colours and the range.\n"
+        "- **Names of regions stay on the page.** Besides, only the files that you download hold them.\n"
         "- **What you download is yours to guard.** Results name a slide by its checksum, not by its file name; but "
         "the names of downloaded files begin with it, and AnnData, the map to print and the zip of everything hold a "
         "picture of the slide.\n"

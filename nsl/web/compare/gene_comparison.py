@@ -9,19 +9,23 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from nsl.export import files
-from nsl.figures import compare
+from nsl.figures import compare, panels
 from nsl.figures.maps import percentile_limits
+from nsl.figures.regions import region_outlines
 from nsl.numerals import signed
 from nsl.result import map_of
 from nsl.signatures import is_signature
-from nsl.web import chart, controls, downloads, gene_choice, links, state
+from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
 from nsl.web.compare import tile_selection
 
-SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS = MODES = ("Side by side", "Difference", "Blend", "Across slides")
+SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS, REGIONS = MODES = (
+    *("Side by side", "Difference", "Blend", "Across slides"),
+    "Regions",
+)
 MOST_GENES = 4
 _OWN, _SHARED = "Its own for each", "One for all"
 # As the address of the page calls them.
-_VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides"), MODES, strict=True))
+_VIEWS = dict(zip(("side-by-side", "difference", "blend", "across-slides", "regions"), MODES, strict=True))
 _SCALES = {"own": _OWN, "shared": _SHARED}
 _GENES = "compare_genes"
 
@@ -257,6 +261,10 @@ def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str,
     # The second axes of a blend are those of the key to its colours.
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")
     tile_selection.forget_marks(figure, slide)
+    for outline in region_outlines(regions.kept(slide), slide.provenance.mpp):
+        for number in range(len(chosen) if mode == SIDE_BY_SIDE else 1):
+            x, y = panels.axes(number)
+            figure.add_trace(go.Scatter(outline).update(xaxis=x, yaxis=y))
     chart.show(
         figure,
         key=key,

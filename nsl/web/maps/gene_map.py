@@ -13,7 +13,7 @@ from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, unit_of
 from nsl.stats.regions import REGION_CAVEAT
-from nsl.web import chart, controls, downloads, gene_choice, links, state
+from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
 
 SLIDER_PX = 185
 
@@ -97,6 +97,7 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
         outline=style.outline,
         tile=slide.marks.tile,
         region=slide.marks.region,
+        regions=regions.kept(slide),
     )
     chart.show(
         figure,

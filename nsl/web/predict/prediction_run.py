@@ -8,12 +8,13 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from nsl.annotations.region import Region
 from nsl.genes import parse_gene_list
 from nsl.numerals import some_of
 from nsl.result import Provenance, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.stains import estimate_white_point
-from nsl.web import controls, downloads, limits, runs, sources, state
+from nsl.web import controls, downloads, limits, regions, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import is_reliable
 from nsl.weights.weights import Weights
@@ -75,6 +76,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
             )
         genes = _choose_genes()
         brought = _bring_signatures()
+        inside = _choose_regions(slide)
     return runs.Settings(
         mpp=mpp,
         tile_um=tile_um,
@@ -85,6 +87,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
         brought=brought,
         scores_own=st.session_state["which_genes"] != LISTED_GENES,
         transfer=transfer,
+        inside=inside,
     )
 
 
@@ -157,6 +160,19 @@ def _bring_signatures() -> tuple[Signature, ...]:
     return ()
 
 
+def _choose_regions(slide: state.SessionSlide) -> tuple[Region, ...]:
+    """The regions that the run is kept to; none for the whole slide."""
+    with st.expander("Annotated regions"):
+        st.caption("Every tile says its region and class. Compare tells how they differ, gene by gene.")
+        regions.bring(slide)
+        kept = regions.kept(slide)
+        if not kept:
+            return ()
+        st.caption(f"{len(kept):,} region{'s' if len(kept) > 1 else ''} on this slide.")
+        inside = st.checkbox("Predict inside them alone", key=f"inside regions of {slide.key}", persist_state="session")
+        return kept if inside else ()
+
+
 def _say_matched(brought: Sequence[Signature], found: "pd.DataFrame") -> None:
     counts = [
         f"{one.name} ({len(split_members(found.members[one.name])):,} of {len(one.members):,} genes)"
@@ -226,6 +242,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
     result = slide.result
     if result is None:
         return
+    regions.refresh(slide)
     info = Provenance.of(result)
     with controls.part("Result"):
         with st.container(horizontal=True):
@@ -264,7 +281,8 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
             return None
         with controls.shown_errors():
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue)
-            picture, tiles = _preview(slide.key, slide.thumbnail, width, slide.size, *place)
+            inside = (hash(chosen.inside), chosen.inside)
+            picture, tiles = _preview(slide.key, slide.thumbnail, width, slide.size, *place, *inside)
             st.image(picture, width=width, output_format="JPEG", alt=f"The slide with {tiles} tissue tiles outlined")
             if tiles:
                 st.caption(
@@ -292,12 +310,17 @@ def _preview(
     tile_um: float,
     stride_um: float,
     min_tissue: float,
+    inside: int,
+    _inside: tuple[Region, ...],
 ) -> tuple[bytes, int]:
     """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
+    from nsl.annotations.tiles import tiles_inside
     from nsl.figures import preview
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)
+    if _inside:
+        grid = grid[tiles_inside(grid.centers_px, tile_um / mpp, _inside)]
     keep = overview_tissue(grid, _thumbnail, size[0], mpp, estimate_white_point(_thumbnail).rgb) >= min_tissue
     return _jpeg(preview(_thumbnail, grid, keep, size[0]), width), int(keep.sum())
 

@@ -1,0 +1,96 @@
+"""Annotated regions as Plotly figures: their outlines over a map, and a gene's values by class."""
+
+from collections.abc import Iterator, Sequence
+
+import anndata
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import shapely
+
+from nsl.annotations.region import Region, rings_of
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, literal, plain
+from nsl.result import map_of
+from nsl.signatures import unit_of
+
+# Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
+_OUTLINE_COLOR = "#00a0ff"
+# An outline need not be finer than a pixel of a large screen.
+_STEPS = 4_000
+_BOX_PX, _AXIS_PX = 40, 110
+
+
+def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
+    """The outlines of regions in mm, a broken line a colour, with a pale one below, so that it is seen on any map."""
+    by_color: dict[str, list[Region]] = {}
+    for region in regions:
+        by_color.setdefault(color_of(region), []).append(region)
+    traces = []
+    for color, own in by_color.items():
+        x, y = np.concatenate(list(_lines(own))).T * mpp / 1000
+        for tint, width_px in (("rgba(255,255,255,0.75)", 4), (color, 2)):
+            line = {"color": tint, "width": width_px}
+            traces.append(
+                go.Scatter(
+                    x=x.astype(np.float32),
+                    y=y.astype(np.float32),
+                    mode="lines",
+                    line=line,
+                    hoverinfo="skip",
+                    name="regions",
+                )
+            )
+    return traces
+
+
+def _lines(regions: Sequence[Region]) -> Iterator[np.ndarray]:
+    for region in regions:
+        x0, y0, x1, y1 = region.geometry.bounds
+        for ring in rings_of(region):
+            line = shapely.simplify(shapely.LineString(ring), max(x1 - x0, y1 - y0) / _STEPS, preserve_topology=False)
+            yield np.concatenate([shapely.get_coordinates(line), [[np.nan, np.nan]]])
+
+
+def color_of(region: Region) -> str:
+    """Of its class, as CSS has it."""
+    return f"rgb{region.color}" if region.color else _OUTLINE_COLOR
+
+
+def class_boxes(
+    result: anndata.AnnData, gene: str, classes: np.ndarray, colors: dict[str, str], outside: str
+) -> go.Figure:
+    """A gene's values over the tiles of each class, a box a class: quartiles, and Tukey's whiskers.
+
+    classes : (T,) str, empty for none.
+    colors : of classes, by name; others have one of their own.
+    outside : what the tiles of no class are called.
+    """
+    values = pd.Series(map_of(result, gene).astype(float))
+    names = sorted(set(classes) - {""})
+    figure = go.Figure()
+    for name in (*names, ""):
+        own = values[classes == name]
+        if own.empty:
+            continue
+        low, middle, high = np.percentile(own, [25, 50, 75])
+        reach = 1.5 * (high - low)
+        figure.add_trace(
+            go.Box(
+                y=[f"{literal(name or outside)} · {len(own):,}"],
+                orientation="h",
+                q1=[low],
+                median=[middle],
+                q3=[high],
+                lowerfence=[own[own >= low - reach].min()],
+                upperfence=[own[own <= high + reach].max()],
+                mean=[own.mean()],
+                line={"width": 1.5},
+                marker_color=colors.get(name, RELIABLE_COLOR) if name else UNRELIABLE_COLOR,
+                showlegend=False,
+            )
+        )
+    plain(figure, _AXIS_PX + _BOX_PX * len(figure.data))
+    figure.update_layout(margin={"t": 4 * MARGIN_PX, "b": 6 * MARGIN_PX}, boxgap=0.35, uirevision=gene)
+    figure.update_xaxes(title_text=f"{literal(gene)}, {unit_of(gene)}", zeroline=False)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure

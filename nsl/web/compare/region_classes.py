@@ -1,0 +1,115 @@
+"""Annotated regions against each other, or against the rest of the slide: gene by gene, and one gene in all classes."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from nsl.annotations.region import Region
+from nsl.figures.regions import class_boxes, color_of
+from nsl.numerals import six_digits
+from nsl.signatures import unit_of
+from nsl.stats.regions import ANNOTATION_CAVEAT, LEAST_TILES, compare_classes, compare_region
+from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
+from nsl.web.compare import tile_selection
+
+# No class and no region has it for a name.
+REST = ""
+_CLASSES, _SINGLE = "Classes", "Single regions"
+VIEW = "regions"
+
+
+def show(slide: state.SessionSlide) -> None:
+    """The list of regions, and what tells their classes apart."""
+    gene_choice.follow_link(slide.result.var)
+    wide, narrow = controls.side_by_side(wide_first=True)
+    with narrow:
+        regions.show_list(slide)
+    with wide:
+        if regions.kept(slide):
+            _compare(slide)
+        else:
+            st.info(
+                "Bring what was annotated on this slide in QuPath, exported as GeoJSON; or draw a region on Maps and "
+                "keep it; or write down its corners. Its genes are compared here.",
+                icon=":material/polyline:",
+            )
+            st.page_link("pages/maps.py", label="Draw on Maps", icon=":material/map:")
+
+
+def _compare(slide: state.SessionSlide) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        groups = _groups(slide)
+        counts = pd.Series(groups[groups != ""]).value_counts().sort_index()
+        names = list(counts.index[counts >= LEAST_TILES])
+        if not names:
+            st.info(
+                f"No region holds {LEAST_TILES} tiles, as many as a comparison needs; a tile is in a region that "
+                "covers half of it."
+            )
+            return
+        one = _choose("Compare", names, "regions_compared")
+        other = _choose("With", [REST, *(name for name in names if name != one)], "regions_against")
+        gene_choice.offer_unreliable(slide.result.var)
+    with controls.part(f"{controls.escaped(one)} against {controls.escaped(_named(other))}"):
+        _show_table(slide, groups, one, other)
+    with controls.part("One gene in all of them"):
+        gene = gene_choice.choose_one(slide.result.var, slide.weights)
+        links.write(view=VIEW, gene=gene)
+        figure = class_boxes(slide.result, gene, groups, _colors(regions.kept(slide)), "no region")
+        chart.show(
+            figure,
+            key=f"boxes of {slide.key}",
+            alt=f"{gene} in {len(counts)} groups of tiles and outside of them, {unit_of(gene)}",
+            file_name=f"{tile_selection.file_stem(slide, [gene])}_regions",
+        )
+        st.caption(
+            "Boxes reach from the lower to the upper quartile; the line inside is the median, the dashed one the mean. "
+            "After each name stands how many tiles it has."
+        )
+
+
+def _show_table(slide: state.SessionSlide, groups: np.ndarray, one: str, other: str) -> None:
+    inside, stem = groups == one, controls.file_stem(slide)
+    among = np.ones(len(groups), bool) if other == REST else inside | (groups == other)
+    with controls.shown_errors():
+        table = _compared(slide.run, inside.tobytes(), among.tobytes(), slide.result, inside, among)
+        names = [controls.escaped(name) for name in (one, _named(other))]
+        told = f"{inside.sum():,} tiles in {names[0]}, {(among & ~inside).sum():,} in {names[1]}."
+        regions.show_comparison(slide, table, told, ANNOTATION_CAVEAT, key="classes_table", with_interval=True)
+        with st.container(horizontal=True):
+            downloads.button("Download the comparison (CSV)", lambda: six_digits(table), f"{stem}_comparison.csv")
+            downloads.button(
+                "Each against the rest (CSV)",
+                lambda: six_digits(compare_classes(slide.result, groups)),
+                f"{stem}_regions.csv",
+            )
+
+
+def _named(group: str) -> str:
+    return "all other tiles" if group == REST else group
+
+
+def _groups(slide: state.SessionSlide) -> np.ndarray:
+    """(T,) the class or the region of each tile, as the user wishes; empty where there is none."""
+    classes, names = (slide.result.obs[column].to_numpy(str) for column in ("region_class", "region"))
+    if not (classes != "").any():
+        return names
+    by = controls.choose_one("By", [_CLASSES, _SINGLE], "regions_by")
+    return classes if by == _CLASSES else names
+
+
+def _choose(label: str, options: list[str], key: str) -> str:
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    look = {"format_func": lambda group: controls.begun(_named(group)) if group == REST else group, "filter_mode": None}
+    return st.selectbox(label, options, key=key, persist_state="session", width=controls.CONTROL_PX, **look)
+
+
+def _colors(kept: tuple[Region, ...]) -> dict[str, str]:
+    return {name: color_of(region) for region in kept for name in (region.name, region.class_name) if name}
+
+
+@st.cache_data(max_entries=8, scope="session", show_spinner="Comparing the regions")
+def _compared(run: str, sides: bytes, taken: bytes, _result, _inside: np.ndarray, _among: np.ndarray) -> pd.DataFrame:
+    result = _result if _among.all() else _result[_among]
+    return compare_region(result, _inside[_among])

@@ -1,0 +1,267 @@
+"""Regions of a slide in the app: brought as a file, drawn or written down, kept with the slide, and taken home.
+
+Their names stand on the page and in the files that a user downloads, and nowhere else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+import streamlit as st
+
+from nsl.annotations.geojson import MAX_REGIONS, geojson_text, parse_geojson
+from nsl.annotations.region import (
+    LONGEST_NAME,
+    Region,
+    area_within,
+    check_on_slide,
+    corners_text,
+    parse_corners,
+    plain_name,
+)
+from nsl.annotations.tiles import annotate
+from nsl.errors import AnnotationsError, NslError
+from nsl.web import controls, downloads, limits, state
+from nsl.weights.reliability import is_reliable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_MB = 20
+_LONGEST_CORNERS = 100_000
+_MOST_CORNERS = 3_000
+_NEW = -1
+_MOST_ROWS, _LIST_PX = 6, 230
+_COLUMNS = {
+    "gene": st.column_config.TextColumn("Gene"),
+    "effect_size": st.column_config.NumberColumn(
+        "Effect", format="%.2f", help="Difference of the means in standard deviations (Cohen's d)"
+    ),
+    "effect_low": st.column_config.NumberColumn("from", format="%.2f", help="95 % interval of the effect"),
+    "effect_high": st.column_config.NumberColumn("to", format="%.2f", help="95 % interval of the effect"),
+    "q_value": st.column_config.NumberColumn(
+        "q", format="%.2g", help="False discovery rate; neighbouring tiles count for what they tell"
+    ),
+    "mean_inside": st.column_config.NumberColumn("Inside", format="%.2f"),
+    "mean_outside": st.column_config.NumberColumn("Outside", format="%.2f"),
+    "r_heldout": st.column_config.NumberColumn("Held-out r", format="%.2f"),
+}
+
+
+@dataclass
+class SlideRegions:
+    """The regions of a slide."""
+
+    regions: tuple[Region, ...] = ()
+    changes: int = 0  # how often they were changed; what is typed of them is begun anew
+    notices: tuple[str, ...] = ()  # on the file brought last
+    error: str | None = None  # why what was asked for last was not done, to be said once
+
+
+@dataclass
+class _Laid:
+    """The regions that the tiles of a result are told of."""
+
+    regions: tuple[Region, ...] = ()
+
+
+def kept(slide: state.SessionSlide) -> tuple[Region, ...]:
+    """The regions of a slide."""
+    return slide.of_slide(SlideRegions).regions
+
+
+def lay_over(slide: state.SessionSlide) -> None:
+    """Tell every tile of the result its region: before a page or a file shows the result."""
+    laid, regions = slide.of_result(_Laid), kept(slide)
+    if laid.regions == regions and (not regions or "region" in slide.result.obs):
+        return
+    if regions:
+        annotate(slide.result, regions)
+    else:
+        slide.result.obs = slide.result.obs.drop(columns=["region", "region_class"], errors="ignore")
+    laid.regions = regions
+
+
+def refresh(slide: state.SessionSlide) -> None:
+    """`lay_over` of a new result; regions that overlap too much on its grid are let go, which is said."""
+    try:
+        lay_over(slide)
+    except NslError as error:
+        slide.of_slide(SlideRegions).regions = ()
+        controls.show_error(str(error))
+
+
+def keep(slide: state.SessionSlide, regions: Sequence[Region]) -> None:
+    """Have these as the regions of a slide, or none of the change.
+
+    Raises AnnotationsError: they are too many, one lies off the slide, or they overlap too much.
+    """
+    held, before = slide.of_slide(SlideRegions), kept(slide)
+    if len(regions) > MAX_REGIONS:
+        raise AnnotationsError(f"a slide has at most {MAX_REGIONS:,} regions here; remove some first")
+    check_on_slide(regions, slide.size)
+    held.regions = tuple(regions)
+    try:
+        if slide.result is not None:
+            lay_over(slide)
+    except NslError:
+        held.regions = before
+        raise
+    held.changes += 1
+    held.notices = ()
+
+
+def keep_drawn(slide: state.SessionSlide, area: dict, name: str, class_name: str) -> None:
+    """Keep a box or lasso that was drawn on a map, in mm, as a region.
+
+    Raises AnnotationsError: it holds no area, or see `keep`.
+    """
+    x, y = area["x"], area["y"]
+    if area["kind"] == "box":
+        x, y = [x[0], x[1], x[1], x[0]], [y[0], y[0], y[1], y[1]]
+    corners = (np.column_stack([x, y]) * 1000 / slide.provenance.mpp).round(2)
+    geometry = area_within([corners])
+    if geometry is None:
+        raise AnnotationsError("what was drawn holds no area; draw the region again")
+    keep(slide, [*kept(slide), _named(slide, name, class_name, geometry)])
+
+
+def _named(slide: state.SessionSlide, name: str, class_name: str, geometry) -> Region:
+    """A region by the names typed, in the colour that others of its class have."""
+    name, class_name = plain_name(name), plain_name(class_name)
+    color = next((one.color for one in kept(slide) if class_name and one.class_name == class_name), None)
+    return Region(name or f"{class_name or 'Region'} {len(kept(slide)) + 1}", class_name, color, geometry)
+
+
+def bring(slide: state.SessionSlide) -> None:
+    """The place for a file of annotations, which are added to the regions of the slide."""
+    held = slide.of_slide(SlideRegions)
+    upload = st.file_uploader(
+        "Annotations from QuPath (GeoJSON)",
+        type=["geojson", "json"],
+        max_upload_size=FILE_MB,
+        key=f"regions of {slide.key} {held.changes}",
+    )
+    if upload is not None:
+        with controls.shown_errors():
+            limits.check_upload(upload.name, upload.size, FILE_MB)
+            found = parse_geojson(upload.getvalue())
+            check_on_slide(found.regions, slide.size)
+            keep(slide, [*kept(slide), *found.regions])
+            held.notices = found.notices
+            st.rerun()
+    for notice in held.notices:
+        st.caption(f"{controls.escaped(notice)}.")
+
+
+def show_list(slide: state.SessionSlide) -> None:
+    """The regions of a slide with what can be done with them."""
+    with controls.part("Regions"):
+        bring(slide)
+        held = slide.of_slide(SlideRegions)
+        if held.error:
+            controls.show_error(held.error)
+            held.error = None
+        if held.regions:
+            height = "content" if len(held.regions) <= _MOST_ROWS else _LIST_PX
+            st.dataframe(_listed(slide), hide_index=True, height=height, alt="Regions")
+        with st.expander("Edit or add a region", key="regions_part"):
+            _edit(slide)
+        if held.regions:
+            with st.container(horizontal=True):
+                name = f"{controls.file_stem(slide)}_regions.geojson"
+                downloads.button("Regions (GeoJSON)", lambda: geojson_text(held.regions), name)
+                controls.offer_removal("Remove all", keep, slide, ())
+
+
+def _listed(slide: state.SessionSlide) -> "pd.DataFrame":
+    import pandas as pd
+
+    regions, mpp = kept(slide), slide.provenance.mpp
+    names = slide.result.obs["region"]
+    return pd.DataFrame(
+        {
+            "Region": [region.name for region in regions],
+            "Class": [region.class_name or "–" for region in regions],
+            "Tiles": [int((names == region.name).sum()) for region in regions],
+            "mm²": [round(region.geometry.area * (mpp / 1000) ** 2, 3) for region in regions],
+        }
+    )
+
+
+def _edit(slide: state.SessionSlide) -> None:
+    """Name, class and corners of one region: the way for those who do not draw."""
+    regions, changes, mpp = kept(slide), slide.of_slide(SlideRegions).changes, slide.provenance.mpp
+    place = st.selectbox(
+        "Region",
+        [_NEW, *range(len(regions))],
+        format_func=lambda place: "A new region" if place == _NEW else regions[place].name,
+        key=f"region edited of {slide.key} {changes}",
+        filter_mode=None,
+    )
+    region = None if place == _NEW else regions[place]
+    own = f"{slide.key} {changes} {place}"
+    keys = {field: f"region {field} {own}" for field in ("name", "class", "corners")}
+    st.text_input("Name", region.name if region else "", max_chars=LONGEST_NAME, key=keys["name"])
+    class_name = region.class_name if region else ""
+    st.text_input("Class", class_name, max_chars=LONGEST_NAME, key=keys["class"], placeholder="Tumor")
+    corners = shapely.get_num_coordinates(region.geometry) if region else 0
+    before = corners_text(region, mpp) if region and corners <= _MOST_CORNERS else ""
+    if corners > _MOST_CORNERS:
+        st.caption(f"It has {corners:,} corners: change its shape in QuPath.")
+    else:
+        st.text_area(
+            "Corners, in mm",
+            before,
+            height=150,
+            max_chars=_LONGEST_CORNERS,
+            key=keys["corners"],
+            placeholder="0.50, 0.50\n1.50, 0.50\n1.50, 1.20",
+            help="x, y from the slide's top left, a line a corner, as on the maps' axes. After an empty line another "
+            "outline begins; one inside another is a hole.",
+        )
+    with st.container(horizontal=True):
+        st.button("Change it" if region else "Add it", on_click=_apply, args=[slide, place, keys, before])
+        if region:
+            rest = [one for number, one in enumerate(regions) if number != place]
+            controls.offer_removal("Remove it", keep, slide, rest)
+
+
+def _apply(slide: state.SessionSlide, place: int, keys: dict[str, str], before: str) -> None:
+    """Take what is typed, which this run of the page need not have seen yet."""
+    regions = list(kept(slide))
+    name, class_name, text = (st.session_state.get(keys[field], "") for field in ("name", "class", "corners"))
+    try:
+        # Corners that stand as they were stay what they were, to the last digit.
+        is_same = place != _NEW and text == before
+        geometry = regions[place].geometry if is_same else parse_corners(text, slide.provenance.mpp)
+        made = _named(slide, name, class_name, geometry)
+        if place == _NEW:
+            regions.append(made)
+        elif made.class_name == regions[place].class_name:
+            regions[place] = replace(made, color=regions[place].color)
+        else:
+            regions[place] = made
+        keep(slide, regions)
+    except NslError as error:
+        slide.of_slide(SlideRegions).error = str(error)
+
+
+def show_comparison(
+    slide: state.SessionSlide, table: "pd.DataFrame", told: str, caveat: str, *, key: str, with_interval: bool = False
+) -> None:
+    """A table of `nsl.stats.regions.compare_region`, reliable genes first.
+
+    told : how many tiles are compared with how many.
+    with_interval : whether there is room for that of the effect.
+    """
+    reliable = is_reliable(slide.result.var.loc[table.index])
+    shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
+    st.caption(
+        f"{told} {len(shown):,} {'reliable ' if len(shown) < len(table) else ''}genes, the largest effect first."
+    )
+    columns = [name for name in _COLUMNS if with_interval or name not in ("effect_low", "effect_high")]
+    st.dataframe(shown.reset_index()[columns], hide_index=True, height=280, column_config=_COLUMNS, key=key)
+    st.caption(caveat)

@@ -1,0 +1,50 @@
+"""What figures of regions promise: outlines where the regions lie, and boxes of what the tiles hold."""
+
+import numpy as np
+import pytest
+from shapely.geometry import Polygon, box
+
+from nsl import predict
+from nsl.annotations.region import Region
+from nsl.figures.maps import expression_map
+from nsl.figures.regions import class_boxes, region_outlines
+from nsl.result import map_of
+
+HOLED = Polygon(box(100, 100, 400, 400).exterior, [box(200, 200, 300, 300).exterior])
+
+
+@pytest.fixture
+def result(slide, weights):
+    return predict(slide, weights)
+
+
+def test_outlines_lie_where_the_regions_do_holes_and_all():
+    [pale, drawn] = region_outlines([Region("a", "Tumor", (200, 0, 0), HOLED)], mpp=0.5)
+    assert drawn.line.color == "rgb(200, 0, 0)"
+    assert pale.line.width > drawn.line.width
+    x = np.array(drawn.x)
+    outer, inner = x[:5], x[6:11]
+    assert np.isnan(x[[5, 11]]).all()
+    assert (outer.min(), outer.max()) == pytest.approx((0.05, 0.2))
+    assert (inner.min(), inner.max()) == pytest.approx((0.1, 0.15))
+
+
+def test_a_map_without_regions_is_as_it_was(result):
+    limits = (0.0, 1.0)
+    region = Region("a", "", None, HOLED)
+    plain, outlined = (expression_map(result, "CD24", limits=limits, regions=own) for own in ((), (region,)))
+    assert [trace.name for trace in outlined.data].count("regions") == 2
+    assert len(outlined.data) == len(plain.data) + 2
+
+
+def test_boxes_are_quartiles_and_whiskers_of_each_class(result):
+    values = map_of(result, "CD24").astype(float)
+    classes = np.where(np.arange(result.n_obs) < 10, "<b>Tumor", "")
+    [tumor, none] = class_boxes(result, "CD24", classes, {"<b>Tumor": "rgb(1, 2, 3)"}, "elsewhere").data
+    assert tumor.y[0] == "&lt;b&gt;Tumor · 10"
+    assert none.y[0] == f"elsewhere · {result.n_obs - 10}"
+    assert tumor.marker.color == "rgb(1, 2, 3)"
+    assert (tumor.q1[0], tumor.median[0], tumor.q3[0]) == pytest.approx(tuple(np.percentile(values[:10], [25, 50, 75])))
+    reach = 1.5 * (tumor.q3[0] - tumor.q1[0])
+    within = values[:10][(values[:10] >= tumor.q1[0] - reach) & (values[:10] <= tumor.q3[0] + reach)]
+    assert (tumor.lowerfence[0], tumor.upperfence[0]) == pytest.approx((within.min(), within.max()))
