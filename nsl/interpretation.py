@@ -16,7 +16,7 @@ import pandas as pd
 
 from nsl.errors import SlideError, WeightsError
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, optical_density, transmitted
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import trust_in
 from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     - onset_od: OD along the vector, from clear glass, over which the stain counts; below 0 where glass does already;
     - negative: whether the vector has a component below 0, though no dye absorbs negatively.
 
-    Then intercept, r_heldout, r_low, r_high, q_value and reliable.
+    Then intercept, r_heldout, r_low, r_high, q_value and trust, a word (`nsl.weights.reliability.trust_in`).
     """
     model = weights.model
     vectors = model.stain_vectors().detach().numpy().astype(float)
@@ -78,7 +78,7 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     held_out = weights.reliability
     for column in ("r_heldout", "r_low", "r_high", "q_value"):
         table[column] = held_out[column].to_numpy()
-    table["reliable"] = is_reliable(held_out).to_numpy()
+    table["trust"] = [one.word for one in trust_in(held_out, weights.config.reliability.groups)]
     return table
 
 

@@ -18,7 +18,7 @@ from nsl.errors import NslError
 from nsl.numerals import six_digits
 from nsl.result import Provenance, caveats, map_of, values_of
 from nsl.signatures import as_columns, as_table
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up
 
 DECIMALS = 4
 REGION_COLUMNS = ("region", "region_class")
@@ -192,10 +192,10 @@ def everything_zip(
 
 
 def genes_for_qupath(result: anndata.AnnData, first: Sequence[str] = ()) -> list[str]:
-    """Every gene of a short list, and of a long one those of `first`, then the reliable ones of highest held-out r."""
+    """Every gene of a short list; of a long one those of `first`, then those that held up, of highest held-out r."""
     if result.n_vars <= GEOJSON_GENES:
         return list(result.var_names)
-    reliable = result.var[is_reliable(result.var)].sort_values("r_heldout", ascending=False, kind="stable")
+    reliable = result.var[has_held_up(result.var)].sort_values("r_heldout", ascending=False, kind="stable")
     return list(dict.fromkeys([*first, *reliable.index]))[:GEOJSON_GENES]
 
 
@@ -203,8 +203,8 @@ def _readme(
     result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
 ) -> str:
     known = Provenance.of(result)
-    some = f"{len(genes)} genes, the reliable ones of highest held-out r"
-    measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as none is reliable"
+    some = f"{len(genes)} genes, those of highest held-out r"
+    measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as all are unreliable"
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
         f"{result.n_vars:,} genes, as ln(1 + counts per 10,000)",

@@ -23,7 +23,7 @@ from nsl.figures.maps import PALETTES, on_grid
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.signatures import unit_of
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up, trust_in
 
 # An A4 page is 297 mm high, and the text around the slide and a caption want their share.
 MAX_SLIDE_MM = 220.0
@@ -116,7 +116,7 @@ def _printed(
     sheet = _Sheet.of_size(width_mm, footer_top + _height_mm(_SMALL_PT, len(footer)) + _MARGIN_MM, dpi)
 
     sheet.text(_MARGIN_MM, _MARGIN_MM, title, _TITLE_PT, weight="bold")
-    color = _BLACK if is_reliable(result.var.loc[genes]).all() else _WARNING
+    color = _BLACK if has_held_up(result.var.loc[genes]).all() else _WARNING
     sheet.text(_MARGIN_MM, header_top, header, _TEXT_PT, color=color)
     axes = sheet.axes(_MARGIN_MM, slide_top, *slide_mm)
     _draw_map(axes, result, drawing)
@@ -225,7 +225,8 @@ def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm
 
 def _reliability(result, gene: str) -> str:
     row = result.var.loc[gene]
-    mark = "" if is_reliable(result.var.loc[[gene]]).all() else " · unreliable"
+    trust = trust_in(result.var.loc[[gene]], Provenance.of(result).heldout_groups).iloc[0]
+    mark = " · " + f"{trust.sign} {trust.word}".strip()
     if not np.isfinite(row.r_heldout):
         return f"held-out r unknown{mark}"
     interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""

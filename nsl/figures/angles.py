@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from nsl.figures.style import RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, color_bar, literal, plain
 from nsl.numerals import signed
+from nsl.weights.reliability import RELIABLE, WEAK
 
 # Held-out r from blue to yellow, even in lightness to the colour-blind as Cividis is, from where it shows on black.
 _R_SCALE = ["#46618f", "#727c92", "#a2a08c", "#cfbb68", "#f2d13c"]
@@ -16,7 +17,7 @@ _USUAL_ANGLE_QUANTILE = 0.999
 def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     """Every gene by how far its two stain vectors turned from Ruifrok and Johnston's, coloured by held-out r.
 
-    Reliable genes are filled circles, the others open and grey. The few that turned much farther than the rest lie
+    Unreliable genes are open circles and grey, the others filled. The few that turned much farther than the rest lie
     outside the first view, which says so. customdata of a point is its gene, as text to be shown.
 
     table : of `nsl.interpretation.vector_table`.
@@ -28,7 +29,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     )
     figure = go.Figure()
     for reliable in (False, True):
-        part = table[table["reliable"].to_numpy(bool) == reliable]
+        part = table[table["trust"].isin([RELIABLE.word, WEAK.word]).to_numpy() == reliable]
         color = {"color": part["r_heldout"], "coloraxis": "coloraxis"} if reliable else {"color": UNRELIABLE_COLOR}
         figure.add_scattergl(
             x=part[x].to_numpy(),
@@ -39,7 +40,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
             customdata=np.array([literal(gene) for gene in part.index], object),
             text=np.array([signed(r, unknown="not known") for r in part["r_heldout"]], object),
             hovertemplate=hover,
-            name=f"{'reliable' if reliable else 'not reliable'} ({len(part):,})",
+            name=f"{'reliable or weak' if reliable else 'unreliable'} ({len(part):,})",
             legendgroup=str(reliable),
             showlegend=not reliable,
         )
@@ -48,7 +49,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     figure.add_scattergl(x=[None], y=[None], name=figure.data[-1].name, legendgroup="True", **sign)
     plain(figure, 560)
     figure.update_layout(
-        coloraxis={"colorscale": _R_SCALE, "colorbar": color_bar("held-out r of<br>reliable genes", 1.01)},
+        coloraxis={"colorscale": _R_SCALE, "colorbar": color_bar("held-out r, where<br>not unreliable", 1.01)},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         uirevision="stain angles",
         hovermode="closest",

@@ -18,7 +18,7 @@ from nsl.figures.style import SELECTED_COLOR, literal
 from nsl.numerals import signed
 from nsl.result import Provenance, map_of
 from nsl.signatures import unit_of
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import UNRELIABLE, UNTESTED, trust_in
 
 DIFFERENCES = ("standard deviations", "ratio of counts")
 """How one gene is taken from another: see `standardised_difference` and `log2_ratio`."""
@@ -214,10 +214,11 @@ def around_tiles(result: anndata.AnnData, selected: np.ndarray) -> go.Scatter:
 
 
 def panel_title(result: anndata.AnnData, gene: str) -> str:
-    """A gene with its held-out r, and a word below where it is unreliable."""
+    """A gene with its held-out r and the sign of its tier, and a word below where it is unreliable."""
     r = signed(result.var.r_heldout[gene], unknown="unknown")
-    reliable = is_reliable(result.var.loc[[gene]]).all()
-    return f"<b>{literal(gene)}</b> · held-out r {r}{'' if reliable else '<br>unreliable'}"
+    trust = trust_in(result.var.loc[[gene]], Provenance.of(result).heldout_groups).iloc[0]
+    word = f"<br>{trust.word}" if trust in (UNRELIABLE, UNTESTED) else ""
+    return f"<b>{literal(gene)}</b> · held-out r {r} {trust.sign}{word}"
 
 
 def _heat_of_two(

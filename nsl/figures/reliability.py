@@ -5,25 +5,25 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nsl.figures.style import RELIABLE_COLOR, UNRELIABLE_COLOR, plain
-from nsl.weights.reliability import USEFUL_R, is_reliable
+from nsl.weights.reliability import USEFUL_R, has_held_up
 
 _BIN_R = 0.02
 
 
 def reliability_histogram(table: pd.DataFrame, bin_r: float = _BIN_R) -> go.Figure:
-    """How many genes reached which held-out r, reliable ones plain and the others hatched.
+    """How many genes reached which held-out r, the unreliable ones hatched.
 
     table is `Weights.reliability`; genes without an r are left out. A dashed line marks `USEFUL_R`. Each bar spans
     `bin_r`.
     """
     known = table[table.r_heldout.notna()]
-    reliable = is_reliable(known)
+    reliable = has_held_up(known)
     first, last = np.floor(known.r_heldout.min() / bin_r), np.floor(known.r_heldout.max() / bin_r) + 1
     edges = np.arange(first, last + 1) * bin_r if len(known) else np.array([0, bin_r])
     figure = go.Figure()
     for name, r, color, hatching in (
-        ("reliable", known.r_heldout[reliable], RELIABLE_COLOR, ""),
-        ("not reliable", known.r_heldout[~reliable], UNRELIABLE_COLOR, "/"),
+        ("reliable or weak", known.r_heldout[reliable], RELIABLE_COLOR, ""),
+        ("unreliable", known.r_heldout[~reliable], UNRELIABLE_COLOR, "/"),
     ):
         count, _ = np.histogram(r, edges)
         figure.add_bar(

@@ -14,7 +14,7 @@ from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, 
 from nsl.figures import correlation_distributions
 from nsl.progress import SILENT, Progress
 from nsl.spots.measured_section import MeasuredSection
-from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
+from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, has_held_up
 
 OURS = "NSL-11"
 CEILING = "colour histogram"
@@ -141,7 +141,7 @@ def _figures(run: Sequence[HeldOut], groups: dict[Any, pd.DataFrame], reading_se
         MEDIAN: np.nanmedian(r, axis=1).mean(),
         MEAN: np.nanmean(r, axis=1).mean(),
         USEFUL: (r > USEFUL_R).sum(axis=1).mean(),
-        FOUND: is_reliable(overall).sum(),
+        FOUND: has_held_up(overall).sum(),
         FIT: np.mean(list(fits.values())),
         SPEED: spots / (reading_seconds + sum(part.predict_seconds for part in run)),
     }

@@ -46,7 +46,7 @@ def tables(
 
     genes : that are looked at, and so go into the GeoJSON, which cannot hold all.
     extra : makes what else goes into the zip of everything, as `nsl.export.files.everything_zip` takes it; else it is
-        the map of the most reliable gene.
+        the map of the gene of highest held-out r.
     """
     from nsl.export import files
 
@@ -60,8 +60,7 @@ def tables(
         if len(some) < result.n_vars:
             looked_at = "the genes looked at, and " if genes else ""
             st.caption(
-                f"GeoJSON holds {len(some)} genes: {looked_at}the reliable ones of highest held-out r; predict a list "
-                "for others."
+                f"GeoJSON holds {len(some)} genes: {looked_at}those of highest held-out r; predict a list for others."
             )
         button(
             "Everything (zip)",

@@ -3,7 +3,7 @@
 A table here has a row a gene with its reliability: `var` of a result, or `reliability` of weights.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,7 +14,7 @@ from nsl.numerals import signed
 from nsl.signatures import PREFIX, is_signature, spoken
 from nsl.web import controls, links, state
 from nsl.weights.config import HeldOutProtocol
-from nsl.weights.reliability import USEFUL_R, is_reliable
+from nsl.weights.reliability import UNRELIABLE, UNTESTED, WEAK, Trust, has_held_up, trust_in
 from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
@@ -38,7 +38,7 @@ def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = "gene") -> s
         Boxed(list(table.index), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[0],
-        labels=labels(table),
+        labels=labels(table, weights.config.reliability.groups),
         help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
     )
 
@@ -54,7 +54,7 @@ def choose_some(
         Boxed(list(table.index), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[:default],
-        labels=labels(table),
+        labels=labels(table, weights.config.reliability.groups),
         most=most,
         help=_HOW_LISTED,
     )
@@ -70,7 +70,7 @@ def listed(table: pd.DataFrame) -> list[str]:
     is_set = table.index.str.startswith(PREFIX)
     table = table.assign(is_set=is_set).sort_values(["is_set", "r_heldout"], ascending=False)
     # A set that the user brought has no figures, and is what they want to see.
-    reliable = is_reliable(table) | (table.is_set & table.r_heldout.isna())
+    reliable = has_held_up(table) | (table.is_set & table.r_heldout.isna())
     is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)
     return list(table.index[reliable] if is_hidden else table.index)
 
@@ -84,15 +84,17 @@ def follow_link(table: pd.DataFrame) -> None:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 
 
-def labels(table: pd.DataFrame) -> dict[str, str]:
-    """Each gene with a common name and its held-out r, and a word where it is unreliable."""
-    reliable = is_reliable(table)
+def labels(table: pd.DataFrame, groups: int) -> dict[str, str]:
+    """Each gene with a common name, its held-out r and the sign of its tier, and a word where it is unreliable."""
     return {
-        gene: f"{_named(gene)} · not tested"
-        if is_signature(gene) and pd.isna(r)
-        else f"{_named(gene)} · r {signed(r)}{'' if trusted else ' · unreliable'}"
-        for gene, r, trusted in zip(table.index, table.r_heldout, reliable, strict=True)
+        gene: f"{_named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
+        for gene, r, trust in zip(table.index, table.r_heldout, trust_in(table, groups), strict=True)
     }
+
+
+def marked(trust: Trust, spelt: Collection[Trust]) -> str:
+    """The sign of a tier, with its word where the tier is one of those spelt out."""
+    return f"{trust.sign} {trust.word}".strip() if trust in spelt else trust.sign
 
 
 def _named(gene: str) -> str:
@@ -103,7 +105,7 @@ def _named(gene: str) -> str:
 
 def offer_unreliable(table: pd.DataFrame) -> None:
     """The switch for genes that did not hold up, and how many they are."""
-    unreliable = int((~is_reliable(table)).sum())
+    unreliable = int((~has_held_up(table)).sum())
     if 0 < unreliable < len(table):
         st.toggle(
             f"List {unreliable:,} unreliable genes too",
@@ -133,15 +135,20 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
         f"held-out r {signed(row.r_heldout)}{_expected(row, protocol)}, replicated in {row.patients_replicated:.0f} of "
         f"{protocol.groups} {plural(protocol.left_out)} left out{_of_its_own(row) if is_signature(gene) else ''}"
     )
-    if not is_reliable(table.loc[[gene]]).all():
+    trust = trust_in(table.loc[[gene]], protocol.groups).iloc[0]
+    told = f"**{trust.sign} {name} is {trust.word}**: {figures}."
+    if trust == UNRELIABLE:
         st.warning(
-            f"**{name} is unreliable**: {figures}. Where it was measured, its map did not agree beyond chance.",
-            icon=":material/do_not_disturb_on:",
+            f"{told} Where it was measured, its map did not agree beyond chance.", icon=":material/do_not_disturb_on:"
         )
-    elif row.r_heldout < USEFUL_R:
-        st.info(f"**{name} is weakly predicted**: {figures}.", icon=":material/info:")
+    elif trust == WEAK:
+        st.info(
+            f"{told} It agreed beyond chance, but little, or not in every {protocol.left_out}: read the broad pattern, "
+            "not single tiles.",
+            icon=":material/info:",
+        )
     else:
-        st.success(f"**{name} held up**: {figures}.", icon=":material/check_circle:")
+        st.success(f"{told} It agreed in every {protocol.left_out} left out.", icon=":material/check_circle:")
 
 
 def _expected(row: pd.Series, protocol: HeldOutProtocol) -> str:

@@ -24,7 +24,7 @@ from nsl.annotations.region import (
 from nsl.annotations.tiles import annotate
 from nsl.errors import AnnotationsError, NslError
 from nsl.web import controls, downloads, limits, state
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -257,7 +257,7 @@ def show_comparison(
     told : how many tiles are compared with how many.
     with_interval : whether there is room for that of the effect.
     """
-    reliable = is_reliable(slide.result.var.loc[table.index])
+    reliable = has_held_up(slide.result.var.loc[table.index])
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
     st.caption(
         f"{told} {len(shown):,} {'reliable ' if len(shown) < len(table) else ''}genes, the largest effect first."

@@ -8,7 +8,7 @@ from typing import Any
 
 from nsl.signatures import split_members
 from nsl.weights.config import FitRecord, TrainingStains
-from nsl.weights.reliability import USEFUL_R, is_reliable
+from nsl.weights.reliability import USEFUL_R, has_held_up
 from nsl.weights.weights import Weights
 
 CARD = "README.md"
@@ -79,7 +79,7 @@ def _reliability_words(weights: Weights) -> dict[str, Any]:
         "median_r": table.r_heldout.median(),
         "useful_genes": int((table.r_heldout > USEFUL_R).sum()),
         "useful_r": USEFUL_R,
-        "significant_genes": int(is_reliable(table).sum()),
+        "significant_genes": int(has_held_up(table).sum()),
         "everywhere": int((table.patients_replicated == protocol.groups).sum()),
         "best_rows": "\n".join(
             f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {_next(row)} | {row.q_value:.1g} "

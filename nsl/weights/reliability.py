@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,37 @@ USEFUL_R = 0.3
 """Papers on this task count a gene as predicted where its held-out r is above this."""
 
 
-def is_reliable(table: pd.DataFrame) -> pd.Series:
+@dataclass(frozen=True)
+class Trust:
+    """How far a gene or a set can be trusted: a word and a sign for it, the same wherever it is said."""
+
+    word: str
+    sign: str
+
+
+RELIABLE, WEAK, UNRELIABLE = Trust("reliable", "●"), Trust("weak", "◐"), Trust("unreliable", "○")
+UNTESTED = Trust("not tested", "")
+
+
+def has_held_up(table: pd.DataFrame) -> pd.Series:
     """Tells of each gene whether its held-out r is above 0 beyond chance, with fewer than 5 % false discoveries."""
     return (table.r_heldout > 0) & (table.q_value < SIGNIFICANT)
+
+
+def trust_in(table: pd.DataFrame, groups: int) -> pd.Series:
+    """The `Trust` in each gene or set of a table with its reliability, held out in so many groups.
+
+    Reliable: it held up, replicated in every group left out, and its r is `USEFUL_R` or more. Weak: it held up, but
+    little or not everywhere. Unreliable: it did not hold up.
+    """
+    import numpy as np
+    import pandas as pd
+
+    everywhere = (table.patients_replicated >= groups) & (table.r_heldout >= USEFUL_R)
+    known = [table.r_heldout.isna(), ~has_held_up(table), everywhere]
+    places = np.select(known, [0, 1, 2], 3)
+    tiers = np.array([UNTESTED, UNRELIABLE, RELIABLE, WEAK], object)
+    return pd.Series(tiers[places], table.index)
 
 
 def reliability_csv(table: pd.DataFrame) -> str:

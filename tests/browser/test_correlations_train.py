@@ -166,7 +166,7 @@ def test_files_mended_after_a_refusal_are_read_without_those_refused(measuring, 
 
 def test_a_published_section_is_read_as_it_is_and_compared(page, data_folder, tmp_path):
     take_file(page, data_folder / "her2st/images/C5_full.jpg", mpp=0.69)
-    page.get_by_text("Reliable only").click()
+    page.get_by_text("All but unreliable").click()
     settle(page)
     run(page)
     go_to(page, "Correlations")

@@ -99,8 +99,8 @@ def test_a_bad_file_leaves_the_slide_before_in_place(page, tmp_path):
 
 def test_settings_outlast_a_visit_to_another_page(page):
     take_demo(page)
-    page.get_by_text("Reliable only").click()
+    page.get_by_text("All but unreliable").click()
     settle(page)
     go_to(page, "About")
     go_to(page, "Predict")
-    expect(page.get_by_role("radio", name="Reliable only")).to_be_checked()
+    expect(page.get_by_role("radio", name="All but unreliable")).to_be_checked()

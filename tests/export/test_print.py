@@ -131,7 +131,7 @@ def test_the_scale_bar_is_as_long_as_it_says(on_glass, written, mpp, label):
 
 def test_the_picture_says_gene_unit_reliability_and_purpose(result, written):
     map_png(result, "CD24", limits=(0, 3), dpi=DPI)
-    assert written[:2] == ["CD24", "held-out r 0.52, 95 % interval 0.35 to 0.69"]
+    assert written[:2] == ["CD24", "held-out r 0.52, 95 % interval 0.35 to 0.69 · ● reliable"]
     assert "ln(1 + counts per 10,000)" in written
     footer = written[-1].replace("\n", " ")
     assert footer == "Predicted from colour by NSL 0.1.0; for research use only, not a diagnostic device."
@@ -139,13 +139,13 @@ def test_the_picture_says_gene_unit_reliability_and_purpose(result, written):
 
 def test_an_unreliable_gene_is_marked_in_words(result, written):
     map_png(result, "COX6C", limits=(0, 3), dpi=DPI)
-    assert written[1] == "held-out r −0.03, 95 % interval −0.21 to 0.15 · unreliable"
+    assert written[1] == "held-out r −0.03, 95 % interval −0.21 to 0.15 · ○ unreliable"
 
 
 def test_a_gene_whose_reliability_is_unknown_is_no_reliable_one(result, written):
     result.var.loc["CD24", ["r_heldout", "r_low", "r_high", "q_value"]] = np.nan
     map_png(result, "CD24", limits=(0, 3), dpi=DPI)
-    assert written[1] == "held-out r unknown · unreliable"
+    assert written[1] == "held-out r unknown · not tested"
 
 
 def test_a_cancelled_run_and_a_synthetic_slide_are_said_in_the_footer(result, written):

@@ -88,7 +88,7 @@ def test_genes_have_scales_of_their_own_or_share_one(result):
 def test_titles_say_r_and_which_gene_is_unreliable(result):
     texts = [note.text for note in side_by_side(result, GENES, limits=OWN).layout.annotations]
     titles = [text for text in texts if "held-out" in text]
-    assert [title.split("r ")[1].split("<")[0] for title in titles] == ["0.41", "0.52", "−0.03"]
+    assert [title.split("r ")[1].split("<")[0] for title in titles] == ["0.41 ◐", "0.52 ●", "−0.03 ○"]
     assert ["unreliable" in title for title in titles] == [False, False, True]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from nsl.figures.reliability import reliability_histogram
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up
 
 
 def table_of(r) -> pd.DataFrame:
@@ -17,7 +17,7 @@ def table_of(r) -> pd.DataFrame:
 def test_every_gene_is_counted_once_in_its_bar_by_whether_it_is_reliable(bin_r):
     table = table_of([*np.random.default_rng(0).uniform(-0.3, 0.6, 200), np.nan])
     reliable, others = reliability_histogram(table, bin_r).data
-    for bars, genes in ((reliable, table[is_reliable(table)]), (others, table[~is_reliable(table)])):
+    for bars, genes in ((reliable, table[has_held_up(table)]), (others, table[~has_held_up(table)])):
         r = genes.r_heldout.dropna().to_numpy()
         edges = np.asarray(bars.customdata)
         assert list(bars.y) == [((r >= low) & (r < high)).sum() for low, high in edges]

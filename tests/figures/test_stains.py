@@ -205,18 +205,18 @@ def test_every_gene_is_a_point_at_its_angles_and_answers_a_click(table):
 
 def test_reliable_genes_differ_in_shape_and_not_in_colour_alone(table):
     other, reliable = angle_plot(table).data[:2]
-    assert set(reliable.customdata) == set(table.index[table.reliable])
+    assert set(reliable.customdata) == set(table.index[table.trust != "unreliable"])
     assert (other.marker.symbol, other.marker.color) == ("circle-open", UNRELIABLE_COLOR)
     assert reliable.marker.symbol == "circle"
     assert reliable.marker.coloraxis == "coloraxis"
-    np.testing.assert_allclose(reliable.marker.color, table.r_heldout[table.reliable])
+    np.testing.assert_allclose(reliable.marker.color, table.r_heldout[table.trust != "unreliable"])
     assert f"{len(reliable.x):,}" in reliable.name
 
 
 def test_the_legend_names_both_kinds_once_and_hides_each_whole(table):
     figure = angle_plot(table)
     shown = [trace for trace in figure.data if trace.showlegend is not False]
-    assert [trace.name.split(" (")[0] for trace in shown] == ["not reliable", "reliable"]
+    assert [trace.name.split(" (")[0] for trace in shown] == ["unreliable", "reliable or weak"]
     assert shown[1].legendgroup == figure.data[1].legendgroup
 
 

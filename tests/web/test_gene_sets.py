@@ -71,7 +71,7 @@ def test_the_weights_bring_sets_with_their_trust_first_in_the_box(app):
     box = epithelium(app)
     assert box.options[0].startswith("Signature: ")
     assert [option.startswith("Signature: ") for option in box.options[:8]] == [True] * 8
-    assert "**Signature epithelium held up**: held-out r 0.5" in said(app)
+    assert "**● Signature epithelium is reliable**: held-out r 0.5" in said(app)
     assert "in the next patient" in said(app)
     assert "Any set of genes follows how much tissue a tile holds: beyond that, this one is predicted with r" in said(
         app

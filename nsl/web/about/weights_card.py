@@ -16,7 +16,7 @@ from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder
 from nsl.weights.hub import fetch
-from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
+from nsl.weights.reliability import RELIABLE, SIGNIFICANT, UNRELIABLE, USEFUL_R, WEAK, has_held_up, trust_in
 from nsl.weights.weights import Weights
 
 _OURS = "NSL-11"
@@ -88,20 +88,21 @@ def show_reliability(weights: Weights) -> None:
     """How the genes held up where they were held out: figures, the distribution, and a table of all."""
     st.subheader("How far to trust a gene", anchor="reliability")
     table, protocol = weights.reliability, weights.config.reliability
-    reliable, left_out = is_reliable(table), controls.escaped(protocol.left_out)
+    tiers, left_out = trust_in(table, protocol.groups), controls.escaped(protocol.left_out)
+    usable = int(has_held_up(table).sum())
     st.markdown(
         f"Each of {protocol.groups} {gene_choice.plural(left_out)} was left out in turn, and its genes were "
         "predicted by weights that had not seen it. A gene's **held-out r** is the correlation of prediction and "
-        "measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **reliable** where r is above 0 "
-        f"beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %); papers on this task call a gene "
-        f"predicted from r {USEFUL_R} on."
+        f"measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **{RELIABLE.sign} reliable** where "
+        f"prediction and measurement agreed in every {left_out} left out and r is {USEFUL_R} or more, from where "
+        f"papers on this task call a gene predicted; **{WEAK.sign} weak** where they agreed beyond chance (false "
+        f"discovery rate under {SIGNIFICANT * 100:.0f} %), but little, or not in every {left_out}; "
+        f"**{UNRELIABLE.sign} unreliable** where they did not."
     )
-    figures = {
-        "Genes": f"{len(table):,}",
-        "Reliable": f"{reliable.sum():,}",
-        f"r above {USEFUL_R}": f"{(table.r_heldout > USEFUL_R).sum():,}",
-        "Median r": signed(table.r_heldout.median()),
-    }
+    figures = {"Genes": f"{len(table):,}"}
+    for tier in (RELIABLE, WEAK, UNRELIABLE):
+        figures[f"{tier.sign} {tier.word.capitalize()}"] = f"{(tiers == tier).sum():,}"
+    figures["Median r"] = signed(table.r_heldout.median())
     with st.container(horizontal=True):
         for label, value in figures.items():
             st.metric(label, value, width=130)
@@ -112,8 +113,8 @@ def show_reliability(weights: Weights) -> None:
             theme="streamlit",
             key="reliability_histogram",
             alt=f"Histogram of held-out r over genes: median {figures['Median r']}, from "
-            f"{signed(table.r_heldout.min())} to {signed(table.r_heldout.max())}; {reliable.sum():,} genes "
-            "are reliable",
+            f"{signed(table.r_heldout.min())} to {signed(table.r_heldout.max())}; {usable:,} genes "
+            "are reliable or weak",
         )
     if unknown:
         st.caption(f"{unknown:,} genes could not be held out and have no r.")
@@ -122,7 +123,7 @@ def show_reliability(weights: Weights) -> None:
 
 def _show_genes(weights: Weights) -> None:
     table, protocol = weights.reliability.copy(), weights.config.reliability
-    table.insert(0, "reliable", is_reliable(table).map({True: "reliable", False: "not reliable"}))
+    table.insert(0, "trust", [tier.word for tier in trust_in(table, protocol.groups)])
     wanted = st.text_input(
         "Find genes",
         placeholder="ERBB2, Ki-67, KRT",
@@ -164,7 +165,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
     of = f"of {protocol.groups} {gene_choice.plural(protocol.left_out)} left out"
     return {
         "gene": st.column_config.TextColumn("Gene", pinned=True),
-        "reliable": st.column_config.TextColumn("Held up"),
+        "trust": st.column_config.TextColumn("Trust"),
         "r_heldout": number("Held-out r", format="%.2f"),
         "r_low": number("r, low", format="%.2f", help="Lower end of the 95 % interval"),
         "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),

@@ -252,7 +252,7 @@ def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) ->
 
 
 def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
-    told = gene_choice.labels(slide.result.var.loc[list(chosen)])
+    told = gene_choice.labels(slide.result.var.loc[list(chosen)], slide.weights.config.reliability.groups)
     st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
 
 

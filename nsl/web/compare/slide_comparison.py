@@ -11,7 +11,7 @@ from nsl.result import map_of, stain_warning
 from nsl.signatures import unit_of
 from nsl.web import chart, controls, downloads, gene_choice, state
 from nsl.web.compare import gene_comparison, tile_selection
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up
 
 
 def show(slide: state.SessionSlide) -> None:
@@ -128,7 +128,7 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
         height="content",
         column_config=numbers | {"Tiles": st.column_config.NumberColumn(format="localized")},
     )
-    unreliable = [one for one in both if not is_reliable(one.result.var.loc[[gene]]).all()]
+    unreliable = [one for one in both if not has_held_up(one.result.var.loc[[gene]]).all()]
     if unreliable:
         gene_choice.show_reliability(unreliable[0].result.var, gene, unreliable[0].weights.config.reliability)
     st.caption(

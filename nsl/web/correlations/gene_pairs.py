@@ -15,7 +15,7 @@ from nsl.genes import parse_gene_list
 from nsl.numerals import six_digits, some_of
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, state
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up
 
 METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
 MOST_RELIABLE, A_LIST = "The most reliable", "A list"
@@ -110,12 +110,14 @@ def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
 def _most_reliable(result: anndata.AnnData) -> list[str]:
     """As many as the slider says, out of those that held up where there are any."""
     table = result.var.sort_values("r_heldout", ascending=False)
-    reliable = is_reliable(table)
+    reliable = has_held_up(table)
     held_up = reliable.sum() > 1
     ranked = list(table.index[reliable] if held_up else table.index)
     most = min(MOST, len(ranked))
     if most <= FEWEST:
-        st.caption(f"All {most:,} reliable genes of {len(table):,}" if held_up else f"All {most:,}", width="content")
+        st.caption(
+            f"All {most:,} reliable and weak genes of {len(table):,}" if held_up else f"All {most:,}", width="content"
+        )
         return ranked
     key = "correlated_number"
     if key in st.session_state:  # of a result with more genes

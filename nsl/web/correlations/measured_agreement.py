@@ -13,7 +13,7 @@ from nsl.stats.agreement import agreement_summary
 from nsl.web import controls, downloads, state
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
-from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, is_reliable
+from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, has_held_up
 
 SECTIONS_NAMED = 12
 
@@ -190,7 +190,7 @@ def summary_in_words(table: pd.DataFrame) -> str:
         f"{all_genes.significant:,} have r above 0 with q < {SIGNIFICANT:g}, and {all_genes.useful:,} have r above "
         f"{USEFUL_R:g}."
     )
-    reliable = is_reliable(table[["r_heldout", "heldout_q_value"]].rename(columns={"heldout_q_value": "q_value"}))
+    reliable = has_held_up(table[["r_heldout", "heldout_q_value"]].rename(columns={"heldout_q_value": "q_value"}))
     if 0 < reliable.sum() < len(table):
         held_up = agreement_summary(table[reliable])
         said += (

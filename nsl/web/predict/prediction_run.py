@@ -16,7 +16,7 @@ from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, s
 from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, regions, runs, sources, state
 from nsl.weights.config import WeightsConfig
-from nsl.weights.reliability import is_reliable
+from nsl.weights.reliability import has_held_up
 from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 LEAST_TILE_UM = 10.0
-ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "Reliable only", "A list"
+ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "All but unreliable", "A list"
 PREVIEW_HEIGHT_PX = 640
 # Four stand in a row beside the settings on a laptop.
 _METRIC_PX = 112
@@ -108,7 +108,7 @@ def _choose_genes() -> list[str] | None:
         return None
     if which == RELIABLE_GENES:
         table = sources.in_use().reliability
-        genes = list(table.index[is_reliable(table)])
+        genes = list(table.index[has_held_up(table)])
         st.caption(f"{len(genes):,} of {len(table):,} genes were predicted beyond chance where they were held out.")
         return genes
     return _listed_genes()

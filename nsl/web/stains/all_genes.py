@@ -9,6 +9,7 @@ from nsl.interpretation import qupath_stains, vectors_of
 from nsl.numerals import six_digits
 from nsl.web import chart, controls, downloads
 from nsl.web.stains.gene_stains import View, below_buttons, degrees
+from nsl.weights.reliability import UNRELIABLE
 
 
 def show_all(view: View, gene: str) -> None:
@@ -37,17 +38,18 @@ def _choose_clicked(key: str, table: pd.DataFrame) -> None:
 def show_table(view: View) -> None:
     """Every vector, to search and to take along."""
     st.subheader("All vectors")
-    table = view.table.sort_values(["reliable", "r_heldout"], ascending=False)
+    table = view.table.assign(last=view.table.trust == UNRELIABLE.word)
+    table = table.sort_values(["last", "r_heldout"], ascending=[True, False]).drop(columns="last")
     if view.slide is None:
         table = table.drop(columns=["h_angle_to_slide_degrees", "e_angle_to_slide_degrees"])
-    first = ["r_heldout", "reliable"]
+    first = ["r_heldout", "trust"]
     order = [*first, *table.columns.drop(first)]
     st.dataframe(table, height=380, column_config=_columns(), column_order=order, key="vector_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
         downloads.button("Download all vectors (CSV)", lambda: six_digits(table), f"{stem}_stain_vectors.csv")
         st.caption(
-            f"{len(table):,} genes, the reliable first, the highest held-out r first. Search with the lens above the "
+            f"{len(table):,} genes, the unreliable last, the highest held-out r first. Search with the lens above the "
             "table.",
             width="stretch",
         )
@@ -73,7 +75,7 @@ def _columns() -> dict:
         "r_low": number("r, low", format="%.2f", help="Lower end of the 95 % interval"),
         "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),
         "q_value": number("q", format="%.2g", help="False discovery rate"),
-        "reliable": check("Reliable"),
+        "trust": st.column_config.TextColumn("Trust"),
     }
     return columns
 

@@ -24,6 +24,7 @@ from nsl.result import SlidePicture
 from nsl.signatures import is_signature, signatures_of, spoken
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
 from nsl.web import controls, gene_choice, links, sources, state
+from nsl.weights.reliability import UNRELIABLE
 from nsl.weights.weights import Weights
 
 _CHOICE_PX = 520
@@ -128,7 +129,7 @@ def choose_gene(view: View) -> str:
         gene = gene_choice.choose_one(known, view.weights, key=key)
         gene_choice.offer_unreliable(known)
     gene_choice.show_reliability(known, gene, view.weights.config.reliability)
-    if not view.table.reliable[gene]:
+    if view.table.trust[gene] == UNRELIABLE.word:
         st.caption(
             f"What did not predict {controls.escaped(gene)} where it was held out is likely chance: its vectors and "
             "effects mean little."

@@ -14,7 +14,7 @@ from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import load_weights, save_weights
-from nsl.weights.reliability import USEFUL_R, is_reliable
+from nsl.weights.reliability import RELIABLE, UNRELIABLE, USEFUL_R, WEAK, has_held_up, trust_in
 from nsl.weights.weights import Weights
 
 SOURCE = "Trained in this session"
@@ -140,7 +140,7 @@ def show() -> None:
             reliability_histogram(table, _BIN_R),
             theme="streamlit",
             key="trained_histogram",
-            alt=f"Histogram of the held-out r of {len(table):,} genes, {is_reliable(table).sum():,} of them reliable",
+            alt=f"Histogram of the held-out r of {len(table):,} genes; {has_held_up(table).sum():,} of them held up",
         )
         st.caption(f"The dashed line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
         _show_table(trained)
@@ -151,13 +151,9 @@ def _show_numbers(trained: Trained) -> None:
     with st.container(horizontal=True):
         st.metric("Genes", f"{len(table):,}", width=90)
         st.metric("Median held-out r", signed(table.r_heldout.median()), width=130)
-        st.metric(
-            "Reliable",
-            f"{is_reliable(table).sum():,}",
-            width=100,
-            help="Held-out r above 0 beyond chance, false discoveries among them under 5 %",
-        )
-        st.metric(f"r above {USEFUL_R}", f"{(table.r_heldout > USEFUL_R).sum():,}", width=100)
+        tiers = trust_in(table, trained.weights.config.reliability.groups)
+        for tier in (RELIABLE, WEAK, UNRELIABLE):
+            st.metric(f"{tier.sign} {tier.word.capitalize()}", f"{(tiers == tier).sum():,}", width=110, help=_TIERS)
 
 
 def _what_was_held_out(config: WeightsConfig) -> str:
@@ -205,6 +201,10 @@ def _offer(trained: Trained) -> None:
     )
 
 
+_TIERS = (
+    f"Reliable: agreed with measurement wherever it was left out, with r {USEFUL_R} or more. Weak: agreed beyond "
+    "chance, false discoveries under 5 %, but little or not everywhere. Unreliable: did not."
+)
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),
     "r_heldout": st.column_config.NumberColumn("Held-out r", format="%.2f"),
@@ -212,14 +212,15 @@ _COLUMNS = {
     "r_high": st.column_config.NumberColumn("to", format="%.2f", help="Upper end of the 95 % interval"),
     "q_value": st.column_config.NumberColumn("q", format="%.2g", help="False discovery rate over all genes"),
     "patients_replicated": st.column_config.NumberColumn("Replicated in"),
-    "reliable": st.column_config.CheckboxColumn("Reliable"),
+    "trust": st.column_config.TextColumn("Trust", help=_TIERS),
 }
 
 
 def _show_table(trained: Trained) -> None:
     table = trained.weights.reliability
     protocol = trained.weights.config.reliability
-    shown = table.assign(reliable=is_reliable(table)).sort_values("r_heldout", ascending=False).reset_index()
+    trust = [tier.word for tier in trust_in(table, protocol.groups)]
+    shown = table.assign(trust=trust).sort_values("r_heldout", ascending=False).reset_index()
     columns = _COLUMNS | {
         "patients_replicated": st.column_config.NumberColumn(
             "Replicated in", format=f"%d of {protocol.groups}", help=f"Of each {protocol.left_out} left out"

@@ -1,0 +1,23 @@
+"""What `nsl.weights.reliability` promises of trust: one of three tiers, by what was measured where it was left out."""
+
+import numpy as np
+import pandas as pd
+
+from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, trust_in
+
+
+def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_group():
+    table = pd.DataFrame(
+        [
+            (0.42, 0.001, 3, RELIABLE),
+            (0.30, 0.049, 3, RELIABLE),
+            (0.42, 0.001, 2, WEAK),  # not in every patient
+            (0.29, 0.001, 3, WEAK),  # little
+            (0.42, 0.05, 3, UNRELIABLE),  # may be chance
+            (-0.5, 0.001, 3, UNRELIABLE),  # upside down
+            (np.nan, np.nan, np.nan, UNTESTED),
+        ],
+        columns=["r_heldout", "q_value", "patients_replicated", "expected"],
+    )
+    assert list(trust_in(table, 3)) == list(table.expected)
+    assert trust_in(table, 2).iloc[2] == RELIABLE
