@@ -3,7 +3,7 @@
 import streamlit as st
 
 from nsl.web import controls, downloads, gene_choice, links, runs
-from nsl.web.maps import finer_map, gene_map, region_comparison, tile_view
+from nsl.web.maps import finer_map, gene_map, region_comparison, same_picture, tile_view
 
 links.enter()
 
@@ -20,6 +20,7 @@ gene_choice.show_reliability(slide.result.var, gene, slide.weights.config.reliab
 wide, narrow = controls.side_by_side(wide_first=True)
 with wide:
     gene_map.show_map(slide, gene, style)
+    same_picture.tell(slide, gene)
     gene_map.show_numbers(slide.result, gene)
 with narrow:
     tile_view.show(slide, gene)

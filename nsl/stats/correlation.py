@@ -91,6 +91,16 @@ def gene_correlations_over_tiles(
     return GeneCorrelations(genes, r, effective, p_value, q_value, method)
 
 
+def correlations_with(result: anndata.AnnData, gene: str) -> pd.Series:
+    """Pearson's r of one gene's map with that of every gene of a result; NaN where either is the same everywhere.
+
+    Raises NslError: the result does not hold the gene.
+    """
+    [name] = require_genes(result, [gene])
+    r = pearson_matrix(values_of(result, [name]), values_of(result, list(result.var_names)))[0]
+    return pd.Series(r, result.var_names)
+
+
 def cluster_order(r: np.ndarray) -> np.ndarray:
     """Order genes so that those that go together lie side by side, by average linkage on 1 − r.
 

@@ -295,3 +295,26 @@ def test_a_link_that_makes_no_sense_does_no_harm(app, bad):
     assert not app.exception
     assert "which was not predicted here" in said(app)
     assert app.slider(key="percentiles").value == (2, 98)
+
+
+# What of a map is the gene's own
+
+
+def test_the_page_says_how_many_genes_draw_the_same_picture_and_leads_to_another(app):
+    predict_demo(app, genes=None)
+    app.switch_page(MAPS).run()
+    result, gene = slide(app).result, app.selectbox(key="gene").value
+    held_up = (result.var.r_heldout > 0) & (result.var.q_value < 0.05) & ~result.var_names.str.startswith("signature:")
+    others = [name for name in result.var_names[held_up] if name != gene]
+    r = np.corrcoef(result[:, [gene, *others]].X.T)[0, 1:]
+    assert f"{(abs(r) >= 0.95).sum():,} of the {len(others):,} other genes" in said(app)
+    click(app, f"Most different: {others[np.argmin(abs(r))]}")
+    assert app.selectbox(key="gene").value == others[np.argmin(abs(r))]
+    assert not app.exception
+
+
+def test_a_map_that_is_the_same_everywhere_is_no_prediction(maps):
+    result = slide(maps).result
+    result.X[:, list(result.var_names).index("COX6C")] = 1.5
+    maps.selectbox(key="gene").select("COX6C").run()
+    assert "**No prediction**: the map is the same everywhere" in said(maps)

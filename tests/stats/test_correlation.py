@@ -8,7 +8,12 @@ from scipy import stats
 from nsl import open_slide, predict
 from nsl.errors import NslError
 from nsl.stats.agreement import gene_correlations
-from nsl.stats.correlation import cluster_order, gene_correlations_over_tiles, independent_patterns
+from nsl.stats.correlation import (
+    cluster_order,
+    correlations_with,
+    gene_correlations_over_tiles,
+    independent_patterns,
+)
 from tests.made_maps import GRIDS, map_of, smooth_map
 
 
@@ -27,6 +32,13 @@ def test_correlations_are_those_of_scipy(small):
             x, y = small.X[:, a].astype(float), small.X[:, b].astype(float)
             assert pearson.r[a, b] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
             assert spearman.r[a, b] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
+
+
+def test_one_map_with_all_is_a_row_of_the_correlations(small):
+    r = correlations_with(small, small.var_names[2])
+    np.testing.assert_allclose(r, gene_correlations_over_tiles(small).r[2], atol=1e-9)
+    small.X[:, 4] = 1
+    assert np.isnan(correlations_with(small, small.var_names[2]).iloc[4])
 
 
 def test_p_values_are_those_of_predicted_against_measured(small):
