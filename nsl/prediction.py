@@ -14,7 +14,18 @@ from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
 from nsl.pixels import predict_pixels
 from nsl.progress import SILENT, Progress
-from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
+from nsl.quality import (
+    KINDS,
+    OwnTissue,
+    color_kinds,
+    left_out_counts,
+    over_limits,
+    own_tissue,
+    slide_doubt,
+    tile_quality,
+    tissue_pixels,
+)
+from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
@@ -54,6 +65,7 @@ def predict(
     min_tissue: float = MIN_TISSUE,
     signatures: Sequence[Signature] | None = None,
     transfer: bool = True,
+    quality: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
@@ -71,6 +83,9 @@ def predict(
     signatures : gene sets to score (`nsl.signatures`), whether their genes are among `genes` or not. If not given,
         those of the weights where all genes are predicted, otherwise none.
     transfer : bring the slide's own stains to those that the weights know (`nsl.stain_transfer`).
+    quality : refuse a slide that is no H&E, and leave out tiles of ink, pigment, blur, folds and frames
+        (`nsl.quality.LIMITS`); the shares of those kept are columns of `obs`, and `uns["nsl"]["left_out"]` counts the
+        others by kind.
     progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
         slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
         is False.
@@ -84,7 +99,7 @@ def predict(
     Raises
     ------
     ScaleError : µm/px or a length is missing or impossible.
-    SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
+    SlideError : the slide is smaller than a tile, damaged, no H&E, or shows no tissue, or none that can be predicted.
     WeightsError : a gene the weights do not hold, or too few genes of every signature.
     Cancelled : the run was cancelled before it came to any tissue.
     """
@@ -102,23 +117,35 @@ def predict(
     _check_window("tile", tile_um, mpp)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
+    kinds = color_kinds(thumbnail, white_point.rgb)
+    doubt = slide_doubt(thumbnail, white_point.rgb, kinds) if quality else None
     expected = _tissue_tiles_before(slide, grid, thumbnail, white_point, min_tissue)
     stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = _model_of(weights, answered).transferred(applied.matrix)
     check_memory(int(expected[-1]), len(genes) + len(sets))
     watch = _Watch(expected, progress)
+    own = None
+    if quality:
+        own = own_tissue(thumbnail, slide.mpp * slide.size[0] / thumbnail.shape[1], white_point.rgb, kinds, stains)
     strips = _strips_of_tiles(slide, grid, mpp)
     bands = [
         _scored(band, model.genes, len(genes), scoring)
-        for band in _predict_bands(strips, grid, model, white_point, mpp, min_tissue, watch)
+        for band in _predict_bands(strips, grid, model, white_point, mpp, min_tissue, own, watch)
     ]
     tissue = np.concatenate([band.tissue for band in bands])
     keep = np.concatenate([band.keep for band in bands])
+    shares = np.concatenate([band.shares for band in bands])
+    left_out = left_out_counts(shares) if quality else {}
     is_complete = len(keep) == len(grid)
     grid = grid[slice(len(keep))]
     if not keep.any() and not is_complete:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
+    if not keep.any() and any(left_out.values()):
+        raise SlideError(
+            f"{left_out_in_words(left_out)}, and no other is at least {min_tissue:.0%} tissue; check the slide, or "
+            "leave the checks of quality out"
+        )
     if not keep.any():
         raise SlideError(
             f"no tile is at least {min_tissue:.0%} tissue (the fullest has {tissue.max():.0%}); check that the image "
@@ -126,7 +153,7 @@ def predict(
         )
     result = anndata.AnnData(
         X=np.concatenate([band.expression for band in bands]),
-        obs=_tile_table(grid[keep], tissue[keep]),
+        obs=_tile_table(grid[keep], tissue[keep], shares[keep] if quality else None),
         var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
         obsm={"spatial": grid[keep].centers_px},
     )
@@ -154,6 +181,9 @@ def predict(
         analysis_mpp=mpp,
         min_tissue=min_tissue,
         complete=is_complete,
+        quality=quality,
+        left_out=left_out,
+        slide_doubt=doubt or "",
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
@@ -207,6 +237,7 @@ class _Band:
     tissue: np.ndarray  # (tiles looked at,)
     keep: np.ndarray  # (tiles looked at,) bool
     expression: np.ndarray  # (tiles kept, genes)
+    shares: np.ndarray  # (tiles looked at, kinds) of `nsl.quality`; NaN where there is too little tissue to look
     scores: np.ndarray | None = None  # (tiles kept, signatures)
 
 
@@ -226,6 +257,7 @@ def _predict_bands(
     white_point: WhitePoint,
     mpp: float,
     min_tissue: float,
+    own: OwnTissue | None,
     watch: _Watch,
 ) -> Iterator[_Band]:
     responses_per_tile = (grid.tile_um / mpp) ** 2 * len(model.genes)
@@ -234,6 +266,10 @@ def _predict_bands(
         image, bounds = strip.image, strip.bounds
         tissue = tissue_fraction(image, bounds, white_point.rgb)
         keep = tissue >= min_tissue
+        shares = np.full((len(bounds), len(KINDS)), np.nan, np.float32)
+        if own is not None:
+            shares[keep] = tile_quality(image, bounds[keep], white_point.rgb, mpp, own)
+            keep &= ~over_limits(shares).any(axis=1)
         kept = np.flatnonzero(keep)
         expression, end, is_over = [np.empty((0, len(model.genes)), np.float32)], len(bounds), False
         for start in range(0, len(kept), at_once):
@@ -243,16 +279,16 @@ def _predict_bands(
             if watch.is_over(strip.windows[0] + looked_at):
                 end, is_over = looked_at, True
                 break
-        yield _band(tissue[:end], keep[:end], np.concatenate(expression))
+        yield _band(tissue[:end], keep[:end], np.concatenate(expression), shares[:end])
         if is_over or (not len(kept) and watch.is_over(strip.windows[-1] + 1)):
             return
 
 
-def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray) -> _Band:
+def _band(tissue: np.ndarray, keep: np.ndarray, expression: np.ndarray, shares: np.ndarray) -> _Band:
     # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
     seen = np.isfinite(expression).all(axis=1)
     keep[keep] = seen
-    return _Band(tissue, keep, expression[seen])
+    return _Band(tissue, keep, expression[seen], shares)
 
 
 def predict_spots(
@@ -383,7 +419,7 @@ def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:
     return width, height
 
 
-def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
+def _tile_table(grid: TileGrid, tissue: np.ndarray, shares: np.ndarray | None) -> pd.DataFrame:
     x_um, y_um = grid.centers_um.T
     return pd.DataFrame(
         {
@@ -392,6 +428,7 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
             "x_um": x_um,
             "y_um": y_um,
             "tissue_fraction": tissue,
+            **({} if shares is None else dict(zip(KINDS, shares.T, strict=True))),
         },
         index=[tile_name(row, column) for row, column in zip(grid.array_row, grid.array_col, strict=True)],
     )
@@ -424,7 +461,9 @@ def slide_stains(slide: Slide, weights: Weights, overview: np.ndarray, white_poi
     if not pixels:
         return None
     pixels = np.concatenate(pixels)
-    return estimate_stains(tissue_colors(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], white_point))
+    # Ink would be taken for a stain, and bring all of the slide to a wrong one.
+    pixels = tissue_pixels(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], color_kinds(overview, white_point))
+    return estimate_stains(tissue_colors(pixels, white_point))
 
 
 def _stain_report(stains: SlideStains | None, applied: StainTransfer, training: TrainingStains) -> dict:
@@ -454,6 +493,7 @@ def fine_map(
     min_tissue: float,
     analysis_mpp: float,
     transfer: bool = True,
+    quality: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict one gene, or score one signature, on squares of `step_um` side by side.
@@ -472,6 +512,7 @@ def fine_map(
         min_tissue=min_tissue,
         analysis_mpp=min(analysis_mpp, step_um / 2),
         transfer=transfer,
+        quality=quality,
         progress=progress,
     )
 
