@@ -114,6 +114,7 @@ def _add_predict(add) -> None:
     add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
     add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
+    add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
     add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
     add("--format", default="csv", metavar="csv,h5ad,geojson,png", help="what to write (default: csv)")
     add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
@@ -230,7 +231,7 @@ def _predict_one(
 ) -> None:
     from nsl.export.files import FORMATS
     from nsl.prediction import predict
-    from nsl.result import Provenance, stain_warning
+    from nsl.result import Provenance, left_out, stain_warning
     from nsl.tiles import MIN_TISSUE
 
     start = time.perf_counter()
@@ -247,10 +248,11 @@ def _predict_one(
             transfer=not args.no_transfer,
             regions=regions,
             inside_only=args.inside_regions,
+            quality=not args.no_quality,
             progress=args.progress,
         )
-    warning = stain_warning(result)
-    for notice in [*slide.notices, *([warning] if warning else [])]:
+    said = [*slide.notices, Provenance.of(result).slide_doubt, stain_warning(result), left_out(result)]
+    for notice in filter(None, said):
         print(f"nsl: note: {notice}", file=sys.stderr)
     for name in formats:
         options = {"header_comments": args.header_comments} if name == "csv" else {}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anndata
 import numpy as np
@@ -18,7 +18,18 @@ from nsl.model import NeuralStain
 from nsl.parallel import ahead, beside
 from nsl.pixels import PixelModel
 from nsl.progress import SILENT, Progress
-from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, tile_name
+from nsl.quality import (
+    KINDS,
+    OwnTissue,
+    color_kinds,
+    left_out_counts,
+    over_limits,
+    own_tissue,
+    slide_doubt,
+    tile_quality,
+    tissue_pixels,
+)
+from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
@@ -67,6 +78,7 @@ def predict(
     transfer: bool = True,
     regions: Sequence[Region] | None = None,
     inside_only: bool = False,
+    quality: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict gene expression tile by tile.
@@ -87,6 +99,9 @@ def predict(
     regions : annotated on the slide (`nsl.annotations`); every tile then says its region and class in `obs["region"]`
         and `obs["region_class"]`, empty where there is none.
     inside_only : predict the tiles of these regions alone.
+    quality : refuse a slide that is no H&E, and leave out tiles of ink, pigment, blur, folds and frames
+        (`nsl.quality.LIMITS`); the shares of those kept are columns of `obs`, and `uns["nsl"]["left_out"]` counts the
+        others by kind.
     progress : receives tissue tiles done and in all, counted on the slide's overview. The run goes from the top of the
         slide down; once it is cancelled, the tiles predicted so far are the result, and its `uns["nsl"]["complete"]`
         is False.
@@ -100,7 +115,7 @@ def predict(
     Raises
     ------
     ScaleError : µm/px or a length is missing or impossible.
-    SlideError : the slide is smaller than a tile, damaged, or shows no tissue.
+    SlideError : the slide is smaller than a tile, damaged, no H&E, or shows no tissue, or none that can be predicted.
     WeightsError : a gene the weights do not hold, or too few genes of every signature.
     AnnotationsError : a region lies off the slide, or no tile lies in one where those inside are asked for.
     Cancelled : the run was cancelled before it came to any tissue.
@@ -125,21 +140,31 @@ def predict(
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     overview = (thumbnail, slide.size[0], slide.mpp, white_point.rgb)
+    kinds = color_kinds(thumbnail, white_point.rgb)
+    doubt = slide_doubt(thumbnail, white_point.rgb, kinds) if quality else None
     shares = overview_tissue(grid, *overview)
     expected = inside & (shares >= min_tissue)
     stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = PixelModel.of(_model_of(weights, answered), applied.matrix)
     check_memory(int(expected.sum()), len(genes) + len(sets))
+    own = None
+    if quality:
+        own = own_tissue(thumbnail, slide.mpp * slide.size[0] / thumbnail.shape[1], white_point.rgb, kinds, stains)
     strips = _strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
     watch = _Watch(expected, progress, fullest=shares[inside].max())
     bands = [
         _scored(band, answered, len(genes), scoring)
-        for band in _predict_bands(ahead(strips), model, white_point, min_tissue, watch)
+        for band in _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)
     ]
-    tiles, tissue, expression, scores = _in_order(bands, len(genes), len(sets))
+    tiles, tissue, shares, expression, scores = _in_order(bands, len(genes), len(sets))
     if not len(tiles) and watch.is_over:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
+    if not len(tiles) and any(watch.left_out.values()):
+        raise SlideError(
+            f"{left_out_in_words(watch.left_out)}, and no other is at least {min_tissue:.0%} tissue; check the slide, "
+            "or leave the checks of quality out"
+        )
     if not len(tiles):
         raise SlideError(
             f"no tile is at least {min_tissue:.0%} tissue (the fullest has {watch.fullest:.0%}); check that the image "
@@ -148,7 +173,7 @@ def predict(
     grid = grid[tiles]
     result = anndata.AnnData(
         X=expression,
-        obs=_tile_table(grid, tissue),
+        obs=_tile_table(grid, tissue, shares if quality else None),
         var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
         obsm={"spatial": grid.centers_px},
     )
@@ -176,6 +201,9 @@ def predict(
         min_tissue=min_tissue,
         complete=not watch.is_over,
         inside_only=inside_only,
+        quality=quality,
+        left_out=watch.left_out if quality else {},
+        slide_doubt=doubt or "",
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()
@@ -202,11 +230,13 @@ class _Watch:
     expected: np.ndarray  # (T,) whether each tile is tissue, by the overview
     progress: Progress
     fullest: float = 0.0  # largest share of tissue of a tile looked at
+    left_out: dict[str, int] = field(default_factory=lambda: left_out_counts(np.empty((0, len(KINDS)))))  # by kind
     is_over: bool = False  # whether the run was cancelled before its end
     _done: int = 0
 
-    def looked_at(self, tiles: np.ndarray, tissue: np.ndarray) -> None:
-        """Report tiles as done, with their shares of tissue."""
+    def looked_at(self, tiles: np.ndarray, tissue: np.ndarray, left_out: dict[str, int]) -> None:
+        """Report tiles as done, with their shares of tissue, and how many were left out by kind."""
+        self.left_out = {kind: count + left_out[kind] for kind, count in self.left_out.items()}
         self._done += int(self.expected[tiles].sum())
         self.fullest = max(self.fullest, tissue.max(initial=0))
         self.progress.report(self._done, max(int(self.expected.sum()), 1))
@@ -228,6 +258,7 @@ class _Band:
 
     tiles: np.ndarray  # (N,) positions in the grid
     tissue: np.ndarray  # (N,)
+    shares: np.ndarray  # (N, kinds) of `nsl.quality`; NaN where it is not asked for
     expression: np.ndarray  # (N, genes)
     scores: np.ndarray | None = None  # (N, signatures)
 
@@ -241,27 +272,33 @@ def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> 
     return replace(band, expression=np.ascontiguousarray(band.expression[:, :wished]), scores=scores)
 
 
-def _in_order(bands: list[_Band], genes: int, sets: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Tiles, tissue, expression and scores of all bands in the grid's order; the list is emptied on the way.
+def _in_order(bands: list[_Band], genes: int, sets: int) -> tuple[np.ndarray, ...]:
+    """Tiles, tissue, shares, expression and scores of all bands in the grid's order; the list is emptied on the way.
 
     Each band goes once it has been copied, so that memory holds little more than one result.
     """
     tiles = np.concatenate([np.empty(0, np.int64), *(band.tiles for band in bands)])
     order = np.argsort(tiles)
     place = np.argsort(order)
-    tissue = np.empty(len(tiles), np.float32)
+    tissue, shares = np.empty(len(tiles), np.float32), np.empty((len(tiles), len(KINDS)), np.float32)
     expression, scores = np.empty((len(tiles), genes), np.float32), np.empty((len(tiles), sets), np.float32)
     while bands:
         band = bands.pop()
         place, own = np.split(place, [len(place) - len(band.tiles)])
-        tissue[own], expression[own] = band.tissue, band.expression
+        tissue[own], shares[own], expression[own] = band.tissue, band.shares, band.expression
         if sets:
             scores[own] = band.scores
-    return tiles[order], tissue, expression, scores
+    return tiles[order], tissue, shares, expression, scores
 
 
 def _predict_bands(
-    strips: Iterator[_Strip], model: PixelModel, white_point: WhitePoint, min_tissue: float, watch: _Watch
+    strips: Iterator[_Strip],
+    model: PixelModel,
+    white_point: WhitePoint,
+    mpp: float,
+    min_tissue: float,
+    own: OwnTissue | None,
+    watch: _Watch,
 ) -> Iterator[_Band]:
     for strip in strips:
         if watch.progress.cancelled:
@@ -269,11 +306,15 @@ def _predict_bands(
             return
         tissue = tissue_fraction(strip.image, strip.bounds, white_point.rgb, strip.edges)
         keep = tissue >= min_tissue
+        shares = np.full((len(tissue), len(KINDS)), np.nan, np.float32)
+        if own is not None:
+            shares[keep] = tile_quality(strip.image, strip.bounds[keep], white_point.rgb, mpp, own)
+            keep &= ~over_limits(shares).any(axis=1)
         expression = model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges)
         # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
-        seen = np.isfinite(expression).all(axis=1)
-        yield _Band(strip.windows[keep][seen], tissue[keep][seen], expression[seen])
-        watch.looked_at(strip.windows, tissue)
+        keep[keep] = seen = np.isfinite(expression).all(axis=1)
+        yield _Band(strip.windows[keep], tissue[keep], shares[keep], expression[seen])
+        watch.looked_at(strip.windows, tissue, left_out_counts(shares))
 
 
 def predict_spots(
@@ -421,7 +462,7 @@ def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:
     return width, height
 
 
-def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
+def _tile_table(grid: TileGrid, tissue: np.ndarray, shares: np.ndarray | None) -> pd.DataFrame:
     x_um, y_um = grid.centers_um.T
     return pd.DataFrame(
         {
@@ -430,6 +471,7 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray) -> pd.DataFrame:
             "x_um": x_um,
             "y_um": y_um,
             "tissue_fraction": tissue,
+            **({} if shares is None else dict(zip(KINDS, shares.T, strict=True))),
         },
         index=[tile_name(row, column) for row, column in zip(grid.array_row, grid.array_col, strict=True)],
     )
@@ -462,7 +504,9 @@ def slide_stains(slide: Slide, weights: Weights, overview: np.ndarray, white_poi
     if not pixels:
         return None
     pixels = np.concatenate(pixels)
-    return estimate_stains(tissue_colors(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], white_point))
+    # Ink would be taken for a stain, and bring all of the slide to a wrong one.
+    pixels = tissue_pixels(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], color_kinds(overview, white_point))
+    return estimate_stains(tissue_colors(pixels, white_point))
 
 
 def _stain_report(stains: SlideStains | None, applied: StainTransfer, training: TrainingStains) -> dict:
@@ -492,6 +536,7 @@ def fine_map(
     min_tissue: float,
     analysis_mpp: float,
     transfer: bool = True,
+    quality: bool = True,
     progress: Progress = SILENT,
 ) -> anndata.AnnData:
     """Predict one gene, or score one signature, on squares of `step_um` side by side.
@@ -510,6 +555,7 @@ def fine_map(
         min_tissue=min_tissue,
         analysis_mpp=min(analysis_mpp, step_um / 2),
         transfer=transfer,
+        quality=quality,
         progress=progress,
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high", "q_value", "patients_replicated")
 """What a result carries of each gene's reliability."""
+KINDS_IN_WORDS = {
+    "ink": "ink",
+    "pigment": "pigment",
+    "blur": "out of focus",
+    "fold": "folded",
+    "surround": "black or grey",
+}
+"""Of what is no tissue to predict from (`nsl.quality`)."""
 
 
 # What files of versions that knew no stain transfer lack.
@@ -58,6 +66,9 @@ class Provenance:
     stain_distance: float  # the larger of the two angles over its spread; beyond 1, the slide is unlike the training's
     version: str
     inside_only: bool = False  # whether tiles outside annotated regions were left out
+    quality: bool = False  # whether tiles of ink, pigment, blur, folds and frames were left out (`nsl.quality`)
+    left_out: dict = field(default_factory=dict)  # how many, by kind
+    slide_doubt: str = ""  # a sentence on why the slide may be no H&E
     synthetic: bool = False  # whether the slide was made by a program
 
     @classmethod
@@ -78,6 +89,8 @@ class Provenance:
 
 def _typed(kind: type, value: Any) -> Any:
     """A value as an h5ad file gives it back, which has numpy's scalars, as a plain one."""
+    if kind is dict:
+        return {key: int(count) for key, count in value.items()}
     return np.asarray(value, float) if kind is np.ndarray else kind(value)
 
 
@@ -200,10 +213,23 @@ def stain_warning(result: "anndata.AnnData") -> str | None:
     return f"The stains of this slide may not be hematoxylin and eosin: {'; '.join(reasons)}." if reasons else None
 
 
+def left_out_in_words(counts: dict[str, int]) -> str:
+    """How many tiles were left out and why, in a line, from counts by kind; empty where none was."""
+    reasons = [f"{count:,} {KINDS_IN_WORDS[kind]}" for kind, count in counts.items() if count]
+    total = sum(counts.values())
+    return f"{total:,} tile{'s' if total > 1 else ''} left out: {', '.join(reasons)}" if reasons else ""
+
+
+def left_out(result: "anndata.AnnData") -> str:
+    """How many tiles of tissue were left out and why, in a line; empty where none was."""
+    return left_out_in_words(Provenance.of(result).left_out)
+
+
 def caveats(result: "anndata.AnnData") -> list[str]:
     """Sentences that belong wherever a result is shown: that its slide is synthetic, that it is only a part."""
     known = Provenance.of(result)
     said = ["The slide is synthetic: made by a program, not from a patient."] if known.synthetic else []
+    said += [known.slide_doubt] if known.slide_doubt else []
     if not known.complete:
         said.append("This is part of the slide: the run was cancelled.")
     if known.inside_only:

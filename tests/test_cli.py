@@ -343,6 +343,25 @@ def test_without_the_transfer_a_slide_in_another_stain_is_noted(data_folder, pre
     assert said["transfer"] == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
+def test_ink_is_left_out_noted_and_kept_with_no_quality(section, predict, tmp_path):
+    pixels = section.pixels.copy()
+    pixels[200:300, 200:300] = section.white_point * (0.1, 0.55, 0.3)
+    Image.fromarray(pixels).save(tmp_path / "inked.png")
+    code, [note] = predict(tmp_path / "inked.png", "--mpp", 1)
+    assert (code, note) == (0, "nsl: note: 1 tile left out: 1 ink")
+    said = json.loads((tmp_path / "out/inked.provenance.json").read_text())
+    assert said["left_out"] == {"ink": 1, "pigment": 0, "blur": 0, "fold": 0, "surround": 0}
+    tiles = len(pd.read_csv(tmp_path / "out/inked.csv"))
+    code, notes = predict(tmp_path / "inked.png", "--mpp", 1, "--no-quality")
+    assert (code, notes) == (0, [])
+    assert len(pd.read_csv(tmp_path / "out/inked.csv")) == tiles + 1
+
+
+def test_a_fluorescence_scan_is_refused(data_folder, predict):
+    code, err = predict(data_folder / "slides/fluorescence.ndpi", "--tile-um", 150)
+    assert_one_line_error(code, err, "light on a dark ground, as fluorescence is")
+
+
 # info
 
 

@@ -12,6 +12,8 @@ from nsl import open_slide, predict
 from nsl.errors import Cancelled, NslError, ScaleError, SlideError, WeightsError
 from nsl.prediction import PATCH_PX, fine_map, patch, predict_spots
 from nsl.progress import Progress
+from nsl.quality import KINDS, LIMITS
+from nsl.result import Provenance, left_out
 from nsl.slides.slide import Slide
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds, tile_grid
@@ -28,7 +30,7 @@ def result(slide, weights):
 def test_result_has_the_shape_every_consumer_relies_on(result):
     assert result.X.dtype == np.float32
     assert list(result.var_names) == ["ERBB2", "CD24", "COX6C"]
-    assert list(result.obs) == ["array_row", "array_col", "x_um", "y_um", "tissue_fraction"]
+    assert list(result.obs) == ["array_row", "array_col", "x_um", "y_um", "tissue_fraction", *KINDS]
     assert result.obs_names[0] == f"r{result.obs.array_row.iloc[0]}c{result.obs.array_col.iloc[0]}"
     assert result.obs.tissue_fraction.between(0.3, 1).all()
     np.testing.assert_allclose(result.obsm["spatial"], result.obs[["x_um", "y_um"]])
@@ -206,6 +208,45 @@ def test_a_slide_without_tissue_says_so(weights, tmp_path):
         predict(slide, weights)
 
 
+@pytest.fixture
+def inked_slide(section, tmp_path):
+    pixels = section.pixels.copy()
+    pixels[200:300, 200:300] = section.white_point * (0.1, 0.55, 0.3)  # one tile of 100 µm
+    Image.fromarray(pixels).save(tmp_path / "inked.png")
+    with open_slide(tmp_path / "inked.png", mpp=1.0) as slide:
+        yield slide
+
+
+def test_a_tile_of_ink_is_left_out_and_counted_and_the_others_tell_their_shares(inked_slide, weights, result):
+    inked = predict(inked_slide, weights)
+    assert set(result.obs_names) - set(inked.obs_names) == {"r2c2"}
+    assert Provenance.of(inked).left_out == {"ink": 1, "pigment": 0, "blur": 0, "fold": 0, "surround": 0}
+    assert left_out(inked) == "1 tile left out: 1 ink"
+    assert (inked.obs.ink <= LIMITS["ink"]).all()
+
+
+def test_without_the_checks_of_quality_ink_is_predicted(inked_slide, weights):
+    inked = predict(inked_slide, weights, quality=False)
+    assert "r2c2" in inked.obs_names
+    assert "ink" not in inked.obs
+    assert (Provenance.of(inked).quality, left_out(inked)) == (False, "")
+
+
+def test_counts_of_tiles_left_out_come_back_from_a_file(inked_slide, weights, tmp_path):
+    inked = predict(inked_slide, weights)
+    inked.write_h5ad(tmp_path / "inked.h5ad")
+    assert Provenance.of(anndata.read_h5ad(tmp_path / "inked.h5ad")).left_out == inked.uns["nsl"]["left_out"]
+
+
+def test_a_slide_of_nothing_but_ink_says_so(section, weights, tmp_path):
+    Image.fromarray((section.pixels * (0.1, 0.55, 0.3)).astype(np.uint8)).save(tmp_path / "ink.png")
+    with (
+        open_slide(tmp_path / "ink.png", mpp=1.0) as slide,
+        pytest.raises(SlideError, match="colours that H&E has not"),
+    ):
+        predict(slide, weights)
+
+
 def test_progress_may_end_the_run(slide, weights):
     class Stopped(NslError):
         pass
@@ -376,7 +417,7 @@ def fine_result(fine_slide, weights):
 
 
 def test_a_patch_is_the_slide_under_the_tile(fine_slide, fine_result, section):
-    name = fine_result.obs_names[20]
+    name = fine_result.obs_names[10]
     seen = patch(fine_slide, fine_result, name)
     x, y = fine_result[name].obsm["spatial"][0]
     np.testing.assert_array_equal(seen.rgb, section.pixels[int(y) - 100 : int(y) + 100, int(x) - 100 : int(x) + 100])

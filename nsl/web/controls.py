@@ -12,7 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
-from nsl.result import stain_warning
+from nsl.result import Provenance, stain_warning
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import limits, links, sources, state
@@ -159,9 +159,8 @@ def result_warnings(slide: state.SessionSlide) -> None:
 
 
 def warn_of_stains(result: "anndata.AnnData") -> None:
-    """Say so where the slide's stains could not be brought to those that the weights know, and why."""
-    warning = stain_warning(result)
-    if warning:
+    """Say so where the slide may be no H&E, or its stains could not be brought to those that the weights know."""
+    for warning in filter(None, [Provenance.of(result).slide_doubt, stain_warning(result)]):
         st.warning(f"{warning} Predictions may mislead.", icon=":material/palette:")
 
 

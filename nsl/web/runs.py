@@ -39,6 +39,7 @@ class Settings:
     scores_own: bool = True  # whether the sets of the weights are scored too
     transfer: bool = True  # of the slide's stains to the weights'
     inside: tuple[Region, ...] = ()  # regions to keep to; none for the whole slide
+    quality: bool = True  # whether tiles of ink, folds and blur are left out
 
     def signatures(self, weights: Weights) -> tuple[Signature, ...]:
         """The gene sets that a run with these weights scores."""
@@ -57,6 +58,7 @@ class Settings:
         names = [*(PREFIX + name for name in sets.index), *genes]
         return (
             (self.transfer == ran.is_transferred or np.isnan(ran.stain_distance))
+            and self.quality == ran.quality
             and np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
             and list(slide.result.var_names) == names
         )
@@ -89,6 +91,7 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
                 min_tissue=chosen.min_tissue,
                 signatures=chosen.signatures(weights),
                 transfer=chosen.transfer,
+                quality=chosen.quality,
                 progress=job,
                 **within,
             )

@@ -349,10 +349,32 @@ def test_stains_that_are_hardly_hematoxylin_and_eosin_are_warned_of_before_the_m
         upload(app, name, png_bytes(pixels))
         app.number_input[0].set_value(1.0).run()
         finish(click(app, "Run"))
+        if is_warned:
+            assert "as with DAB" in app.error[0].value
+            app.checkbox(key="quality").uncheck().run()
+            finish(click(app, "Run"))
         for page in ("pages/predict.py", MAPS, "pages/predict.py"):
             app.switch_page(page).run()
             told = " ".join(warning.value for warning in app.warning)
             assert ("its second stain takes more blue than green" in told) == is_warned
+
+
+def test_tiles_of_ink_are_left_out_and_counted_and_can_be_had_all_the_same(app, section):
+    inked = section.pixels.copy()
+    inked[150:300, 150:300] = section.white_point * (0.1, 0.55, 0.3)
+    upload(app, "inked.png", png_bytes(inked))
+    app.number_input[0].set_value(1.0).run()
+    finish(click(app, "Run"))
+    tiles = slide(app).result.n_obs
+    assert re.search(r"\d+ tiles? left out: \d+ ink\.", said(app))
+    app.switch_page(MAPS).run()
+    assert re.search(r"\d+ tiles? left out: \d+ ink\.", said(app))
+    app.switch_page("pages/predict.py").run()
+    app.checkbox(key="quality").uncheck().run()
+    assert "The settings or the weights have changed since" in said(app)
+    finish(click(app, "Run"))
+    assert "left out:" not in said(app)
+    assert slide(app).result.n_obs > tiles
 
 
 def test_the_transfer_of_stains_is_said_and_can_be_switched_off(app, section):

@@ -67,6 +67,7 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 min_tissue=info.min_tissue,
                 analysis_mpp=info.analysis_mpp,
                 transfer=info.is_transferred,
+                quality=info.quality,
                 progress=job,
             )
         return as_columns(fine)

@@ -10,7 +10,7 @@ import streamlit as st
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
-from nsl.result import map_of, tile_at
+from nsl.result import left_out, map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
@@ -130,6 +130,8 @@ def show_numbers(result: anndata.AnnData, gene: str) -> None:
         st.metric("Tiles", f"{result.n_obs:,}", width=110)
         for name, value in (("Lowest", values.min()), ("Median", np.median(values)), ("Highest", values.max())):
             st.metric(name, signed(value), width=110)
+    if left_out(result):
+        st.caption(f"{left_out(result)}.")
     st.caption(
         f"{_what_values_are(result, gene, values)} They are predicted from colour alone: read the pattern over the "
         "tissue, not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."

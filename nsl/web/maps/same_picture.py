@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.result import map_of
-from nsl.signatures import is_signature
+from nsl.signatures import PREFIX
 from nsl.stats.correlation import correlations_with
 from nsl.web import controls, state
 from nsl.weights.reliability import has_held_up
@@ -18,8 +18,8 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
     """What of the map is the gene's own: how many that held up draw the same, and which differs most."""
     if map_of(slide.result, gene).std() == 0:
         st.warning(
-            "**No prediction**: the map is the same everywhere on this slide, as the colours of this tissue move none of "
-            "the gene's weights.",
+            "**No prediction**: the map is the same everywhere on this slide, as none of its colours moves the gene's "
+            "weights.",
             icon=":material/do_not_disturb_on:",
         )
         return
@@ -51,5 +51,5 @@ def _look_at(gene: str) -> None:
 def _others(run: str, gene: str, _result: anndata.AnnData) -> pd.Series:
     """r of the map with those of all other genes that held up; without what is the same everywhere."""
     r = correlations_with(_result, gene)
-    is_gene = [not is_signature(name) for name in r.index]
+    is_gene = ~r.index.str.startswith(PREFIX)
     return r[has_held_up(_result.var) & is_gene].drop(gene, errors="ignore").dropna()

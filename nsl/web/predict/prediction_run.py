@@ -11,7 +11,7 @@ from PIL import Image
 from nsl.annotations.region import Region
 from nsl.genes import parse_gene_list
 from nsl.numerals import some_of
-from nsl.result import Provenance, transfer_in_words
+from nsl.result import Provenance, left_out, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, regions, runs, sources, state
@@ -55,6 +55,14 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
         min_tissue = st.slider(
             "Least tissue in a tile, %", 0, 100, runs.USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
         )
+        quality = st.checkbox(
+            "Leave out ink, folds and blur",
+            True,
+            key="quality",
+            persist_state="session",
+            help="Tiles of pen ink, pigment, folded tissue, tissue out of focus, and the black or grey of a frame are "
+            "not predicted, and a slide that is not H&E is refused.",
+        )
         with st.expander("Stains and resolution"):
             transfer = st.checkbox(
                 "Bring the slide's stains to those of the weights",
@@ -88,6 +96,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
         scores_own=st.session_state["which_genes"] != LISTED_GENES,
         transfer=transfer,
         inside=inside,
+        quality=quality,
     )
 
 
@@ -262,7 +271,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
             st.info("The settings or the weights have changed since. Run again to use them.")
         if info.white_point_source != "background":
             st.warning("No empty background was found on this slide, so pure white was taken for it.")
-        st.caption(transfer_in_words(result))
+        st.caption(" ".join(filter(None, [left_out(result) and f"{left_out(result)}.", transfer_in_words(result)])))
         controls.warn_of_stains(result)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")

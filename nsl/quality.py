@@ -1,0 +1,309 @@
+"""What in a tile is no tissue to predict from: ink, pigment, folds, blur, and the black or grey around a section.
+
+Tiles are judged from their own pixels at the analysis resolution, so that no result depends on how a slide was cut into
+strips. What is measured follows HistoQC (Janowczyk et al. 2019, JCO Clin Cancer Inform 3:1) and GrandQC (Weng et al.
+2024, Nat Commun 15:10685); how often it is right, `benchmarks/quality.py` says.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from nsl.errors import SlideError
+from nsl.parallel import kernel, over_rows
+from nsl.stains import TISSUE_OD, SlideStains, completed, od_table, optical_density
+
+LIMITS = {"ink": 0.1, "pigment": 0.25, "blur": 0.5, "fold": 0.25, "surround": 0.1}
+"""Of each kind, the share of what a tile shows beside glass up to which it is predicted."""
+KINDS = tuple(LIMITS)
+"""The columns of `tile_quality`: pen ink; brown or yellow pigment, or ink of that colour; out of focus; folded; and
+black or grey, of no stain: a frame, the edge of the cover glass, the rim of a bubble."""
+
+_GLASS, _TISSUE, _INK, _PIGMENT, _SURROUND = range(5)
+# Colours are judged as they are rounded to 6 bits a channel.
+_BITS = 6
+# Of paler pixels the noise of a scan and of JPEG hides the hue; grey is told a little sooner.
+_HUE_OD, _LEAST_GREY_OD = 0.2, 0.14
+# Ratios of optical densities of H&E, by ten published sources (benchmarks/robustness.py) and nine scans of five
+# scanners: red to green 0.04 (eosin) to 1.43 (hematoxylin), blue to green 0.1 to 0.8. Pens are outside on glass.
+_MOST_RED = 1.6
+_BLUE_INK_RED, _BLUE_INK_BLUE = 0.85, 0.28
+_RED_INK_RED, _RED_INK_BLUE, _RED_INK_OD = 0.2, 0.8, 0.6
+# Over tissue a blue pen's dye takes as much red as hematoxylin and less blue, a red pen's as little red as eosin and
+# more blue: times the median of the slide's own tissue, for laboratories differ by more than that.
+_BLUE_DYE_RED, _BLUE_DYE_BLUE_TIMES = 0.8, 0.7
+_RED_DYE_RED, _RED_DYE_BLUE, _RED_DYE_BLUE_TIMES = 0.4, 0.74, 1.25
+_NEUTRAL_RED, _NEUTRAL_BLUE = (0.75, 1.33), 0.87
+_BROWN_BLUE = 1.05
+# What is darker is black, and no pen; a grey darker than the second is a black pen's, and a paler one a frame's.
+_BLACK_OD, _GREY_OD = 2.8, 1.2
+
+# Blur and folds are told of squares about so wide, which a fold fills and in which texture can be measured.
+_BLOCK_UM = 50.0
+_LEAST_BLOCK_UM = 30.0
+# In focus, optical density differs over 3 µm about a third as much as over 12 µm (mean squares), and never less than a
+# sixteenth, as on a slope. With a σ of 6 µm and more it is under 0.11 in 95 of 100 squares, as stained and as bright
+# as may be; in focus under that in 1 of 100.
+_FINE_UM, _COARSE = 3.0, 4
+_MOST_BLURRED = 0.115
+# What differs less over 12 µm, as a share of its optical density, is too even to be called blurred.
+_LEAST_CONTRAST = 0.02
+# At coarser resolutions a blur of 6 µm is hardly wider than a pixel.
+_COARSEST_BLUR_MPP = 6.0
+# Times the amount of both stains together in three quarters of the slide's squares: what is clean lies under that in
+# 99.5 of 100, tissue of three layers over it in 80 to 99, of two layers in 40 to 60.
+_FOLD_PERCENTILE, _FOLD_TIMES = 75.0, 1.7
+
+# Every fifth pixel of every fifth row of an overview tells as much. What is darker than the second is a black frame, or
+# the ground of a fluorescence scan.
+_EVERY = 5
+_BLACK_INTENSITY = 12
+# The lightest and the darkest channel of the median pixel: light on a dark ground lies below either.
+_DARK_INTENSITY, _DARK_CHANNEL = 80, 8
+_GREY_SPREAD = 4
+_NO_GLASS, _LEAST_TISSUE = 0.99, 0.3
+# Red to green below which tissue is pink. Shares of brown: in doubt and refused where there is less pink, and in doubt
+# with any. On the nine scans it is at most 0.1 %, of hematoxylin and DAB on a tenth of the tissue 1 to 10 %.
+_PINK_RED = 0.7
+_BROWN = (0.01, 0.05, 0.1)
+
+
+class OwnTissue(NamedTuple):
+    """What a slide's own tissue is like, beside which its tiles are judged."""
+
+    kinds: np.ndarray
+    """(64, 64, 64) uint8, what each colour is."""
+    per_od: np.ndarray
+    """(3,) float64: its scalar product with an optical density is the amount of both stains, in their strengths."""
+    fold_amount: float
+    """From which the mean of a square of 50 µm is folded; infinite where the slide's stains are not known."""
+
+
+def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
+    """(64, 64, 64) uint8, what each colour is on a slide, beside the hue of its own tissue.
+
+    thumbnail : (H, W, 3) uint8 RGB of the whole.
+    white_point : (3,) intensity of the background.
+    """
+    step = 1 << (8 - _BITS)
+    middle = np.arange(0, 256, step, dtype=np.float32) + (step - 1) / 2
+    white = np.asarray(white_point, np.float32)[:, None]
+    red, green, blue = np.meshgrid(*np.maximum(-np.log((middle + 1) / (white + 1)), 1e-6), indexing="ij")
+    mean, to_red, to_blue = (red + green + blue) / 3, red / green, blue / green
+    neutral = (to_red > _NEUTRAL_RED[0]) & (to_red < _NEUTRAL_RED[1]) & (to_blue > _NEUTRAL_BLUE)
+    # A frame that a program drew is grey as it is stored, and not beside tinted glass.
+    r, g, b = np.ogrid[: len(middle), : len(middle), : len(middle)]
+    neutral |= np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b) <= 1
+    blue_ink = (to_red > _BLUE_INK_RED) & (to_blue < _BLUE_INK_BLUE)
+    red_ink = (to_red < _RED_INK_RED) & (to_blue > _RED_INK_BLUE) & (mean > _RED_INK_OD)
+    kinds = np.full(mean.shape, _TISSUE, np.uint8)
+    kinds[(to_red > _MOST_RED) | blue_ink | red_ink | (neutral & (mean > _GREY_OD))] = _INK
+    kinds[(to_blue > _BROWN_BLUE) & (to_red < _NEUTRAL_RED[0])] = _PIGMENT
+    kinds[mean <= _HUE_OD] = _TISSUE
+    kinds[neutral & (mean > _LEAST_GREY_OD) & (mean <= _GREY_OD)] = _SURROUND
+    kinds[np.minimum(np.minimum(red, green), blue) > _BLACK_OD] = _SURROUND
+    kinds[mean <= TISSUE_OD] = _GLASS
+    stained = (kinds == _TISSUE) & (mean > _HUE_OD)
+    seen = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
+    bins = np.ravel_multi_index((seen >> (8 - _BITS)).T, kinds.shape)
+    own = to_blue.ravel()[bins[stained.ravel()[bins]]]
+    if len(own):
+        blue_dye = (to_red > _BLUE_DYE_RED) & (to_blue < _BLUE_DYE_BLUE_TIMES * np.median(own))
+        red_dye = (to_red < _RED_DYE_RED) & (to_blue > max(_RED_DYE_BLUE, _RED_DYE_BLUE_TIMES * np.median(own)))
+        kinds[stained & (blue_dye | (red_dye & (mean > _RED_INK_OD)))] = _INK
+    return kinds
+
+
+def tissue_pixels(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8, the pixels of an image (..., 3) that are neither glass nor ink, pigment, frame or padding."""
+    return image[_looked_up(image, kinds) == _TISSUE]
+
+
+def own_tissue(
+    thumbnail: np.ndarray, mpp: float, white_point: np.ndarray, kinds: np.ndarray, stains: SlideStains | None
+) -> OwnTissue:
+    """Tell a slide's tissue from a picture of the whole, (H, W, 3) uint8 RGB of `mpp` µm/px.
+
+    white_point : (3,) intensity of the background.
+    kinds : of `color_kinds`.
+    stains : of the slide (`nsl.prediction.slide_stains`), None where they are not known.
+    """
+    block = max(round(_BLOCK_UM / mpp), 1)
+    whole = [max(side // block, 1) for side in thumbnail.shape[1::-1]]
+    box = (0, 0, *(min(blocks * block, side) for blocks, side in zip(whole, thumbnail.shape[1::-1], strict=True)))
+    blocks = tissue_pixels(np.asarray(Image.fromarray(thumbnail).resize(whole, Image.Resampling.BOX, box)), kinds)
+    if stains is None or not len(blocks):
+        return OwnTissue(kinds, np.zeros(3), np.inf)
+    per_od = np.linalg.inv(completed(stains.vectors))[:, :2] @ (1 / stains.strengths)
+    amounts = optical_density(blocks, white_point) @ per_od
+    return OwnTissue(kinds, per_od, _FOLD_TIMES * float(np.percentile(amounts, _FOLD_PERCENTILE)))
+
+
+def tile_quality(
+    image: np.ndarray, bounds: np.ndarray, white_point: np.ndarray, mpp: float, tissue: OwnTissue
+) -> np.ndarray:
+    """Share of each kind in what a tile shows beside glass and pure black padding.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB.
+    bounds : (T, 4) from `nsl.tiles.pixel_bounds`; what lies outside the image takes no part.
+    white_point : (3,) intensity of the background.
+    mpp : µm/px of the image.
+    tissue : of the slide (`own_tissue`).
+
+    Returns
+    -------
+    (T, K) float32 between 0 and 1, K the KINDS. NaN in what cannot be told: blur at more than 6 µm/px, and blur and
+    folds of tiles under 30 µm.
+    """
+    shares = np.zeros((len(bounds), len(KINDS)), np.float32)
+    if not len(bounds):
+        return shares
+    kinds = np.empty(image.shape[:2], np.uint8)
+    od = np.empty(image.shape[:2], np.float32)
+    table = od_table(white_point)
+    over_rows(_classify, len(image), image, tissue.kinds, table, kinds, od)
+    lag = max(round(_FINE_UM / mpp), 1)
+    arguments = (lag, mpp, tissue.per_od, tissue.fold_amount, np.asarray(white_point, float) + 1)
+    over_rows(_add_shares, len(bounds), image, kinds, od, np.ascontiguousarray(bounds), *arguments, shares)
+    if mpp > _COARSEST_BLUR_MPP:
+        shares[:, KINDS.index("blur")] = np.nan
+    small = (bounds[:, 2:] - bounds[:, :2]).min(axis=1) * mpp < _LEAST_BLOCK_UM
+    shares[np.ix_(small, [KINDS.index("blur"), KINDS.index("fold")])] = np.nan
+    return shares
+
+
+def left_out_counts(shares: np.ndarray) -> dict[str, int]:
+    """By kind, how many tiles are left out for their shares (T, K): each once, for the first kind it is over in."""
+    over = over_limits(shares)
+    first = over.argmax(axis=1)[over.any(axis=1)]
+    return dict(zip(KINDS, np.bincount(first, minlength=len(KINDS)).tolist(), strict=True))
+
+
+def over_limits(shares: np.ndarray) -> np.ndarray:
+    """(T, K) bool: of which kinds a tile holds too much, from its shares of `tile_quality`; of NaN never."""
+    return shares > np.array([LIMITS[kind] for kind in KINDS], np.float32)
+
+
+def slide_doubt(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarray) -> str | None:
+    """A sentence on a slide that may be no H&E; None where nothing speaks against it.
+
+    thumbnail : (H, W, 3) uint8 RGB of the whole.
+    white_point : (3,) intensity of the background.
+    kinds : of `color_kinds`.
+
+    Raises
+    ------
+    SlideError : the slide is black, is grey, is dark with light on it as fluorescence is, has no colour of H&E, or
+        is brown without pink, as with hematoxylin and DAB.
+    """
+    pixels = thumbnail[::_EVERY, ::_EVERY]
+    seen = pixels[pixels.max(axis=-1) > _BLACK_INTENSITY]
+    kind = _looked_up(seen, kinds)
+    shown = kind != _GLASS
+    if not len(seen):
+        raise _no_h_and_e("the image shows nothing but black")
+    if not shown.any():  # whoever looks for tissue says how much there is
+        return None
+    if np.percentile(np.ptp(seen, axis=-1), 99) <= _GREY_SPREAD:
+        raise _no_h_and_e("the image is grey, and stains are told by their colour")
+    if np.median(seen.max(axis=-1)) < _DARK_INTENSITY or np.median(seen.min(axis=-1)) < _DARK_CHANNEL:
+        raise _no_h_and_e("the image is light on a dark ground, as fluorescence is")
+    tissue, brown = ((kind[shown] == one).mean() for one in (_TISSUE, _PIGMENT))
+    if shown.mean() > _NO_GLASS and tissue < _LEAST_TISSUE:
+        raise _no_h_and_e(f"the image shows no glass, and {1 - tissue:.0%} of it in colours that H&E has not")
+    od = optical_density(seen[kind == _TISSUE], white_point)
+    pink = tissue * ((od.mean(axis=1) > _HUE_OD) & (od[:, 0] < _PINK_RED * od[:, 1])).mean() if len(od) else 0.0
+    if brown > _BROWN[1] and brown > pink:
+        raise _no_h_and_e(f"{brown:.0%} of what the image shows is brown and {pink:.0%} pink, as with DAB")
+    if brown > _BROWN[2] or (brown > _BROWN[0] and brown > pink):
+        return f"{brown:.0%} of what this slide shows is brown: pigment, or another stain than hematoxylin and eosin."
+    return None
+
+
+def _no_h_and_e(reason: str) -> SlideError:
+    return SlideError(f"{reason}; open a scan of an H&E section, or leave the checks of quality out")
+
+
+def _looked_up(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """(...) uint8, what each pixel of an image (..., 3) is; pure black padding is `_GLASS`."""
+    red, green, blue = (image[..., c] >> (8 - _BITS) for c in range(3))
+    return np.where(image.any(axis=-1), kinds[red, green, blue], _GLASS)
+
+
+@kernel
+def _classify(start, stop, image, lookup, table, kinds, od):
+    for y in range(start, stop):
+        for x in range(image.shape[1]):
+            r, g, b = image[y, x]
+            if r | g | b:
+                kinds[y, x] = lookup[r >> 2, g >> 2, b >> 2]
+                od[y, x] = table[0, r] + table[1, g] + table[2, b]
+            else:
+                kinds[y, x] = _GLASS
+                od[y, x] = -1
+
+
+@kernel
+def _add_shares(start, stop, image, kinds, od, bounds, lag, mpp, per_od, most, white, shares):
+    height, width = kinds.shape
+    far = _COARSE * lag
+    for t in range(start, stop):
+        x0, y0, x1, y1 = bounds[t]
+        blocks = max(int((x1 - x0) * mpp / _BLOCK_UM + 0.5), 1)
+        counts = np.zeros(5, np.int64)
+        blurred, folded = 0, 0
+        for block in range(blocks * blocks):
+            row, column = block // blocks, block % blocks
+            left, right = x0 + (x1 - x0) * column // blocks, x0 + (x1 - x0) * (column + 1) // blocks
+            top, bottom = y0 + (y1 - y0) * row // blocks, y0 + (y1 - y0) * (row + 1) // blocks
+            tissue, seen = 0, 0
+            pairs, near_squares, far_squares = 0, 0.0, 0.0
+            red, green, blue, amount = 0.0, 0.0, 0.0, 0.0
+            for y in range(max(top, 0), min(bottom, height)):
+                for x in range(max(left, 0), min(right, width)):
+                    here = od[y, x]
+                    if here < 0:
+                        continue
+                    kind = kinds[y, x]
+                    counts[kind] += 1
+                    if kind == _SURROUND:
+                        continue
+                    tissue += kind == _TISSUE
+                    seen += 1
+                    red += image[y, x, 0]
+                    green += image[y, x, 1]
+                    blue += image[y, x, 2]
+                    amount += here
+                    # Every fourth pixel has texture enough to tell.
+                    if (x - x0 | y - y0) & 1:
+                        continue
+                    if x + far < min(x1, width) and od[y, x + far] >= 0 and od[y, x + lag] >= 0:
+                        near_squares += (od[y, x + lag] - here) ** 2
+                        far_squares += (od[y, x + far] - here) ** 2
+                        pairs += 1
+                    if y + far < min(y1, height) and od[y + far, x] >= 0 and od[y + lag, x] >= 0:
+                        near_squares += (od[y + lag, x] - here) ** 2
+                        far_squares += (od[y + far, x] - here) ** 2
+                        pairs += 1
+            if 2 * tissue < seen or not tissue:
+                continue
+            least = pairs * (_LEAST_CONTRAST * amount / seen) ** 2
+            if far_squares > least and near_squares < _MOST_BLURRED * far_squares:
+                blurred += tissue
+            if (
+                per_od[0] * np.log(white[0] / (red / seen + 1))
+                + per_od[1] * np.log(white[1] / (green / seen + 1))
+                + per_od[2] * np.log(white[2] / (blue / seen + 1))
+                > most
+            ):
+                folded += tissue
+        shown = counts[1:].sum()
+        if shown:
+            shares[t, 0] = counts[_INK] / shown
+            shares[t, 1] = counts[_PIGMENT] / shown
+            shares[t, 2] = blurred / shown
+            shares[t, 3] = folded / shown
+            shares[t, 4] = counts[_SURROUND] / shown
