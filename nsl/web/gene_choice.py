@@ -148,7 +148,7 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
             icon=":material/info:",
         )
     else:
-        st.success(f"{told} It agreed in every {protocol.left_out} left out.", icon=":material/check_circle:")
+        st.success(told, icon=":material/check_circle:")
 
 
 def _expected(row: pd.Series, protocol: HeldOutProtocol) -> str:
