@@ -287,9 +287,15 @@ def offer_outline() -> bool:
     return st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width="content")
 
 
+# Bare addresses become links even where their marks are escaped; a word joiner within, which is not seen, keeps them
+# text.
+_ADDRESS = re.compile(r"https?(?=\\?:)|www(?=\.)|@(?=[\w-]+\.\w)", re.IGNORECASE)
+
+
 def escaped(text: str) -> str:
-    """A user's text as Markdown shows it letter by letter."""
-    return "".join(f"\\{c}" if c in r"\`*_[]<$:~" else c for c in text)
+    """A user's text as Markdown shows it letter by letter, on one line and without becoming a link."""
+    marked = "".join(f"\\{c}" if c in r"\`*_[]<$:~#|" else c for c in " ".join(text.splitlines()))
+    return _ADDRESS.sub("\\g<0>\u2060", marked)
 
 
 def file_size(size_bytes: int) -> str:

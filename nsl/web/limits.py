@@ -1,4 +1,4 @@
-"""What a server lets its visitors ask of it, set in the environment; nothing is limited unless it is set there."""
+"""What a server lets its visitors ask of it, set in the environment; but for runs, what is not set is not limited."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ _UNPACKED_TO_ZIPPED = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """None is no limit."""
+    """None is no limit; of runs, one a core."""
 
     max_pixels: int | None  # level-0 pixels of a slide: NSL_MAX_PIXELS
     max_upload_mb: int | None  # of one file: NSL_MAX_UPLOAD_MB
@@ -104,8 +104,8 @@ class Turn(AbstractContextManager):
 
 @functools.cache
 def line() -> Line:
-    """The one line of this server."""
-    return Line(read().max_concurrent_runs)
+    """The one line of this server; more runs at once than it has cores would only wait for each other."""
+    return Line(read().max_concurrent_runs or os.cpu_count() or 1)
 
 
 def _number(variable: str) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
@@ -146,7 +145,7 @@ class WeightsConfig:
         """
         try:
             told = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _unreadable(where, error) from None
         version = told.get("schema_version") if isinstance(told, dict) else None
         if version not in _READ_VERSIONS:
@@ -179,6 +178,16 @@ def _known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in fields if isinstance(value, np.ndarray) or value not in (None, (), {})}
 
 
+# No window or pixel is a metre wide, and nothing that is counted here comes to more: a file may say any number.
+_MOST_UM, _MOST = 1_000_000, 10**12
+
+
+def _short(value: Any) -> str:
+    """A value of a file as it stands there, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
 def _unreadable(where: str, error: Exception) -> WeightsError:
     return WeightsError(f"{where} cannot be read as JSON ({error}); copy it again")
 
@@ -191,15 +200,17 @@ def _text(where: str, told: dict, key: str) -> str:
 
 def _length(where: str, told: dict, key: str) -> float:
     value = told[key]
-    if not (isinstance(value, int | float) and 0 < value < math.inf):
-        raise WeightsError(f"{where}: {key} is {value!r}, not a positive number; copy the folder again")
+    if not (isinstance(value, int | float) and 0 < value <= _MOST_UM):
+        raise WeightsError(
+            f"{where}: {key} is {_short(value)}, not a positive number of µm up to {_MOST_UM:,}; copy the folder again"
+        )
     return value
 
 
 def _count(where: str, part: Any, section: str, key: str) -> int:
     number = part.get(key) if isinstance(part, dict) else None
-    if not (isinstance(number, int) and number > 0):
-        raise WeightsError(f"{where}: {key} of {section} is {number!r}, not a whole number above 0; retrain")
+    if not (isinstance(number, int) and 0 < number <= _MOST):
+        raise WeightsError(f"{where}: {key} of {section} is {_short(number)}, not a whole number above 0; retrain")
     return number
 
 
@@ -241,7 +252,7 @@ def _training_stains(where: str, stains: Any) -> TrainingStains:
 
 def _fit_record(fit: Any) -> FitRecord | None:
     numbers = {key: fit.get(key) for key in ("patterns", "steps", "learning_rate")} if isinstance(fit, dict) else {}
-    if not (numbers and all(isinstance(number, int | float) for number in numbers.values())):
+    if not (numbers and all(isinstance(number, int | float) and abs(number) <= _MOST for number in numbers.values())):
         return None
     return FitRecord(**numbers, **{key: _words(fit.get(key)) for key in ("command", "nsl_version")})
 

@@ -495,7 +495,7 @@ def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub
         _collected(app)
     assert not app.exception
     assert "The weights above stay in use." in _sidebar(app)
-    assert source.split("@")[0] in _sidebar(app).replace("\\", "")
+    assert source.split("@")[0] in _sidebar(app).replace("\\", "").replace("\u2060", "")
     assert "4,822 genes" in _sidebar(app)
     click(app, "Use the demo slide")
     app.radio[0].set_value("A list").run()

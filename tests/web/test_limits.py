@@ -157,11 +157,15 @@ def test_a_bad_value_is_told_on_the_page_instead_of_an_unlimited_upload(app, env
 # Runs at the same time
 
 
-def test_without_a_limit_no_run_waits():
-    runs = _started(count=3)
-    assert all(work.begun.wait(SECONDS) for _, work in runs)
-    assert [job.ahead for job, _ in runs] == [0, 0, 0]
-    _end(*runs)
+def test_without_a_limit_as_many_runs_go_on_as_there_are_cores(environment, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    environment("NSL_MAX_CONCURRENT_RUNS", "")
+    first, second, third = _started(count=3)
+    assert all(work.begun.wait(SECONDS) for _, work in (first, second))
+    assert [job.ahead for job, _ in (first, second, third)] == [0, 0, 1]
+    _end(first)
+    assert third[1].begun.wait(SECONDS)
+    _end(second, third)
 
 
 def test_a_run_beyond_the_limit_waits_and_then_runs(environment):

@@ -1,6 +1,7 @@
 """What a browser sends is chosen by its user: ids of uploads, places on charts, rows of tables, choices, sizes."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -345,3 +346,21 @@ def test_a_visitor_of_a_real_server_reaches_no_other_visitors_slides(server_fold
         assert _files(server_folders) == before
         victim.press("Remove this slide")
         assert not [path for path in _files(server_folders) if path.name == "nsl-upload.png"]
+
+
+# Names in text
+
+
+@pytest.mark.parametrize(
+    "address", ["http://evil.example/a", "HTTPS://evil.example", "www.evil.example", "a@evil.example"]
+)
+def test_an_address_in_a_name_is_no_link(address):
+    shown = controls.escaped(f"slide {address}")
+    # What CommonMark and GitHub's extension make links of, after backslashes are gone.
+    plain = re.sub(r"\\(.)", r"\1", shown)
+    assert not re.search(r"https?://|www\.|\w@\w", plain, re.IGNORECASE)
+    assert plain.replace("\u2060", "") == f"slide {address}"
+
+
+def test_a_name_of_several_lines_stays_on_one():
+    assert controls.escaped("a\n# b\r\n\u2028- c") == r"a \# b  - c"

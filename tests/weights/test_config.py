@@ -121,3 +121,16 @@ def test_the_card_of_weights_that_say_little_says_so(tiny_weights, tmp_path):
     assert "in the sections (not stated) of 1 patients" in card
     assert "How the weights were fitted is not stated." in card
     assert load_weights(tmp_path / "theirs").config == read()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000], ids=["lists", "objects"])
+def test_a_config_nested_without_end_is_refused(text):
+    with pytest.raises(WeightsError, match="cannot be read as JSON"):
+        WeightsConfig.from_json(text)
+
+
+@pytest.mark.parametrize("key", ["tile_um", "analysis_mpp"])
+def test_a_length_of_no_measure_is_refused_in_one_short_sentence(key):
+    with pytest.raises(WeightsError, match=f"{key} is 1000") as refused:
+        read(**{key: 10**400})
+    assert len(str(refused.value)) < 200
