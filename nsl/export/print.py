@@ -108,7 +108,7 @@ def panel_png(
     opacity: float = 0.7,
     dpi: int = 200,
     width_mm: float = 96,
-    most_mm: float = 58,
+    most_mm: float = 70,
 ) -> bytes:
     """One gene over the part of the slide that has tiles, with its scale bar and colour bar and without words.
 

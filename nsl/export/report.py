@@ -43,6 +43,8 @@ _MOST_SIGNATURES = 2
 _SAME_PICTURE_R = 0.95
 # So many of the most reliable are looked through for maps that differ.
 _LOOKED_AT = 200
+# How high maps are, and how high where the page begins with more warnings than so many.
+_MAP_MM, _LOW_MAP_MM, _FEW_WARNINGS = 70, 56, 3
 # Of a table that leaves room for the rest on its page.
 _MOST_CLASSES = 8
 _MEMBERS = 6
@@ -64,7 +66,7 @@ class Trust:
     """How far a map can be trusted."""
 
     kind: str
-    """"good", "weak" or "none", for the mark beside it."""
+    """For the mark beside it: good, weak or none."""
     verdict: str
     figures: str
 
@@ -99,17 +101,19 @@ def report_html(
     genes = genes_for_report(result) if genes is None else require_genes(result, genes)
     if not 0 < len(genes) <= MOST_MAPS:
         raise NslError(f"a report has one to {MOST_MAPS} maps, and {len(genes)} are asked for; choose some of them")
-    known = Provenance.of(result)
+    known, warnings = Provenance.of(result), _warnings(result, slide)
+    most_mm = _MAP_MM if len(warnings) <= _FEW_WARNINGS else _LOW_MAP_MM
+    drawn = {"palette": palette, "opacity": opacity, "most_mm": most_mm}
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return page.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         name=name,
         purpose=PURPOSE,
         date=date_in_words(made_on),
         version=known.version,
-        warnings=_warnings(result, slide),
+        warnings=warnings,
         overview=_data_uri(overview_png(result, regions=regions)),
-        facts=_slide_facts(result, slide) | _settings(known, weights),
-        maps=[_map(result, gene, (limits or {}).get(gene), palette, opacity) for gene in genes],
+        facts=_facts(result, slide, weights),
+        maps=[_map(result, gene, (limits or {}).get(gene), drawn) for gene in genes],
         left_out=known.heldout_left_out,
         groups=known.heldout_groups,
         regions=_compared_regions(result, genes, regions),
@@ -127,9 +131,10 @@ def genes_for_report(result: anndata.AnnData, first: Sequence[str] = ()) -> list
     if result.n_vars <= MOST_MAPS:
         return list(dict.fromkeys([*chosen, *result.var_names]))
     table = result.var.assign(is_set=result.var_names.str.startswith(PREFIX))
-    worthy = is_reliable(table) | (table.is_set & table.r_heldout.isna())
-    table = table[worthy] if worthy.any() else table
-    ranked = table.sort_values(["is_set", "r_heldout"], ascending=False, na_position="first", kind="stable")
+    is_own = table.is_set & table.r_heldout.isna()
+    worthy = is_reliable(table) | is_own
+    table = table.assign(worth=table.r_heldout.mask(is_own, 1.0))[worthy | ~worthy.any()]
+    ranked = table.sort_values(["is_set", "worth"], ascending=False, kind="stable")
     for is_set, most in ((True, _MOST_SIGNATURES), (False, MOST_MAPS)):
         for gene in ranked.index[ranked.is_set == is_set][:_LOOKED_AT]:
             of_kind = sum(is_signature(one) == is_set for one in chosen)
@@ -154,11 +159,15 @@ def _warnings(result: anndata.AnnData, slide: SlideFacts | None) -> list[str]:
     return [*said, *caveats(result), *(f"{notice.removesuffix('.')}." for notice in (slide.notices if slide else ()))]
 
 
-def _slide_facts(result: anndata.AnnData, slide: SlideFacts | None) -> dict[str, str]:
+def _facts(result: anndata.AnnData, slide: SlideFacts | None, weights: Weights | None) -> dict[str, str]:
+    """Of the slide, of how it was predicted, and of the weights: what is told by what it is called."""
     known, picture = Provenance.of(result), SlidePicture.of(result)
     width, height = slide.size if slide else (round(side / picture.scale) for side in picture.rgb.shape[1::-1])
     mm = " × ".join(f"{side * known.mpp / 1000:.2f}" for side in (width, height))
-    facts = {"Size": f"{mm} mm, {width:,} × {height:,} px", "Scale": f"{known.mpp:.4g} µm/px"}
+    facts = {
+        "Size": f"{mm} mm, {width:,} × {height:,} px",
+        "Scale": f"{known.mpp:.4g} µm/px, read at {known.analysis_mpp:.4g} µm/px",
+    }
     if slide:
         power = f", {slide.objective_power:g}×" if slide.objective_power else ""
         facts["File"] = f"{slide.format}{f', {slide.scanner}' if slide.scanner else ''}{power}"
@@ -167,29 +176,23 @@ def _slide_facts(result: anndata.AnnData, slide: SlideFacts | None) -> dict[str,
     facts["Left out"] = f"tiles with less than {100 * known.min_tissue:.0f} % tissue"
     facts["Stains"] = transfer_in_words(result)
     facts["Checksum"] = slide_in_words(known, None)
-    return facts
-
-
-def _settings(known: Provenance, weights: Weights | None) -> dict[str, str]:
-    told = {"Weights": weights_in_words(known)}
+    facts["Weights"] = weights_in_words(known)
     if weights:
         data = weights.config.training_data
         patients = f"{data.patients} patient{'s' if data.patients > 1 else ''}"
-        told["Learned on"] = f"{data.tissue or 'tissue that is not stated'}: {data.spots:,} spots of {patients}"
-    transfer = "brought to those of the weights" if known.is_transferred else "taken as they are"
-    told["Settings"] = f"read at {known.analysis_mpp:g} µm/px, stains {transfer}"
-    return told
+        facts["Learned on"] = f"{data.tissue or 'tissue that is not stated'}: {data.spots:,} spots of {patients}"
+    return facts
 
 
 def _map(
-    result: anndata.AnnData, gene: str, ends: tuple[float, float] | None, palette: str, opacity: float
+    result: anndata.AnnData, gene: str, ends: tuple[float, float] | None, drawn: Mapping[str, Any]
 ) -> dict[str, Any]:
     ends = ends or percentile_limits(map_of(result, gene))
     return {
         "title": _title(gene),
         "about": _about(result, gene),
         "trust": trust(result, gene),
-        "picture": _data_uri(panel_png(result, gene, limits=ends, palette=palette, opacity=opacity)),
+        "picture": _data_uri(panel_png(result, gene, limits=ends, **drawn)),
         "told": f"{gene} over the tissue, from {signed(ends[0])} to {signed(ends[1])} {unit_of(gene)}",
     }
 

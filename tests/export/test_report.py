@@ -124,7 +124,7 @@ def test_slide_weights_settings_date_and_purpose_are_told(result, slide, weights
         "9 March 2026, NSL 0.1.0",
         PURPOSE,
         "0.70 × 0.60 mm, 700 × 600 px",
-        "1 µm/px",
+        "1 µm/px, read at 2 µm/px",
         "PNG, Maker Model 3, 20×",
         f"{result.n_obs} tiles of 100 µm, every 50 µm",
         "less than 30 % tissue",
@@ -132,7 +132,6 @@ def test_slide_weights_settings_date_and_purpose_are_told(result, slide, weights
         f"SHA-256 {known['slide_sha256'][:12]}",
         f"tiny (SHA-256 {known['weights_sha256'][:12]})",
         "paint: 126 spots of 2 patients",
-        "read at 2 µm/px, stains brought to those of the weights",
         "leaving out each patient in turn, 2 in all",
     ):
         assert part in said, part
@@ -242,6 +241,12 @@ def test_without_a_choice_the_page_shows_what_is_reliable_and_differs_here(resul
     assert genes_for_report(many, ["POOR"]) == ["POOR", "A", "B"]
     many.var["q_value"] = 0.5
     assert genes_for_report(many) == ["POOR", "A", "B"]
+    many.var.loc["POOR", "r_heldout"] = np.nan
+    assert genes_for_report(many) == ["A", "B", "POOR"]
+    many.var_names = ["A", "LIKE_A", "FLAT", "B", "signature:MINE"]
+    assert genes_for_report(many) == ["signature:MINE"]
+    many.var["q_value"] = 1e-3
+    assert genes_for_report(many) == ["signature:MINE", "A", "B"]
 
 
 def test_a_short_list_is_shown_whole(result):
