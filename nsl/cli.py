@@ -116,7 +116,7 @@ def _add_predict(add) -> None:
     add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
     add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
     add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
-    add("--format", default="csv", metavar="csv,h5ad,geojson,png", help="what to write (default: csv)")
+    add("--format", default="csv", metavar="csv,h5ad,geojson,png,html", help="what to write (default: csv)")
     add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
 
 
@@ -254,9 +254,12 @@ def _predict_one(
     said = [*slide.notices, Provenance.of(result).slide_doubt, stain_warning(result), left_out(result)]
     for notice in filter(None, said):
         print(f"nsl: note: {notice}", file=sys.stderr)
+    options = {
+        "csv": {"header_comments": args.header_comments},
+        "html": {"slide": slide, "weights": weights, "regions": regions or ()},
+    }
     for name in formats:
-        options = {"header_comments": args.header_comments} if name == "csv" else {}
-        FORMATS[name](result, args.out / f"{path.stem}.{name}", **options)
+        FORMATS[name](result, args.out / f"{path.stem}.{name}", **options.get(name, {}))
     if regions is not None:
         _compare_regions(result, args.out / f"{path.stem}.regions.csv")
     scored = f", {result.obsm['signatures'].shape[1]:,} signatures" if "signatures" in result.obsm else ""

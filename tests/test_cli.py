@@ -145,6 +145,32 @@ def test_geojson_and_a_map_a_gene_are_written_beside_the_rest(predict, section_p
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+def test_a_report_names_the_slide_and_says_what_the_file_and_the_weights_do(predict, section_png, annotated, tmp_path):
+    folder = tmp_path / "Clinic of Dr Example"
+    folder.mkdir()
+    slide = section_png.rename(folder / "section 7.png")
+    assert predict(slide, "--mpp", 1, "--regions", annotated, "--format", "csv,html") == (0, [LEFT_OUT])
+    text = (tmp_path / "out/section 7.html").read_text(encoding="utf-8")
+    for part in (
+        "<h1>section 7</h1>",
+        "700 × 600 px",
+        "paint: 126 spots of 2 patients",
+        "Tumor</span>",
+        "Stroma</span>",
+    ):
+        assert part in text, part
+    assert text.count("<img ") == 1 + len(GENES)
+    assert "rgb(200, 0, 0)" in text
+    for hidden in ("Clinic", tmp_path.name):
+        assert hidden not in text
+
+
+def test_a_report_of_all_genes_has_four_maps(predict, section_png, tmp_path):
+    embedded = Path(__file__).parents[1] / "weights/her2-breast"
+    assert predict(section_png, "--mpp", 1, "--weights", embedded, "--format", "html")[0] == 0
+    assert 1 + 2 <= (tmp_path / "out/section.html").read_text(encoding="utf-8").count("<img ") <= 1 + 4
+
+
 def test_too_many_maps_are_refused_before_anything_is_read(predict, tmp_path):
     embedded = Path(__file__).parents[1] / "weights/her2-breast"
     code, err = predict(tmp_path / "missing.png", "--weights", embedded, "--format", "csv,png")

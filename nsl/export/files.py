@@ -171,7 +171,8 @@ def everything_zip(
 ) -> bytes:
     """All a result can be written as, in one zip, with a README.txt that says what each file is.
 
-    The same result gives the same bytes, under the same versions of the libraries that write h5ad and PNG.
+    The same result gives the same bytes, under the same versions of the libraries that write h5ad and PNG, and on the
+    same day: it stands under maps.
 
     stem : what the files' names start with.
     figure_genes : genes whose maps are drawn, from their 2nd to their 98th percentile.
@@ -184,7 +185,7 @@ def everything_zip(
         **csv_files(result, stem),
         f"{stem}.h5ad": h5ad_bytes(result),
         f"{stem}.geojson": geojson_text(result, genes),
-        **{f"{stem}.{file_part(gene)}.png": _map_png(result, gene) for gene in figure_genes},
+        **{f"{stem}.{file_part(gene)}.png": _map_png(result, gene, stem) for gene in figure_genes},
     }
     extra = extra or {}
     about = _readme(result, stem, genes, figure_genes, {name: what for name, (what, _) in extra.items()})
@@ -280,16 +281,24 @@ def write_png(result: anndata.AnnData, path: Path) -> None:
     """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
     result = as_columns(result)
     for gene in result.var_names:
-        picture = _map_png(result, gene)
+        picture = _map_png(result, gene, path.stem)
         place = path.with_name(f"{path.stem}.{file_part(gene)}.png")
         _write(place, lambda part, picture=picture: part.write_bytes(picture))
 
 
-def _map_png(result: anndata.AnnData, gene: str) -> bytes:
+def write_html(result: anndata.AnnData, path: Path, **more) -> None:
+    """Write the page for the meeting; `more` is what `nsl.export.report.report_html` takes beside result and name."""
+    from nsl.export.report import report_html  # Matplotlib and Jinja, which a table does without
+
+    text = report_html(result, path.stem, **more)
+    _write(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _map_png(result: anndata.AnnData, gene: str, slide_name: str) -> bytes:
     from nsl.export.print import map_png
     from nsl.figures.maps import percentile_limits  # Plotly and Matplotlib, which a table does without
 
-    return map_png(result, gene, limits=percentile_limits(map_of(result, gene)))
+    return map_png(result, gene, limits=percentile_limits(map_of(result, gene)), slide_name=slide_name)
 
 
 def h5ad_bytes(result: anndata.AnnData) -> bytes:
@@ -305,6 +314,7 @@ FORMATS: dict[str, Callable[..., None]] = {
     "h5ad": write_h5ad,
     "geojson": write_geojson,
     "png": write_png,
+    "html": write_html,
 }
 
 

@@ -1,8 +1,10 @@
 """Maps as pictures to print: H&E, map, scale bar, colour bar, and what the map is worth."""
 
+import datetime
 import io
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anndata
@@ -17,14 +19,19 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from nsl.annotations.region import Region, rings_of
 from nsl.errors import NslError
 from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
-from nsl.figures.maps import PALETTES, on_grid
+from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
+from nsl.figures.regions import rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.signatures import unit_of
+from nsl.tiles import TileGrid
 from nsl.weights.reliability import has_held_up, trust_in
 
+PURPOSE = "Research use only; no map replaces a receptor test."
+"""Stands on everything that is printed."""
 # An A4 page is 297 mm high, and the text around the slide and a caption want their share.
 MAX_SLIDE_MM = 220.0
 _MM_PER_INCH = 25.4
@@ -32,6 +39,8 @@ _MARGIN_MM, _GAP_MM, _LEGEND_MM, _BAR_MM = 3.0, 2.5, 12.0, 3.0
 _TITLE_PT, _TEXT_PT, _SMALL_PT = 12.0, 8.5, 7.0
 # In sizes of the type; the width is on the safe side of DejaVu Sans, whose bold type is wider.
 _LINE_HEIGHT, _CHARACTER_WIDTH, _BOLD = 1.4, 0.54, 1.25
+# Of a checksum, so many digits tell two slides or two weights apart.
+_DIGITS = 12
 _BLACK, _GREY, _WARNING = "#000000", "#444444", "#a03000"
 
 
@@ -44,6 +53,8 @@ def map_png(
     opacity: float = 0.7,
     dpi: int = 300,
     width_mm: float = 180,
+    slide_name: str | None = None,
+    made_on: datetime.date | None = None,
 ) -> bytes:
     """One gene over the slide as a PNG that prints `width_mm` wide; the default is two columns of a journal.
 
@@ -54,16 +65,14 @@ def map_png(
     opacity : of the map over the slide, 0 to 1.
     dpi : pixels per inch, also written into the file.
     width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.
+    slide_name : stands under the map, with the slide's checksum; the checksum alone if not given.
+    made_on : the date under the map; today if not given.
 
     Raises NslError: the result has no such gene, there is no such palette, the limits are not two rising numbers, or
         the opacity or the width is out of range.
     """
-    if palette not in PALETTES:
-        raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
-    _check(result, [gene], limits, opacity, width_mm)
-    # As Matplotlib spells Plotly's names.
-    drawing = _Drawing(map_of(result, gene), limits, colormaps[palette.lower()], opacity, unit_of(gene))
-    return _printed(result, drawing, gene, [gene], dpi, width_mm)
+    drawing = _drawing(result, gene, limits, palette, opacity, width_mm)
+    return _printed(result, drawing, gene, [gene], dpi, width_mm, _origin(result, slide_name, made_on))
 
 
 def difference_png(
@@ -75,6 +84,8 @@ def difference_png(
     opacity: float = 0.7,
     dpi: int = 300,
     width_mm: float = 180,
+    slide_name: str | None = None,
+    made_on: datetime.date | None = None,
 ) -> bytes:
     """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
 
@@ -84,7 +95,85 @@ def difference_png(
     values, limits, unit = difference_of(result, gene_a, gene_b, by)
     unit = by if unit == "sd" else f"log2 of the {by}"
     drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, unit)
-    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm)
+    origin = _origin(result, slide_name, made_on)
+    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm, origin)
+
+
+def panel_png(
+    result: anndata.AnnData,
+    gene: str,
+    *,
+    limits: tuple[float, float],
+    palette: str = "Viridis",
+    opacity: float = 0.7,
+    dpi: int = 200,
+    width_mm: float = 96,
+    most_mm: float = 70,
+) -> bytes:
+    """One gene over the part of the slide that has tiles, with its scale bar and colour bar and without words.
+
+    For a page that says the rest; the slide's height is kept to `most_mm`, and all else is as in `map_png`.
+    """
+    drawing = _drawing(result, gene, limits, palette, opacity, width_mm)
+    sheet, axes = _sheet_of_slide(window_mm(result) * 1000, width_mm, most_mm, dpi, has_scale=True)
+    _draw_slide(axes, SlidePicture.of(result), SlidePicture.of(result).rgb)
+    _draw_map(axes, result, drawing)
+    _draw_color_bar(sheet, sheet.height_mm - _MARGIN_MM - _LEGEND_MM, drawing, width_mm=width_mm / 2)
+    return sheet.png({"Title": gene})
+
+
+def overview_png(
+    result: anndata.AnnData,
+    *,
+    regions: Sequence[Region] = (),
+    dpi: int = 200,
+    width_mm: float = 96,
+    most_mm: float = 62,
+) -> bytes:
+    """The whole slide with its scale bar, paler where no tile was predicted; regions are outlined in their colours."""
+    known, picture = Provenance.of(result), SlidePicture.of(result)
+    width_um, height_um = picture.size_um
+    sheet, axes = _sheet_of_slide(np.array([[0, width_um], [0, height_um]]), width_mm, most_mm, dpi, has_scale=False)
+    grid = TileGrid(
+        known.tile_um,
+        known.stride_um,
+        known.mpp,
+        *(result.obs[axis].to_numpy() for axis in ("array_row", "array_col")),
+    )
+    drawn = preview(picture.rgb, grid, np.ones(len(grid), bool), round(picture.rgb.shape[1] / picture.scale))
+    _draw_slide(axes, picture, drawn)
+    for region in regions:
+        for ring in rings_of(region):
+            for color, width_pt in (("white", 2.2), (np.array(rgb_of(region)) / 255, 1.2)):
+                axes.plot(*(ring * known.mpp).T, color=color, linewidth=width_pt)
+    return sheet.png({"Title": "H&E"})
+
+
+def weights_in_words(known: Provenance) -> str:
+    """Which weights: their name, where they are from, and the start of their checksum."""
+    pinned = known.weights_revision != known.weights_source
+    source = known.weights_source + (f" at {known.weights_revision[:_DIGITS]}" if pinned else "")
+    own = "" if source == known.weights_id else f"{source}, "
+    return f"{known.weights_id} ({own}SHA-256 {known.weights_sha256[:_DIGITS]})"
+
+
+def slide_in_words(known: Provenance, name: str | None) -> str:
+    """Which slide: its name where it has one, and the start of its checksum."""
+    digest = f"SHA-256 {known.slide_sha256[:_DIGITS]}"
+    return f"{name} ({digest})" if name else digest
+
+
+def date_in_words(made_on: datetime.date | None) -> str:
+    """A date as 26 November 2026; today's if not given."""
+    made_on = made_on or datetime.date.today()
+    return f"{made_on.day} {made_on:%B %Y}"
+
+
+def _origin(result: anndata.AnnData, slide_name: str | None, made_on: datetime.date | None) -> str:
+    """Slide, weights and date in a line."""
+    known = Provenance.of(result)
+    slide, weights = slide_in_words(known, slide_name), weights_in_words(known)
+    return f"Slide {slide}, weights {weights}, NSL {known.version}, {date_in_words(made_on)}."
 
 
 @dataclass(frozen=True)
@@ -96,17 +185,31 @@ class _Drawing:
     unit: str
 
 
+def _drawing(result, gene: str, limits, palette: str, opacity: float, width_mm: float) -> _Drawing:
+    if palette not in PALETTES:
+        raise NslError(f"there is no palette {palette!r}; choose from {', '.join(PALETTES)}")
+    _check(result, [gene], limits, opacity, width_mm)
+    # As Matplotlib spells Plotly's names.
+    return _Drawing(map_of(result, gene), limits, colormaps[palette.lower()], opacity, unit_of(gene))
+
+
 def _printed(
-    result: anndata.AnnData, drawing: _Drawing, name: str, genes: list[str], dpi: int, width_mm: float
+    result: anndata.AnnData,
+    drawing: _Drawing,
+    name: str,
+    genes: list[str],
+    dpi: int,
+    width_mm: float,
+    origin: str,
 ) -> bytes:
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
     known = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
     header = _wrapped("; ".join(known), _TEXT_PT, inner_mm)
-    by = f"Predicted from colour by NSL {Provenance.of(result).version}"
-    purpose = f"{by}; for research use only, not a diagnostic device."
-    footer = _wrapped(" ".join([purpose, *caveats(result)]), _SMALL_PT, inner_mm)
-    slide_um = SlidePicture.of(result).size_um
+    said = " ".join([PURPOSE, "Predicted from colour.", *caveats(result), origin])
+    footer = _wrapped(said, _SMALL_PT, inner_mm)
+    picture = SlidePicture.of(result)
+    slide_um = picture.size_um
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
 
     header_top = _MARGIN_MM + _height_mm(_TITLE_PT, len(title))
@@ -119,6 +222,8 @@ def _printed(
     color = _BLACK if has_held_up(result.var.loc[genes]).all() else _WARNING
     sheet.text(_MARGIN_MM, header_top, header, _TEXT_PT, color=color)
     axes = sheet.axes(_MARGIN_MM, slide_top, *slide_mm)
+    _show_window(axes, np.array([[0, slide_um[0]], [0, slide_um[1]]]))
+    _draw_slide(axes, picture, picture.rgb)
     _draw_map(axes, result, drawing)
     _draw_scale_bar(sheet, legend_top, slide_mm[0] / slide_um[0], longest_mm=slide_mm[0] / 4)
     _draw_color_bar(sheet, legend_top, drawing, width_mm=inner_mm / 2)
@@ -180,17 +285,39 @@ class _Sheet:
         return buffer.getvalue()
 
 
-def _draw_map(axes: Axes, result, drawing: _Drawing) -> None:
-    known, picture = Provenance.of(result), SlidePicture.of(result)
-    width, height = picture.size_um
+def _sheet_of_slide(
+    window_um: np.ndarray, width_mm: float, most_mm: float, dpi: int, *, has_scale: bool
+) -> tuple[_Sheet, Axes]:
+    """A sheet of a part of the slide, (left, right) and (top, bottom), with its scale bar and room for a colour bar."""
+    size_um, inner_mm = np.ptp(window_um, axis=1), width_mm - 2 * _MARGIN_MM
+    size_mm = size_um * min(inner_mm / size_um[0], most_mm / size_um[1])
+    legend_top = _MARGIN_MM + size_mm[1] + _GAP_MM
+    legend_mm = _LEGEND_MM if has_scale else _BAR_MM / 3 + 1 + _height_mm(_TEXT_PT, 1)
+    sheet = _Sheet.of_size(width_mm, legend_top + legend_mm + _MARGIN_MM, dpi)
+    axes = sheet.axes(_MARGIN_MM, _MARGIN_MM, *size_mm)
+    _show_window(axes, window_um)
+    _draw_scale_bar(sheet, legend_top, size_mm[0] / size_um[0], longest_mm=max(size_mm[0] / 4, inner_mm / 8))
+    return sheet, axes
+
+
+def _show_window(axes: Axes, window_um: np.ndarray) -> None:
+    (left, right), (top, bottom) = window_um
     axes.set_axis_off()
-    axes.imshow(picture.rgb, extent=(0, width, height, 0), aspect="auto")
+    axes.set(xlim=(left, right), ylim=(bottom, top), autoscale_on=False)
+
+
+def _draw_slide(axes: Axes, picture: SlidePicture, rgb: np.ndarray) -> None:
+    width, height = picture.size_um
+    axes.imshow(rgb, extent=(0, width, height, 0), aspect="auto")
+
+
+def _draw_map(axes: Axes, result, drawing: _Drawing) -> None:
+    known = Provenance.of(result)
     grid = on_grid(result, drawing.values)
     step, first = known.stride_um, (known.tile_um - known.stride_um) / 2
     right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
     colors = {"cmap": drawing.colors, "vmin": drawing.limits[0], "vmax": drawing.limits[1], "alpha": drawing.opacity}
     axes.imshow(grid, extent=(first, right, bottom, first), interpolation="nearest", aspect="auto", **colors)
-    axes.set(xlim=(0, width), ylim=(height, 0))
 
 
 def _draw_scale_bar(sheet: _Sheet, top_mm: float, mm_per_um: float, longest_mm: float) -> None:

@@ -8,13 +8,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import shapely
 
-from nsl.annotations.region import Region, rings_of
+from nsl.annotations.region import Color, Region, rings_of
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, literal, plain
 from nsl.result import map_of
 from nsl.signatures import unit_of
 
 # Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
-_OUTLINE_COLOR = "#00a0ff"
+_OUTLINE_RGB = (0, 160, 255)
 # An outline need not be finer than a pixel of a large screen.
 _STEPS = 4_000
 _BOX_PX, _AXIS_PX = 40, 110
@@ -53,7 +53,12 @@ def _lines(regions: Sequence[Region]) -> Iterator[np.ndarray]:
 
 def color_of(region: Region) -> str:
     """Of its class, as CSS has it."""
-    return f"rgb{region.color}" if region.color else _OUTLINE_COLOR
+    return f"rgb{rgb_of(region)}"
+
+
+def rgb_of(region: Region) -> Color:
+    """Of its class, or the one of regions that have none."""
+    return region.color or _OUTLINE_RGB
 
 
 def class_boxes(

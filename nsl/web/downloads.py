@@ -9,13 +9,14 @@ import streamlit as st
 from nsl.web import controls, state
 
 if TYPE_CHECKING:
-    import anndata
+    from nsl.annotations.region import Region
 
 
 _MIME = {
     ".csv": "text/csv",
     ".geojson": "application/geo+json",
     ".h5ad": "application/octet-stream",
+    ".html": "text/html",
     ".png": "image/png",
     ".zip": "application/zip",
 }
@@ -77,9 +78,9 @@ def tables(
 
 
 def prints(
-    maps: Mapping[str, tuple["anndata.AnnData", str, tuple[float, float]]], palette: str, opacity: float, stem: str
+    maps: Mapping[str, tuple[state.SessionSlide, str, tuple[float, float]]], palette: str, opacity: float, stem: str
 ) -> None:
-    """Several maps at print size in one zip: by file name, whose result, which gene, the ends of its colour scale."""
+    """Several maps at print size in one zip: by file name, which slide and gene, the ends of its colour scale."""
 
     def make() -> bytes:
         from nsl.export import files
@@ -87,9 +88,43 @@ def prints(
 
         return files.zipped(
             {
-                name: map_png(result, gene, limits=ends, palette=palette, opacity=opacity)
-                for name, (result, gene, ends) in maps.items()
+                name: map_png(slide.result, gene, limits=ends, palette=palette, opacity=opacity, slide_name=slide.name)
+                for name, (slide, gene, ends) in maps.items()
             }
         )
 
     button("Maps to print (zip of PNG)", make, f"{stem}_maps.zip", icon="image")
+
+
+def report(
+    slide: state.SessionSlide,
+    genes: Sequence[str],
+    regions: Sequence["Region"],
+    *,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    palette: str | None = None,
+    opacity: float = 0.7,
+) -> None:
+    """The page for the meeting, as HTML that prints.
+
+    genes : whose maps are on it; beside a single one, those of the most reliable that differ.
+    limits : the ends of colour scales that the user has set, by gene.
+    """
+
+    def make() -> str:
+        from nsl.export.report import genes_for_report, report_html
+
+        result = slide.result
+        return report_html(
+            result,
+            slide.name,
+            genes=genes if len(genes) > 1 else genes_for_report(result, genes),
+            limits=limits,
+            palette=palette or "Viridis",
+            opacity=opacity,
+            slide=slide,
+            weights=slide.weights,
+            regions=regions,
+        )
+
+    button("Report (HTML)", make, f"{controls.file_stem(slide)}_report.html", icon="summarize")

@@ -1,6 +1,7 @@
 """Annotated regions in Chromium: a QuPath file taken in, tabulated, written down, outlined, and taken home equal."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -36,6 +37,10 @@ def test_a_file_of_two_classes_with_a_hole_is_tabulated_and_comes_back_equal(vis
     shown = pd.read_csv(download(page, button(page, "Download the comparison (CSV)"), tmp_path), index_col="gene")
     again = compared[compared["class"] == "Stroma"].set_index("gene")
     pd.testing.assert_series_equal(shown.effect_size, again.effect_size[shown.index])
+    report = download(page, button(page, "Report (HTML)"), tmp_path).read_text(encoding="utf-8")
+    assert "Annotated regions against all other tiles" in report
+    assert "rgb(200, 0, 0)" in report
+    assert {"Tumor", "Stroma"} == set(re.findall(r"(\w+)</span></th>", report))
     assert "Invasive" not in page.url
     assert "Tumor" not in page.url
 

@@ -1,5 +1,6 @@
 """What `print` promises: a map that prints at its size, tiles where they lie, and words that say its worth."""
 
+import datetime
 import io
 import subprocess
 import sys
@@ -134,7 +135,26 @@ def test_the_picture_says_gene_unit_reliability_and_purpose(result, written):
     assert written[:2] == ["CD24", "held-out r 0.52, 95 % interval 0.35 to 0.69 · ● reliable"]
     assert "ln(1 + counts per 10,000)" in written
     footer = written[-1].replace("\n", " ")
-    assert footer == "Predicted from colour by NSL 0.1.0; for research use only, not a diagnostic device."
+    assert footer.startswith(
+        "Research use only; no map replaces a receptor test. Predicted from colour. Slide SHA-256 "
+    )
+
+
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [("tiny", "tiny"), ("0123456789abcdef", "tiny (org/name at 0123456789ab")],
+    ids=["a folder of the same name", "the Hub"],
+)
+def test_every_print_says_its_slide_weights_and_date(result, written, revision, told):
+    result.uns["nsl"] |= {"slide_sha256": "a1" * 32, "weights_sha256": "b2" * 32, "weights_revision": revision}
+    result.uns["nsl"]["weights_source"] = "tiny" if revision == "tiny" else "org/name"
+    own = {"dpi": DPI, "slide_name": "C5_full.jpg", "made_on": datetime.date(2026, 3, 9)}
+    map_png(result, "CD24", limits=(0, 3), **own)
+    one = written[-1].replace("\n", " ")
+    difference_png(result, "ERBB2", "CD24", **own)
+    assert written[-1].replace("\n", " ") == one
+    weights = f"{told}{' (' if told == 'tiny' else ', '}SHA-256 b2b2b2b2b2b2)"
+    assert one.endswith(f"Slide C5_full.jpg (SHA-256 a1a1a1a1a1a1), weights {weights}, NSL 0.1.0, 9 March 2026.")
 
 
 def test_an_unreliable_gene_is_marked_in_words(result, written):

@@ -189,7 +189,7 @@ def test_a_gene_with_a_name_of_markdown_is_shown_letter_by_letter(app):
     app.switch_page(MAPS).run()
     assert not app.exception
     assert name not in said(app)
-    assert "\\[x\\](https\\://example.org/x.png)" in said(app)
+    assert "\\[x\\](https\u2060\\://example.org/x.png)" in said(app)
 
 
 def _renamed(model, name):

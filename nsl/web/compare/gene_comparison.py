@@ -115,7 +115,9 @@ def compare_genes(slide: state.SessionSlide, mode: str) -> None:
         selection = scatter
         with maps:
             (_show_difference if mode == DIFFERENCE else _show_blend)(slide, pair, look)
-            _offer_table(slide, chosen)
+            with st.container(horizontal=True):
+                _offer_table(slide, chosen)
+                _offer_report(slide, chosen, look)
     with scatter:
         tile_selection.show_scatter(slide, pair)
     with selection:
@@ -124,6 +126,7 @@ def compare_genes(slide: state.SessionSlide, mode: str) -> None:
         with st.container(horizontal=True):
             _offer_table(slide, chosen)
             _offer_prints(slide, chosen, look)
+            _offer_report(slide, chosen, look)
 
 
 def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
@@ -132,12 +135,22 @@ def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
 
 
 def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
-    limits = _limits(slide.result, chosen, look)
     maps = {
-        f"{tile_selection.file_stem(slide, [gene])}.png": (slide.result, gene, ends)
-        for gene, ends in zip(chosen, limits * len(chosen) if look.shared else limits, strict=True)
+        f"{tile_selection.file_stem(slide, [gene])}.png": (slide, gene, ends)
+        for gene, ends in _limits_of_each(slide.result, chosen, look).items()
     }
     downloads.prints(maps, look.palette, look.opacity, tile_selection.file_stem(slide, chosen))
+
+
+def _offer_report(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
+    # A difference and a blend have colours of their own, and a report has maps.
+    limits = _limits_of_each(slide.result, chosen, look) if look.palette else None
+    downloads.report(slide, chosen, regions.kept(slide), limits=limits, palette=look.palette, opacity=look.opacity)
+
+
+def _limits_of_each(result: anndata.AnnData, chosen: list[str], look: Look) -> dict[str, tuple[float, float]]:
+    limits = _limits(result, chosen, look)
+    return dict(zip(chosen, limits * len(chosen) if look.shared else limits, strict=True))
 
 
 def _limits(result: anndata.AnnData, chosen: list[str], look: Look) -> list[tuple[float, float]]:
@@ -203,15 +216,13 @@ def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Loo
         stem = f"{tile_selection.file_stem(slide, pair)}_difference"
         with st.container(horizontal=True):
             downloads.button("CSV of the difference", lambda: difference_csv(slide.result, pair, by), f"{stem}.csv")
-            downloads.button(
-                "Map to print (PNG)", lambda: _print_difference(slide.result, pair, by, look), f"{stem}.png"
-            )
+            downloads.button("Map to print (PNG)", lambda: _print_difference(slide, pair, by, look), f"{stem}.png")
 
 
-def _print_difference(result: anndata.AnnData, pair: tuple[str, str], by: str, look: Look) -> bytes:
+def _print_difference(slide: state.SessionSlide, pair: tuple[str, str], by: str, look: Look) -> bytes:
     from nsl.export.print import difference_png
 
-    return difference_png(result, *pair, by=by, opacity=look.opacity)
+    return difference_png(slide.result, *pair, by=by, opacity=look.opacity, slide_name=slide.name)
 
 
 def _meaning(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:

@@ -66,6 +66,7 @@ def _compare(slide: state.SessionSlide) -> None:
             "Boxes reach from the lower to the upper quartile; the line inside is the median, the dashed one the mean. "
             "After each name stands how many tiles it has."
         )
+        downloads.report(slide, [gene], regions.kept(slide))
 
 
 def _show_table(slide: state.SessionSlide, groups: np.ndarray, one: str, other: str) -> None:

@@ -42,7 +42,7 @@ def show(slide: state.SessionSlide) -> None:
     with st.container(horizontal=True):
         downloads.button(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
         maps = {
-            f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one.result, gene, limits)
+            f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one, gene, limits)
             for number, one in enumerate(both, start=1)
         }
         downloads.prints(maps, look.palette, look.opacity, stem)

@@ -95,4 +95,4 @@ def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -
     with st.container(horizontal=True):
         downloads.button("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")
         downloads.button("AnnData of it (h5ad)", lambda: files.h5ad_bytes(fine), f"{stem}.h5ad")
-        downloads.button("Finer map to print (PNG)", lambda: printed(fine, gene, style, limits), f"{stem}.png")
+        downloads.button("Finer map to print (PNG)", lambda: printed(slide, fine, gene, style, limits), f"{stem}.png")

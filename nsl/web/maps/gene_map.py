@@ -153,7 +153,15 @@ def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
     result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
     downloads.button(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
-    downloads.button("Map to print (PNG)", lambda: printed(result, gene, style, style.limits), f"{stem}.png")
+    downloads.button("Map to print (PNG)", lambda: printed(slide, result, gene, style, style.limits), f"{stem}.png")
+    downloads.report(
+        slide,
+        [gene],
+        regions.kept(slide),
+        limits={gene: style.limits},
+        palette=style.palette,
+        opacity=style.opacity,
+    )
 
 
 def files_shown(
@@ -164,7 +172,7 @@ def files_shown(
     shown = {
         f"{stem}.{files.file_part(gene)}.png": (
             f"the map of {gene}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
-            printed(slide.result, gene, style, style.limits),
+            printed(slide, slide.result, gene, style, style.limits),
         )
     }
     if region_table is not None:
@@ -173,8 +181,11 @@ def files_shown(
     return shown
 
 
-def printed(result: anndata.AnnData, gene: str, style: Style, limits: tuple[float, float]) -> bytes:
-    """A map of the page at print size, as PNG."""
+def printed(
+    slide: state.SessionSlide, result: anndata.AnnData, gene: str, style: Style, limits: tuple[float, float]
+) -> bytes:
+    """A map of the page, of the slide's result or of a finer one, at print size, as PNG."""
     from nsl.export.print import map_png
 
-    return map_png(result, gene, limits=limits, palette=style.palette, opacity=style.opacity)
+    look = {"palette": style.palette, "opacity": style.opacity}
+    return map_png(result, gene, limits=limits, slide_name=slide.name, **look)
