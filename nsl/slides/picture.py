@@ -56,12 +56,14 @@ class PillowReader(Reader):
 
     _ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
-    def __init__(self, path: Path, head: bytes) -> None:
-        self._name = path.name
+    def __init__(self, path: Path, head: bytes, page: int = 0) -> None:
+        """Of a TIFF's directory `page`, from 0; other files have one picture, or one that stands for all."""
+        self._name, self._page = path.name, page
         self._file = path.open("rb")
         self._kept: tuple[int, np.ndarray] | None = None
         try:
             with self._told(), _pillow_open(self._file) as image:
+                image.seek(page)
                 self._describe(image, head)
         except SlideError:
             self._file.close()
@@ -122,6 +124,7 @@ class PillowReader(Reader):
 
     def _decode(self, factor: int) -> np.ndarray:
         with self._told(), _pillow_open(self._file) as image:
+            image.seek(self._page)
             if self._can_draft:
                 image.draft(None, (image.width // factor, image.height // factor))
             image.load()

@@ -53,7 +53,7 @@ class Reader(ABC):
     objective_power: float | None = None
     """Magnification of the objective that the scan is said to be of, such as 20."""
     altered: tuple[str, ...] = ()
-    """Where the pixels handed out are not those of the file: a sentence for each change."""
+    """A sentence for each way in which the pixels handed out are not all of the file, or not as they stand in it."""
 
     @abstractmethod
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:

@@ -7,25 +7,14 @@ import itertools
 import math
 import struct
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from nsl.errors import SlideError
+from nsl.slides.ome import OmeImage, ome_image
 from nsl.slides.picture import _pillow_open
-from nsl.slides.reader import (
-    TIFF_UNITS,
-    UNIT_UM,
-    Level,
-    Reader,
-    Scale,
-    any_error_told,
-    damaged,
-    greyscale,
-    positive_scale,
-    resolution_scale,
-    spelled_unit,
-)
+from nsl.slides.reader import TIFF_UNITS, Level, Reader, Scale, any_error_told, damaged, greyscale, resolution_scale
+from nsl.slides.tiff_images import size_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -38,15 +27,18 @@ JPEG_2000_START = b"\xff\x4f\xff\x51"
 class TiffReader(Reader):
     """OME-TIFF, ImageJ and any RGB TIFF that is not OpenSlide's, of any depth, read tile by tile or strip by strip."""
 
-    def __init__(self, name: str, tiff: tifffile.TiffFile) -> None:
-        self._name, self._tiff, self._series = name, tiff, tiff.series[0]
+    def __init__(self, name: str, tiff: tifffile.TiffFile, number: int = 0) -> None:
+        """Of the image `number` of the file, as `nsl.slides.tiff_images.slide_series` chose it."""
+        self._name, self._tiff, self._series = name, tiff, tiff.series[number]
         self._alpha: str | None = None
         self._check_compression()
         self._check_complete()
         self._check_axes()
         self.format = "OME-TIFF" if tiff.is_ome else "ImageJ TIFF" if tiff.is_imagej else "TIFF"
         self.levels = self._measure_levels()
-        self.scale = self._find_scale()
+        self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
+        self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
+        self.scale = self._ome.scale or self._tag_scale()
         self._peak = self._find_peak()
 
     def _check_compression(self) -> None:
@@ -100,13 +92,12 @@ class TiffReader(Reader):
             levels.append(Level(float(factor) if is_whole else (width / w + height / h) / 2, w, h))
         return tuple(levels)
 
-    def _find_scale(self) -> Scale | None:
-        scale = _ome_scale(self._tiff.ome_metadata) if self._tiff.is_ome else None
+    def _tag_scale(self) -> Scale | None:
         tags = self._series.keyframe.tags
         unit = TIFF_UNITS.get(tags.valueof(296, 0))
         if self._tiff.is_imagej:
             unit = (self._tiff.imagej_metadata or {}).get("unit", unit)
-        return scale or resolution_scale(tags.valueof(282), tags.valueof(283), unit)
+        return resolution_scale(tags.valueof(282), tags.valueof(283), unit)
 
     def _find_peak(self) -> float:
         """The value that becomes 255, from the whole of the coarsest level."""
@@ -196,17 +187,3 @@ def _pixels(data: bytes) -> int:
         return width * height * -(-components // 4)
     with _pillow_open(io.BytesIO(data), ("JPEG", "PNG", "WEBP")) as picture:
         return math.prod(picture.size)
-
-
-def _ome_scale(xml: str | None) -> Scale | None:
-    """PhysicalSizeX and Y of an OME-XML's first image, in µm; None where absent or in no unit of length."""
-    try:
-        pixels = ElementTree.fromstring(xml or "").find(".//{*}Pixels")
-        sizes = [
-            float(size) * UNIT_UM[spelled_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
-            for axis in "XY"
-            if (size := pixels.get(f"PhysicalSize{axis}"))
-        ]
-        return positive_scale(sizes[0], sizes[-1])
-    except (ElementTree.ParseError, AttributeError, KeyError, ValueError, IndexError):
-        return None
