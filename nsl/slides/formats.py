@@ -10,6 +10,7 @@ import numpy as np
 
 from nsl.errors import SlideError
 from nsl.slides.companions import is_dicom
+from nsl.slides.jpeg_scan import stated_colours
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
@@ -21,6 +22,9 @@ from nsl.slides.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
 if TYPE_CHECKING:
     import tifffile
 
+# TIFF's numbers for the compressions that OpenSlide reads: none, LZW, JPEG, Deflate of both kinds, PackBits, Zstandard.
+_JPEG = 7
+_OPENSLIDE_COMPRESSIONS = (1, 5, _JPEG, 8, 32946, 32773, 50000)
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"}
 
@@ -118,12 +122,22 @@ def _open_tiff(path: Path, head: bytes, tiled: bool) -> Reader:
 
 
 def _is_usual(page: tifffile.TiffPage) -> bool:
-    """Whether OpenSlide reads the page."""
-    photometric, compression = page.photometric.name, page.compression.name
+    """Whether OpenSlide reads the page, in its true colours."""
+    photometric, compression = page.photometric.name, int(page.compression)
     is_plain = page.dtype == np.uint8 and page.samplesperpixel == 3 and page.tags.valueof(274, 1) == 1
     # OpenSlide 4.0.1 takes uncompressed tiles that do not fill whole kilobytes for broken.
-    is_whole = compression != "NONE" or page.tilewidth * page.tilelength * 3 % 1024 == 0
-    return is_plain and is_whole and photometric in ("RGB", "YCBCR")
+    is_whole = compression != 1 or page.tilewidth * page.tilelength * 3 % 1024 == 0
+    is_known = compression in _OPENSLIDE_COMPRESSIONS and photometric in ("RGB", "YCBCR")
+    return is_plain and is_whole and is_known and not (compression == _JPEG and _belies_tag(page))
+
+
+def _belies_tag(page: tifffile.TiffPage) -> bool:
+    """Whether the first tile says that its colours are others than the tag says, by which OpenSlide goes."""
+    stored = zip(page.dataoffsets, page.databytecounts, strict=False)
+    at, length = next(((at, length) for at, length in stored if at and length), (0, 0))
+    page.parent.filehandle.seek(at)
+    colours = stated_colours(page.parent.filehandle.read(length), page.jpegtables or b"")
+    return colours not in (None, page.photometric.name)
 
 
 def _is_pyramid_of(reader: Reader, width: int, height: int) -> bool:

@@ -14,6 +14,7 @@ from nsl.parallel import kernel
 # Markers of segments: frames of sequential scans, tables of Huffman codes, scans, the interval of restarts, and what
 # changes no codes (tables of quantization, applications' own, comments).
 _FRAMES, _TABLES, _SCAN, _INTERVAL = (0xC0, 0xC1), 0xC4, 0xDA, 0xDD
+_JFIF, _ADOBE, _ANY_FRAME = 0xE0, 0xEE, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _QUIET = {0xDB, 0xFE, *range(0xE0, 0xF0)}
 # Bytes before the scan, and of tables for many: four times what these take.
 _MOST_HEAD = 2**12
@@ -36,6 +37,29 @@ def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int) -> bool:
     except (struct.error, KeyError, IndexError, ValueError):
         return False
     return bool(_has_all_codes(np.frombuffer(data, np.uint8), at, *scan))
+
+
+def stated_colours(data: bytes, tables: bytes = b"") -> str | None:
+    """RGB or YCBCR where a JPEG of three components tells which they are; None where it leaves that to a TIFF's tag.
+
+    It tells by the marks of JFIF (ITU-T T.871) and Adobe, by components that are called R, G and B or, as JFIF counts,
+    1, 2 and 3, and by a resolution of some that is less than that of others. TIFF writers count from 0.
+
+    tables : the segments that it shares with others.
+    """
+    found: dict[str, str | None] = {}
+    try:
+        for marker, body, _ in (*(_segments(tables) if tables else ()), *_segments(data)):
+            if marker == _JFIF and body[:5] == b"JFIF\0":
+                found["JFIF"] = "YCBCR"
+            elif marker == _ADOBE and body[:5] == b"Adobe":
+                found["Adobe"] = {0: "RGB", 1: "YCBCR"}.get(body[11])
+            elif marker in _ANY_FRAME and len(body) == 15:
+                names, is_even = body[6::3], len(set(body[7::3])) == 1
+                found["frame"] = "YCBCR" if names == b"\1\2\3" or not is_even else {b"RGB": "RGB"}.get(names)
+    except (ValueError, struct.error, IndexError):
+        return None
+    return found.get("JFIF") or found.get("Adobe") or found.get("frame")
 
 
 # The tiles of a level begin alike.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nsl.errors import SlideError
+from nsl.slides.jpeg_scan import stated_colours
 from nsl.slides.ome import OmeImage, ome_image
-from nsl.slides.picture import _pillow_open
+from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.reader import TIFF_UNITS, Level, Reader, Scale, any_error_told, damaged, greyscale, resolution_scale
 from nsl.slides.tiff_images import size_of
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     import tifffile
 
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
-JPEG, JPEG_2000, PNG, WEBP = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001
-JPEG_2000_START = b"\xff\x4f\xff\x51"
+JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
+_APERIO_YCBCR = 33003
 
 
 class TiffReader(Reader):
@@ -43,7 +42,7 @@ class TiffReader(Reader):
 
     def _check_compression(self) -> None:
         compression = self._series.keyframe.compression
-        if compression in _pictures() - {*JPEG, *JPEG_2000, PNG, WEBP}:
+        if compression in _pictures() - {*JPEG, *JPEG_2000, PNG, WEBP, *JPEG_XL}:
             raise SlideError(
                 f"{self._name} is compressed by {compression.name}, which is not read; export it with JPEG or Deflate"
             )
@@ -142,16 +141,12 @@ class TiffReader(Reader):
         file, keyframe = self._tiff.filehandle, page.keyframe
         file.seek(page.dataoffsets[number])
         data = file.read(page.databytecounts[number]) or None
-        if data and keyframe.compression in _pictures() and _pixels(data) > math.prod(keyframe.chunks):
+        if data and keyframe.compression in _pictures() and stated_pixels(data) > math.prod(keyframe.chunks):
             raise damaged(self._name, " (a tile is larger than it says)")
-        # Only JPEG takes tables; other decoders refuse the argument.
-        tables = (
-            {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if keyframe.compression in JPEG else {}
-        )
-        pixels, (plane, _, top, left, _), _ = keyframe.decode(data, number, **tables)
+        pixels, plane, top, left = _decoded(page, number, data)
         if pixels is None:  # a sparse file leaves blank tiles out
             return
-        pixels, first = pixels[0], first + plane
+        first += plane
         above, before = max(0, y - top), max(0, x - left)
         part = pixels[above : y + len(box) - top, before : x + box.shape[1] - left]
         top, left = top + above - y, left + before - x
@@ -180,10 +175,45 @@ def _pictures() -> set[int]:
     return tifffile.TIFF.IMAGE_COMPRESSIONS
 
 
-def _pixels(data: bytes) -> int:
-    """Pixels that a compressed tile says it has: decoders take memory for these, whatever the TIFF says."""
-    if data.startswith(JPEG_2000_START):
-        width, height, *_, components = struct.unpack(">8x8IH", data[:42])
-        return width * height * -(-components // 4)
-    with _pillow_open(io.BytesIO(data), ("JPEG", "PNG", "WEBP")) as picture:
-        return math.prod(picture.size)
+def _decoded(page: Any, number: int, data: bytes | None) -> tuple[np.ndarray | None, int, int, int]:
+    """A tile or strip, (height, width, channels), with its plane, top and left; None for pixels that were left out."""
+    keyframe, tables = page.keyframe, {}
+    if keyframe.compression in JPEG:  # other decoders refuse the argument
+        tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+    colours = stated_colours(data, page.jpegtables or b"") if data and _is_jpeg_in_colour(keyframe) else None
+    pixels, (plane, _, top, left, _), (_, height, width, _) = keyframe.decode(
+        None if colours else data, number, **tables
+    )
+    if colours:
+        # The tag is wrong where the tile itself says otherwise: tifffile would go by it.
+        pixels = _jpeg_pixels(data, colours, tables)[None, :height, :width]
+    elif pixels is not None and keyframe.compression == _APERIO_YCBCR and _has_no_transform(data):
+        pixels = _rgb_of_ycbcr(pixels)
+    return None if pixels is None else pixels[0], plane, top, left
+
+
+def _is_jpeg_in_colour(page: tifffile.TiffPage) -> bool:
+    is_rgb = (page.bitspersample, page.samplesperpixel, page.planarconfig) == (8, 3, 1)
+    return page.compression in JPEG and is_rgb and page.photometric.name in ("RGB", "YCBCR")
+
+
+def _jpeg_pixels(data: bytes, colours: str, tables: dict[str, Any]) -> np.ndarray:
+    import imagecodecs
+
+    return imagecodecs.jpeg_decode(
+        data, tables=tables["jpegtables"], header=tables["jpegheader"], colorspace=colours, outcolorspace="RGB"
+    )
+
+
+def _has_no_transform(codestream: bytes) -> bool:
+    """Whether a JPEG 2000 codestream's components are as they were given: its coding style (COD) tells."""
+    at = codestream.find(b"\xff\x52")
+    return at >= 0 and codestream[at + 8 : at + 9] == b"\0"
+
+
+def _rgb_of_ycbcr(pixels: np.ndarray) -> np.ndarray:
+    """Full-range YCbCr of ITU-T T.871 (JFIF), in the last axis, as RGB of the same type."""
+    y, cb, cr = np.moveaxis(pixels.astype(np.float32), -1, 0)
+    cb, cr = cb - 128, cr - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    return np.clip(np.rint(rgb), 0, 255).astype(pixels.dtype)

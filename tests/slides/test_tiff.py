@@ -1,10 +1,15 @@
 """What TIFFs of several images, odd depths and rare containers come to: the slide, in its true colours."""
 
+import io
+
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from nsl.errors import SlideError
+from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.slide import open_slide
 from tests.slides.test_slide import open_quietly, smooth
 
@@ -108,3 +113,88 @@ def test_the_facts_of_an_ome_tiff_are_those_of_the_image_taken(tmp_path):
         writer.write(shade(SLIDE, 200), photometric="rgb", metadata=None)
     slide = open_quietly(tmp_path / "a.ome.tif")
     assert (slide.size, slide.mpp, slide.scanner, slide.objective_power) == ((480, 320), 0.5, "Maker M 1", 20)
+
+
+# Containers
+
+WEBP, APERIO_RGB, APERIO_YCBCR, JPEG_2000, JPEG_XL, LZMA, PNG, LERC = (
+    *(50001, 33005, 33003, 34712, 50002, 34925, 34933, 34887),
+)
+
+
+@pytest.mark.parametrize("compression", [WEBP, APERIO_RGB, JPEG_2000, JPEG_XL, LZMA, PNG, LERC])
+@pytest.mark.parametrize("tile", [None, (64, 64)])
+def test_what_a_tiff_can_be_compressed_with_opens_in_strips_and_in_tiles(tmp_path, compression, tile):
+    pixels = smooth(150, 190)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=tile, compression=compression, metadata=None)
+    with open_slide(tmp_path / "a.tif", mpp=0.5) as slide:
+        np.testing.assert_array_equal(slide.read(30, 20, 100, 90), pixels[20:110, 30:130])
+
+
+def test_jpeg_2000_of_aperio_in_ycbcr_comes_as_rgb(tmp_path):
+    pixels = smooth(128, 128)
+    ycbcr = np.asarray(Image.fromarray(pixels).convert("YCbCr"))
+    tiles = (imagecodecs.jpeg2k_encode(ycbcr[y : y + 64, x : x + 64], codecformat="j2k", mct=False, reversible=True)
+             for y in (0, 64) for x in (0, 64))  # fmt: skip
+    tifffile.imwrite(
+        tmp_path / "a.tif", tiles, shape=pixels.shape, dtype=np.uint8, photometric="rgb", tile=(64, 64),
+        compression=APERIO_YCBCR, metadata=None,
+    )  # fmt: skip
+    # Pillow cuts fractions off on the way to YCbCr.
+    assert np.abs(open_slide(tmp_path / "a.tif").read(0, 0, 128, 128).astype(int) - pixels).max() <= 3
+
+
+def jpeg_tiff(path, pixels, photometric, encoded, tile):
+    height, width = tile or pixels.shape[:2]
+    parts = [
+        encoded(pixels[y : y + height, x : x + width])
+        for y in range(0, len(pixels), height)
+        for x in range(0, pixels.shape[1], width)
+    ]
+    tifffile.imwrite(
+        path, iter(parts), shape=pixels.shape, dtype=np.uint8, photometric=photometric, compression="jpeg", tile=tile,
+        rowsperstrip=None if tile else height, metadata=None, subsampling=(1, 1),
+    )  # fmt: skip
+    return path
+
+
+def jfif(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=97, subsampling=0)
+    return buffer.getvalue()
+
+
+def unmarked(pixels: np.ndarray) -> bytes:
+    """YCbCr told by the names of its components alone, as libtiff writes it."""
+    marked = jfif(pixels)
+    return marked[:2] + marked[4 + int.from_bytes(marked[4:6], "big") :]
+
+
+def adobe_rgb(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=97, keep_rgb=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("tile", [None, (64, 64)])
+@pytest.mark.parametrize("encoded", [jfif, unmarked, adobe_rgb])
+@pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
+def test_a_jpeg_says_its_colours_itself_whatever_the_tag_says(tmp_path, tile, encoded, photometric):
+    pixels = smooth(128, 192)
+    with open_slide(jpeg_tiff(tmp_path / "a.tif", pixels, photometric, encoded, tile)) as slide:
+        assert np.abs(slide.read(0, 0, 192, 128).astype(float) - pixels).mean() < 1.5
+
+
+def test_a_jpeg_xl_that_says_it_is_larger_than_its_tile_is_refused(tmp_path):
+    parts = iter([imagecodecs.jpegxl_encode(smooth(512, 640), lossless=True)])
+    tifffile.imwrite(
+        tmp_path / "a.tif", parts, shape=(64, 64, 3), dtype=np.uint8, photometric="rgb", tile=(64, 64),
+        compression=JPEG_XL, metadata=None,
+    )  # fmt: skip
+    with open_slide(tmp_path / "a.tif") as slide, pytest.raises(SlideError, match="a tile is larger than it says"):
+        slide.read(0, 0, 64, 64)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (8, 256), (300, 400), (301, 77), (1, 9000), (240, 320)])
+def test_the_size_of_a_jpeg_xl_is_read_from_its_header(size):
+    assert stated_pixels(imagecodecs.jpegxl_encode(np.zeros((*size, 3), np.uint8))) == size[0] * size[1]
