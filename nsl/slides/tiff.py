@@ -12,7 +12,18 @@ from nsl.errors import SlideError
 from nsl.slides.jpeg_scan import stated_colours
 from nsl.slides.ome import OmeImage, ome_image
 from nsl.slides.picture_sizes import stated_pixels
-from nsl.slides.reader import TIFF_UNITS, Level, Reader, Scale, any_error_told, damaged, greyscale, resolution_scale
+from nsl.slides.reader import (
+    TIFF_UNITS,
+    Level,
+    Reader,
+    Scale,
+    any_error_told,
+    damaged,
+    greyscale,
+    positive,
+    resolution_scale,
+)
+from nsl.slides.sample_depth import full_scale
 from nsl.slides.tiff_images import size_of
 
 if TYPE_CHECKING:
@@ -21,6 +32,8 @@ if TYPE_CHECKING:
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
 JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
 _APERIO_YCBCR = 33003
+# Looked at to learn how deep an image is: a slide is not read through for that when it is opened.
+_DEPTH_PIXELS = 2**24
 
 
 class TiffReader(Reader):
@@ -99,25 +112,40 @@ class TiffReader(Reader):
         return resolution_scale(tags.valueof(282), tags.valueof(283), unit)
 
     def _find_peak(self) -> float:
-        """The value that becomes 255, from the whole of the coarsest level."""
+        """The value that becomes 255."""
         dtype = self._series.dtype
         if dtype == np.uint8:
             return 255.0
-        coarsest = len(self.levels) - 1
-        width, height = self.levels[coarsest].width, self.levels[coarsest].height
-        rows = max(1, 2**24 // width)
-        low, high = math.inf, -math.inf
-        for y in range(0, height, rows):
-            strip = self._raw(coarsest, 0, y, width, min(rows, height - y))
-            low, high = np.minimum(low, strip.min()), np.maximum(high, strip.max())
-        if dtype == np.uint16:
-            peak = next(peak for peak in (255.0, 4095.0, 65535.0) if high <= peak)
-        elif dtype.kind == "f" and low >= 0 and high <= 1:
-            peak = 1.0
-        else:
+        low, high = self._value_range()
+        found = full_scale(dtype, low, high, self._stated_scales())
+        if found is None:
             raise SlideError(f"{self._name} holds {dtype} values from {low:g} to {high:g}; export it as 8-bit RGB")
-        self.altered += (f"{self._name} holds {dtype} values up to {high:g}; 0 to {peak:g} became 0 to 255.",)
+        peak, is_stated = found
+        why = "as its metadata says" if is_stated else "by its values, as no metadata says it"
+        self.altered += (
+            f"{self._name} holds {dtype} values up to {high:.7g}; 0 to {peak:.7g} became 0 to 255, {why}.",
+        )
         return peak
+
+    def _stated_scales(self) -> list[float]:
+        """From MaxSampleValue (281) and SMaxSampleValue (341), bits that are used, and bits that are stored."""
+        page, bits = self._series.keyframe, [self._ome.significant_bits, self._series.keyframe.bitspersample]
+        tags = [positive(value) for tag in (281, 341) for value in np.ravel(page.tags.valueof(tag, 0))]
+        whole = [2.0**n - 1 for n in bits if n and n < 64] if self._series.dtype.kind in "ui" else []
+        return [value for value in tags if value is not None] + whole
+
+    def _value_range(self) -> tuple[float, float]:
+        """Least and greatest value in colour, of the coarsest level: of tiles or strips all over it if it is large."""
+        low, high, left = math.inf, -math.inf, min(3, self._channels)
+        for page in self._series.levels[-1].pages:
+            stored = np.flatnonzero(page.databytecounts)
+            pixels = len(stored) * math.prod(page.keyframe.chunks[:2])
+            for number in stored[:: max(1, -(-pixels // _DEPTH_PIXELS))]:
+                decoded, plane, _, _ = self._chunk(page, int(number))
+                if decoded is not None and plane < left:
+                    values = decoded[..., :left]
+                    low, high = np.minimum(low, values.min()), np.maximum(high, values.max())
+        return (float(low), float(high)) if high >= low or np.isnan(high) else (0.0, 0.0)
 
     def _raw(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, channels) as stored, from the tiles or strips that the box touches."""
@@ -138,12 +166,7 @@ class TiffReader(Reader):
 
     def _paste(self, page: Any, number: int, box: np.ndarray, x: int, y: int, first: int) -> None:
         """Decode one tile or strip, and copy the part inside a box that begins at x, y."""
-        file, keyframe = self._tiff.filehandle, page.keyframe
-        file.seek(page.dataoffsets[number])
-        data = file.read(page.databytecounts[number]) or None
-        if data and keyframe.compression in _pictures() and stated_pixels(data) > math.prod(keyframe.chunks):
-            raise damaged(self._name, " (a tile is larger than it says)")
-        pixels, plane, top, left = _decoded(page, number, data)
+        pixels, plane, top, left = self._chunk(page, number)
         if pixels is None:  # a sparse file leaves blank tiles out
             return
         first += plane
@@ -151,6 +174,15 @@ class TiffReader(Reader):
         part = pixels[above : y + len(box) - top, before : x + box.shape[1] - left]
         top, left = top + above - y, left + before - x
         box[top : top + len(part), left : left + part.shape[1], first : first + part.shape[2]] = part
+
+    def _chunk(self, page: Any, number: int) -> tuple[np.ndarray | None, int, int, int]:
+        """A tile or strip, (height, width, channels), with its plane, top and left; None where it was left out."""
+        file, keyframe = self._tiff.filehandle, page.keyframe
+        file.seek(page.dataoffsets[number])
+        data = file.read(page.databytecounts[number]) or None
+        if data and keyframe.compression in _pictures() and stated_pixels(data) > math.prod(keyframe.chunks):
+            raise damaged(self._name, " (a tile is larger than it says)")
+        return _decoded(page, number, data)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         with any_error_told(self._name):
@@ -176,7 +208,7 @@ def _pictures() -> set[int]:
 
 
 def _decoded(page: Any, number: int, data: bytes | None) -> tuple[np.ndarray | None, int, int, int]:
-    """A tile or strip, (height, width, channels), with its plane, top and left; None for pixels that were left out."""
+    """What `_chunk` returns, from the bytes stored."""
     keyframe, tables = page.keyframe, {}
     if keyframe.compression in JPEG:  # other decoders refuse the argument
         tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}

@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from nsl.errors import SlideError
+from nsl.slides import tiff
 from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.slide import open_slide
 from tests.slides.test_slide import open_quietly, smooth
@@ -198,3 +199,92 @@ def test_a_jpeg_xl_that_says_it_is_larger_than_its_tile_is_refused(tmp_path):
 @pytest.mark.parametrize("size", [(64, 64), (8, 256), (300, 400), (301, 77), (1, 9000), (240, 320)])
 def test_the_size_of_a_jpeg_xl_is_read_from_its_header(size):
     assert stated_pixels(imagecodecs.jpegxl_encode(np.zeros((*size, 3), np.uint8))) == size[0] * size[1]
+
+
+# Sample depth
+
+
+def deep(dtype, top: float) -> np.ndarray:
+    """(60, 80, 3) values from 0 to `top`, both there."""
+    values = np.random.default_rng(1).random((60, 80, 3)) * top
+    values[0, 0], values[1, 1] = top, 0
+    return values.astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top", "white"),
+    [
+        ("uint16", 1000, 1023),
+        ("uint16", 8000, 8191),
+        ("uint16", 16_383, 16_383),
+        ("int16", 4000, 4095),
+        ("uint32", 2**20, 2**21 - 1),
+        ("float32", 254, 255),
+        ("float32", 1.02, 1),
+        ("float64", 65_000, 65_535),
+    ],
+)
+@pytest.mark.parametrize("tile", [None, (32, 32)])
+def test_white_is_what_the_values_fill_where_metadata_says_nothing(tmp_path, dtype, top, white, tile):
+    pixels = deep(dtype, top)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=tile)
+    with pytest.warns(UserWarning, match=f"0 to {white} became 0 to 255, by its values, as no metadata says it"):
+        slide = open_slide(tmp_path / "a.tif")
+    assert np.abs(slide.read(0, 0, 80, 60) - np.clip(pixels / white * 255, 0, 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize("way", ["MaxSampleValue", "SignificantBits", "float"])
+def test_white_is_what_metadata_says(tmp_path, way):
+    pixels, white, options = deep("uint16", 3000), 8191, {}
+    if way == "SignificantBits":
+        options["metadata"] = {"axes": "YXS", "SignificantBits": 13}
+    elif way == "MaxSampleValue":
+        options["extratags"] = [(281, "H", 3, (white,) * 3, True)]
+    else:
+        pixels, options["extratags"] = deep("float32", 3000), [(341, "f", 3, (float(white),) * 3, True)]
+    path = tmp_path / ("a.ome.tif" if way == "SignificantBits" else "a.tif")
+    tifffile.imwrite(path, pixels, photometric="rgb", **options)
+    with pytest.warns(UserWarning, match="0 to 8191 became 0 to 255, as its metadata says"):
+        slide = open_slide(path)
+    assert np.abs(slide.read(0, 0, 80, 60) - pixels / white * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize("stated", [2000, 65_535])
+def test_metadata_that_the_values_exceed_or_that_says_16_bits_anyway_is_not_believed(tmp_path, stated):
+    tags = [(281, "H", 3, (stated,) * 3, True)]
+    tifffile.imwrite(tmp_path / "a.tif", deep("uint16", 8000), photometric="rgb", extratags=tags)
+    assert open_quietly(tmp_path / "a.tif").read(0, 0, 1, 1).tolist() == [[[249, 249, 249]]]
+
+
+def test_alpha_of_16_bits_says_nothing_of_a_cameras_13(tmp_path):
+    pixels = np.dstack([deep("uint16", 8191), np.full((60, 80), 65_535, np.uint16)])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    read = open_quietly(tmp_path / "a.tif").read(0, 0, 80, 60)
+    assert np.abs(read - pixels[..., :3] / 8191 * 255).max() <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_refused(tmp_path, value):
+    pixels = deep("float32", 1)
+    pixels[5, 5, 0] = value
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    with pytest.raises(SlideError, match=r"a\.tif holds float32 values .*; export it as 8-bit RGB"):
+        open_slide(tmp_path / "a.tif")
+
+
+def test_a_deep_slide_is_not_read_through_when_it_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiff, "_DEPTH_PIXELS", 4 * 32 * 32)
+    decoded, decode = [], tiff._decoded
+    monkeypatch.setattr(
+        tiff, "_decoded", lambda page, number, data: decoded.append(number) or decode(page, number, data)
+    )
+    pixels = np.full((320, 320, 3), 8000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(32, 32))
+    slide = open_quietly(tmp_path / "a.tif")
+    assert decoded == [0, 25, 50, 75]
+    assert slide.read(0, 0, 1, 1).tolist() == [[[249, 249, 249]]]
+
+
+def test_a_deep_image_whose_tiles_were_all_left_out_opens_black(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", None, shape=(64, 64, 3), dtype=np.uint16, photometric="rgb", tile=(32, 32))
+    assert not open_quietly(tmp_path / "a.tif").read(0, 0, 64, 64).any()
