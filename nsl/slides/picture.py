@@ -14,7 +14,16 @@ import numpy as np
 from PIL import Image
 
 from nsl.errors import SlideError
-from nsl.slides.reader import TIFF_UNITS, Level, Reader, damaged, greyscale, on_white, resolution_scale
+from nsl.slides.reader import (
+    TIFF_DEFAULT_UNIT,
+    TIFF_UNITS,
+    Level,
+    Reader,
+    damaged,
+    greyscale,
+    on_white,
+    resolution_scale,
+)
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 600_000_000
@@ -95,7 +104,9 @@ class PillowReader(Reader):
             self.altered += (f"{name} has 16 bits a channel, of which the upper 8 are used.",)
         if image.format == "TIFF":
             tags = image.tag_v2
-            self.scale = resolution_scale(tags.get(282), tags.get(283), TIFF_UNITS.get(tags.get(296)))
+            self.scale = resolution_scale(
+                tags.get(282), tags.get(283), TIFF_UNITS.get(tags.get(296, TIFF_DEFAULT_UNIT))
+            )
         self.format = {"MPO": "JPEG", "WEBP": "WebP"}.get(image.format, image.format)
         self._can_draft = image.format == "JPEG"
         factors = [f for f in (1, 2, 4, 8) if f <= min(width, height)] if self._can_draft else [1]

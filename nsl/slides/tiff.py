@@ -13,6 +13,7 @@ from nsl.slides.jpeg_scan import stated_colours
 from nsl.slides.ome import OmeImage, ome_image
 from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.reader import (
+    TIFF_DEFAULT_UNIT,
     TIFF_UNITS,
     Level,
     Reader,
@@ -106,9 +107,9 @@ class TiffReader(Reader):
 
     def _tag_scale(self) -> Scale | None:
         tags = self._series.keyframe.tags
-        unit = TIFF_UNITS.get(tags.valueof(296, 0))
-        if self._tiff.is_imagej:
-            unit = (self._tiff.imagej_metadata or {}).get("unit", unit)
+        unit = TIFF_UNITS.get(tags.valueof(296, TIFF_DEFAULT_UNIT))
+        if self._tiff.is_imagej:  # which counts in pixels where it names no unit
+            unit = (self._tiff.imagej_metadata or {}).get("unit", TIFF_UNITS.get(tags.valueof(296)))
         return resolution_scale(tags.valueof(282), tags.valueof(283), unit)
 
     def _find_peak(self) -> float:
