@@ -104,7 +104,8 @@ def _doubts(image: Image, mpp: float) -> tuple[str, ...]:
         )
     if long_mm > _LONG_MM:
         doubts.append(
-            f"{image.name} would be {long_mm:,.0f} mm long at {mpp:.4g} µm/px, and glass slides are 76: check the scale."
+            f"{image.name} would be {long_mm:,.0f} mm long at {mpp:.4g} µm/px, and glass slides are 76: "
+            "check the scale."
         )
     return tuple(doubts)
 
