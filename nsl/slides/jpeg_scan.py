@@ -22,17 +22,18 @@ _MOST_HEAD = 2**12
 _SHORT = 9
 
 
-def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int) -> bool:
+def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int, most_head: int = _MOST_HEAD) -> bool:
     """Whether every block of a JPEG of this size has its codes, in one scan of three components of 8 bits.
 
     data : the JPEG, without the segments that it shares with others; these are in `tables`, as in a TIFF.
+    most_head : bytes that are looked at for the segments before its scan.
 
     False for a JPEG of another kind (progressive, arithmetic, in several scans), be it whole or not.
     """
     if len(tables) > _MOST_HEAD:
         return False
     try:
-        at = max(end for _, _, end in _segments(data[:_MOST_HEAD]))
+        at = max(end for _, _, end in _segments(data[:most_head]))
         scan = _read_scan(tables, data[:at], height, width)
     except (struct.error, KeyError, IndexError, ValueError):
         return False

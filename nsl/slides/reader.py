@@ -119,10 +119,21 @@ def greyscale(name: str) -> SlideError:
 
 
 @contextlib.contextmanager
+def memory_told(name: str) -> Iterator[None]:
+    """SlideError where memory does not suffice."""
+    try:
+        yield
+    except MemoryError as error:
+        raise SlideError(
+            f"{name} takes more memory than there is; close other programs, or export it as a tiled, pyramidal TIFF"
+        ) from error
+
+
+@contextlib.contextmanager
 def any_error_told(name: str) -> Iterator[None]:
     try:
         yield
-    except SlideError:
+    except (SlideError, MemoryError):
         raise
     except Exception as error:  # tifffile's parser and every codec have errors of their own
         raise damaged(name) from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from nsl.errors import ScaleError, SlideError
 from nsl.slides.formats import open_reader
-from nsl.slides.reader import Reader
+from nsl.slides.reader import Reader, memory_told
 from nsl.slides.scale import Image, checked_mpp, settled_scale
 
 TOLERANCE = 1e-3
@@ -42,7 +42,8 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     """
     path = Path(path)
     given = None if mpp is None else checked_mpp(mpp)
-    reader = open_reader(path)
+    with memory_told(path.name):
+        reader = open_reader(path)
     try:
         slide = Slide(path, reader, given)
     except ScaleError:
@@ -164,6 +165,12 @@ class Slide(AbstractContextManager):
         """Mean colours of `shape` (rows, columns) equal boxes tiling a region, in bounded memory."""
         if self._is_closed:
             raise SlideError(f"{self._path.name} is closed; open it again to read from it")
+        with memory_told(self._path.name):
+            return self._averaged(x, y, width, height, shape, downsample)
+
+    def _averaged(
+        self, x: float, y: float, width: float, height: float, shape: tuple[int, int], downsample: float
+    ) -> np.ndarray:
         number = max(i for i, d in enumerate(self.levels) if i == 0 or d <= downsample * (1 + TOLERANCE))
         level = self._reader.levels[number]
         tops, bottoms = _edges(y / level.downsample + level.y_origin, height / level.downsample, shape[0], level.height)

@@ -222,6 +222,8 @@ def _decoded(page: Any, number: int, data: bytes | None) -> tuple[np.ndarray | N
         pixels = _jpeg_pixels(data, colours, tables)[None, :height, :width]
     elif pixels is not None and keyframe.compression == _APERIO_YCBCR and _has_no_transform(data):
         pixels = _rgb_of_ycbcr(pixels)
+    if pixels is not None and (pixels.shape[1] < height or pixels.shape[2] < width):
+        raise ValueError(f"{pixels.shape[1]} × {pixels.shape[2]} of {height} × {width} px")
     return None if pixels is None else pixels[0], plane, top, left
 
 

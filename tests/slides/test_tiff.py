@@ -288,3 +288,15 @@ def test_a_deep_slide_is_not_read_through_when_it_is_opened(tmp_path, monkeypatc
 def test_a_deep_image_whose_tiles_were_all_left_out_opens_black(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", None, shape=(64, 64, 3), dtype=np.uint16, photometric="rgb", tile=(32, 32))
     assert not open_quietly(tmp_path / "a.tif").read(0, 0, 64, 64).any()
+
+
+def test_a_strip_that_decodes_to_fewer_rows_than_it_says_is_refused(tmp_path):
+    path = jpeg_tiff(tmp_path / "a.tif", smooth(64, 96), "rgb", jfif, None)
+    with tifffile.TiffFile(path) as file:
+        places = [file.pages[0].tags[tag].valueoffset for tag in (257, 278)]
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place : place + 4] = (128).to_bytes(4, "little")
+    path.write_bytes(content)
+    with open_slide(path) as slide, pytest.raises(SlideError, match=r"a\.tif is damaged"):
+        slide.read(0, 0, 96, 128)
