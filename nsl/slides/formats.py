@@ -10,7 +10,7 @@ import numpy as np
 
 from nsl.errors import SlideError
 from nsl.slides.companions import is_dicom
-from nsl.slides.jpeg_scan import stated_colours
+from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader

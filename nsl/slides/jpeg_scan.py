@@ -5,16 +5,15 @@ After ITU-T T.81 (1992), annexes B (segments) and F (Huffman codes of sequential
 
 import functools
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 
 from nsl.parallel import kernel
+from nsl.slides.jpeg_segments import SCAN, segments
 
 # Markers of segments: frames of sequential scans, tables of Huffman codes, scans, the interval of restarts, and what
 # changes no codes (tables of quantization, applications' own, comments).
-_FRAMES, _TABLES, _SCAN, _INTERVAL = (0xC0, 0xC1), 0xC4, 0xDA, 0xDD
-_JFIF, _ADOBE, _ANY_FRAME = 0xE0, 0xEE, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_FRAMES, _TABLES, _INTERVAL = (0xC0, 0xC1), 0xC4, 0xDD
 _QUIET = {0xDB, 0xFE, *range(0xE0, 0xF0)}
 # Bytes before the scan, and of tables for many: four times what these take.
 _MOST_HEAD = 2**12
@@ -33,34 +32,11 @@ def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int, most_head
     if len(tables) > _MOST_HEAD:
         return False
     try:
-        at = max(end for _, _, end in _segments(data[:most_head]))
+        at = max(end for _, _, end in segments(data[:most_head]))
         scan = _read_scan(tables, data[:at], height, width)
     except (struct.error, KeyError, IndexError, ValueError):
         return False
     return bool(_has_all_codes(np.frombuffer(data, np.uint8), at, *scan))
-
-
-def stated_colours(data: bytes, tables: bytes = b"") -> str | None:
-    """RGB or YCBCR where a JPEG of three components tells which they are; None where it leaves that to a TIFF's tag.
-
-    It tells by the marks of JFIF (ITU-T T.871) and Adobe, by components that are called R, G and B or, as JFIF counts,
-    1, 2 and 3, and by a resolution of some that is less than that of others. TIFF writers count from 0.
-
-    tables : the segments that it shares with others.
-    """
-    found: dict[str, str | None] = {}
-    try:
-        for marker, body, _ in (*(_segments(tables) if tables else ()), *_segments(data)):
-            if marker == _JFIF and body[:5] == b"JFIF\0":
-                found["JFIF"] = "YCBCR"
-            elif marker == _ADOBE and body[:5] == b"Adobe":
-                found["Adobe"] = {0: "RGB", 1: "YCBCR"}.get(body[11])
-            elif marker in _ANY_FRAME and len(body) == 15:
-                names, is_even = body[6::3], len(set(body[7::3])) == 1
-                found["frame"] = "YCBCR" if names == b"\1\2\3" or not is_even else {b"RGB": "RGB"}.get(names)
-    except (ValueError, struct.error, IndexError):
-        return None
-    return found.get("JFIF") or found.get("Adobe") or found.get("frame")
 
 
 # The tiles of a level begin alike.
@@ -71,12 +47,12 @@ def _read_scan(
     """What `_has_all_codes` has to know of a scan; an error where it is of another kind or size."""
     codes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     frames, scans, interval = [], [], 0
-    for marker, body, _ in (*(_segments(tables) if tables else ()), *_segments(head)):
+    for marker, body, _ in (*(segments(tables) if tables else ()), *segments(head)):
         if marker == _TABLES:
             codes |= _read_codes(body)
         elif marker == _INTERVAL:
             (interval,) = struct.unpack(">H", body)
-        elif marker == _SCAN:
+        elif marker == SCAN:
             scans.append(body)
         elif marker in _FRAMES:
             frames.append(body)
@@ -95,26 +71,6 @@ def _read_scan(
     across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
     blocks = np.repeat(np.arange(3), [across * down for across, down in factors])
     return used, short, blocks, -(-width // across) * -(-height // down), interval
-
-
-def _segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker, body and end of every segment, up to a scan's, whose end is where its codes begin."""
-    if content[:2] != b"\xff\xd8":
-        raise ValueError
-    at = 2
-    while at < len(content):
-        start, marker = content[at : at + 2]
-        if start != 0xFF:
-            raise ValueError
-        if marker == 0xD9:
-            return
-        (length,) = struct.unpack(">H", content[at + 2 : at + 4])
-        at += 2 + length
-        if length < 2 or at > len(content):
-            raise ValueError
-        yield marker, content[at - length + 2 : at], at
-        if marker == _SCAN:
-            return
 
 
 def _read_codes(body: bytes) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from nsl.errors import SlideError
-from nsl.slides.jpeg_scan import is_whole_jpeg
 from nsl.slides.reader import (
     TIFF_DEFAULT_UNIT,
     TIFF_UNITS,
@@ -186,6 +185,8 @@ class PillowReader(Reader):
             with _pillow_open(self._file) as image:
                 width, height = image.size
             self._file.seek(0)
+            from nsl.slides.jpeg_scan import is_whole_jpeg  # numba, which takes long to import
+
             return is_whole_jpeg(self._file.read(), b"", height, width, _MOST_HEAD)
         return _has_all_rows(self._file)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.picture_sizes import JPEG_2000_START
 from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.trial import TIFF_OPTIONS
@@ -132,7 +133,7 @@ class StoredTilesReader(OpenSlideReader):
         """One tile, uint8 (height, width, 3)."""
         import imagecodecs
 
-        from nsl.slides.jpeg_scan import is_whole_jpeg, stated_colours
+        from nsl.slides.jpeg_scan import is_whole_jpeg
 
         shape = page.tilelength, page.tilewidth, 3
         number = row * -(-page.imagewidth // page.tilewidth) + column

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsl.errors import SlideError
-from nsl.slides.jpeg_scan import stated_colours
+from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.ome import OmeImage, ome_image
 from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.reader import (
