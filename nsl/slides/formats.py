@@ -16,7 +16,7 @@ from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.stored_tiles import StoredTilesReader
 from nsl.slides.tiff import TiffReader
-from nsl.slides.tiff_images import size_of, slide_series
+from nsl.slides.tiff_images import require_one_image, size_of, slide_series
 from nsl.slides.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _open_tiff(path: Path, head: bytes, tiled: bool) -> Reader:
         if tiff.is_ome:
             require_series(path)
         series, number, notices = slide_series(path.name, tiff)
+        require_one_image(path.name, series)
         page = series.keyframe
         reader = None
         if tiled and page.index == 0 and not (tiff.is_ome or tiff.is_imagej) and _is_usual(page):

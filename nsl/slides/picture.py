@@ -20,11 +20,13 @@ from nsl.slides.reader import (
     TIFF_UNITS,
     Level,
     Reader,
+    any_error_told,
     damaged,
     greyscale,
     on_white,
     resolution_scale,
 )
+from nsl.slides.sample_depth import full_scale
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 600_000_000
@@ -98,7 +100,8 @@ class PillowReader(Reader):
 
     def _describe(self, image: Image.Image, head: bytes) -> None:
         name, (width, height) = self._name, image.size
-        is_plain = image.mode in ("RGB", "YCbCr") and not image.has_transparency_data
+        is_deep = image.format == "PNG" and head[24] == 16 and image.mode in ("RGB", "RGBA")
+        is_plain = image.mode in ("RGB", "YCbCr") and not image.has_transparency_data and not is_deep
         if width * height > (MAX_PIXELS if is_plain else MAX_CONVERTED_PIXELS):
             raise SlideError(
                 f"{name} has {width * height / 1e6:.0f} megapixels, too many for {image.format}; "
@@ -112,8 +115,12 @@ class PillowReader(Reader):
             self.altered += (f"{name} has transparency, which was laid on white.",)
         if image.mode == "CMYK":
             self.altered += (f"{name} is in printing inks (CMYK) and was converted to RGB: colours are approximate.",)
-        if image.format == "PNG" and head[24] == 16:
-            self.altered += (f"{name} has 16 bits a channel, of which the upper 8 are used.",)
+        frames = 1 if image.format in ("MPO", "TIFF") else getattr(image, "n_frames", 1)
+        if frames > 1:
+            self.altered += (f"{name} holds {frames} pictures, of which the first is read.",)
+        self._is_deep = is_deep
+        if is_deep:
+            self.altered += (f"{name} has 16 bits a channel; as many as its values fill became 8.",)
         if image.format == "TIFF":
             tags = image.tag_v2
             self.scale = resolution_scale(
@@ -155,6 +162,12 @@ class PillowReader(Reader):
         return self._kept[1][y : y + height, x : x + width]
 
     def _decode(self, factor: int) -> np.ndarray:
+        pixels = self._decode_deep() if self._is_deep else self._decode_shallow(factor)
+        is_turned, reverses_x, reverses_y = self._turn or (False, False, False)
+        pixels = pixels.swapaxes(0, 1) if is_turned else pixels
+        return pixels[:: -1 if reverses_y else 1, :: -1 if reverses_x else 1]
+
+    def _decode_shallow(self, factor: int) -> np.ndarray:
         with self._told(), _pillow_open(self._file) as image:
             image.seek(self._page)
             if self._can_draft:
@@ -165,9 +178,26 @@ class PillowReader(Reader):
             for top in range(0, image.height, _BAND_ROWS):
                 band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
                 pixels[top : top + band.height] = on_white(band)
-        is_turned, reverses_x, reverses_y = self._turn or (False, False, False)
-        pixels = pixels.swapaxes(0, 1) if is_turned else pixels
-        return pixels[:: -1 if reverses_y else 1, :: -1 if reverses_x else 1]
+        return pixels
+
+    def _decode_deep(self) -> np.ndarray:
+        """A PNG of 16 bits, of which Pillow hands out the upper 8, be they used or not."""
+        import imagecodecs
+
+        self._file.seek(0)
+        content = self._file.read()
+        with any_error_told(self._name):
+            deep = imagecodecs.png_decode(content)
+        colour = deep[..., :3]
+        peak, _ = full_scale(deep.dtype, float(colour.min()), float(colour.max()), _significant(content))
+        pixels = np.empty(colour.shape, np.uint8)
+        for top in range(0, len(deep), _BAND_ROWS):
+            band = np.minimum(np.rint(colour[top : top + _BAND_ROWS] * np.float32(255 / peak)), 255)
+            if deep.shape[2] == 4:
+                alpha = deep[top : top + _BAND_ROWS, :, 3:] * np.float32(1 / 65535)
+                band = np.rint(band * alpha + 255 * (1 - alpha))
+            pixels[top : top + _BAND_ROWS] = band
+        return pixels
 
     def _require_pixels(self, image: Image.Image) -> None:
         """SlideError where the file states more rows than it has: its decoder goes on, and says nothing."""
@@ -193,6 +223,12 @@ class PillowReader(Reader):
     def close(self) -> None:
         self._kept = None
         self._file.close()
+
+
+def _significant(png: bytes) -> list[float]:
+    """The full scale that a PNG says was used (its chunk sBIT, which stands before the pixels)."""
+    at = png.find(b"sBIT", 0, png.find(b"IDAT"))
+    return [] if at < 0 else [2.0 ** max(png[at + 4 : at + 7]) - 1]
 
 
 def _has_all_rows(file: BinaryIO) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
+from nsl.errors import SlideError
 from nsl.numerals import some_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ def slide_series(name: str, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPageS
     comparable = [n for n in slides if _area(tiff.series[n]) >= _COMPARABLE * most]
     chosen = max(comparable, key=lambda n: (_is_colour(tiff.series[n]), _area(tiff.series[n]), -n))
     return tiff.series[chosen], chosen, _told(name, tiff, chosen)
+
+
+def require_one_image(name: str, series: tifffile.TiffPageSeries) -> None:
+    """SlideError where several images of one size are there: layers, times, or pages that nothing tells apart."""
+    count = math.prod(n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC")
+    if count > 1:
+        raise SlideError(f"{name} holds {count} images (axes {series.axes}); export one of them as RGB")
 
 
 def size_of(series: tifffile.TiffPageSeries) -> tuple[int, int]:

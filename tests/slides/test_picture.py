@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,3 +97,39 @@ def test_too_little_memory_is_told_in_a_sentence(tmp_path, monkeypatch, place):
     monkeypatch.setattr(f"nsl.slides.picture.PillowReader.{'_describe' if place == 'open' else '_decode'}", fail)
     with pytest.raises(SlideError, match=r"a\.png takes more memory than there is"):
         open_slide(tmp_path / "a.png").thumbnail()
+
+
+@pytest.mark.parametrize("kind", ["plain", "alpha", "sBIT", "all 16"])
+def test_a_png_of_16_bits_uses_as_many_as_its_camera_did(tmp_path, kind):
+    white = 65_535 if kind == "all 16" else 8191
+    pixels = np.random.default_rng(1).integers(0, (3000 if kind == "sBIT" else white) + 1, (60, 80, 3), dtype=np.uint16)
+    pixels[0, 0] = 3000 if kind == "sBIT" else white
+    expected = pixels / white * 255
+    if kind == "alpha":
+        alpha = np.where(np.arange(80) < 40, 65_535, 13_107).astype(np.uint16)
+        pixels = np.dstack([pixels, np.broadcast_to(alpha, (60, 80))])
+        expected[:, 40:] = expected[:, 40:] * 0.2 + 255 * 0.8
+    content = imagecodecs.png_encode(pixels)
+    if kind == "sBIT":
+        chunk = b"sBIT" + bytes([13] * 3)
+        content = content[:33] + b"\0\0\0\3" + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+    (tmp_path / "a.png").write_bytes(content)
+    slide = open_quietly(tmp_path / "a.png")
+    assert np.abs(slide.read(0, 0, 80, 60) - expected).max() <= 1
+    assert "a.png has 16 bits a channel; as many as its values fill became 8." in slide.notices
+
+
+def test_a_cut_png_of_16_bits_is_refused(tmp_path):
+    content = imagecodecs.png_encode(noise(60, 80).astype(np.uint16) * 257)
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    with open_quietly(tmp_path / "a.png") as slide, pytest.raises(SlideError, match=r"a\.png is damaged"):
+        slide.read(0, 0, 80, 60)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_the_first_picture_of_an_animation_is_said_to_be_read(tmp_path, kind):
+    first, *others = [Image.new("RGB", (32, 24), shade) for shade in ("red", "blue", "green")]
+    first.save(tmp_path / "a.img", kind, save_all=True, append_images=others, lossless=True)
+    slide = open_quietly(tmp_path / "a.img")
+    assert slide.notices == ("a.img holds 3 pictures, of which the first is read.",)
+    assert slide.read(0, 0, 1, 1).tolist() == [[[255, 0, 0]]]

@@ -95,6 +95,20 @@ def test_the_largest_page_of_a_tiff_that_pillow_reads_is_the_slide(tmp_path):
     np.testing.assert_array_equal(slide.read(0, 0, 480, 320), np.asarray(pages[1].convert("RGB")))
 
 
+@pytest.mark.parametrize("kind", ["strips", "tiles", "palette"])
+def test_pages_that_nothing_tells_apart_are_refused_with_their_number(tmp_path, kind):
+    if kind == "palette":
+        pages = [Image.new("P", (64, 64)) for _ in range(3)]
+        pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    else:
+        with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+            for value in (10, 20, 30):
+                tile = (32, 32) if kind == "tiles" else None
+                writer.write(shade((64, 64), value), photometric="rgb", tile=tile, metadata=None)
+    with pytest.raises(SlideError, match=r"a\.tif holds 3 images \(axes .*\); export one of them as RGB"):
+        open_slide(tmp_path / "a.tif")
+
+
 def test_the_facts_of_an_ome_tiff_are_those_of_the_image_taken(tmp_path):
     xml = (
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Instrument ID="Instrument:0">'
