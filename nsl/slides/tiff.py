@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class TiffReader(Reader):
         """Of the image `number` of the file, as `nsl.slides.tiff_images.slide_series` chose it."""
         self._name, self._tiff, self._series = name, tiff, tiff.series[number]
         self._alpha: str | None = None
+        self._is_told = False
         self._check_compression()
         self._check_complete()
         self._check_axes()
@@ -52,7 +54,12 @@ class TiffReader(Reader):
         self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
         self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
         self.scale = self._ome.scale or self._tag_scale()
-        self._peak = self._find_peak()
+        page = self._series.levels[-1].keyframe
+        if self._series.dtype == np.uint8 or math.prod(page.chunks[:2]) <= _DEPTH_PIXELS:
+            self._peak  # noqa: B018 (what it says is a notice, and what it refuses is no slide)
+        else:
+            self.altered += (f"{name} holds {self._series.dtype} values; those that they fill became 0 to 255.",)
+            self._is_told = True
 
     def _check_compression(self) -> None:
         compression = self._series.keyframe.compression
@@ -112,8 +119,9 @@ class TiffReader(Reader):
             unit = (self._tiff.imagej_metadata or {}).get("unit", TIFF_UNITS.get(tags.valueof(296)))
         return resolution_scale(tags.valueof(282), tags.valueof(283), unit)
 
-    def _find_peak(self) -> float:
-        """The value that becomes 255."""
+    @functools.cached_property
+    def _peak(self) -> float:
+        """The value that becomes 255; asked when the file is opened, unless it is in strips too large for that."""
         dtype = self._series.dtype
         if dtype == np.uint8:
             return 255.0
@@ -122,6 +130,8 @@ class TiffReader(Reader):
         if found is None:
             raise SlideError(f"{self._name} holds {dtype} values from {low:g} to {high:g}; export it as 8-bit RGB")
         peak, is_stated = found
+        if self._is_told:
+            return peak
         why = "as its metadata says" if is_stated else "by its values, as no metadata says it"
         self.altered += (
             f"{self._name} holds {dtype} values up to {high:.7g}; 0 to {peak:.7g} became 0 to 255, {why}.",
@@ -187,9 +197,9 @@ class TiffReader(Reader):
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         with any_error_told(self._name):
-            pixels = self._raw(level, x, y, width, height)
+            pixels, peak = self._raw(level, x, y, width, height), self._peak
         if pixels.dtype != np.uint8:
-            scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / self._peak))
+            scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / peak))
             pixels = np.clip(scaled, 0, 255).astype(np.uint8)
         if self._alpha is None:
             return pixels[..., :3]

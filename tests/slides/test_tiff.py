@@ -299,6 +299,18 @@ def test_a_deep_slide_is_not_read_through_when_it_is_opened(tmp_path, monkeypatc
     assert slide.read(0, 0, 1, 1).tolist() == [[[249, 249, 249]]]
 
 
+def test_a_deep_slide_in_one_large_strip_is_not_decoded_when_it_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiff, "_DEPTH_PIXELS", 1000)
+    decoded, decode = [], tiff._decoded
+    monkeypatch.setattr(
+        tiff, "_decoded", lambda page, number, data: decoded.append(number) or decode(page, number, data)
+    )
+    tifffile.imwrite(tmp_path / "a.tif", deep("uint16", 8191), photometric="rgb", rowsperstrip=60)
+    slide = open_quietly(tmp_path / "a.tif")
+    assert (decoded, slide.notices) == ([], ("a.tif holds uint16 values; those that they fill became 0 to 255.",))
+    assert np.abs(slide.read(0, 0, 80, 60) - deep("uint16", 8191) / 8191 * 255).max() <= 0.51
+
+
 def test_a_deep_image_whose_tiles_were_all_left_out_opens_black(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", None, shape=(64, 64, 3), dtype=np.uint16, photometric="rgb", tile=(32, 32))
     assert not open_quietly(tmp_path / "a.tif").read(0, 0, 64, 64).any()
