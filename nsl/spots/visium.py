@@ -49,6 +49,7 @@ def read_visium(path: str | Path) -> anndata.AnnData:
     """
     path = Path(path)
     with readable(path.name), files_in(path) as files:
+        _refuse_hd(path.name, files)
         matrix = only(path.name, files, "filtered_feature_bc_matrix.h5")
         if matrix is None:
             filtered = [name for name in files if "raw_feature_bc_matrix" not in name]
@@ -60,16 +61,22 @@ def read_visium(path: str | Path) -> anndata.AnnData:
                 "give Space Ranger's outs folder"
             )
         positions = only(path.name, files, *_POSITION_ENDINGS)
-        if positions is None and only(path.name, files, "tissue_positions.parquet"):
-            raise SpotsError(
-                f"{path.name} is of Visium HD, whose bins are smaller than what is predicted; add them up to bins of "
-                "50 µm or more and give an .h5ad"
-            )
         if positions is None:
             refuse_packed(files)
             raise SpotsError(f"{path.name} holds no spatial/tissue_positions.csv; give Space Ranger's outs folder")
         _require_one_meaning(path.name, files, positions)
         return read_files(path.name, files, matrix, positions)
+
+
+def _refuse_hd(name: str, files: Files) -> None:
+    """SpotsError for Visium HD, of one size of bins or all of them: its positions are Parquet."""
+    if any(file.endswith("tissue_positions.parquet") for file in files) and not any(
+        file.endswith(_POSITION_ENDINGS) for file in files
+    ):
+        raise SpotsError(
+            f"{name} is of Visium HD, whose bins are smaller than what is predicted; add them up to bins of 50 µm or "
+            "more and give an .h5ad"
+        )
 
 
 def refuse_packed(names: Iterable[str]) -> None:

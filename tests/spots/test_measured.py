@@ -331,6 +331,17 @@ def test_flags_of_space_ranger_may_be_words(zipped):
     check_visium(read_visium(zipped(outs(tissue_positions=words.encode()))))
 
 
+def test_all_bins_of_visium_hd_together_are_told_what_they_are(zipped):
+    bins = {
+        f"square_{um}um/{name}": b""
+        for um in ("002", "008", "016")
+        for name in ("filtered_feature_bc_matrix.h5", "spatial/tissue_positions.parquet")
+    }
+    assert "visium.zip is of Visium HD, whose bins are smaller than what is predicted" in refusal(
+        read_visium, zipped(bins)
+    )
+
+
 def test_packed_folders_are_refused_by_name(zipped, tmp_path):
     said = "spatial.tar.gz is a packed folder, which is not looked into; unpack it, and give a zip of the whole outs"
     contents = outs(tissue_positions=None) | {"spatial.tar.gz": b"\x1f\x8b"}
