@@ -45,7 +45,6 @@ class TiffReader(Reader):
         """Of the image `number` of the file, as `nsl.slides.tiff_images.slide_series` chose it."""
         self._name, self._tiff, self._series = name, tiff, tiff.series[number]
         self._alpha: str | None = None
-        self._is_told = False
         self._check_compression()
         self._check_complete()
         self._check_axes()
@@ -54,12 +53,11 @@ class TiffReader(Reader):
         self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
         self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
         self.scale = self._ome.scale or self._tag_scale()
-        page = self._series.levels[-1].keyframe
-        if self._series.dtype == np.uint8 or math.prod(page.chunks[:2]) <= _DEPTH_PIXELS:
-            self._peak  # noqa: B018 (what it says is a notice, and what it refuses is no slide)
-        else:
-            self.altered += (f"{name} holds {self._series.dtype} values; those that they fill became 0 to 255.",)
-            self._is_told = True
+        if self._series.dtype != np.uint8:
+            # Of strips too large to be decoded while a file is opened, the depth is found when they are read.
+            is_soon_told = math.prod(self._series.levels[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
+            later = f"{name} holds {self._series.dtype} values; as many bits as they fill became 8."
+            self.altered += (self._depth[1] if is_soon_told else later,)
 
     def _check_compression(self) -> None:
         compression = self._series.keyframe.compression
@@ -120,23 +118,16 @@ class TiffReader(Reader):
         return resolution_scale(tags.valueof(282), tags.valueof(283), unit)
 
     @functools.cached_property
-    def _peak(self) -> float:
-        """The value that becomes 255; asked when the file is opened, unless it is in strips too large for that."""
-        dtype = self._series.dtype
-        if dtype == np.uint8:
-            return 255.0
-        low, high = self._value_range()
+    def _depth(self) -> tuple[float, str]:
+        """The value that becomes 255, and a sentence that says so."""
+        dtype, (low, high) = self._series.dtype, self._value_range()
         found = full_scale(dtype, low, high, self._stated_scales())
         if found is None:
             raise SlideError(f"{self._name} holds {dtype} values from {low:g} to {high:g}; export it as 8-bit RGB")
         peak, is_stated = found
-        if self._is_told:
-            return peak
         why = "as its metadata says" if is_stated else "by its values, as no metadata says it"
-        self.altered += (
-            f"{self._name} holds {dtype} values up to {high:.7g}; 0 to {peak:.7g} became 0 to 255, {why}.",
-        )
-        return peak
+        told = f"{self._name} holds {dtype} values up to {high:.7g}; 0 to {peak:.7g} became 0 to 255, {why}."
+        return peak, told
 
     def _stated_scales(self) -> list[float]:
         """From MaxSampleValue (281) and SMaxSampleValue (341), bits that are used, and bits that are stored."""
@@ -147,14 +138,14 @@ class TiffReader(Reader):
 
     def _value_range(self) -> tuple[float, float]:
         """Least and greatest value in colour, of the coarsest level: of tiles or strips all over it if it is large."""
-        low, high, left = math.inf, -math.inf, min(3, self._channels)
+        low, high, colours = math.inf, -math.inf, min(3, self._channels)
         for page in self._series.levels[-1].pages:
             stored = np.flatnonzero(page.databytecounts)
             pixels = len(stored) * math.prod(page.keyframe.chunks[:2])
             for number in stored[:: max(1, -(-pixels // _DEPTH_PIXELS))]:
                 decoded, plane, _, _ = self._chunk(page, int(number))
-                if decoded is not None and plane < left:
-                    values = decoded[..., :left]
+                if decoded is not None and plane < colours:
+                    values = decoded[..., :colours]
                     low, high = np.minimum(low, values.min()), np.maximum(high, values.max())
         return (float(low), float(high)) if high >= low or np.isnan(high) else (0.0, 0.0)
 
@@ -197,7 +188,8 @@ class TiffReader(Reader):
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         with any_error_told(self._name):
-            pixels, peak = self._raw(level, x, y, width, height), self._peak
+            pixels = self._raw(level, x, y, width, height)
+            peak = 255.0 if pixels.dtype == np.uint8 else self._depth[0]
         if pixels.dtype != np.uint8:
             scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / peak))
             pixels = np.clip(scaled, 0, 255).astype(np.uint8)
