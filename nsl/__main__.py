@@ -1,7 +1,17 @@
-"""`python -m nsl`."""
+"""`python -m nsl`, and the command `nsl`."""
 
 import sys
 
-from nsl.cli import main
 
-sys.exit(main())
+def run() -> int:
+    """The command line; Ctrl-C while it is still being loaded is one line, too."""
+    try:
+        from nsl.cli import main
+    except KeyboardInterrupt:
+        print("nsl: interrupted", file=sys.stderr)
+        return 130
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,6 +1,6 @@
 """The command line: predict, train, evaluate, publish, info.
 
-Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 the input is wrong.
+Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 the input is wrong, 130 interrupted.
 """
 
 import argparse
@@ -16,12 +16,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nsl import __version__
+from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
 from nsl.numerals import some_of
 from nsl.progress import Progress
 
 # Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
 _GMT_BYTES = 64_000_000
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
 _BAR_FORMAT = "{desc} {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 
 # torch and numba take seconds to import, so every command imports what it needs when it runs.
@@ -67,6 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"nsl: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if "--debug" in argv:
+            raise
+        print("nsl: interrupted; files that were finished are kept", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _without_folders(argv: Sequence[str]) -> str:
@@ -170,7 +178,7 @@ def _add_info(add) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     """Write one result a slide into DIR, named after the slide, with its provenance beside it."""
-    from nsl.export.files import FORMATS, MAX_MAPS
+    from nsl.export.files import FORMATS, MAX_MAPS, names_of
     from nsl.weights.folder import default_source, load_weights
 
     formats = args.format.split(",")
@@ -199,6 +207,11 @@ def _predict(args: argparse.Namespace) -> int:
     chosen = len(weights.genes if genes is None else genes)
     if "png" in formats and chosen > MAX_MAPS:
         raise NslError(f"--format png draws a map a gene; name at most {MAX_MAPS} with --genes ({chosen:,} are chosen)")
+    columns = [*(weights.genes if genes is None else genes), *(one.name for one in signatures)]
+    endings = [f"{stem}.regions.csv" for stem in stems if regions is not None]
+    require_names(
+        args.out, [*endings, *(name for stem in stems for form in formats for name in names_of(form, stem, columns))]
+    )
     if args.out.is_dir():
         (args.out / "failures.csv").unlink(missing_ok=True)
     failures = []
@@ -212,12 +225,15 @@ def _predict(args: argparse.Namespace) -> int:
             print(f"nsl: error: {path.name}: {error}", file=sys.stderr)
     if failures:
         try:
-            args.out.mkdir(parents=True, exist_ok=True)
-            with (args.out / "failures.csv").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("slide", "error"), *failures])
+            write_whole({args.out / "failures.csv": lambda part: _list_failures(part, failures)})
         except OSError as error:
             print(f"nsl: error: failures.csv cannot be written ({error.strerror})", file=sys.stderr)
     return 0 if not failures else 1 if len(failures) < len(args.slides) else 2
+
+
+def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("slide", "error"), *failures])
 
 
 def _predict_one(

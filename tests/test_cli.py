@@ -656,3 +656,53 @@ def test_trained_weights_tell_no_folder_of_the_machine(paired, tmp_path):
 def test_a_name_too_long_for_any_file_is_one_line(capsys):
     assert main(["info", "n" * 300 + ".jpg"]) == 2
     assert capsys.readouterr().err.startswith("nsl: error: nnn")
+
+
+@pytest.mark.parametrize(("form", "ending"), [("csv", ".provenance.json"), ("h5ad", ".h5ad"), ("png", ".ERBB2.png")])
+def test_a_name_too_long_for_the_results_is_told_before_anything_is_read(predict, tmp_path, form, ending):
+    stem = "å" + "n" * (255 - 2 - len(ending + ".part"))
+    code, err = predict(tmp_path / f"{stem}.png", "--format", form)
+    assert_one_line_error(code, err, f"{stem}.png does not exist"[:200])
+    code, err = predict(tmp_path / f"{stem}nnn.png", "--format", form)
+    assert_one_line_error(code, err, "too long for this disk; shorten the slide's name by 3 bytes")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("nsl.weights.folder.load_weights", "nsl.slides.slide.open_slide", "nsl.prediction.predict"),
+        *("nsl.export.files.csv_files", "nsl.disk.Path.replace", "pathlib.Path.write_text"),
+    ],
+)
+def test_ctrl_c_anywhere_is_one_line_and_leaves_nothing(predict, section_png, tmp_path, monkeypatch, where):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, stop)
+    code, err = predict(section_png, "--mpp", 1)
+    assert (code, err) == (130, ["nsl: interrupted; files that were finished are kept"])
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_ctrl_c_while_weights_are_written_leaves_those_there_were(paired, tmp_path, monkeypatch, capsys):
+    train = ["train", str(paired / "manifest.csv"), "--out", str(tmp_path / "w"), "--analysis-mpp", "4"]
+    assert main([*train, "--genes", "H_GENE"]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "w").iterdir()}
+    monkeypatch.setattr("nsl.weights.folder.model_card", lambda weights: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main([*train, "--genes", "E_GENE"]) == 130
+    assert {path.name: path.read_bytes() for path in (tmp_path / "w").iterdir()} == before
+    capsys.readouterr()
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_one_line():
+    code = (
+        "import sys, signal, builtins; own = builtins.__import__\n"
+        "def load(name, *rest):\n"
+        "    if name == 'nsl.cli': signal.raise_signal(signal.SIGINT)\n"
+        "    return own(name, *rest)\n"
+        "builtins.__import__ = load\n"
+        "from nsl.__main__ import run; sys.exit(run())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert (ended.returncode, ended.stderr) == (130, "nsl: interrupted\n")

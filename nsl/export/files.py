@@ -1,6 +1,5 @@
 """Results as files: CSV with its provenance, h5ad, GeoJSON for QuPath, printed maps, and all of them as a zip."""
 
-import contextlib
 import io
 import json
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nsl.annotations.tiles import classes_of
+from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
 from nsl.numerals import six_digits
 from nsl.result import Provenance, caveats, map_of, values_of
@@ -246,11 +246,23 @@ def file_part(gene: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):02X}" for c in gene)
 
 
+def names_of(form: str, stem: str, columns: Sequence[str]) -> list[str]:
+    """Names of the files that `FORMATS[form]` writes for a slide of this stem, of genes and signatures `columns`."""
+    if form == "csv":
+        return [f"{stem}.{end}" for end in ("csv", "genes.csv", "provenance.json")]
+    return [f"{stem}.{file_part(column)}.png" for column in columns] if form == "png" else [f"{stem}.{form}"]
+
+
 def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = False) -> None:
     """Write the tile table to `path`, and beside it `<name>.genes.csv` and `<name>.provenance.json`."""
     files = csv_files(result, path.stem, header_comments=header_comments)
-    for file, text in zip([path, *map(path.with_name, list(files)[1:])], files.values(), strict=True):
-        _write(file, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+    paths = [path, *map(path.with_name, list(files)[1:])]
+    _write_all(
+        {
+            file: lambda part, text=text: part.write_text(text, encoding="utf-8")
+            for file, text in zip(paths, files.values(), strict=True)
+        }
+    )
 
 
 def write_regions(result: anndata.AnnData, path: Path) -> None:
@@ -280,9 +292,10 @@ def write_geojson(result: anndata.AnnData, path: Path) -> None:
 def write_png(result: anndata.AnnData, path: Path) -> None:
     """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
     result = as_columns(result)
-    for gene in result.var_names:
-        picture = _map_png(result, gene, path.stem)
-        place = path.with_name(f"{path.stem}.{file_part(gene)}.png")
+    places = dict(zip(result.var_names, names_of("png", path.stem, result.var_names), strict=True))
+    require_names(path.parent, places.values())
+    for gene, name in places.items():
+        picture, place = _map_png(result, gene, path.stem), path.with_name(name)
         _write(place, lambda part, picture=picture: part.write_bytes(picture))
 
 
@@ -319,13 +332,13 @@ FORMATS: dict[str, Callable[..., None]] = {
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    # Written beside and renamed, so that a full disk cannot leave half a file under the final name.
-    part = path.with_name(path.name + ".part")
+    _write_all({path: write})
+
+
+def _write_all(files: Mapping[Path, Callable[[Path], object]]) -> None:
+    first = next(iter(files))
+    require_names(first.parent, [path.name for path in files])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        part.replace(path)
+        write_whole(files)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise NslError(f"{path.name} cannot be written ({error.strerror or error}); choose another folder") from None
+        raise NslError(f"{first.name} cannot be written ({error.strerror or error}); choose another folder") from None

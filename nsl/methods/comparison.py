@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nsl.disk import write_whole
 from nsl.errors import NslError, SpotsError
 from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
 from nsl.figures import correlation_distributions
@@ -195,10 +196,13 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write evaluation.csv, evaluation.md, evaluation.html (distributions of r over genes) and correlations.csv."""
     figure = correlation_distributions(comparison.correlations)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        comparison.table.round(6).to_csv(folder / "evaluation.csv", index=False)
-        comparison.correlations.round(4).to_csv(folder / "correlations.csv", index=False)
-        (folder / "evaluation.md").write_text(as_markdown(comparison.table), encoding="utf-8")
-        figure.write_html(folder / "evaluation.html")
+        write_whole(
+            {
+                folder / "evaluation.csv": lambda part: comparison.table.round(6).to_csv(part, index=False),
+                folder / "correlations.csv": lambda part: comparison.correlations.round(4).to_csv(part, index=False),
+                folder / "evaluation.md": lambda part: part.write_text(as_markdown(comparison.table), encoding="utf-8"),
+                folder / "evaluation.html": figure.write_html,
+            }
+        )
     except OSError as error:
         raise NslError(f"{folder} cannot be written ({error.strerror or error}); choose another folder") from None

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsl.errors import SlideError
 from nsl.slides.companions import is_dicom
+from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.stored_tiles import StoredTilesReader
 from nsl.slides.tiff import TiffReader
+from nsl.slides.tiff_images import require_one_image, size_of, slide_series
 from nsl.slides.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
 
+if TYPE_CHECKING:
+    import tifffile
+
+# TIFF's numbers for the compressions that OpenSlide reads: none, LZW, JPEG, Deflate of both kinds, PackBits, Zstandard.
+_JPEG = 7
+_OPENSLIDE_COMPRESSIONS = (1, 5, _JPEG, 8, 32946, 32773, 50000)
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"}
 
@@ -31,10 +40,8 @@ def open_reader(path: Path) -> Reader:
     if vendor is None:
         _refuse_part(path)
     if head.startswith(TIFF_MAGIC):
-        reader = _open_tiff(path, tiled=vendor is not None)
-        if reader is not None:
-            return reader
-    if head.startswith(TIFF_MAGIC) or is_picture(head):
+        return _open_tiff(path, head, tiled=vendor is not None)
+    if is_picture(head):
         return PillowReader(path, head)
     if is_dicom(head):
         raise SlideError(
@@ -84,30 +91,66 @@ def _looks_like(head: bytes) -> str:
     return "an unknown kind of file"
 
 
-def _open_tiff(path: Path, tiled: bool) -> Reader | None:
-    """A reader for a TIFF without a scanner's mark; None where only Pillow may know its colours."""
+def _open_tiff(path: Path, head: bytes, tiled: bool) -> Reader:
+    """A reader for a TIFF without a scanner's mark, of the image in it that is the slide."""
     import tifffile
 
     try:
         tiff = tifffile.TiffFile(path, **TIFF_OPTIONS)
     except Exception:  # its parser lets anything through; Pillow has the last word
-        return None
+        return PillowReader(path, head)
     with contextlib.ExitStack() as stack, any_error_told(path.name):
         stack.callback(tiff.close)
         if tiff.is_ome:
             require_series(path)
-        page = tiff.series[0].keyframe
-        photometric, compression = page.photometric.name, page.compression.name
-        orientation = page.tags.valueof(274, 1)
-        is_plain = not (tiff.is_ome or tiff.is_imagej) and page.dtype == np.uint8 and page.samplesperpixel == 3
-        # OpenSlide 4.0.1 takes uncompressed tiles that do not fill whole kilobytes for broken.
-        is_whole = compression != "NONE" or page.tilewidth * page.tilelength * 3 % 1024 == 0
-        if tiled and is_plain and is_whole and photometric in ("RGB", "YCBCR") and orientation == 1:
-            return StoredTilesReader(path, "generic-tiff")
+        series, number, notices = slide_series(path.name, tiff)
+        require_one_image(path.name, series)
+        page = series.keyframe
+        reader = None
+        if tiled and page.index == 0 and not (tiff.is_ome or tiff.is_imagej) and _is_usual(page):
+            reader = StoredTilesReader(path, "generic-tiff")
+            if not _is_pyramid_of(reader, *size_of(series)):
+                reader.close()
+                reader = None
         # tifffile hands out these as stored: palette indices, inks, raw YCbCr, pixels on their side.
-        is_rgb = photometric == "RGB" or (photometric == "YCBCR" and "JPEG" in compression)
-        if orientation != 1 or not (is_rgb or photometric.startswith("MINIS")):
-            return None
-        reader = TiffReader(path.name, tiff)
-        stack.pop_all()
+        if reader is None and _is_rgb_as_stored(page):
+            reader = TiffReader(path.name, tiff, number)
+            stack.pop_all()
+        elif reader is None:
+            reader = PillowReader(path, head, page.index if isinstance(page.index, int) else 0)
+        reader.altered = (*notices, *reader.altered)
         return reader
+
+
+def _is_usual(page: tifffile.TiffPage) -> bool:
+    """Whether OpenSlide reads the page, in its true colours."""
+    photometric, compression = page.photometric.name, int(page.compression)
+    is_plain = page.dtype == np.uint8 and page.samplesperpixel == 3 and page.tags.valueof(274, 1) == 1
+    # OpenSlide 4.0.1 takes uncompressed tiles that do not fill whole kilobytes for broken.
+    is_whole = compression != 1 or page.tilewidth * page.tilelength * 3 % 1024 == 0
+    is_known = compression in _OPENSLIDE_COMPRESSIONS and photometric in ("RGB", "YCBCR")
+    return is_plain and is_whole and is_known and not (compression == _JPEG and _belies_tag(page))
+
+
+def _belies_tag(page: tifffile.TiffPage) -> bool:
+    """Whether the first tile says that its colours are others than the tag says, by which OpenSlide goes."""
+    stored = zip(page.dataoffsets, page.databytecounts, strict=False)
+    at, length = next(((at, length) for at, length in stored if at and length), (0, 0))
+    page.parent.filehandle.seek(at)
+    colours = stated_colours(page.parent.filehandle.read(length), page.jpegtables or b"")
+    return colours not in (None, page.photometric.name)
+
+
+def _is_pyramid_of(reader: Reader, width: int, height: int) -> bool:
+    """Whether levels are of this image: OpenSlide takes any page for one that is tiled and said to be reduced."""
+    first = reader.levels[0]
+    is_first = (first.width, first.height) == (width, height)
+    return is_first and all(
+        abs(one.width * height / width - one.height) <= 1 + one.height / 100 for one in reader.levels
+    )
+
+
+def _is_rgb_as_stored(page: tifffile.TiffPage) -> bool:
+    photometric, compression = page.photometric.name, page.compression.name
+    is_rgb = photometric == "RGB" or (photometric == "YCBCR" and "JPEG" in compression)
+    return page.tags.valueof(274, 1) == 1 and (is_rgb or photometric.startswith("MINIS"))

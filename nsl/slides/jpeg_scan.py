@@ -5,15 +5,15 @@ After ITU-T T.81 (1992), annexes B (segments) and F (Huffman codes of sequential
 
 import functools
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 
 from nsl.parallel import kernel
+from nsl.slides.jpeg_segments import SCAN, segments
 
 # Markers of segments: frames of sequential scans, tables of Huffman codes, scans, the interval of restarts, and what
 # changes no codes (tables of quantization, applications' own, comments).
-_FRAMES, _TABLES, _SCAN, _INTERVAL = (0xC0, 0xC1), 0xC4, 0xDA, 0xDD
+_FRAMES, _TABLES, _INTERVAL = (0xC0, 0xC1), 0xC4, 0xDD
 _QUIET = {0xDB, 0xFE, *range(0xE0, 0xF0)}
 # Bytes before the scan, and of tables for many: four times what these take.
 _MOST_HEAD = 2**12
@@ -21,17 +21,18 @@ _MOST_HEAD = 2**12
 _SHORT = 9
 
 
-def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int) -> bool:
+def is_whole_jpeg(data: bytes, tables: bytes, height: int, width: int, most_head: int = _MOST_HEAD) -> bool:
     """Whether every block of a JPEG of this size has its codes, in one scan of three components of 8 bits.
 
     data : the JPEG, without the segments that it shares with others; these are in `tables`, as in a TIFF.
+    most_head : bytes that are looked at for the segments before its scan.
 
     False for a JPEG of another kind (progressive, arithmetic, in several scans), be it whole or not.
     """
     if len(tables) > _MOST_HEAD:
         return False
     try:
-        at = max(end for _, _, end in _segments(data[:_MOST_HEAD]))
+        at = max(end for _, _, end in segments(data[:most_head]))
         scan = _read_scan(tables, data[:at], height, width)
     except (struct.error, KeyError, IndexError, ValueError):
         return False
@@ -46,12 +47,12 @@ def _read_scan(
     """What `_has_all_codes` has to know of a scan; an error where it is of another kind or size."""
     codes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     frames, scans, interval = [], [], 0
-    for marker, body, _ in (*(_segments(tables) if tables else ()), *_segments(head)):
+    for marker, body, _ in (*(segments(tables) if tables else ()), *segments(head)):
         if marker == _TABLES:
             codes |= _read_codes(body)
         elif marker == _INTERVAL:
             (interval,) = struct.unpack(">H", body)
-        elif marker == _SCAN:
+        elif marker == SCAN:
             scans.append(body)
         elif marker in _FRAMES:
             frames.append(body)
@@ -70,26 +71,6 @@ def _read_scan(
     across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
     blocks = np.repeat(np.arange(3), [across * down for across, down in factors])
     return used, short, blocks, -(-width // across) * -(-height // down), interval
-
-
-def _segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker, body and end of every segment, up to a scan's, whose end is where its codes begin."""
-    if content[:2] != b"\xff\xd8":
-        raise ValueError
-    at = 2
-    while at < len(content):
-        start, marker = content[at : at + 2]
-        if start != 0xFF:
-            raise ValueError
-        if marker == 0xD9:
-            return
-        (length,) = struct.unpack(">H", content[at + 2 : at + 4])
-        at += 2 + length
-        if length < 2 or at > len(content):
-            raise ValueError
-        yield marker, content[at - length + 2 : at], at
-        if marker == _SCAN:
-            return
 
 
 def _read_codes(body: bytes) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import threading
 import zlib
@@ -14,21 +15,42 @@ import numpy as np
 from PIL import Image
 
 from nsl.errors import SlideError
-from nsl.slides.reader import TIFF_UNITS, Level, Reader, damaged, greyscale, on_white, resolution_scale
+from nsl.slides.reader import (
+    TIFF_DEFAULT_UNIT,
+    TIFF_UNITS,
+    Level,
+    Reader,
+    any_error_told,
+    damaged,
+    greyscale,
+    on_white,
+    resolution_scale,
+)
+from nsl.slides.sample_depth import full_scale
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 600_000_000
-"""Pillow decodes an image whole, at 4 bytes a pixel: 600 megapixels take 2.4 GB; no photograph is larger."""
+"""Pillow decodes an image whole, at 4 bytes a pixel, and 3 more are kept: 600 megapixels take 4.2 GB; no photograph is
+larger. JPEGs are decoded smaller where that serves."""
+MAX_CONVERTED_PIXELS = 300_000_000
+"""Of an image with transparency, a palette or inks: a screenshot or a drawing, of which some bytes state any size."""
 
-# EXIF orientation: how Pillow turns the image upright, and whether that reverses x and y.
+# Rows turned into RGB at once.
+_BAND_ROWS = 256
+# libjpeg makes grey of what is not there; zlib's reader leaves black, or a palette's first colour.
+_MISSING = {"JPEG": (127, 128), "PNG": (0,)}
+# Of a JPEG before its scan: photographs have previews and colour profiles there.
+_MOST_HEAD = 2**22
+
+# EXIF orientation: whether rows and columns change places, and whether x and y are reversed then.
 ORIENTATIONS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT, True, False),
-    3: (Image.Transpose.ROTATE_180, True, True),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, True),
-    5: (Image.Transpose.TRANSPOSE, False, False),
-    6: (Image.Transpose.ROTATE_270, True, False),
-    7: (Image.Transpose.TRANSVERSE, True, True),
-    8: (Image.Transpose.ROTATE_90, False, True),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
 }
 
 _PILLOW_GUARD = threading.Lock()
@@ -56,12 +78,14 @@ class PillowReader(Reader):
 
     _ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
-    def __init__(self, path: Path, head: bytes) -> None:
-        self._name = path.name
+    def __init__(self, path: Path, head: bytes, page: int = 0) -> None:
+        """Of a TIFF's directory `page`, from 0; other files have one picture, or one that stands for all."""
+        self._name, self._page = path.name, page
         self._file = path.open("rb")
         self._kept: tuple[int, np.ndarray] | None = None
         try:
             with self._told(), _pillow_open(self._file) as image:
+                image.seek(page)
                 self._describe(image, head)
         except SlideError:
             self._file.close()
@@ -76,7 +100,9 @@ class PillowReader(Reader):
 
     def _describe(self, image: Image.Image, head: bytes) -> None:
         name, (width, height) = self._name, image.size
-        if width * height > MAX_PIXELS:
+        is_deep = image.format == "PNG" and head[24] == 16 and image.mode in ("RGB", "RGBA")
+        is_plain = image.mode in ("RGB", "YCbCr") and not image.has_transparency_data and not is_deep
+        if width * height > (MAX_PIXELS if is_plain else MAX_CONVERTED_PIXELS):
             raise SlideError(
                 f"{name} has {width * height / 1e6:.0f} megapixels, too many for {image.format}; "
                 "save it as a tiled, pyramidal TIFF or export it at a lower magnification"
@@ -89,23 +115,38 @@ class PillowReader(Reader):
             self.altered += (f"{name} has transparency, which was laid on white.",)
         if image.mode == "CMYK":
             self.altered += (f"{name} is in printing inks (CMYK) and was converted to RGB: colours are approximate.",)
-        if image.format == "PNG" and head[24] == 16:
-            self.altered += (f"{name} has 16 bits a channel, of which the upper 8 are used.",)
+        frames = 1 if image.format in ("MPO", "TIFF") else getattr(image, "n_frames", 1)
+        if frames > 1:
+            self.altered += (f"{name} holds {frames} pictures, of which the first is read.",)
+        self._is_deep = is_deep
+        if is_deep:
+            self.altered += (f"{name} has 16 bits a channel; as many as its values fill became 8.",)
         if image.format == "TIFF":
             tags = image.tag_v2
-            self.scale = resolution_scale(tags.get(282), tags.get(283), TIFF_UNITS.get(tags.get(296)))
+            self.scale = resolution_scale(
+                tags.get(282), tags.get(283), TIFF_UNITS.get(tags.get(296, TIFF_DEFAULT_UNIT))
+            )
+        self._require_codes(image)
         self.format = {"MPO": "JPEG", "WEBP": "WebP"}.get(image.format, image.format)
         self._can_draft = image.format == "JPEG"
         factors = [f for f in (1, 2, 4, 8) if f <= min(width, height)] if self._can_draft else [1]
         self._turn, self.levels = self._upright(image, factors)
 
+    def _require_codes(self, image: Image.Image) -> None:
+        """SlideError where a JPEG has less than a bit for every block of 8 × 8 px, which no code of one takes."""
+        blocks, stored = -(-image.width // 8) * -(-image.height // 8), os.fstat(self._file.fileno()).st_size
+        if image.format in ("JPEG", "MPO") and blocks > 8 * stored:
+            size = f"{image.width:,} × {image.height:,}"
+            raise damaged(self._name, f" ({stored:,} bytes cannot hold the {size} px that it states)")
+
     @staticmethod
-    def _upright(image: Image.Image, factors: list[int]) -> tuple[Image.Transpose | None, tuple[Level, ...]]:
+    def _upright(image: Image.Image, factors: list[int]) -> tuple[tuple[bool, bool, bool] | None, tuple[Level, ...]]:
         # Pillow turns TIFFs itself, and decodes all of a PNG to look for EXIF that may stand behind the pixels.
         is_told = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
         orientation = image.getexif().get(274, 1) if is_told else 1
-        turn, reverses_x, reverses_y = ORIENTATIONS.get(orientation, (None, False, False))
-        width, height = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
+        turn = ORIENTATIONS.get(orientation)
+        is_turned, reverses_x, reverses_y = turn or (False, False, False)
+        width, height = image.size[::-1] if is_turned else image.size
         levels = []
         for factor in factors:
             w, h = -(-width // factor), -(-height // factor)
@@ -121,15 +162,89 @@ class PillowReader(Reader):
         return self._kept[1][y : y + height, x : x + width]
 
     def _decode(self, factor: int) -> np.ndarray:
+        pixels = self._decode_deep() if self._is_deep else self._decode_shallow(factor)
+        is_turned, reverses_x, reverses_y = self._turn or (False, False, False)
+        pixels = pixels.swapaxes(0, 1) if is_turned else pixels
+        return pixels[:: -1 if reverses_y else 1, :: -1 if reverses_x else 1]
+
+    def _decode_shallow(self, factor: int) -> np.ndarray:
         with self._told(), _pillow_open(self._file) as image:
+            image.seek(self._page)
             if self._can_draft:
                 image.draft(None, (image.width // factor, image.height // factor))
             image.load()
-            upright = on_white(image)
-            if self._turn is not None:
-                upright = upright.transpose(self._turn)
-            return np.asarray(upright)
+            self._require_pixels(image)
+            pixels = np.empty((image.height, image.width, 3), np.uint8)
+            for top in range(0, image.height, _BAND_ROWS):
+                band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
+                pixels[top : top + band.height] = on_white(band)
+        return pixels
+
+    def _decode_deep(self) -> np.ndarray:
+        """A PNG of 16 bits, of which Pillow hands out the upper 8, be they used or not."""
+        import imagecodecs
+
+        self._file.seek(0)
+        content = self._file.read()
+        with any_error_told(self._name):
+            deep = imagecodecs.png_decode(content)
+        colour = deep[..., :3]
+        peak, _ = full_scale(deep.dtype, float(colour.min()), float(colour.max()), _significant(content))
+        pixels = np.empty(colour.shape, np.uint8)
+        for top in range(0, len(deep), _BAND_ROWS):
+            band = np.minimum(np.rint(colour[top : top + _BAND_ROWS] * np.float32(255 / peak)), 255)
+            if deep.shape[2] == 4:
+                alpha = deep[top : top + _BAND_ROWS, :, 3:] * np.float32(1 / 65535)
+                band = np.rint(band * alpha + 255 * (1 - alpha))
+            pixels[top : top + _BAND_ROWS] = band
+        return pixels
+
+    def _require_pixels(self, image: Image.Image) -> None:
+        """SlideError where the file states more rows than it has: its decoder goes on, and says nothing."""
+        missing, (width, height) = _MISSING.get(self.format), image.size
+        if missing is None:
+            return
+        corner = image.crop((width - 1, height - 1, width, height)).tobytes()
+        if set(corner) <= set(missing) and not self._has_all_pixels():
+            raise damaged(self._name, " (it ends before its last row)")
+
+    def _has_all_pixels(self) -> bool:
+        """Whether pixels that look like missing ones stand in the file; of odd kinds of JPEG they do not."""
+        self._file.seek(0)
+        if self.format == "JPEG":
+            with _pillow_open(self._file) as image:
+                width, height = image.size
+            self._file.seek(0)
+            from nsl.slides.jpeg_scan import is_whole_jpeg  # numba, which takes long to import
+
+            return is_whole_jpeg(self._file.read(), b"", height, width, _MOST_HEAD)
+        return _has_all_rows(self._file)
 
     def close(self) -> None:
         self._kept = None
         self._file.close()
+
+
+def _significant(png: bytes) -> list[float]:
+    """The full scale that a PNG says was used (its chunk sBIT, which stands before the pixels)."""
+    at = png.find(b"sBIT", 0, png.find(b"IDAT"))
+    return [] if at < 0 else [2.0 ** max(png[at + 4 : at + 7]) - 1]
+
+
+def _has_all_rows(file: BinaryIO) -> bool:
+    """Whether the data of a PNG that is not interlaced is as long as its header says; True of one that is."""
+    file.seek(16)
+    width, height, depth, colours, *_, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+    if interlaced:
+        return True
+    channels = {2: 3, 4: 2, 6: 4}.get(colours, 1)
+    left, inflate = height * (1 + -(-width * depth * channels // 8)), zlib.decompressobj()
+    file.seek(8)
+    while left > 0 and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        data = file.read(length)
+        file.seek(4, 1)
+        while kind == b"IDAT" and data and left > 0:
+            left -= len(inflate.decompress(data, 2**24))
+            data = inflate.unconsumed_tail
+    return left <= 0

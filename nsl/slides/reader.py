@@ -23,12 +23,21 @@ BELIEVABLE_MPP = (0.05, 20.0)
 reads as 353 µm/px, 300 dpi as 85, while microscopes lie between 0.1 (63×) and 10 (an overview).
 In JPEG and PNG the tag is never more than dpi, so there it is not read at all."""
 
-UNIT_UM = {
-    "nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "centimeter": 1e4,
-    "m": 1e6, "inch": 25_400.0, "in": 25_400.0,
-}  # fmt: skip
+_UNIT_UM_NAMES = {
+    1e-6: "pm picometer picometers picometre picometres",
+    1e-4: "å angstrom angstroms ångström ångströms",
+    1e-3: "nm nanometer nanometers nanometre nanometres",
+    1.0: "µm um micron microns micrometer micrometers micrometre micrometres",
+    1e3: "mm millimeter millimeters millimetre millimetres",
+    1e4: "cm centimeter centimeters centimetre centimetres",
+    1e5: "dm",
+    1e6: "m meter meters metre metres",
+    25.4: "thou mil",
+    25_400.0: "in inch inches",
+}
+UNIT_UM = {name: um for um, names in _UNIT_UM_NAMES.items() for name in names.split()}
 """Micrometres in a unit, in the spellings of OME-XML, ImageJ and OpenSlide, with the micro sign U+00B5."""
-TIFF_UNITS = {2: "inch", 3: "cm"}
+TIFF_UNITS, TIFF_DEFAULT_UNIT = {2: "inch", 3: "cm"}, 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Reader(ABC):
     objective_power: float | None = None
     """Magnification of the objective that the scan is said to be of, such as 20."""
     altered: tuple[str, ...] = ()
-    """Where the pixels handed out are not those of the file: a sentence for each change."""
+    """A sentence for each way in which the pixels handed out are not all of the file, or not as they stand in it."""
 
     @abstractmethod
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -110,10 +119,21 @@ def greyscale(name: str) -> SlideError:
 
 
 @contextlib.contextmanager
+def memory_told(name: str) -> Iterator[None]:
+    """SlideError where memory does not suffice."""
+    try:
+        yield
+    except MemoryError as error:
+        raise SlideError(
+            f"{name} takes more memory than there is; close other programs, or export it as a tiled, pyramidal TIFF"
+        ) from error
+
+
+@contextlib.contextmanager
 def any_error_told(name: str) -> Iterator[None]:
     try:
         yield
-    except SlideError:
+    except (SlideError, MemoryError):
         raise
     except Exception as error:  # tifffile's parser and every codec have errors of their own
         raise damaged(name) from error

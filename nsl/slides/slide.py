@@ -15,10 +15,8 @@ import numpy as np
 
 from nsl.errors import ScaleError, SlideError
 from nsl.slides.formats import open_reader
-from nsl.slides.reader import Reader, Scale
-
-MPP_LIMITS = (0.01, 100.0)
-"""No microscope image of tissue is finer or coarser; a value outside is a slip of units."""
+from nsl.slides.reader import Reader, memory_told
+from nsl.slides.scale import Image, checked_mpp, settled_scale
 
 TOLERANCE = 1e-3
 """Relative: levels and metadata are rounded (a level of 4.0002 serves for 4), and no map changes for it."""
@@ -44,7 +42,8 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     """
     path = Path(path)
     given = None if mpp is None else checked_mpp(mpp)
-    reader = open_reader(path)
+    with memory_told(path.name):
+        reader = open_reader(path)
     try:
         slide = Slide(path, reader, given)
     except ScaleError:
@@ -75,8 +74,8 @@ class Slide(AbstractContextManager):
 
     def __init__(self, path: Path, reader: Reader, mpp: float | None = None) -> None:
         self._path, self._reader, self._is_closed = path, reader, False
-        self.mpp, notices = _settle_scale(path.name, mpp, reader.scale)
         self.size = (reader.levels[0].width, reader.levels[0].height)
+        self.mpp, notices = settled_scale(Image(path.name, self.size, reader.objective_power), mpp, reader.scale)
         self.levels = tuple(level.downsample for level in reader.levels)
         self.format = reader.format
         self.scanner, self.objective_power = reader.scanner, reader.objective_power
@@ -166,6 +165,12 @@ class Slide(AbstractContextManager):
         """Mean colours of `shape` (rows, columns) equal boxes tiling a region, in bounded memory."""
         if self._is_closed:
             raise SlideError(f"{self._path.name} is closed; open it again to read from it")
+        with memory_told(self._path.name):
+            return self._averaged(x, y, width, height, shape, downsample)
+
+    def _averaged(
+        self, x: float, y: float, width: float, height: float, shape: tuple[int, int], downsample: float
+    ) -> np.ndarray:
         number = max(i for i, d in enumerate(self.levels) if i == 0 or d <= downsample * (1 + TOLERANCE))
         level = self._reader.levels[number]
         tops, bottoms = _edges(y / level.downsample + level.y_origin, height / level.downsample, shape[0], level.height)
@@ -181,42 +186,9 @@ class Slide(AbstractContextManager):
         return out
 
 
-def checked_mpp(mpp: float) -> float:
-    """The µm/px as a float, or ScaleError where no microscope image can have it."""
-    remedy = "give 0.25 for a 40× scan or 0.5 for 20×"
-    if not (math.isfinite(mpp) and mpp > 0):
-        raise ScaleError(f"µm/px must be a positive number, got {mpp:g}; {remedy}")
-    low, high = MPP_LIMITS
-    if not low <= mpp <= high:
-        raise ScaleError(f"µm/px must lie between {low:g} and {high:g}, got {mpp:g}; {remedy}")
-    return float(mpp)
-
-
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _settle_scale(name: str, given: float | None, found: Scale | None) -> tuple[float | None, tuple[str, ...]]:
-    """One µm/px from the caller's and the file's, and what the user should know of the choice."""
-    if found is None:
-        return given, ()
-    mean, difference = sum(found) / 2, abs(found[0] - found[1]) / min(found)
-    if given is not None:
-        if abs(given - mean) / mean <= 0.02:
-            return given, ()
-        return given, (f"{name} says {mean:.4g} µm/px; the {given:g} given is used.",)
-    if difference > 0.2:
-        raise ScaleError(
-            f"{name} has pixels of {found[0]:.4g} × {found[1]:.4g} µm, which are not square; "
-            "export it again with square pixels, or give one µm/px if its metadata is wrong"
-        )
-    low, high = MPP_LIMITS
-    if not low <= mean <= high:
-        raise ScaleError(f"{name} says {mean:.4g} µm/px, which no microscope image has; give the right one")
-    if difference > 0.02:
-        return mean, (f"{name} has pixels of {found[0]:.4g} × {found[1]:.4g} µm; their mean is used.",)
-    return mean, ()
 
 
 def _edges(start: float, length: float, count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

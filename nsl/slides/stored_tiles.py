@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsl.slides.jpeg_segments import stated_colours
+from nsl.slides.picture_sizes import JPEG_2000_START
 from nsl.slides.scanner import OpenSlideReader
-from nsl.slides.tiff import JPEG_2000_START
 from nsl.slides.trial import TIFF_OPTIONS
 
 if TYPE_CHECKING:
@@ -143,10 +144,9 @@ class StoredTilesReader(OpenSlideReader):
             # Of what a tile lacks or what is spoilt in it the codec makes grey, and says nothing.
             if not is_whole_jpeg(data, page.jpegtables or b"", *shape[:2]):
                 raise ValueError
-            # OpenSlide goes by the directory too, whatever the tile says of its colours.
-            pixels = imagecodecs.jpeg8_decode(
-                data, tables=page.jpegtables, colorspace=page.photometric.name, outcolorspace="RGB"
-            )
+            # What the tile says of its colours is true; the directory's tag, by which OpenSlide goes, may not be.
+            colours = stated_colours(data, page.jpegtables or b"") or page.photometric.name
+            pixels = imagecodecs.jpeg8_decode(data, tables=page.jpegtables, colorspace=colours, outcolorspace="RGB")
         else:
             if page.compression == _JPEG_2000 and not _is_plain_jpeg_2000(data, *shape[:2]):
                 raise ValueError

@@ -2,56 +2,66 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import itertools
 import math
-import struct
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from nsl.errors import SlideError
-from nsl.slides.picture import _pillow_open
+from nsl.slides.jpeg_segments import stated_colours
+from nsl.slides.ome import OmeImage, ome_image
+from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.reader import (
+    TIFF_DEFAULT_UNIT,
     TIFF_UNITS,
-    UNIT_UM,
     Level,
     Reader,
     Scale,
     any_error_told,
     damaged,
     greyscale,
-    positive_scale,
+    positive,
     resolution_scale,
-    spelled_unit,
 )
+from nsl.slides.sample_depth import full_scale
+from nsl.slides.tiff_images import size_of
 
 if TYPE_CHECKING:
     import tifffile
 
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
-JPEG, JPEG_2000, PNG, WEBP = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001
-JPEG_2000_START = b"\xff\x4f\xff\x51"
+JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
+_APERIO_YCBCR = 33003
+# Looked at to learn how deep an image is: a slide is not read through for that when it is opened.
+_DEPTH_PIXELS = 2**24
 
 
 class TiffReader(Reader):
     """OME-TIFF, ImageJ and any RGB TIFF that is not OpenSlide's, of any depth, read tile by tile or strip by strip."""
 
-    def __init__(self, name: str, tiff: tifffile.TiffFile) -> None:
-        self._name, self._tiff, self._series = name, tiff, tiff.series[0]
+    def __init__(self, name: str, tiff: tifffile.TiffFile, number: int = 0) -> None:
+        """Of the image `number` of the file, as `nsl.slides.tiff_images.slide_series` chose it."""
+        self._name, self._tiff, self._series = name, tiff, tiff.series[number]
         self._alpha: str | None = None
         self._check_compression()
         self._check_complete()
         self._check_axes()
         self.format = "OME-TIFF" if tiff.is_ome else "ImageJ TIFF" if tiff.is_imagej else "TIFF"
         self.levels = self._measure_levels()
-        self.scale = self._find_scale()
-        self._peak = self._find_peak()
+        self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
+        self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
+        self.scale = self._ome.scale or self._tag_scale()
+        if self._series.dtype != np.uint8:
+            # Of strips too large to be decoded while a file is opened, the depth is found when they are read.
+            is_soon_told = math.prod(self._series.levels[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
+            later = f"{name} holds {self._series.dtype} values; as many bits as they fill became 8."
+            self.altered += (self._depth[1] if is_soon_told else later,)
 
     def _check_compression(self) -> None:
         compression = self._series.keyframe.compression
-        if compression in _pictures() - {*JPEG, *JPEG_2000, PNG, WEBP}:
+        if compression in _pictures() - {*JPEG, *JPEG_2000, PNG, WEBP, *JPEG_XL}:
             raise SlideError(
                 f"{self._name} is compressed by {compression.name}, which is not read; export it with JPEG or Deflate"
             )
@@ -100,34 +110,44 @@ class TiffReader(Reader):
             levels.append(Level(float(factor) if is_whole else (width / w + height / h) / 2, w, h))
         return tuple(levels)
 
-    def _find_scale(self) -> Scale | None:
-        scale = _ome_scale(self._tiff.ome_metadata) if self._tiff.is_ome else None
+    def _tag_scale(self) -> Scale | None:
         tags = self._series.keyframe.tags
-        unit = TIFF_UNITS.get(tags.valueof(296, 0))
-        if self._tiff.is_imagej:
-            unit = (self._tiff.imagej_metadata or {}).get("unit", unit)
-        return scale or resolution_scale(tags.valueof(282), tags.valueof(283), unit)
+        unit = TIFF_UNITS.get(tags.valueof(296, TIFF_DEFAULT_UNIT))
+        if self._tiff.is_imagej:  # which counts in pixels where it names no unit
+            unit = (self._tiff.imagej_metadata or {}).get("unit", TIFF_UNITS.get(tags.valueof(296)))
+        return resolution_scale(tags.valueof(282), tags.valueof(283), unit)
 
-    def _find_peak(self) -> float:
-        """The value that becomes 255, from the whole of the coarsest level."""
-        dtype = self._series.dtype
-        if dtype == np.uint8:
-            return 255.0
-        coarsest = len(self.levels) - 1
-        width, height = self.levels[coarsest].width, self.levels[coarsest].height
-        rows = max(1, 2**24 // width)
-        low, high = math.inf, -math.inf
-        for y in range(0, height, rows):
-            strip = self._raw(coarsest, 0, y, width, min(rows, height - y))
-            low, high = np.minimum(low, strip.min()), np.maximum(high, strip.max())
-        if dtype == np.uint16:
-            peak = next(peak for peak in (255.0, 4095.0, 65535.0) if high <= peak)
-        elif dtype.kind == "f" and low >= 0 and high <= 1:
-            peak = 1.0
-        else:
+    @functools.cached_property
+    def _depth(self) -> tuple[float, str]:
+        """The value that becomes 255, and a sentence that says so."""
+        dtype, (low, high) = self._series.dtype, self._value_range()
+        found = full_scale(dtype, low, high, self._stated_scales())
+        if found is None:
             raise SlideError(f"{self._name} holds {dtype} values from {low:g} to {high:g}; export it as 8-bit RGB")
-        self.altered += (f"{self._name} holds {dtype} values up to {high:g}; 0 to {peak:g} became 0 to 255.",)
-        return peak
+        peak, is_stated = found
+        why = "as its metadata says" if is_stated else "by its values, as no metadata says it"
+        told = f"{self._name} holds {dtype} values up to {high:.7g}; 0 to {peak:.7g} became 0 to 255, {why}."
+        return peak, told
+
+    def _stated_scales(self) -> list[float]:
+        """From MaxSampleValue (281) and SMaxSampleValue (341), bits that are used, and bits that are stored."""
+        page, bits = self._series.keyframe, [self._ome.significant_bits, self._series.keyframe.bitspersample]
+        tags = [positive(value) for tag in (281, 341) for value in np.ravel(page.tags.valueof(tag, 0))]
+        whole = [2.0**n - 1 for n in bits if n and n < 64] if self._series.dtype.kind in "ui" else []
+        return [value for value in tags if value is not None] + whole
+
+    def _value_range(self) -> tuple[float, float]:
+        """Least and greatest value in colour, of the coarsest level: of tiles or strips all over it if it is large."""
+        low, high, colours = math.inf, -math.inf, min(3, self._channels)
+        for page in self._series.levels[-1].pages:
+            stored = np.flatnonzero(page.databytecounts)
+            pixels = len(stored) * math.prod(page.keyframe.chunks[:2])
+            for number in stored[:: max(1, -(-pixels // _DEPTH_PIXELS))]:
+                decoded, plane, _, _ = self._chunk(page, int(number))
+                if decoded is not None and plane < colours:
+                    values = decoded[..., :colours]
+                    low, high = np.minimum(low, values.min()), np.maximum(high, values.max())
+        return (float(low), float(high)) if high >= low or np.isnan(high) else (0.0, 0.0)
 
     def _raw(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, channels) as stored, from the tiles or strips that the box touches."""
@@ -148,29 +168,30 @@ class TiffReader(Reader):
 
     def _paste(self, page: Any, number: int, box: np.ndarray, x: int, y: int, first: int) -> None:
         """Decode one tile or strip, and copy the part inside a box that begins at x, y."""
-        file, keyframe = self._tiff.filehandle, page.keyframe
-        file.seek(page.dataoffsets[number])
-        data = file.read(page.databytecounts[number]) or None
-        if data and keyframe.compression in _pictures() and _pixels(data) > math.prod(keyframe.chunks):
-            raise damaged(self._name, " (a tile is larger than it says)")
-        # Only JPEG takes tables; other decoders refuse the argument.
-        tables = (
-            {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if keyframe.compression in JPEG else {}
-        )
-        pixels, (plane, _, top, left, _), _ = keyframe.decode(data, number, **tables)
+        pixels, plane, top, left = self._chunk(page, number)
         if pixels is None:  # a sparse file leaves blank tiles out
             return
-        pixels, first = pixels[0], first + plane
+        first += plane
         above, before = max(0, y - top), max(0, x - left)
         part = pixels[above : y + len(box) - top, before : x + box.shape[1] - left]
         top, left = top + above - y, left + before - x
         box[top : top + len(part), left : left + part.shape[1], first : first + part.shape[2]] = part
 
+    def _chunk(self, page: Any, number: int) -> tuple[np.ndarray | None, int, int, int]:
+        """A tile or strip, (height, width, channels), with its plane, top and left; None where it was left out."""
+        file, keyframe = self._tiff.filehandle, page.keyframe
+        file.seek(page.dataoffsets[number])
+        data = file.read(page.databytecounts[number]) or None
+        if data and keyframe.compression in _pictures() and stated_pixels(data) > math.prod(keyframe.chunks):
+            raise damaged(self._name, " (a tile is larger than it says)")
+        return _decoded(page, number, data)
+
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         with any_error_told(self._name):
             pixels = self._raw(level, x, y, width, height)
+            peak = 255.0 if pixels.dtype == np.uint8 else self._depth[0]
         if pixels.dtype != np.uint8:
-            scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / self._peak))
+            scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / peak))
             pixels = np.clip(scaled, 0, 255).astype(np.uint8)
         if self._alpha is None:
             return pixels[..., :3]
@@ -189,24 +210,47 @@ def _pictures() -> set[int]:
     return tifffile.TIFF.IMAGE_COMPRESSIONS
 
 
-def _pixels(data: bytes) -> int:
-    """Pixels that a compressed tile says it has: decoders take memory for these, whatever the TIFF says."""
-    if data.startswith(JPEG_2000_START):
-        width, height, *_, components = struct.unpack(">8x8IH", data[:42])
-        return width * height * -(-components // 4)
-    with _pillow_open(io.BytesIO(data), ("JPEG", "PNG", "WEBP")) as picture:
-        return math.prod(picture.size)
+def _decoded(page: Any, number: int, data: bytes | None) -> tuple[np.ndarray | None, int, int, int]:
+    """What `_chunk` returns, from the bytes stored."""
+    keyframe, tables = page.keyframe, {}
+    if keyframe.compression in JPEG:  # other decoders refuse the argument
+        tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+    colours = stated_colours(data, page.jpegtables or b"") if data and _is_jpeg_in_colour(keyframe) else None
+    pixels, (plane, _, top, left, _), (_, height, width, _) = keyframe.decode(
+        None if colours else data, number, **tables
+    )
+    if colours:
+        # The tag is wrong where the tile itself says otherwise: tifffile would go by it.
+        pixels = _jpeg_pixels(data, colours, tables)[None, :height, :width]
+    elif pixels is not None and keyframe.compression == _APERIO_YCBCR and _has_no_transform(data):
+        pixels = _rgb_of_ycbcr(pixels)
+    if pixels is not None and (pixels.shape[1] < height or pixels.shape[2] < width):
+        raise ValueError(f"{pixels.shape[1]} × {pixels.shape[2]} of {height} × {width} px")
+    return None if pixels is None else pixels[0], plane, top, left
 
 
-def _ome_scale(xml: str | None) -> Scale | None:
-    """PhysicalSizeX and Y of an OME-XML's first image, in µm; None where absent or in no unit of length."""
-    try:
-        pixels = ElementTree.fromstring(xml or "").find(".//{*}Pixels")
-        sizes = [
-            float(size) * UNIT_UM[spelled_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
-            for axis in "XY"
-            if (size := pixels.get(f"PhysicalSize{axis}"))
-        ]
-        return positive_scale(sizes[0], sizes[-1])
-    except (ElementTree.ParseError, AttributeError, KeyError, ValueError, IndexError):
-        return None
+def _is_jpeg_in_colour(page: tifffile.TiffPage) -> bool:
+    is_rgb = (page.bitspersample, page.samplesperpixel, page.planarconfig) == (8, 3, 1)
+    return page.compression in JPEG and is_rgb and page.photometric.name in ("RGB", "YCBCR")
+
+
+def _jpeg_pixels(data: bytes, colours: str, tables: dict[str, Any]) -> np.ndarray:
+    import imagecodecs
+
+    return imagecodecs.jpeg_decode(
+        data, tables=tables["jpegtables"], header=tables["jpegheader"], colorspace=colours, outcolorspace="RGB"
+    )
+
+
+def _has_no_transform(codestream: bytes) -> bool:
+    """Whether a JPEG 2000 codestream's components are as they were given: its coding style (COD) tells."""
+    at = codestream.find(b"\xff\x52")
+    return at >= 0 and codestream[at + 8 : at + 9] == b"\0"
+
+
+def _rgb_of_ycbcr(pixels: np.ndarray) -> np.ndarray:
+    """Full-range YCbCr of ITU-T T.871 (JFIF), in the last axis, as RGB of the same type."""
+    y, cb, cr = np.moveaxis(pixels.astype(np.float32), -1, 0)
+    cb, cr = cb - 128, cr - 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    return np.clip(np.rint(rgb), 0, 255).astype(pixels.dtype)

@@ -43,22 +43,30 @@ Files = Mapping[str, Callable[[], bytes]]
 
 @contextlib.contextmanager
 def files_in(path: Path) -> Iterator[Files]:
-    """Files of a folder or a zip, at any depth, but for those a Mac adds to a zip."""
+    """Files of a folder or a zip, at any depth, but for those that a Mac adds (`__MACOSX`, `._name`)."""
     if path.is_dir():
-        found = (file for file in path.rglob("*") if file.is_file())
-        yield {file.relative_to(path).as_posix(): partial(content, file) for file in found}
+        found = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        yield {name: partial(content, file) for name, file in found.items() if not _is_clutter(name)}
         return
     with zipfile.ZipFile(path) as archive:
-        yield {
-            member.filename.replace("\\", "/"): partial(_member, archive, member)
-            for member in archive.infolist()
-            if not member.is_dir() and not member.filename.startswith("__MACOSX/")
-        }
+        members = {member.filename.replace("\\", "/"): member for member in archive.infolist() if not member.is_dir()}
+        yield {name: partial(_member, archive, member) for name, member in members.items() if not _is_clutter(name)}
+
+
+def _is_clutter(name: str) -> bool:
+    return any(part == "__MACOSX" or part.startswith("._") for part in name.split("/"))
 
 
 def only(name: str, files: Iterable[str], *endings: str) -> str | None:
-    """The file whose path ends in one of these; None where there is none, SpotsError where there are several."""
-    found = sorted(file for file in files if file.endswith(endings))
+    """The file whose path ends in one of these; None where there is none, SpotsError where there are several.
+
+    Files that differ in nothing but their ending are the same in other clothes: that of the first ending is meant.
+    """
+    ranked = sorted((rank, file) for file in files for rank, ending in enumerate(endings) if file.endswith(ending))
+    by_rest: dict[str, str] = {}
+    for rank, file in ranked:
+        by_rest.setdefault(file.removesuffix(endings[rank]), file)
+    found = sorted(by_rest.values())
     if len(found) > 1:
         raise SpotsError(
             f"{name} holds {len(found)} files where one is expected ({', '.join(found[:3])}); give one section"

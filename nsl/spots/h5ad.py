@@ -11,8 +11,9 @@ from anndata.io import read_elem, sparse_dataset
 from scipy import sparse
 
 from nsl.errors import SpotsError
+from nsl.numerals import some_of
 from nsl.spots.files import are_ensembl, by_symbol, image_scales, own_hdf5, readable, require_bytes, require_size
-from nsl.spots.tables import Positions, first_not_a_count, placed
+from nsl.spots.tables import Positions, first_not_a_count, is_kept, placed
 
 # scanpy, cellxgene and annotation packages call them so.
 _SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol", "SYMBOL")
@@ -29,16 +30,16 @@ def read_h5ad(path: str | Path) -> anndata.AnnData:
     Counts are the first of raw.X, layers["counts"] and X that holds whole numbers; positions are obsm["spatial"], in
     pixels of the full-resolution image. Genes named by Ensembl id are renamed by a column of symbols such as
     gene_symbols or feature_name; where a symbol stands for several genes, the one of most counts is kept. Spots that
-    are 0 in obs["in_tissue"] are left out.
+    are 0 or False in obs["in_tissue"] are left out.
 
     Returns and raises what `nsl.spots.tables.read_spots` does; SpotsError also where the file holds several sections,
     or an array larger than `nsl.spots.files.MAX_BYTES`.
     """
     path = Path(path)
     with readable(path.name), own_hdf5(path.name, path) as file:
-        scales = _image_scales(path.name, file)
         require_size(f"{path.name}: obs", file["obs"])
         obs = read_elem(file["obs"])
+        scales = _image_scales(path.name, file, obs)
         positions = _positions(path.name, file, obs)
         values, var = _raw_counts(path.name, file)
         require_size(f"{path.name}: {var.name[1:]}", var)
@@ -47,19 +48,39 @@ def read_h5ad(path: str | Path) -> anndata.AnnData:
         return placed(counts, positions, notices, scales)
 
 
-def _image_scales(name: str, file: h5py.File) -> dict[str, float]:
+def _image_scales(name: str, file: h5py.File, obs: pd.DataFrame) -> dict[str, float]:
     stored = file.get("uns/spatial")
     is_group = isinstance(stored, h5py.Group)
     sections = [key for key, value in stored.items() if isinstance(value, h5py.Group)] if is_group else []
-    if len(sections) > 1:
+    column, held = _libraries(obs, sections)
+    if len(held) > 1 or (len(sections) > 1 and not held):
+        where, found = (f'obs["{column}"]', held) if held else ('uns["spatial"]', sections)
         raise SpotsError(
-            f'{name} holds {len(sections)} sections (uns["spatial"]: {", ".join(sections[:3])}), and a slide shows '
-            "one; save each in a file of its own"
+            f"{name} holds {len(found)} sections ({where}: {some_of(found, 3)}), and a slide shows one; save each in a "
+            "file of its own"
         )
-    factors = stored[sections[0]].get("scalefactors", {}) if sections else {}
+    # A subset of joined sections keeps what uns has of all of them.
+    section = held[0] if held and held[0] in sections else sections[0] if len(sections) == 1 else None
+    factors = stored[section].get("scalefactors", {}) if section is not None else {}
     if factors:
         require_size(f"{name}: scalefactors", factors)
     return image_scales({key: value[()] for key, value in factors.items()})
+
+
+def _libraries(obs: pd.DataFrame, sections: list[str]) -> tuple[str | None, list[str]]:
+    """The column of obs that says of which section a spot is, and the sections it names; None and [] without one.
+
+    squidpy and anndata.concat call it library_id; another serves if it names nothing but sections of uns["spatial"].
+    """
+    for column in ("library_id", *obs.columns) if "library_id" in obs else obs.columns:
+        values = obs[column].astype(object).dropna().astype(str).unique().tolist()
+        if values and (column == "library_id" or set(values) <= set(sections)):
+            return column, values
+    return None, []
+
+
+# How tables of positions name x and y, in small letters; array positions are none.
+_XY_NAMES = (("x", "y"), ("x_px", "y_px"), ("pxl_col_in_fullres", "pxl_row_in_fullres"), ("imagecol", "imagerow"))
 
 
 def _positions(name: str, file: h5py.File, obs: pd.DataFrame) -> Positions:
@@ -70,14 +91,24 @@ def _positions(name: str, file: h5py.File, obs: pd.DataFrame) -> Positions:
             "the full-resolution image"
         )
     require_size(f'{name}: obsm["spatial"]', file["obsm/spatial"])
-    xy = np.asarray(read_elem(file["obsm/spatial"]), float)
+    xy = read_elem(file["obsm/spatial"])
+    if isinstance(xy, pd.DataFrame):
+        xy = _x_before_y(xy)
+    xy = np.asarray(xy, float)
     if xy.ndim != 2 or xy.shape[1] != 2:
         shape = " × ".join(map(str, xy.shape))
         raise SpotsError(f'{name}: obsm["spatial"] is {shape}; it needs two columns, x and y in pixels')
     table = pd.DataFrame(xy, obs.index.astype(str), ["x_px", "y_px"])
     if "in_tissue" in obs:
-        table = table[pd.to_numeric(obs.in_tissue.astype(object), errors="coerce").to_numpy() != 0]
+        table = table[is_kept(name, obs.in_tissue)]
     return Positions(name, table)
+
+
+def _x_before_y(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are called x and y, in this order; all, as they stand, where none are."""
+    columns = {str(column).strip().lower(): column for column in table.columns}
+    named = next((pair for pair in _XY_NAMES if set(pair) <= set(columns)), None)
+    return table if named is None else table[[columns[one] for one in named]]
 
 
 def _raw_counts(name: str, file: h5py.File) -> tuple[sparse.csr_array, h5py.Group]:

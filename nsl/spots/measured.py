@@ -14,7 +14,7 @@ from nsl.errors import SpotsError
 from nsl.spots.files import content, readable, require_unpacked
 from nsl.spots.h5ad import read_h5ad
 from nsl.spots.tables import layout_of, read_spots, read_table
-from nsl.spots.visium import POSITIONS, read_files, read_visium
+from nsl.spots.visium import POSITIONS, read_files, read_visium, refuse_packed
 
 LEAST_SHARE_OF_COUNTS = 0.02
 """Of the median spot's counts, that a spot must have to be looked at."""
@@ -53,6 +53,7 @@ def _read(paths: Sequence[Path]) -> anndata.AnnData:
         return read_visium(paths[0])
     if suffixes == [".h5ad"]:
         return read_h5ad(paths[0])
+    refuse_packed(path.name for path in paths)
     if len(paths) == 2 and sorted(suffix == ".h5" for suffix in suffixes) == [False, True]:
         matrix, positions = sorted(paths, key=lambda path: path.suffix.lower() != ".h5")
         with readable(f"{matrix.name} with {positions.name}"):

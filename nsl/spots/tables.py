@@ -5,6 +5,7 @@ that sparse. What is dense is the expression of chosen genes, from `expression_o
 """
 
 import contextlib
+import csv
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def read_manifest(path: str | Path) -> list[Section]:
         does not exist.
     """
     path = Path(path)
-    table = read_table(path, dtype=str)
+    table = read_table(path, dtype=str, keep_default_na=False, na_values=[""])
     missing = [column for column in MANIFEST_COLUMNS if column not in table]
     if missing:
         raise SpotsError(
@@ -108,32 +109,45 @@ def read_spots(counts: str | Path, spots: str | Path) -> anndata.AnnData:
     Raises SpotsError: a table cannot be read, a spot or gene occurs twice, counts are negative or not whole numbers, a
         position is missing, or the tables share no spot.
     """
-    return placed(read_counts(Path(counts)), positions_of(Path(spots).name, read_table(Path(spots))))
+    return placed(read_counts(Path(counts)), positions_of(Path(spots).name, read_texts(Path(spots))))
 
 
 def read_counts(path: Path) -> Counts:
     """A table of raw counts, read some rows at a time. SpotsError where it is not one."""
     # pandas renames a gene that stands twice; the header as written shows it. R's lacks a name for the spots' column.
-    header = read_table(path, header=None, nrows=1, na_filter=False).iloc[0]
-    spots, parts, genes = [], [], pd.Index([])
-    with (
-        _as_table(path),
-        pd.read_csv(path, sep=_separator(path), index_col=0, chunksize=_ROWS_AT_ONCE, low_memory=False) as chunks,
-    ):
-        for chunk in chunks:
-            genes = pd.Index(header.to_numpy()[max(len(header) - chunk.shape[1], 0) :]).astype(str)
-            chunk = chunk.set_axis(genes, axis=1)
-            spots.extend(chunk.index.astype(str))
-            parts.append(sparse.csr_array(_numbers(path.name, chunk)))
+    header, *rows = _first_rows(path, 2)
     if len(header) == 1:
-        raise SpotsError(_single_column(path.name))
+        raise SpotsError(_single_column(path.name, header[0]))
+    is_spots_column_named = not rows or len(rows[0]) <= len(header)
+    genes = pd.Index(header[int(is_spots_column_named) :], dtype=object)
+    spots, parts = [], []
+    # A name is text, whatever it looks like: 1, 2.30, TRUE, NA.
+    options = {"header": 0, "names": range(len(genes) + 1), "converters": {0: str}, "low_memory": False}
+    with _as_table(path), pd.read_csv(path, sep=_separator(path), chunksize=_ROWS_AT_ONCE, **options) as chunks:
+        for chunk in chunks:
+            names, values = chunk[0].astype(str), chunk.iloc[:, 1:].set_axis(genes, axis=1)
+            if (names == "").any():  # spreadsheets end in rows of nothing but commas
+                is_filled = (names != "") | values.notna().any(axis=1)
+                names, values = names[is_filled], values[is_filled]
+            if (names == "").any():
+                raise SpotsError(f"{path.name} has counts in a row without a spot's name; fill in the first column")
+            spots.extend(names)
+            parts.append(sparse.csr_array(_numbers(path.name, values)))
     if not spots:
         raise SpotsError(f"{path.name} holds no counts; it needs one row a spot and one column a gene")
     return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), genes)
 
 
-def _single_column(name: str) -> str:
-    return f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV"
+def _first_rows(path: Path, count: int) -> list[list[str]]:
+    """The first rows of a table, cell by cell: pandas takes a second for a row of 30,000 texts."""
+    with _as_table(path):
+        lines = pd.read_csv(path, sep="\x1f", header=None, nrows=count, dtype=str, quoting=3, na_filter=False)[0]
+        return list(csv.reader(lines, delimiter=_separator(path)))
+
+
+def _single_column(name: str, header: str = "") -> str:
+    decimals = ", and points in decimals" if ";" in header else ""
+    return f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV{decimals}"
 
 
 def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
@@ -141,8 +155,19 @@ def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
         return table.to_numpy(np.float32)
     except ValueError:
         is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
-        gene = table.columns[is_text][0]
+        gene, values = table.columns[is_text][0], table.iloc[:, int(np.argmax(is_text))]
+        if at := _decimal_comma(values):
+            raise SpotsError(f"{name}: gene {gene} holds {at!r}, {_POINTS}") from None
         raise SpotsError(f"{name}: gene {gene} holds text; counts are whole numbers") from None
+
+
+_POINTS = "a number with a decimal comma; save the table with points in decimals"
+
+
+def _decimal_comma(values: pd.Series) -> str | None:
+    """The first of the values that is a number but for a comma; None where there is none."""
+    found = values.astype(str)[values.astype(str).str.fullmatch(r"\s*[+-]?\d+,\d+\s*")]
+    return found.iloc[0] if len(found) else None
 
 
 class _Layout(NamedTuple):
@@ -167,21 +192,46 @@ def layout_of(columns: Sequence[str]) -> _Layout | None:
 
 
 def positions_of(name: str, table: pd.DataFrame) -> Positions:
-    """Positions from a table of the file `name`, laid out as `read_spots` says; SpotsError names what it lacks."""
+    """Positions from a table of the file `name`, all of it text, laid out as `read_spots` says.
+
+    Raises SpotsError: it names what the table lacks.
+    """
     layout = layout_of(table.columns)
     if layout is None:
         if table.shape[1] == 1:
-            raise SpotsError(_single_column(name))
+            raise SpotsError(_single_column(name, str(table.columns[0])))
         missing = next(column for column in ("spot", "x_px", "y_px") if column not in table)
         raise SpotsError(
             f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
             "pipeline writes them"
         )
+    table = table[(table != "").any(axis=1)]
     if layout.keep in table:
-        table = table[pd.to_numeric(table[layout.keep], errors="coerce") != 0]
+        table = table[is_kept(name, table[layout.keep])]
+    for column in (layout.x, layout.y):
+        if at := _decimal_comma(table[column]):
+            raise SpotsError(f"{name}: {column} is {at!r}, {_POINTS}")
     spot = table[layout.spot[0]].astype(str).str.cat([table[part].astype(str) for part in layout.spot[1:]], sep="x")
     xy = table[[layout.x, layout.y]].apply(pd.to_numeric, errors="coerce")
     return Positions(name, xy.set_axis(["x_px", "y_px"], axis=1).set_axis(pd.Index(spot), axis=0))
+
+
+_NO, _YES, _UNKNOWN = ("0", "false", "f", "no", "n"), ("1", "true", "t", "yes", "y"), ("", "nan", "na", "none", "<na>")
+
+
+def is_kept(name: str, flags: pd.Series) -> np.ndarray:
+    """Which spots a column of the file `name` keeps: (S,) bool; False where it says 0, false or no.
+
+    Raises SpotsError: a flag is neither a number, such a word, nor empty.
+    """
+    text = flags.astype(object).astype(str).str.strip().str.lower()
+    number = pd.to_numeric(text, errors="coerce")
+    unread = number.isna() & ~text.isin([*_NO, *_YES, *_UNKNOWN])
+    if unread.any():
+        raise SpotsError(
+            f"{name}: {flags.name} is {str(flags[unread].iloc[0])!r}; write 1 for spots to keep and 0 for others"
+        )
+    return ~(text.isin(_NO) | (number == 0)).to_numpy()
 
 
 def placed(
@@ -287,6 +337,11 @@ def read_table(path: Path, **options) -> pd.DataFrame:
         return pd.read_csv(path, sep=_separator(path), **options)
 
 
+def read_texts(path: Path) -> pd.DataFrame:
+    """A table with every cell as it is written, empty ones as ""."""
+    return read_table(path, dtype=str, na_filter=False)
+
+
 def _separator(path: Path) -> str:
     suffixes = {suffix.lower() for suffix in path.suffixes}
     return "\t" if suffixes & {".tsv", ".txt"} else ","
@@ -305,5 +360,11 @@ def _as_table(path: Path) -> Iterator[None]:
         raise SpotsError(
             f"{path.name} is no plain text; save it as CSV in UTF-8, not as a spreadsheet under another name"
         ) from None
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+    except pd.errors.ParserError as error:
+        # Of semicolons as separators and commas in decimals, rows have as many columns as commas.
+        (header,) = _first_rows(path, 1)
+        if len(header) == 1 and ";" in header[0]:
+            raise SpotsError(_single_column(path.name, header[0])) from None
+        raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ from nsl.spots.files import (
 from nsl.spots.tables import Positions, placed, positions_of
 
 POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv")
+_POSITION_ENDINGS = (*POSITIONS, *(f"{name}.gz" for name in POSITIONS))
+_PACKED = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 # Space Ranger before 2.0 writes no header.
 _POSITION_COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 # Of a sparse matrix in memory: row, column and value, or the start of a row; what a file states may be false.
@@ -46,24 +49,52 @@ def read_visium(path: str | Path) -> anndata.AnnData:
     """
     path = Path(path)
     with readable(path.name), files_in(path) as files:
+        _refuse_hd(path.name, files)
         matrix = only(path.name, files, "filtered_feature_bc_matrix.h5")
         if matrix is None:
             filtered = [name for name in files if "raw_feature_bc_matrix" not in name]
-            matrix = only(path.name, filtered, "matrix.mtx", "matrix.mtx.gz")
+            matrix = only(path.name, filtered, "matrix.mtx.gz", "matrix.mtx")
         if matrix is None:
+            refuse_packed(files)
             raise SpotsError(
                 f"{path.name} holds no filtered_feature_bc_matrix.h5 and no filtered_feature_bc_matrix/matrix.mtx.gz; "
                 "give Space Ranger's outs folder"
             )
-        positions = only(path.name, files, *POSITIONS, *(f"{name}.gz" for name in POSITIONS))
-        if positions is None and only(path.name, files, "tissue_positions.parquet"):
-            raise SpotsError(
-                f"{path.name} is of Visium HD, whose bins are smaller than what is predicted; add them up to bins of "
-                "50 µm or more and give an .h5ad"
-            )
+        positions = only(path.name, files, *_POSITION_ENDINGS)
         if positions is None:
+            refuse_packed(files)
             raise SpotsError(f"{path.name} holds no spatial/tissue_positions.csv; give Space Ranger's outs folder")
+        _require_one_meaning(path.name, files, positions)
         return read_files(path.name, files, matrix, positions)
+
+
+def _refuse_hd(name: str, files: Files) -> None:
+    """SpotsError for Visium HD, of one size of bins or all of them: its positions are Parquet."""
+    if any(file.endswith("tissue_positions.parquet") for file in files) and not any(
+        file.endswith(_POSITION_ENDINGS) for file in files
+    ):
+        raise SpotsError(
+            f"{name} is of Visium HD, whose bins are smaller than what is predicted; add them up to bins of 50 µm or "
+            "more and give an .h5ad"
+        )
+
+
+def refuse_packed(names: Iterable[str]) -> None:
+    """SpotsError at an archive that is not read, such as the spatial.tar.gz of public downloads."""
+    packed = next((name for name in names if name.lower().endswith(_PACKED)), None)
+    if packed is not None:
+        raise SpotsError(
+            f"{Path(packed).name} is a packed folder, which is not looked into; unpack it, and give a zip of the whole "
+            "outs folder, or filtered_feature_bc_matrix.h5 with the tissue_positions file"
+        )
+
+
+def _require_one_meaning(name: str, files: Files, positions: str) -> None:
+    """SpotsError where the positions stand twice and differ: older and newer Space Ranger name the file differently."""
+    wanted = _tissue_positions(positions, files[positions]()).table.sort_index()
+    for other in (file for file in files if file != positions and file.endswith(_POSITION_ENDINGS)):
+        if not _tissue_positions(other, files[other]()).table.sort_index().equals(wanted):
+            raise SpotsError(f"{name} holds {positions} and {other}, which differ; leave one of them out")
 
 
 def read_files(name: str, files: Files, matrix: str, positions: str) -> anndata.AnnData:
@@ -104,7 +135,7 @@ def _mtx_features(name: str, files: Files, matrix: str) -> _Features:
     stem = re.sub(r"matrix\.mtx(\.gz)?$", "", matrix)
     tables = []
     for wanted in (("features.tsv", "genes.tsv"), ("barcodes.tsv",)):
-        found = [stem + table + end for table in wanted for end in ("", ".gz") if stem + table + end in files]
+        found = [stem + table + end for table in wanted for end in (".gz", "") if stem + table + end in files]
         if not found:
             raise SpotsError(f"{name} holds {matrix} without {wanted[0]}.gz beside it; give the whole folder")
         text = io.BytesIO(unpacked(found[0], files[found[0]]()))
@@ -120,7 +151,7 @@ def _mtx_features(name: str, files: Files, matrix: str) -> _Features:
 
 
 def _tissue_positions(name: str, content: bytes) -> Positions:
-    table = pd.read_csv(io.BytesIO(unpacked(name, content)), header=None, dtype=str)
+    table = pd.read_csv(io.BytesIO(unpacked(name, content)), header=None, dtype=str, na_filter=False)
     if table.iloc[0, 0] == "barcode":
         table = table.iloc[1:].set_axis(table.iloc[0], axis=1)
     else:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsl.disk import write_whole
 from nsl.errors import WeightsError
 from nsl.weights.card import CARD, model_card
 from nsl.weights.config import CONFIG, WeightsConfig
@@ -97,17 +98,20 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
 
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
-        save_file(tensors, folder / MODEL, metadata={"genes": json.dumps(weights.genes)})
-        (folder / CONFIG).write_text(weights.config.to_json(), encoding="utf-8")
-        (folder / RELIABILITY).write_text(reliability_csv(weights.reliability), encoding="utf-8")
+        texts = {CONFIG: weights.config.to_json(), RELIABILITY: reliability_csv(weights.reliability)}
         if len(weights.signatures):
-            (folder / SIGNATURES).write_text(signatures_csv(weights.signatures), encoding="utf-8")
-        else:
+            texts[SIGNATURES] = signatures_csv(weights.signatures)
+        texts[CARD] = model_card(weights)
+
+        def save_model(part: Path) -> None:
+            save_file(tensors, part, metadata={"genes": json.dumps(weights.genes)})
+            part.chmod(0o644)  # safetensors lets nobody else read what it writes
+
+        files = {name: lambda part, text=text: part.write_text(text, encoding="utf-8") for name, text in texts.items()}
+        write_whole({folder / name: write for name, write in ({MODEL: save_model} | files).items()})
+        if SIGNATURES not in texts:
             (folder / SIGNATURES).unlink(missing_ok=True)
-        (folder / CARD).write_text(model_card(weights), encoding="utf-8")
-        (folder / MODEL).chmod(0o644)  # safetensors lets nobody else read what it writes
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{folder.name} cannot be written ({getattr(error, 'strerror', None) or error}); choose another folder"

@@ -125,6 +125,11 @@ def progressive(side: int) -> bytes:
     return head[: head.index(b"\xff\xda")] + scan + b"\xff\xd9"
 
 
+def jpeg_xl(side: int) -> bytes:
+    """The size header of a square: not small, a length of 30 bits, width as height."""
+    return b"\xff\x0a" + (0b11 << 1 | (side - 1) << 3 | 1 << 33).to_bytes(16, "little")
+
+
 def jpeg_2000(side: int) -> bytes:
     start = b"\xff\x4f\xff\x51" + struct.pack(">HH8IH", 47, 0, side, side, 0, 0, 64, 64, 0, 0, 3)
     return start + bytes([7, 1, 1] * 3) + bytes(100)
@@ -182,7 +187,8 @@ TIFFS = {
     "JPEG in an OME-TIFF": (tiff({DESCRIPTION: ome()} | IN_JPEG, pixels=LARGER), ANOTHER_SIZE),
     "JPEG in a strip": (tiff(STRIP | IN_JPEG | {ROWS: 64, STRIP_BYTES: len(LARGER)}, pixels=LARGER), ANOTHER_SIZE),
     "JPEG 2000": (tiff({DESCRIPTION: ome(), COMPRESSION: 34712}, pixels=jpeg_2000(60_000)), ANOTHER_SIZE),
-    "JPEG XL": (tiff({DESCRIPTION: ome(), COMPRESSION: 50002}), "is compressed by JPEGXL, which is not read"),
+    "JPEG XL": (tiff({DESCRIPTION: ome(), COMPRESSION: 50002}, pixels=jpeg_xl(60_000)), ANOTHER_SIZE),
+    "JPEG XR": (tiff({DESCRIPTION: ome(), COMPRESSION: 34934}), "is compressed by JPEGXR, which is not read"),
     "progressive JPEG": (tiff(APERIO, pixels=progressive(20_000)), "Memory limit exceeded"),
 }
 

@@ -293,6 +293,63 @@ def test_what_is_no_zip_or_not_there_is_refused_by_name(tmp_path):
     assert refusal(read_visium, tmp_path / "no.zip") == "no.zip does not exist; check its path"
 
 
+# What else lies in a folder
+
+
+def test_companions_of_a_mac_are_not_files_of_the_section(zipped, tmp_path):
+    contents = outs() | {f"{folder}._{name}": b"\0\5\x16\7" for folder, name in (
+        ("", "filtered_feature_bc_matrix.h5"), ("spatial/", "tissue_positions.csv"),
+        ("spatial/", "scalefactors_json.json"), ("__MACOSX/spatial/", "tissue_positions.csv"),
+    )}  # fmt: skip
+    check_visium(read_visium(zipped(contents)))
+    for name, content in contents.items():
+        (tmp_path / "outs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outs" / name).write_bytes(content)
+    check_visium(read_visium(tmp_path / "outs"))
+
+
+def test_both_names_of_the_positions_are_one_file_unless_they_differ(zipped):
+    without_header = POSITIONS.partition("\n")[2]
+    check_visium(read_visium(zipped(outs() | {"spatial/tissue_positions_list.csv": without_header.encode()})))
+    other = without_header.replace("100,110", "100,111")
+    assert (
+        "tissue_positions.csv and sample/outs/spatial/tissue_positions_list.csv, which differ; leave one of them out"
+    ) in refusal(read_visium, zipped(outs() | {"spatial/tissue_positions_list.csv": other.encode()}))
+
+
+def test_an_unpacked_matrix_beside_its_gz_is_one_matrix(zipped):
+    contents = outs(filtered_feature_bc_matrix=None) | matrix_folder()
+    unpacked = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in matrix_folder().items()}
+    check_visium(read_visium(zipped(contents | unpacked)))
+    assert "holds 2 files where one is expected" in refusal(
+        read_visium, zipped(contents | {f"again/{name}": content for name, content in unpacked.items()})
+    )
+
+
+def test_flags_of_space_ranger_may_be_words(zipped):
+    words = POSITIONS.replace("-1,1,", "-1,TRUE,").replace("-1,0,", "-1,FALSE,")
+    check_visium(read_visium(zipped(outs(tissue_positions=words.encode()))))
+
+
+def test_all_bins_of_visium_hd_together_are_told_what_they_are(zipped):
+    bins = {
+        f"square_{um}um/{name}": b""
+        for um in ("002", "008", "016")
+        for name in ("filtered_feature_bc_matrix.h5", "spatial/tissue_positions.parquet")
+    }
+    assert "visium.zip is of Visium HD, whose bins are smaller than what is predicted" in refusal(
+        read_visium, zipped(bins)
+    )
+
+
+def test_packed_folders_are_refused_by_name(zipped, tmp_path):
+    said = "spatial.tar.gz is a packed folder, which is not looked into; unpack it, and give a zip of the whole outs"
+    contents = outs(tissue_positions=None) | {"spatial.tar.gz": b"\x1f\x8b"}
+    assert refusal(read_visium, zipped(contents)).startswith(said)
+    assert refusal(read_measured, [tmp_path / "a.h5", tmp_path / "spatial.tar.gz"]).startswith(said)
+    check_visium(read_visium(zipped(outs() | {"analysis.tar.gz": b""})))
+
+
 # h5ad
 
 
@@ -377,6 +434,50 @@ def test_spots_off_tissue_are_left_out(written):
     adata = annotated()
     adata.obs["in_tissue"] = [1, 0, 1, 1]
     assert read_h5ad(written(adata)).obs_names.tolist() == ["AAA-1", "GGG-1", "TTT-1"]
+
+
+@pytest.mark.parametrize("flags", [["True", "FALSE", "True", "true"], [True, False, True, True], ["1", "0", "1", ""]])
+@pytest.mark.parametrize("kind", [list, pd.Categorical])
+def test_spots_off_tissue_are_left_out_whatever_the_flags_are(written, flags, kind):
+    adata = annotated()
+    adata.obs["in_tissue"] = kind(flags)
+    assert read_h5ad(written(adata)).obs_names.tolist() == ["AAA-1", "GGG-1", "TTT-1"]
+
+
+@pytest.mark.parametrize("uns_merge", [None, "unique", "first"])
+def test_two_sections_joined_by_concat_are_refused_by_their_libraries(written, uns_merge):
+    parts = {name: annotated(uns={"spatial": {name: {"scalefactors": {}}}}) for name in ("V1", "V2")}
+    joined = anndata.concat(parts, label="library_id", uns_merge=uns_merge, index_unique="-")
+    assert 'section.h5ad holds 2 sections (obs["library_id"]: V1, V2), and a slide shows one' in refusal(
+        read_h5ad, written(joined)
+    )
+
+
+@pytest.mark.parametrize("label", ["library_id", "sample"])
+def test_one_section_of_joined_ones_reads_with_its_own_scales(written, label):
+    parts = {
+        name: annotated(uns={"spatial": {name: {"scalefactors": {"tissue_hires_scalef": scale}}}})
+        for name, scale in (("V1", 0.1), ("V2", 0.2))
+    }
+    joined = anndata.concat(parts, label=label, uns_merge="unique", index_unique="-")
+    measured = read_h5ad(written(joined[joined.obs[label] == "V2"].copy()))
+    assert measured.obs_names.tolist() == [f"{barcode}-V2" for barcode in BARCODES]
+    assert measured.uns["image_scales"] == {"hires": 0.2}
+
+
+@pytest.mark.parametrize(
+    "columns", [("y", "x"), ("Y", "X"), ("pxl_row_in_fullres", "pxl_col_in_fullres"), ("imagerow", "imagecol")]
+)
+def test_named_columns_of_positions_are_taken_by_name(written, columns):
+    adata = annotated()
+    adata.obsm["spatial"] = pd.DataFrame(adata.obsm["spatial"][:, ::-1], adata.obs_names, list(columns))
+    np.testing.assert_array_equal(read_h5ad(written(adata)).obsm["spatial"][1], [120, 200])
+
+
+def test_positions_whose_columns_have_no_known_name_are_x_and_y_as_they_stand(written):
+    adata = annotated()
+    adata.obsm["spatial"] = pd.DataFrame(adata.obsm["spatial"], adata.obs_names, ["spatial1", "spatial2"])
+    np.testing.assert_array_equal(read_h5ad(written(adata)).obsm["spatial"][1], [120, 200])
 
 
 def test_scale_factors_of_scanpy_are_kept_for_messages(written):

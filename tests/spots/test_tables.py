@@ -168,6 +168,49 @@ def test_a_table_of_one_column_is_told_how_to_separate_columns(table):
     assert said.startswith("spots.csv has a single column; put commas")
 
 
+@pytest.mark.parametrize("header", ["spot,TRUE,2.30,NA", "TRUE,2.30,NA"], ids=["named", "as R writes it"])
+@pytest.mark.parametrize("ending", ["", ",,,\n", ",,,\n,,,\n"], ids=["", "an empty row", "two empty rows"])
+def test_names_stay_text_whatever_they_look_like(table, header, ending):
+    counts = table("counts.csv", f"{header}\n1,5,0,1\n2.30,0,6,1\nTRUE,7,7,1\nNA,1,0,8\n001,0,0,9\n{ending}")
+    spots = table(
+        "spots.csv", f"spot,x_px,y_px\n001,9,9\nNA,4,4\nTRUE,3,3\n2.30,2,2\n1,1,1\n{ending.replace(',,,', ',,')}"
+    )
+    measured = read_spots(counts, spots)
+    assert measured.obs_names.tolist() == ["1", "2.30", "TRUE", "NA", "001"]
+    assert measured.var_names.tolist() == ["TRUE", "2.30", "NA"]
+    np.testing.assert_array_equal(measured.obsm["spatial"][:, 0], [1, 2, 3, 4, 9])
+    np.testing.assert_array_equal(measured.X.toarray(), [[5, 0, 1], [0, 6, 1], [7, 7, 1], [1, 0, 8], [0, 0, 9]])
+
+
+@pytest.mark.parametrize(("no", "yes"), [("FALSE", "TRUE"), ("False", "True"), ("f", "t"), ("no", "yes"), ("0.0", "1")])
+def test_flags_are_understood_as_words(table, no, yes):
+    spots = table("spots.csv", f"spot,x_px,y_px,selected\ns1,1,1,{yes}\ns2,2,2,{no}\ns3,3,3,\n")
+    assert read_spots(table("counts.csv", COUNTS), spots).obs_names.tolist() == ["s1", "s3"]
+
+
+def test_a_flag_that_means_nothing_is_refused_with_its_value(table):
+    spots = table("spots.csv", "spot,x_px,y_px,selected\ns1,1,1,1\ns2,2,2,maybe\n")
+    said = refusal(read_spots, table("counts.csv", COUNTS), spots)
+    assert said == "spots.csv: selected is 'maybe'; write 1 for spots to keep and 0 for others"
+
+
+def test_decimal_commas_are_named(table):
+    spots, counts = table("spots.csv", SPOTS), table("counts.csv", COUNTS)
+    said = "a number with a decimal comma; save the table with points in decimals"
+    tabbed = table("counts.tsv", "spot\tA\tB\ns1\t1\t2\ns2\t1\t2,5\n")
+    assert refusal(read_spots, tabbed, spots) == f"counts.tsv: gene B holds '2,5', {said}"
+    tabbed = table("spots.tsv", "spot\tx_px\ty_px\ns1\t10,5\t20\n")
+    assert refusal(read_spots, counts, tabbed) == f"spots.tsv: x_px is '10,5', {said}"
+
+
+@pytest.mark.parametrize("rows", ["s1;1;2\n", "s1;1,5;2,5\n", "s1;1;2\ns2;1,5;2\n"])
+def test_semicolons_with_decimal_commas_are_told_both(table, rows):
+    spots, counts = table("spots.csv", SPOTS), table("counts.csv", COUNTS)
+    told = "has a single column; put commas between columns in a CSV, tabs in a TSV, and points in decimals"
+    assert refusal(read_spots, table("c.csv", f"spot;A;B\n{rows}"), spots) == f"c.csv {told}"
+    assert refusal(read_spots, counts, table("s.csv", f"spot;x_px;y_px\n{rows}")) == f"s.csv {told}"
+
+
 # Counts and positions that cannot be used
 
 
@@ -184,6 +227,8 @@ def test_a_table_of_one_column_is_told_how_to_separate_columns(table):
         ("spot,A\n", "counts.csv holds no counts"),
         ("spot\ns1\n", "counts.csv has a single column; put commas between columns in a CSV"),
         ("", "counts.csv is empty; export it again"),
+        ("a" * 200_000 + "\n", "counts.csv cannot be read as a table (field larger than field limit"),
+        ("spot,A\ns1,1\n,2\n", "counts.csv has counts in a row without a spot's name"),
         ("spot,A\ns1,1\ns2,1,2,3\n", "counts.csv cannot be read as a table"),
         ("spot,A\nother,1\n", "counts.csv and spots.csv share no spot: the first of each are 'other' and 's1'"),
     ],
@@ -198,6 +243,8 @@ def test_a_table_of_one_column_is_told_how_to_separate_columns(table):
         "no spot",
         "no gene",
         "empty",
+        "a long name",
+        "no name",
         "rows",
         "overlap",
     ],
@@ -311,6 +358,11 @@ def test_manifest_without_a_scale_leaves_it_to_the_image(manifest):
 def test_sections_keep_their_order_and_their_names_as_text(manifest):
     line = "P1,he.png,0.5,spots.csv,counts.csv\n"
     assert [s.name for s in read_manifest(manifest(f"{HEADER}02,{line}1,{line}"))] == ["02", "1"]
+
+
+def test_a_section_or_patient_may_be_called_na(manifest):
+    (section,) = read_manifest(manifest(HEADER + "NA,None,he.png,1,spots.csv,counts.csv\n"))
+    assert (section.name, section.patient) == ("NA", "None")
 
 
 @pytest.mark.parametrize("column", ["section", "patient", "image", "mpp", "spots", "counts"])

@@ -1,0 +1,53 @@
+"""Files written whole or not at all, under names that the disk takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from nsl.errors import NslError
+
+_PART = ".part"
+_NAME_BYTES = 255  # of nearly every file system; some encrypted ones take 143
+
+
+def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Make each file by its function, which is given another path beside it; then move all to their names at once.
+
+    Whatever ends it before, a full disk or Ctrl-C, leaves the files as they were, and no part of new ones.
+
+    Raises OSError: as the functions do, or where a folder cannot be made.
+    """
+    parts = {path: path.with_name(path.name + _PART) for path in files}
+    try:
+        for path, write in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(parts[path])
+        for path, part in parts.items():
+            part.replace(path)
+    except BaseException:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink()
+        raise
+
+
+def require_names(folder: Path, names: Iterable[str]) -> None:
+    """NslError where the disk of `folder`, there or to be made, does not take a name as long as one of these."""
+    most = _most_name_bytes(folder)
+    for name in names:
+        too_many = len(os.fsencode(name + _PART)) - most
+        if too_many > 0:
+            raise NslError(
+                f"the result {name[:24]}…{name[-16:]} would have a name too long for this disk; shorten the slide's "
+                f"name by {too_many} bytes (letters outside English take 2 to 4)"
+            )
+
+
+def _most_name_bytes(folder: Path) -> int:
+    for existing in (folder.absolute(), *folder.absolute().parents):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            return os.pathconf(existing, "PC_NAME_MAX")
+    return _NAME_BYTES

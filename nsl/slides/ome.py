@@ -1,0 +1,75 @@
+"""What the OME-XML of a TIFF says of one of its images.
+
+After the OME schema of June 2016, https://www.openmicroscopy.org/Schemas/Documentation/Generated/OME-2016-06/ome.html.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from nsl.slides.reader import UNIT_UM, Scale, positive, positive_scale, spelled_unit
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """Facts of one image, each None where the XML lacks it."""
+
+    scale: Scale | None = None
+    scanner: str | None = None
+    objective_power: float | None = None
+    significant_bits: int | None = None
+
+
+def ome_image(xml: str | None, number: int, size: tuple[int, int]) -> OmeImage:
+    """Facts of the image of this number, from 0, and (width, height) in pixels.
+
+    Images without pixels in this file are listed too, so where the number leads to another size, the only image of
+    this one is meant.
+    """
+    try:
+        root = ElementTree.fromstring(xml or "")
+    except ElementTree.ParseError:
+        return OmeImage()
+    images = [(image, pixels) for image in root.findall("{*}Image") if (pixels := image.find("{*}Pixels")) is not None]
+    same = [at for at, (_, pixels) in enumerate(images) if _size(pixels) == size]
+    at = number if number in same else same[0] if len(same) == 1 else None
+    if at is None:
+        return OmeImage()
+    image, pixels = images[at]
+    scanner, objective_power = _instrument(root, image)
+    bits = positive(pixels.get("SignificantBits"))
+    return OmeImage(_scale(pixels), scanner, objective_power, None if bits is None else int(bits))
+
+
+def _size(pixels: ElementTree.Element) -> tuple[int, int]:
+    return tuple(int(positive(pixels.get(f"Size{axis}")) or 0) for axis in "XY")
+
+
+def _scale(pixels: ElementTree.Element) -> Scale | None:
+    """PhysicalSizeX and Y in µm; None where absent or in no unit of length."""
+    try:
+        sizes = [
+            float(size) * UNIT_UM[spelled_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
+            for axis in "XY"
+            if (size := pixels.get(f"PhysicalSize{axis}"))
+        ]
+        return positive_scale(sizes[0], sizes[-1])
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def _instrument(root: ElementTree.Element, image: ElementTree.Element) -> tuple[str | None, float | None]:
+    """Make and model of the microscope, and the magnification of the objective that an image was taken with."""
+    instruments, named = root.findall("{*}Instrument"), image.find("{*}InstrumentRef")
+    if named is not None:
+        instruments = [one for one in instruments if one.get("ID") == named.get("ID")]
+    if len(instruments) != 1:
+        return None, None
+    microscope, objectives = instruments[0].find("{*}Microscope"), instruments[0].findall("{*}Objective")
+    used = image.find("{*}ObjectiveSettings")
+    if used is not None:
+        objectives = [one for one in objectives if one.get("ID") == used.get("ID")]
+    power = positive(objectives[0].get("NominalMagnification")) if len(objectives) == 1 else None
+    told = [] if microscope is None else [microscope.get("Manufacturer"), microscope.get("Model")]
+    return " ".join(" ".join(part.split()) for part in told if part)[:80] or None, power

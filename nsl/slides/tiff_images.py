@@ -1,0 +1,80 @@
+"""Which of the images in a TIFF is the slide: chosen by size and role, never because it comes first."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from nsl.errors import SlideError
+from nsl.numerals import some_of
+
+if TYPE_CHECKING:
+    import tifffile
+
+# What scanners and converters call pictures that are not the slide: "macro", "Label Image", "a.svs - thumbnail".
+_OTHER_ROLE = re.compile(r"(.*[\s:;/_.-])?(label|macro|overview|thumbnail|barcode)([\s_-]?(image|img))?", re.DOTALL)
+_MASK = 4  # a bit of NewSubfileType
+# Of the largest image's pixels: one in colour that has so many is taken before a larger one that is not.
+_COMPARABLE = 0.5
+_SIZES_TOLD = 3
+
+
+def slide_series(name: str, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPageSeries, int, tuple[str, ...]]:
+    """The image that is the slide, its number among those of the file, and a sentence where there are others.
+
+    Masks, and what is called a label, macro, overview or thumbnail, are passed over; of the rest the largest is taken.
+    A page is "reduced" only if another is larger, so size tells that too.
+    """
+    numbers = range(len(tiff.series))
+    slides = [n for n in numbers if not _has_other_role(tiff.series[n])] or list(numbers)
+    most = max(_area(tiff.series[n]) for n in slides)
+    comparable = [n for n in slides if _area(tiff.series[n]) >= _COMPARABLE * most]
+    chosen = max(comparable, key=lambda n: (_is_colour(tiff.series[n]), _area(tiff.series[n]), -n))
+    return tiff.series[chosen], chosen, _told(name, tiff, chosen)
+
+
+def require_one_image(name: str, series: tifffile.TiffPageSeries) -> None:
+    """SlideError where several images of one size are there: layers, times, or pages that nothing tells apart."""
+    count = math.prod(n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC")
+    if count > 1:
+        raise SlideError(f"{name} holds {count} images (axes {series.axes}); export one of them as RGB")
+
+
+def size_of(series: tifffile.TiffPageSeries) -> tuple[int, int]:
+    """(width, height) in pixels; 0 where an image has no such axis."""
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    return lengths.get("X", 0), lengths.get("Y", 0)
+
+
+def _area(series: tifffile.TiffPageSeries) -> int:
+    width, height = size_of(series)
+    return width * height
+
+
+def _is_colour(series: tifffile.TiffPageSeries) -> bool:
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    return lengths.get("S", 1) >= 3 or lengths.get("C") == 3 or series.keyframe.photometric.name == "PALETTE"
+
+
+def _has_other_role(series: tifffile.TiffPageSeries) -> bool:
+    page = series.keyframe
+    first_line = page.description.strip().partition("\n")[0]
+    called = [text.strip().lower() for text in (series.name, first_line) if text]
+    return bool(page.subfiletype & _MASK) or any(_OTHER_ROLE.fullmatch(text) for text in called)
+
+
+def _told(name: str, tiff: tifffile.TiffFile, chosen: int) -> tuple[str, ...]:
+    sizes = ["{:,} × {:,}".format(*size_of(series)) for series in tiff.series]
+    others = [size for number, size in enumerate(sizes) if number != chosen]
+    if not others:
+        return ()
+    return (
+        f"{name} holds {len(sizes)} images: that of {sizes[chosen]} px, the {_ordinal(chosen + 1)}, was taken for the "
+        f"slide, and those left out are of {some_of(others, _SIZES_TOLD)} px.",
+    )
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"
