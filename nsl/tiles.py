@@ -212,8 +212,10 @@ def may_hold_tissue(
     in a tile and the pixels around it, the tile need not be read.
     """
     overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
-    loss = np.maximum(1 - ((overview + 1.0) / (white_point + 1)).mean(axis=2), 0)
-    loss[~overview.any(axis=2)] = 0  # padding
+    red, green, blue = (overview[..., channel] for channel in range(3))
+    shares = (1 - np.arange(1, 257) / (np.asarray(white_point)[:, None] + 1)) / 3
+    loss = np.maximum(shares[0][red] + shares[1][green] + shares[2][blue], 0)
+    loss[(red | green | blue) == 0] = 0  # padding
     summed = np.pad(loss.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide_mpp, overview_mpp) + np.array([-1, -1, 1, 1])
     x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(overview.shape[1::-1], 2)).T
