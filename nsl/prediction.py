@@ -142,8 +142,8 @@ def predict(
     overview = (thumbnail, slide.size[0], slide.mpp, white_point.rgb)
     kinds = color_kinds(thumbnail, white_point.rgb)
     doubt = slide_doubt(thumbnail, white_point.rgb, kinds) if quality else None
-    shares = overview_tissue(grid, *overview)
-    expected = inside & (shares >= min_tissue)
+    from_afar = overview_tissue(grid, *overview)
+    expected = inside & (from_afar >= min_tissue)
     stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = PixelModel.of(_model_of(weights, answered), applied.matrix)
@@ -152,7 +152,7 @@ def predict(
     if quality:
         own = own_tissue(thumbnail, slide.mpp * slide.size[0] / thumbnail.shape[1], white_point.rgb, kinds, stains)
     strips = _strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
-    watch = _Watch(expected, progress, fullest=shares[inside].max())
+    watch = _Watch(expected, progress, fullest=from_afar[inside].max())
     bands = [
         _scored(band, answered, len(genes), scoring)
         for band in _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)

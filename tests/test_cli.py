@@ -698,6 +698,8 @@ def test_ctrl_c_while_weights_are_written_leaves_those_there_were(paired, tmp_pa
 def test_ctrl_c_while_the_program_is_loaded_is_one_line():
     code = (
         "import sys, signal, builtins; own = builtins.__import__\n"
+        # Where the tests run in the background of a shell, Ctrl-C is not listened to.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def load(name, *rest):\n"
         "    if name == 'nsl.cli': signal.raise_signal(signal.SIGINT)\n"
         "    return own(name, *rest)\n"
