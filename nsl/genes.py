@@ -91,6 +91,8 @@ _LIKE_A_SYMBOL = re.compile(r"(?=.*\d|[A-Z.-]+$)[A-Za-z][A-Za-z0-9.-]{1,19}")
 _NAMES = {symbol: alias for alias, symbol in reversed(ALIASES.items()) if _bare(alias) != symbol}
 
 
+# Lists of all genes are named at every look at a page.
+@functools.lru_cache(maxsize=50_000)
 def common_name(symbol: str) -> str | None:
     """What the gene of a symbol or an Ensembl id is better known by: HER2 for ERBB2, SEPTIN9 for SEPT9."""
     today = _names(symbol)[:1]

@@ -254,16 +254,23 @@ def _most_pixels(bounds):
 
 
 @kernel
+def _add_up(span, numbers, sums, pixels, total):
+    """Write the sums of a window's blocks to `total`, and return how many pixels they are of."""
+    x0, y0, x1, y1 = span
+    total[:] = 0
+    seen = 0
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            total += sums[numbers[y, x]]
+            seen += pixels[numbers[y, x], 0]
+    return seen
+
+
+@kernel
 def _add_genes(start, stop, spans, numbers, sums, pixels, intercept, expression):
     total = np.empty(sums.shape[1], np.float64)
     for window in range(start, stop):
-        total[:] = 0
-        seen = 0
-        x0, y0, x1, y1 = spans[window]
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                total += sums[numbers[y, x]]
-                seen += pixels[numbers[y, x], 0]
+        seen = _add_up(spans[window], numbers, sums, pixels, total)
         for i in range(len(total)):
             expression[window, i] = total[i] / seen + intercept[i] if seen else np.nan
 
@@ -272,13 +279,7 @@ def _add_genes(start, stop, spans, numbers, sums, pixels, intercept, expression)
 def _add_planes(start, stop, spans, numbers, sums, pixels, intercept, expression, affine, effect, of_stain):
     total, mean = np.empty(sums.shape[1:], np.float64), np.empty(sums.shape[1:], np.float32)
     for window in range(start, stop):
-        total[:] = 0
-        seen = 0
-        x0, y0, x1, y1 = spans[window]
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                total += sums[numbers[y, x]]
-                seen += pixels[numbers[y, x], 0]
+        seen = _add_up(spans[window], numbers, sums, pixels, total)
         if not seen:
             expression[window] = np.nan
             continue

@@ -144,7 +144,7 @@ def predict(
     doubt = slide_doubt(thumbnail, white_point.rgb, kinds) if quality else None
     from_afar = overview_tissue(grid, *overview)
     expected = inside & (from_afar >= min_tissue)
-    stains = slide_stains(slide, weights, thumbnail, white_point.rgb)
+    stains = slide_stains(slide, weights, thumbnail, white_point.rgb, kinds)
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = PixelModel.of(_model_of(weights, answered), applied.matrix)
     check_memory(int(expected.sum()), len(genes) + len(sets))
@@ -477,7 +477,9 @@ def _tile_table(grid: TileGrid, tissue: np.ndarray, shares: np.ndarray | None) -
     )
 
 
-def slide_stains(slide: Slide, weights: Weights, overview: np.ndarray, white_point: np.ndarray) -> SlideStains | None:
+def slide_stains(
+    slide: Slide, weights: Weights, overview: np.ndarray, white_point: np.ndarray, kinds: np.ndarray | None = None
+) -> SlideStains | None:
     """Estimate the stains of a slide from some of its tissue; None where too little is stained.
 
     The same for every grid of tiles, and at the resolution that the weights were learned at, whichever a run asks for:
@@ -485,7 +487,9 @@ def slide_stains(slide: Slide, weights: Weights, overview: np.ndarray, white_poi
 
     overview : (H, W, 3) uint8 RGB of the whole slide.
     white_point : (3,) intensity of the background.
+    kinds : `nsl.quality.color_kinds` of the overview, where they are known already.
     """
+    kinds = color_kinds(overview, white_point) if kinds is None else kinds
     mpp = _analysis_mpp(slide, weights, None)
     side_um = min(_STAIN_SQUARE_UM, *(side * slide.mpp for side in slide.size))
     grid = grid_over(slide.size, slide.mpp, side_um)
@@ -505,7 +509,7 @@ def slide_stains(slide: Slide, weights: Weights, overview: np.ndarray, white_poi
         return None
     pixels = np.concatenate(pixels)
     # Ink would be taken for a stain, and bring all of the slide to a wrong one.
-    pixels = tissue_pixels(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], color_kinds(overview, white_point))
+    pixels = tissue_pixels(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], kinds)
     return estimate_stains(tissue_colors(pixels, white_point))
 
 

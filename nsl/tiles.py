@@ -103,6 +103,15 @@ def pixel_bounds(centers_px: np.ndarray, window_um: float, slide_mpp: float, ima
     return np.concatenate([low, high], axis=1).astype(np.int64)
 
 
+def covered_by(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) bool, whether a place lies in any of the boxes (N, 4) x0, y0, x1, y1, half open."""
+    steps = np.zeros((height + 1, width + 1), np.int32)
+    x0, y0, x1, y1 = np.clip(boxes, 0, [width, height] * 2).T
+    for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
+        np.add.at(steps, (y, x), sign)
+    return steps.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0
+
+
 @dataclass(frozen=True)
 class Blocks:
     """The blocks of pixels that windows consist of, so that what several windows share is looked at once."""
@@ -129,11 +138,7 @@ class Blocks:
         first = spans.min(axis=0)[:2] if len(spans) else np.zeros(2, np.int64)
         spans -= np.tile(first, 2)
         columns, rows = spans.max(axis=0, initial=0)[2:]
-        # Each window raises its rectangle by one, told by its corners.
-        covered = np.zeros((rows + 1, columns + 1), np.int64)
-        for across, down, sign in ((0, 1, 1), (2, 1, -1), (0, 3, -1), (2, 3, 1)):
-            np.add.at(covered, (spans[:, down], spans[:, across]), sign)
-        covered = covered.cumsum(axis=0).cumsum(axis=1)[:rows, :columns] > 0
+        covered = covered_by(spans, rows, columns)
         row, column = np.nonzero(covered)
         numbers = np.full(covered.shape, -1)
         numbers[row, column] = np.arange(len(row))

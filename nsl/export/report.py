@@ -34,7 +34,7 @@ from nsl.result import (
 from nsl.signatures import PREFIX, as_columns, is_signature, signatures_of, unit_of
 from nsl.stats.pearson import pearson_matrix
 from nsl.stats.regions import ANNOTATION_CAVEAT, compare_classes
-from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, trust_in
+from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, held_out_in_words, trust_in
 from nsl.weights.weights import Weights
 
 MOST_MAPS = 4
@@ -216,13 +216,7 @@ def verdict(result: anndata.AnnData, gene: str) -> Verdict:
     row, known = result.var.loc[gene], Provenance.of(result)
     if pd.isna(row.r_heldout):
         return Verdict(UNTESTED, "nothing is known of how well it is predicted.")
-    figures = f"held-out r {signed(row.r_heldout)}"
-    if pd.notna(row.get("r_next_low")):
-        interval = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
-        figures += f" (in the next {known.heldout_left_out} {interval} is to be expected, 95 %)"
-    elif pd.notna(row.r_low):
-        figures += f" (95 % interval {signed(row.r_low)} to {signed(row.r_high)})"
-    figures += f", replicated in {row.patients_replicated:.0f} of {known.heldout_groups}"
+    figures = held_out_in_words(row, known.heldout_left_out, known.heldout_groups)
     tier = trust_in(result.var.loc[[gene]], known.heldout_groups).iloc[0]
     because = " Where it was measured, its map did not agree beyond chance." if tier == UNRELIABLE else ""
     return Verdict(tier, f"{figures}.{because}")

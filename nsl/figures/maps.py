@@ -15,7 +15,7 @@ from nsl.figures.style import SELECTED_COLOR, color_bar, literal, plain, scale_t
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.signatures import unit_of
 from nsl.stains import TISSUE_OD, optical_density
-from nsl.tiles import TileGrid
+from nsl.tiles import TileGrid, covered_by
 
 PALETTES = ("Viridis", "Cividis", "Magma", "Inferno", "Turbo")
 """Colour scales a user may choose: all but the last are even in lightness and legible to the colour-blind."""
@@ -62,7 +62,7 @@ def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width
     corners = np.concatenate([grid.centers_um - half, grid.centers_um + half], axis=1) * scale
     boxes = np.rint(corners).astype(int)[keep]
     height, width = thumbnail.shape[:2]
-    covered = _covered(boxes, height, width)
+    covered = covered_by(boxes, height, width)
     picture = thumbnail.astype(float)
     picture[~covered] = 255 - (255 - picture[~covered]) * 0.45
     if len(boxes) <= _MAX_OUTLINES:
@@ -72,15 +72,6 @@ def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width
             outline[[y0, y1], x0 : x1 + 1] = True
         picture[outline] = 0.45 * picture[outline] + 0.55 * np.array(_GRID_RGB)
     return picture.astype(np.uint8)
-
-
-def _covered(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(height, width) bool, whether a pixel lies in any of the boxes x0, y0, x1, y1."""
-    steps = np.zeros((height + 1, width + 1), np.int32)
-    x0, y0, x1, y1 = np.clip(boxes, 0, [width, height] * 2).T
-    for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
-        np.add.at(steps, (y, x), sign)
-    return steps.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0
 
 
 def expression_map(

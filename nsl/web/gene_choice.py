@@ -14,7 +14,7 @@ from nsl.numerals import signed
 from nsl.signatures import PREFIX, is_signature, spoken
 from nsl.web import controls, links, state
 from nsl.weights.config import HeldOutProtocol
-from nsl.weights.reliability import UNRELIABLE, UNTESTED, WEAK, Trust, has_held_up, trust_in
+from nsl.weights.reliability import UNRELIABLE, UNTESTED, WEAK, Trust, has_held_up, held_out_in_words, trust_in
 from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
@@ -132,8 +132,8 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
         )
         return
     figures = (
-        f"held-out r {signed(row.r_heldout)}{_expected(row, protocol)}, replicated in {row.patients_replicated:.0f} of "
-        f"{protocol.groups} {plural(protocol.left_out)} left out{_of_its_own(row) if is_signature(gene) else ''}"
+        f"{held_out_in_words(row, protocol.left_out, protocol.groups)} {plural(protocol.left_out)} left out"
+        f"{_of_its_own(row) if is_signature(gene) else ''}"
     )
     trust = trust_in(table.loc[[gene]], protocol.groups).iloc[0]
     told = f"**{trust.sign} {name} is {trust.word}**: {figures}."
@@ -149,14 +149,6 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
         )
     else:
         st.success(told, icon=":material/check_circle:")
-
-
-def _expected(row: pd.Series, protocol: HeldOutProtocol) -> str:
-    """Within which r the next patient is to be expected; the interval of the mean where that is not known."""
-    if pd.notna(row.get("r_next_low")):
-        interval = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
-        return f" (in the next {protocol.left_out} {interval} is to be expected, 95 %)"
-    return f" (95 % interval {signed(row.r_low)} to {signed(row.r_high)})"
 
 
 def _of_its_own(row: pd.Series) -> str:

@@ -117,14 +117,11 @@ def _known() -> dict[str, float]:
     return {"responses_per_second": _FIRST_GUESS}
 
 
-def responses(tiles: int, step_um: float, mpp: float, genes: int) -> float:
-    """How often the model answers in a run: pixels × genes, or × the planes that stand for more of them.
-
-    step_um : between tiles, or their side where that is shorter: what overlaps is answered once.
-    """
+def responses(tiles: int, tile_um: float, stride_um: float, mpp: float, genes: int) -> float:
+    """How often the model answers in a run: pixels, once where tiles overlap, × genes, or planes for many of them."""
     from nsl.pixels import PLANES
 
-    return tiles * (step_um / mpp) ** 2 * min(genes, PLANES)
+    return tiles * (min(tile_um, stride_um) / mpp) ** 2 * min(genes, PLANES)
 
 
 def expected_seconds(open_seconds: float, work: float) -> float:
@@ -137,8 +134,7 @@ def _learn(open_seconds: float, result: "anndata.AnnData", seconds: float) -> No
     computing = seconds - _READING * open_seconds
     if computing > 0.2:
         known, info = _known(), Provenance.of(result)
-        step_um = min(info.tile_um, info.stride_um)
-        work = responses(result.n_obs, step_um, info.analysis_mpp, result.n_vars)
+        work = responses(result.n_obs, info.tile_um, info.stride_um, info.analysis_mpp, result.n_vars)
         known["responses_per_second"] = (known["responses_per_second"] + work / computing) / 2
 
 
@@ -177,7 +173,7 @@ def rehearse(known: dict[str, float] | None = None) -> None:
     import nsl.stats.regions  # noqa: F401
 
     if known is not None:
-        known["responses_per_second"] = responses(len(squares), 50, 1, len(weights.genes)) / taken
+        known["responses_per_second"] = responses(len(squares), 50, 50, 1, len(weights.genes)) / taken
 
 
 # Where a page needs a result

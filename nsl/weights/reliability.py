@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
+from nsl.numerals import signed
 from nsl.signatures import split_members
 from nsl.weights.config import CONFIG
 
@@ -63,6 +64,21 @@ def trust_in(table: pd.DataFrame, groups: int) -> pd.Series:
     places = np.select(known, [0, 1, 2], 3)
     tiers = np.array([UNTESTED, UNRELIABLE, RELIABLE, WEAK], object)
     return pd.Series(tiers[places], table.index)
+
+
+def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
+    """How one gene or set was predicted where it was held out, and within which r the next group is to be expected.
+
+    row : of a table with its reliability.
+    left_out, groups : what was left out in turn, and how many of these there were.
+    """
+    within = ""
+    if math.isfinite(row.get("r_next_low", math.nan)):
+        interval = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
+        within = f" (in the next {left_out} {interval} is to be expected, 95 %)"
+    elif math.isfinite(row.r_low):
+        within = f" (95 % interval {signed(row.r_low)} to {signed(row.r_high)})"
+    return f"held-out r {signed(row.r_heldout)}{within}, replicated in {row.patients_replicated:.0f} of {groups}"
 
 
 def reliability_csv(table: pd.DataFrame) -> str:

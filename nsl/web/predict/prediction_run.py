@@ -222,8 +222,8 @@ def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> 
         st.caption("Name the genes to predict.")
     elif tiles:
         can_run = _fits(tiles, genes) and can_run
-        step_um = min(chosen.tile_um, chosen.stride_um)
-        work = runs.responses(tiles, step_um, max(chosen.analysis_mpp, chosen.mpp), genes)
+        mpp = max(chosen.analysis_mpp, chosen.mpp)
+        work = runs.responses(tiles, chosen.tile_um, chosen.stride_um, mpp, genes)
         wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
         st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
     if st.button("Run", type="primary", width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
