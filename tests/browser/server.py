@@ -1,11 +1,13 @@
 """The app's server as `streamlit run` starts it, for tests that begin where a user has come to.
 
 Runs made before are answered from memory. A session whose cookie `predicted` names a slide has it predicted from the
-start, as the Predict page proposes: the demo slide, or a file of NSL_TEST_SLIDES.
+start, as the Predict page proposes: the demo slide, or a file of NSL_TEST_SLIDES. A run at a quarter of a tile comes
+half its way and waits there to be cancelled.
 """
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import streamlit as st
@@ -14,9 +16,11 @@ from streamlit.web import cli
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import nsl.prediction
+from nsl.progress import Progress
 from nsl.web import runs, state, uploads
 from tests import remembered_runs, shared_work
 
+WAITS_SECONDS = 60
 _collect_results = state.collect_results
 
 
@@ -34,10 +38,34 @@ def _collect() -> None:
     _collect_results()
 
 
+def _predict(slide, weights, *, tile_um, stride_um, progress, **settings):
+    if stride_um == tile_um / 4:
+        progress = _HalfWay(progress)
+    return remembered_runs.predict(slide, weights, tile_um=tile_um, stride_um=stride_um, progress=progress, **settings)
+
+
+class _HalfWay(Progress):
+    """Of a run that goes no further before it is cancelled."""
+
+    def __init__(self, shown: Progress):
+        self._shown = shown
+
+    def report(self, done: int, total: int, stage: str = "") -> None:
+        self._shown.report(done, total, stage)
+        waited = 0.0
+        while done >= total / 2 and not self.cancelled and waited < WAITS_SECONDS:
+            threading.Event().wait(0.05)
+            waited += 0.05
+
+    @property
+    def cancelled(self) -> bool:
+        return self._shown.cancelled
+
+
 if __name__ == "__main__":
     # The rehearsal for the first user would go on beside the tests.
     runs.rehearse = lambda known: None
-    nsl.prediction.predict = remembered_runs.predict
+    nsl.prediction.predict = _predict
     uploads._demo_file = shared_work.kept(uploads._demo_file)
     state.collect_results = _collect
     sys.argv[0] = "streamlit"

@@ -50,8 +50,8 @@ def test_a_section_without_a_scale_goes_through_once_it_is_given(page, data_fold
     assert "C5_full" not in json.dumps(told)
 
 
-def test_a_cancelled_run_keeps_the_tiles_it_came_to(page, data_folder, tmp_path):
-    take_file(page, data_folder / "her2st/images/C5_full.jpg", mpp=0.69)
+def test_a_cancelled_run_keeps_the_tiles_it_came_to(page, tmp_path):
+    take_demo(page)
     page.get_by_role("combobox", name="Step between tiles").click()
     page.get_by_role("option", name="A quarter of a tile").click()
     settle(page)
