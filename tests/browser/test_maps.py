@@ -143,7 +143,7 @@ def test_the_map_is_never_squeezed(visit):
     for width in (1366, 1200, 1024, 900, 600):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_function(
-            "document.querySelector('.nsl-chart')._fullLayout.width == document.querySelector('.nsl-chart').clientWidth"
+            "(chart => Math.abs(chart._fullLayout.width - chart.clientWidth) < 1)(document.querySelector('.nsl-chart'))"
         )
         side = page.evaluate("document.querySelector('.nsl-chart')._fullLayout._size.w")
         assert side > 380, width
