@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageCms
 from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from nsl.evaluate import Method, Training
 from nsl.histogram import count_colors
 from nsl.methods.baselines import baselines
+from nsl.slides.color_profile import ColorProfile
 from nsl.spots.measured_section import (
     ANALYSIS_MPP,
     BITS,
@@ -44,6 +45,7 @@ from nsl.stain_transfer import StainTransfer, paint
 from nsl.stains import SlideStains, estimate_white_point
 from nsl.stats.pearson import pearson_r
 from nsl.train import CANDIDATES, neural_stain
+from tests.made_profiles import made_profile
 
 SOURCES = {
     "Ruifrok and Johnston 2001": [[0.650, 0.700, 0.290], [0.070, 0.990, 0.110]],
@@ -76,6 +78,9 @@ def changes() -> Iterator[tuple[str, Change]]:
         yield name, partial(of_pixels, change=lambda image, light=light: image * np.array(light))
     for gamma in (0.8, 1.25):
         yield f"gamma {gamma:g}", partial(of_pixels, change=lambda image, g=gamma: 255 * (image / 255) ** g)
+    wide = ColorProfile.read(made_profile("wide gamut, gamma 1.8"))
+    yield f"{wide.name}, as stored", partial(of_pixels, change=wide_gamut)
+    yield f"{wide.name}, brought to sRGB", partial(of_pixels, change=lambda image: wide.to_srgb(wide_gamut(image)))
     for quality in (30, 60, 95):
         yield f"JPEG quality {quality}", partial(of_pixels, change=partial(compressed, quality=quality))
     for sigma_um in (3.0, 6.0):
@@ -97,6 +102,13 @@ def of_pixels(windows: Windows, change: Callable[[np.ndarray], np.ndarray]) -> W
     image = np.clip(np.rint(change(windows.image.astype(np.float32))), 1, 255).astype(np.uint8)
     image[~windows.image.any(axis=-1)] = 0
     return replace(windows, image=image, white_point=estimate_white_point(image).rgb)
+
+
+def wide_gamut(image: np.ndarray) -> np.ndarray:
+    """The same colours as a scanner would store them with a profile of primaries far apart and a gamma of 1.8."""
+    profiles = ImageCms.createProfile("sRGB"), io.BytesIO(made_profile("wide gamut, gamma 1.8"))
+    transform = ImageCms.buildTransform(*profiles, "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+    return np.asarray(ImageCms.applyTransform(Image.fromarray(image.astype(np.uint8)), transform))
 
 
 def compressed(image: np.ndarray, quality: int) -> np.ndarray:

@@ -204,6 +204,8 @@ def predict(
         quality=quality,
         left_out=watch.left_out if quality else {},
         slide_doubt=doubt or "",
+        color_profile=slide.color_profile.name if slide.color_profile else "",
+        brought_to_srgb=slide.is_converted,
         **_stain_report(stains, applied, weights.config.stains),
         version=__version__,
     ).as_uns()

@@ -69,6 +69,8 @@ class Provenance:
     quality: bool = False  # whether tiles of ink, pigment, blur, folds and frames were left out (`nsl.quality`)
     left_out: dict = field(default_factory=dict)  # how many, by kind
     slide_doubt: str = ""  # a sentence on why the slide may be no H&E
+    color_profile: str = ""  # what the slide's file says of its colours, by the profile's own name
+    brought_to_srgb: bool = False  # whether they were converted by it before anything else
     synthetic: bool = False  # whether the slide was made by a program
 
     @classmethod

@@ -113,7 +113,9 @@ class PillowReader(Reader):
             raise SlideError(f"{name} is stored as {image.mode}; export it as RGB")
         if image.has_transparency_data:
             self.altered += (f"{name} has transparency, which was laid on white.",)
-        if image.mode == "CMYK":
+        if image.mode != "CMYK":  # whose profile is of the inks
+            self.icc_profile = image.info.get("icc_profile")
+        else:
             self.altered += (f"{name} is in printing inks (CMYK) and was converted to RGB: colours are approximate.",)
         frames = 1 if image.format in ("MPO", "TIFF") else getattr(image, "n_frames", 1)
         if frames > 1:

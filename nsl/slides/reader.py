@@ -61,6 +61,8 @@ class Reader(ABC):
     """Make and model, as far as the file says."""
     objective_power: float | None = None
     """Magnification of the objective that the scan is said to be of, such as 20."""
+    icc_profile: bytes | None = None
+    """The colour profile that the file holds of its pixels as they are handed out."""
     altered: tuple[str, ...] = ()
     """A sentence for each way in which the pixels handed out are not all of the file, or not as they stand in it."""
 

@@ -59,6 +59,9 @@ class OpenSlideReader(Reader):
             for downsample, size in zip(self._slide.level_downsamples, self._slide.level_dimensions, strict=True)
         )
         self._require_plausible(facts)
+        if positive(facts.get("openslide.icc-size")):
+            with self._told():
+                self.icc_profile = self._slide.color_profile.tobytes()
         # OpenSlide makes generic TIFF tags into µm/px without asking whether they are believable.
         if vendor != "generic-tiff":
             self.scale = positive_scale(facts.get("openslide.mpp-x"), facts.get("openslide.mpp-y"))

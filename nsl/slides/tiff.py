@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
 JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
 _APERIO_YCBCR = 33003
+_ICC_PROFILE = 34675  # TIFF's number of the tag
 # Looked at to learn how deep an image is: a slide is not read through for that when it is opened.
 _DEPTH_PIXELS = 2**24
 
@@ -53,6 +54,7 @@ class TiffReader(Reader):
         self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
         self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
         self.scale = self._ome.scale or self._tag_scale()
+        self.icc_profile = self._series.keyframe.tags.valueof(_ICC_PROFILE)
         if self._series.dtype != np.uint8:
             # Of strips too large to be decoded while a file is opened, the depth is found when they are read.
             is_soon_told = math.prod(self._series.levels[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
