@@ -18,6 +18,7 @@ from nsl.errors import NslError
 from nsl.numerals import six_digits
 from nsl.result import Provenance, caveats, map_of, values_of
 from nsl.signatures import as_columns, as_table
+from nsl.stats.moran import with_morans_i
 from nsl.weights.reliability import has_held_up
 
 DECIMALS = 4
@@ -102,7 +103,7 @@ def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = Fal
     result = as_columns(result)
     return {
         f"{stem}.csv": csv_text(result, header_comments=header_comments),
-        f"{stem}.genes.csv": result.var.to_csv(index_label="gene", lineterminator="\n"),
+        f"{stem}.genes.csv": with_morans_i(result).to_csv(index_label="gene", lineterminator="\n"),
         f"{stem}.provenance.json": provenance_text(result),
     }
 
@@ -209,7 +210,8 @@ def _readme(
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
         f"{result.n_vars:,} genes, as ln(1 + counts per 10,000)",
-        f"{stem}.genes.csv": "how well each gene was predicted where it was held out: Pearson r, its interval, q-value",
+        f"{stem}.genes.csv": "how well each gene was predicted where it was held out (Pearson r, interval, q-value), "
+        "and how smooth its map is (Moran's I; any predicted map is smooth: compare genes of this slide alone)",
         f"{stem}.provenance.json": "how the prediction came to be: weights, slide (by checksum), scale, tiles, stains",
         f"{stem}.h5ad": "all of the above with a small image of the slide, for scanpy and squidpy (AnnData)",
         f"{stem}.geojson": f"the tiles with {measured}, to drop on the slide in QuPath 0.4 or newer; where QuPath "
@@ -248,6 +250,8 @@ def file_part(gene: str) -> str:
 
 def names_of(form: str, stem: str, columns: Sequence[str]) -> list[str]:
     """Names of the files that `FORMATS[form]` writes for a slide of this stem, of genes and signatures `columns`."""
+    if form == "spatialdata":
+        return [f"{stem}.zarr"]
     if form == "csv":
         return [f"{stem}.{end}" for end in ("csv", "genes.csv", "provenance.json")]
     return [f"{stem}.{file_part(column)}.png" for column in columns] if form == "png" else [f"{stem}.{form}"]
@@ -280,7 +284,9 @@ def write_regions(result: anndata.AnnData, path: Path) -> None:
 def write_h5ad(result: anndata.AnnData, path: Path) -> None:
     """Write the whole result, the slide's small image included, for scanpy and squidpy."""
     result = as_table(result)
-    _write(path, lambda part: result.write_h5ad(part, compression="gzip"))
+    parts = {name: getattr(result, name) for name in ("X", "obs", "obsm", "layers", "uns")}
+    whole = anndata.AnnData(**parts, var=with_morans_i(result))
+    _write(path, lambda part: whole.write_h5ad(part, compression="gzip"))
 
 
 def write_geojson(result: anndata.AnnData, path: Path) -> None:
@@ -307,6 +313,13 @@ def write_html(result: anndata.AnnData, path: Path, **more) -> None:
     _write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
+def write_spatialdata(result: anndata.AnnData, path: Path) -> None:
+    """Write the tiles as shapes over the slide's small image, see `nsl.export.spatial_data`."""
+    from nsl.export.spatial_data import write_spatialdata as write  # an optional package
+
+    write(result, path)
+
+
 def _map_png(result: anndata.AnnData, gene: str, slide_name: str) -> bytes:
     from nsl.export.print import map_png
     from nsl.figures.maps import percentile_limits  # Plotly and Matplotlib, which a table does without
@@ -328,6 +341,7 @@ FORMATS: dict[str, Callable[..., None]] = {
     "geojson": write_geojson,
     "png": write_png,
     "html": write_html,
+    "spatialdata": write_spatialdata,
 }
 
 
