@@ -11,6 +11,7 @@ import numpy as np
 from nsl.errors import SlideError
 from nsl.slides.companions import is_dicom
 from nsl.slides.jpeg_segments import stated_colours
+from nsl.slides.ome_zarr import OmeZarrReader, is_zarr
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
@@ -31,6 +32,8 @@ OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b
 
 def open_reader(path: Path) -> Reader:
     """The reader that does a file justice; SlideError, in one sentence, where there is none."""
+    if is_zarr(path):
+        return OmeZarrReader(path)
     head = _head(path)
     vendor = vendor_of(path)
     if vendor == "aperio":

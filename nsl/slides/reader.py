@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,17 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the file."""
+
+
+def levels_of(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Levels by their width and height, the finest first."""
+    (width, height), levels = sizes[0], []
+    for w, h in sizes:
+        factor = round(width / w)
+        # Writers drop or keep the last odd pixel: the factor is the whole number they meant.
+        is_whole = all(n // factor <= m <= -(-n // factor) for n, m in ((width, w), (height, h)))
+        levels.append(Level(float(factor) if is_whole else (width / w + height / h) / 2, w, h))
+    return tuple(levels)
 
 
 def damaged(name: str, reason: str = "") -> SlideError:

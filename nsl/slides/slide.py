@@ -100,16 +100,17 @@ class Slide(AbstractContextManager):
     def sha256(self) -> str:
         """Hex digest of all the slide's files, of which it reads every byte once.
 
-        Of a slide in one file: the SHA-256 of its bytes. Of one in several (MIRAX, VMS, DICOM): the SHA-256 of a
+        Of a slide in one file: the SHA-256 of its bytes. Of one in several (MIRAX, DICOM, OME-Zarr …): the SHA-256 of a
         sorted list with a line `<SHA-256 of a file>  <its name>` for each. The name is the one that the slide's own
         files have for it; the file opened and the files of DICOM, which are told by their content, have none. So a
         slide that is renamed keeps its digest, and so does DICOM opened by another of its files.
         """
         try:
-            own, others = _file_sha256(self._path), self._reader.other_files()
+            others = self._reader.other_files()
             if not others:
-                return own
-            lines = [f"{own}  \n", *(f"{_file_sha256(path)}  {name}\n" for name, path in others)]
+                return _file_sha256(self._path)
+            files = [*others, *([] if self._path.is_dir() else [("", self._path)])]
+            lines = [f"{_file_sha256(path)}  {name}\n" for name, path in files]
         except OSError as error:
             raise SlideError(f"{self._path.name} can no longer be read ({error.strerror}); open it again") from error
         return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

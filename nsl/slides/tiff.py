@@ -22,6 +22,7 @@ from nsl.slides.reader import (
     any_error_told,
     damaged,
     greyscale,
+    levels_of,
     positive,
     resolution_scale,
 )
@@ -101,16 +102,8 @@ class TiffReader(Reader):
             )
 
     def _measure_levels(self) -> tuple[Level, ...]:
-        sizes = [
-            (level.shape[level.axes.index("X")], level.shape[level.axes.index("Y")]) for level in self._series.levels
-        ]
-        (width, height), levels = sizes[0], []
-        for w, h in sizes:
-            factor = round(width / w)
-            # Writers drop or keep the last odd pixel: the factor is the whole number they meant.
-            is_whole = all(n // factor <= m <= -(-n // factor) for n, m in ((width, w), (height, h)))
-            levels.append(Level(float(factor) if is_whole else (width / w + height / h) / 2, w, h))
-        return tuple(levels)
+        levels = self._series.levels
+        return levels_of([(one.shape[one.axes.index("X")], one.shape[one.axes.index("Y")]) for one in levels])
 
     def _tag_scale(self) -> Scale | None:
         tags = self._series.keyframe.tags

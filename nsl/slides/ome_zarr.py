@@ -1,0 +1,163 @@
+"""OME-Zarr folders, through zarr."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nsl.errors import SlideError
+from nsl.slides.declared_sizes import require_level, require_tile
+from nsl.slides.reader import (
+    UNIT_UM,
+    Reader,
+    any_error_told,
+    damaged,
+    greyscale,
+    levels_of,
+    positive,
+    positive_scale,
+    spelled_unit,
+)
+from nsl.slides.sample_depth import full_scale
+
+METADATA = ("zarr.json", ".zattrs", ".zgroup")
+"""Files by which a folder is known as Zarr, of version 3 and 2."""
+# Where Bio-Formats' converter puts the first image of a file.
+_FIRST_SERIES = "0"
+_COLORS = 3
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is a folder of Zarr."""
+    return path.is_dir() and any((path / name).is_file() for name in METADATA)
+
+
+class OmeZarrReader(Reader):
+    """The first image of a local folder of OME-Zarr 0.4 or 0.5, in RGB, chunk by chunk."""
+
+    format = "OME-Zarr"
+
+    def __init__(self, path: Path) -> None:
+        import zarr
+
+        self._path = path
+        with any_error_told(path.name):
+            group = zarr.open_group(path, mode="r")
+            image = self._multiscales(group)
+            if image is None and _FIRST_SERIES in group:
+                group = group[_FIRST_SERIES]
+                image = self._multiscales(group)
+            if image is None:
+                raise SlideError(f"{path.name} is Zarr without an image of OME-Zarr; give the folder of one image")
+            self._axes = [axis["name"] for axis in image["axes"]]
+            self._arrays = [group[one["path"]] for one in image["datasets"]]
+            self._check_axes()
+            self._check_sizes()
+            at = self._axes.index
+            self.levels = levels_of([(array.shape[at("x")], array.shape[at("y")]) for array in self._arrays])
+            self.scale = self._stated_scale(image)
+        if self._arrays[0].dtype != np.uint8:
+            self.altered += (
+                f"{path.name} holds {self._arrays[0].dtype} values; 0 to {self._peak:.7g} became 0 to 255.",
+            )
+
+    @staticmethod
+    def _multiscales(group: Any) -> Mapping | None:
+        """What the metadata says of the first image: of 0.5 under "ome", of 0.4 at the top."""
+        attributes = dict(group.attrs)
+        return next(iter(attributes.get("ome", attributes).get("multiscales", ())), None)
+
+    def _check_axes(self) -> None:
+        sides = dict(zip(self._axes, self._arrays[0].shape, strict=True))
+        images = math.prod(length for axis, length in sides.items() if axis not in "xyc")
+        if not {"x", "y"} <= set(sides) or images != 1:
+            raise SlideError(
+                f"{self._path.name} holds {images:,} images (axes {self._axes}); export one of them as RGB"
+            )
+        if sides.get("c", 1) == 1:
+            raise greyscale(self._path.name)
+        if sides["c"] != _COLORS:
+            raise SlideError(
+                f"{self._path.name} has {sides['c']} channels; the model reads the colour of H&E: export it as RGB"
+            )
+
+    def _check_sizes(self) -> None:
+        at = self._axes.index
+        for array in self._arrays:
+            require_level(self._path.name, array.shape[at("x")], array.shape[at("y")])
+            chunk = math.prod(length for axis, length in zip(self._axes, array.chunks, strict=True) if axis != "x")
+            require_tile(self._path.name, array.chunks[at("x")], chunk, array.dtype.itemsize)
+            if array.ndim != len(self._axes) or array.dtype.kind not in "uif":
+                raise damaged(self._path.name)
+
+    def _stated_scale(self, image: Mapping) -> tuple[float, float] | None:
+        """µm/px of the finest level, where axes have a unit of length."""
+        scale = {}
+        for axis in ("x", "y"):
+            at = self._axes.index(axis)
+            steps = [
+                one["scale"][at]
+                for one in (
+                    *image["datasets"][0].get("coordinateTransformations", ()),
+                    *image.get("coordinateTransformations", ()),
+                )
+                if one.get("type") == "scale"
+            ]
+            unit = UNIT_UM.get(spelled_unit(image["axes"][at].get("unit")))
+            scale[axis] = math.prod(steps) * unit if steps and unit and all(map(positive, steps)) else None
+        return positive_scale(scale["x"], scale["y"]) if all(scale.values()) else None
+
+    @functools.cached_property
+    def _peak(self) -> float:
+        """The value that becomes 255."""
+        coarsest = np.asarray(self._arrays[-1])
+        dtype, (low, high) = coarsest.dtype, (float(coarsest.min()), float(coarsest.max()))
+        found = full_scale(dtype, low, high, [])
+        if found is None:
+            raise SlideError(f"{self._path.name} holds {dtype} values from {low:g} to {high:g}; export it as 8-bit RGB")
+        return found[0]
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        box = {"x": slice(x, x + width), "y": slice(y, y + height), "c": slice(None)}
+        with any_error_told(self._path.name):
+            self._require_whole(self._arrays[level], box)
+            pixels = self._arrays[level][tuple(box.get(axis, 0) for axis in self._axes)]
+        kept = [axis for axis in self._axes if axis in box]
+        pixels = np.transpose(pixels, [kept.index(axis) for axis in "yxc"])
+        if pixels.dtype != np.uint8:
+            pixels = np.clip(np.rint(pixels * (255 / self._peak)), 0, 255)
+        return np.ascontiguousarray(pixels, np.uint8)
+
+    def _require_whole(self, array: Any, box: Mapping[str, slice]) -> None:
+        """SlideError where a chunk of Blosc is not as long as its head says: Blosc reads on beyond its end."""
+        if array.shards or not any("blosc" in str(codec).lower() for codec in array.compressors):
+            return
+        sides = zip(self._axes, array.shape, array.chunks, strict=True)
+        places = [
+            range(first // chunk, -(-last // chunk))
+            for first, last, chunk in (
+                (*box.get(axis, slice(1)).indices(length)[:2], chunk) for axis, length, chunk in sides
+            )
+        ]
+        for place in itertools.product(*places):
+            path = self._path / array.path / array.metadata.encode_chunk_key(place)
+            if not path.exists():  # it is all of one value
+                continue
+            with path.open("rb") as file:
+                whole, stored = struct.unpack("<I4xI", file.read(16)[4:])
+            if (whole, stored) != (math.prod(array.chunks) * array.dtype.itemsize, path.stat().st_size):
+                raise damaged(self._path.name)
+
+    def other_files(self) -> list[tuple[str, Path]]:
+        files = (path for path in sorted(self._path.rglob("*")) if path.is_file())
+        return [(path.relative_to(self._path).as_posix(), path) for path in files]
+
+    def close(self) -> None:
+        self._arrays = []
