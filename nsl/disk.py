@@ -9,24 +9,28 @@ from pathlib import Path
 
 from nsl.errors import NslError
 
-_PART = ".part"
+PART = ".part"
 _NAME_BYTES = 255  # of nearly every file system; some encrypted ones take 143
 
 
 def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
     """Make each file by its function, which is given another path beside it; then move all to their names at once.
 
-    Whatever ends it before, a full disk or Ctrl-C, leaves the files as they were, and no part of new ones.
+    Whatever ends it before, a full disk or Ctrl-C, leaves the files as they were, and no part of new ones. What was
+    written is on the disk before it has its name, so that a power cut leaves no empty file under one.
 
     Raises OSError: as the functions do, or where a folder cannot be made.
     """
-    parts = {path: path.with_name(path.name + _PART) for path in files}
+    parts = {path: path.with_name(path.name + PART) for path in files}
     try:
         for path, write in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write(parts[path])
+            _settle(parts[path])
         for path, part in parts.items():
             part.replace(path)
+        for folder in {path.parent for path in files} if os.name == "posix" else ():
+            _settle(folder)
     except BaseException:
         for part in parts.values():
             with contextlib.suppress(OSError):
@@ -34,11 +38,20 @@ def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
         raise
 
 
+def _settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def require_names(folder: Path, names: Iterable[str]) -> None:
     """NslError where the disk of `folder`, there or to be made, does not take a name as long as one of these."""
     most = _most_name_bytes(folder)
     for name in names:
-        too_many = len(os.fsencode(name + _PART)) - most
+        too_many = len(os.fsencode(name + PART)) - most
         if too_many > 0:
             raise NslError(
                 f"the result {name[:24]}…{name[-16:]} would have a name too long for this disk; shorten the slide's "

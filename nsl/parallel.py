@@ -13,15 +13,18 @@ from typing import TypeVar
 
 from numba import njit
 
+from nsl.errors import NslError
+
 T = TypeVar("T")
+VARIABLE = "NSL_THREADS"
 
 kernel = njit(cache=True, nogil=True, fastmath=False)
 
 
 def over_rows(run: Callable, rows: int, *arrays) -> None:
     """Call `run(start, stop, *arrays)` for shares of `range(rows)`, several a core, at the same time."""
-    pool, cores = _pool()
-    edges = [rows * i // (4 * cores) for i in range(4 * cores + 1)]
+    pool, number = _pool()
+    edges = [rows * i // (4 * number) for i in range(4 * number + 1)]
     shares = [pool.submit(run, a, b, *arrays) for a, b in itertools.pairwise(edges) if b > a]
     for share in shares:
         share.result()
@@ -41,8 +44,18 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
+def cores() -> int:
+    """How many cores this process may use: NSL_THREADS where it is set, as for one of several workers of a computer."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if text:
+        if not (text.isdecimal() and int(text) > 0):
+            raise NslError(f'{VARIABLE} must be a whole number above 0, got "{text}"; leave it unset for all cores')
+        return int(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
 def _pool() -> tuple[ThreadPoolExecutor, int]:
     """A thread a core, started once: small reads are over sooner than threads start."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(cores, thread_name_prefix="nsl"), cores
+    number = cores()
+    return ThreadPoolExecutor(number, thread_name_prefix="nsl"), number

@@ -7,6 +7,7 @@ predictions, so it costs no more than they do.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,8 @@ SCORE_UNIT = "mean z of the set's genes"
 # Of names people give to sets; those of the Molecular Signatures Database reach 90.
 _LONGEST_NAME = 120
 _MOST_SETS = 2_000
+# Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
+_GMT_BYTES = 64_000_000
 _SEPARATOR = ";"
 # The one figure of a set's reliability that genes have not.
 _SPECIFIC = "r_specific"
@@ -76,6 +79,18 @@ def parse_gmt(text: str) -> list[Signature]:
     if len(sets) > _MOST_SETS:
         raise NslError(f"{len(sets):,} gene sets are too many for one run; bring at most {_MOST_SETS:,}")
     return list(sets.values())
+
+
+def read_gmt(path: Path) -> list[Signature]:
+    """`parse_gmt` of a file; NslError also where it cannot be read, or is larger than any file of gene sets."""
+    try:
+        size = path.stat().st_size
+        if size > _GMT_BYTES:
+            raise NslError(f"{path.name} has {size:,} bytes; a file of gene sets has at most {_GMT_BYTES:,}")
+        return parse_gmt(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NslError(f"{path.name} cannot be read ({reason}); give a text file in GMT format") from None
 
 
 def joined_members(genes: Iterable[str]) -> str:

@@ -594,7 +594,8 @@ def test_several_slides_are_each_written_under_their_own_name(predict, section, 
         Image.fromarray(section.pixels).save(tmp_path / name)
     assert predict(*(tmp_path / name for name in names), "--mpp", 1) == (0, [])
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {f"{name}.{end}" for name in ("one", "two") for end in ("csv", "genes.csv", "provenance.json")}
+    endings = ("csv", "genes.csv", "provenance.json", "run.json")
+    assert written == {f"{name}.{end}" for name in ("one", "two") for end in endings}
 
 
 def test_one_bad_slide_of_several_is_listed_and_the_rest_written(predict, section_png, tmp_path):

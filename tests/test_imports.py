@@ -35,6 +35,8 @@ def test_imports_keep_to_the_layers_of_pyproject():
             ["torch", "numba", "pandas", "skimage"],
         ),
         ("import nsl.weights.publish", ["torch", "numpy", "huggingface_hub"]),
+        ("import nsl.cohort.folder, nsl.cohort.run", ["distributed"]),
+        ("from nsl.web.cohort import cohort_choice, slide_maps", ["torch", "distributed", "nsl.prediction"]),
     ],
 )
 def test_heavy_libraries_wait_until_they_are_needed(statement, not_yet):

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -38,6 +39,17 @@ class Annotations:
     regions: tuple[Region, ...]
     notices: tuple[str, ...] = ()
     """Sentences on what was left out or mended."""
+
+
+def read_geojson(path: Path) -> Annotations:
+    """`parse_geojson` of a file; AnnotationsError also where it cannot be read."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise AnnotationsError(f"{path.name} has {size:,} bytes; a file of regions has at most {MAX_BYTES:,}")
+        return parse_geojson(path.read_bytes())
+    except OSError as error:
+        raise AnnotationsError(f"{path.name} cannot be read ({error.strerror}); give annotations as GeoJSON") from None
 
 
 def parse_geojson(text: str | bytes) -> Annotations:

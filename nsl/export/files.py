@@ -281,12 +281,15 @@ def write_regions(result: anndata.AnnData, path: Path) -> None:
     _write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def write_h5ad(result: anndata.AnnData, path: Path) -> None:
-    """Write the whole result, the slide's small image included, for scanpy and squidpy."""
+def write_h5ad(result: anndata.AnnData, path: Path, *, compression: str | None = "gzip") -> None:
+    """Write the whole result, the slide's small image included, for scanpy and squidpy.
+
+    compression : of HDF5; None takes a fifth more of the disk, and a thirtieth of the time.
+    """
     result = as_table(result)
     parts = {name: getattr(result, name) for name in ("X", "obs", "obsm", "layers", "uns")}
     whole = anndata.AnnData(**parts, var=with_morans_i(result))
-    _write(path, lambda part: whole.write_h5ad(part, compression="gzip"))
+    _write(path, lambda part: whole.write_h5ad(part, compression=compression))
 
 
 def write_geojson(result: anndata.AnnData, path: Path) -> None:

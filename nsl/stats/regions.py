@@ -111,7 +111,7 @@ def _compared(result: anndata.AnnData, insides: np.ndarray, genes: Sequence[str]
     effective = effective_sizes_on_grid(result, values, indicators)
     r_heldout = result.var["r_heldout"].reindex(genes).to_numpy()
     return [
-        _table(values, insides[:, k], r[:, k], effective[:, k])
+        difference_table(values, insides[:, k], r[:, k], effective[:, k])
         .assign(r_heldout=r_heldout)
         .set_axis(pd.Index(genes, name="gene"))
         .sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
@@ -119,7 +119,12 @@ def _compared(result: anndata.AnnData, insides: np.ndarray, genes: Sequence[str]
     ]
 
 
-def _table(values: np.ndarray, inside: np.ndarray, r: np.ndarray, effective: np.ndarray) -> pd.DataFrame:
+def difference_table(values: np.ndarray, inside: np.ndarray, r: np.ndarray, effective: np.ndarray) -> pd.DataFrame:
+    """The figures of `compare_region`, a row a column of values (S, G).
+
+    inside : (S,) bool, the observations that are compared with the others.
+    r : (G,) of each column with being inside, and effective (G,) the independent observations that it is known from.
+    """
     z, half = fisher_z(r), fisher_half_width(effective)
     p_value = two_sided_p(r, effective)
     mean_inside, mean_outside = (

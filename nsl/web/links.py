@@ -3,11 +3,13 @@
 An address opened anew brings its view back with the next slide.
 """
 
+import os
 from dataclasses import dataclass, field
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
+from nsl.slides.folder import VARIABLE
 from nsl.web import state
 
 NAMES = ("gene", "genes", "palette", "range", "view", "scale")
@@ -58,6 +60,7 @@ _PAGES = {
     "Compare": ":material/compare:",
     "Stains": ":material/palette:",
     "Correlations": ":material/grid_on:",
+    "Cohort": ":material/collections:",
     "Train": ":material/model_training:",
     "About": ":material/info:",
 }
@@ -67,6 +70,8 @@ def _pages(*, with_icons: bool = True) -> list[Page]:
     return [
         st.Page(f"pages/{title.lower()}.py", title=title, icon=icon if with_icons else None, default=title == "Predict")
         for title, icon in _PAGES.items()
+        # Cohorts lie in the server's folder, and a browser brings none.
+        if title != "Cohort" or os.environ.get(VARIABLE, "").strip()
     ]
 
 

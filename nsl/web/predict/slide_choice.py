@@ -5,8 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.slides import folder as server_folder
 from nsl.web import controls, limits, sources, state, uploads
-from nsl.web.predict import server_folder
 
 FILE_TYPES = [
     *("jpg", "jpeg", "png", "tif", "tiff", "svs", "ndpi", "scn", "bif", "webp", "bmp", "svslide", "czi", "zip"),

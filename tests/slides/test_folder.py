@@ -1,4 +1,4 @@
-"""What `server_folder` promises: the slides of a server's folder, each once, and no file outside it."""
+"""What `nsl.slides.folder` promises: the slides of a folder, each once, and no file outside it."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from nsl import open_slide
 from nsl.errors import NslError, SlideError
-from nsl.web.predict import server_folder as folder_module
-from nsl.web.predict.server_folder import resolve, slide_dir, slides_in
+from nsl.slides import folder as folder_module
+from nsl.slides.folder import resolve, slide_dir, slides_in
 from tests.slides.test_archive import painted, write_dicom, write_dicom_level, write_mirax, write_png, write_vms
 
 

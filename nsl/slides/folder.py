@@ -1,6 +1,7 @@
-"""Slides in a folder of the server, for those too large to upload; nothing outside that folder can be chosen.
+"""Slides in a folder: those of a cohort, and those of the server's, for slides too large to upload.
 
-The folder is that of NSL_SLIDE_DIR; users choose from a list and never type a path.
+The server's folder is that of NSL_SLIDE_DIR; users of the app choose from a list and never type a path, and nothing
+outside the folder can be chosen.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ def slide_dir() -> Path | None:
     return folder
 
 
-def slides_in(folder: Path) -> list[FolderSlide]:
+def slides_in(folder: Path, most: int | None = MAX_LISTED) -> list[FolderSlide]:
     """Slides and images in a folder and the folders in it, told by their suffix, in natural order: 2 before 10.
 
     Of files that belong together (MIRAX, VMS, a DICOM series in one folder) one stands for all. Left out is what is
-    hidden or cannot be read, what a link leads to outside the folder, linked folders, and all after the first 2,000.
+    hidden or cannot be read, what a link leads to outside the folder, linked folders, and all after the first `most`.
     """
     root = folder.resolve()
-    return list(itertools.islice(_walk(root, root, MAX_DEPTH), MAX_LISTED))
+    return list(itertools.islice(_walk(root, root, MAX_DEPTH), most))
 
 
 def resolve(folder: Path, choice: str) -> Path:

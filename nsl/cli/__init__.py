@@ -1,14 +1,13 @@
-"""The command line: predict, train, evaluate, publish, info.
+"""The command line: predict, cohort, train, evaluate, publish, info.
 
-Exit status 0 done, 1 some slides of several failed (listed in failures.csv), 2 the input is wrong, 130 interrupted.
+Exit status 0 done, 1 some slides of several failed (`failures.csv` or `status.csv` says which), 2 the input is wrong,
+130 interrupted.
 """
 
 import argparse
 import contextlib
-import csv
 import shlex
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +15,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nsl import __version__
-from nsl.disk import require_names, write_whole
+from nsl.cli import slides
 from nsl.errors import NslError
-from nsl.numerals import some_of
 from nsl.progress import Progress
+from nsl.signatures import read_gmt
 
-# Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
-_GMT_BYTES = 64_000_000
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
 _BAR_FORMAT = "{desc} {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
@@ -96,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nsl {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, help, run, add_options in (
-        ("predict", "predict expression tile by tile", _predict, _add_predict),
+        ("predict", "predict expression tile by tile", slides.predict, slides.add_predict),
+        ("cohort", "predict many slides and tell of all of them", slides.cohort, slides.add_cohort),
         ("train", "fit weights on measured sections", _train, _add_train),
         ("evaluate", "compare NSL with other methods", _evaluate, _add_evaluate),
         ("publish", "put weights on the Hugging Face Hub", _publish, _add_publish),
@@ -107,25 +105,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(run=run)
     return parser
-
-
-def _add_predict(add) -> None:
-    add("slides", nargs="+", type=Path, metavar="SLIDE", help="image or whole-slide file")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
-    add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
-    add("--genes", metavar="A,B", help="only these genes (default: all)")
-    add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
-    add("--regions", type=Path, metavar="FILE", help="QuPath annotations of the slide (GeoJSON), to compare by class")
-    add("--inside-regions", action="store_true", help="predict inside the regions alone")
-    add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
-    add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
-    add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
-    add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
-    add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
-    add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
-    add("--format", default="csv", metavar="csv,h5ad,geojson,png,html", help="what to write (default: csv)")
-    add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
 
 
 def _add_train(add) -> None:
@@ -176,126 +155,6 @@ def _add_info(add) -> None:
     add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
 
 
-def _predict(args: argparse.Namespace) -> int:
-    """Write one result a slide into DIR, named after the slide, with its provenance beside it."""
-    from nsl.export.files import FORMATS, MAX_MAPS, names_of
-    from nsl.weights.folder import default_source, load_weights
-
-    formats = args.format.split(",")
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise NslError(f"there is no format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
-    stems = [slide.stem for slide in args.slides]
-    repeated = [stem for stem in stems if stems.count(stem) > 1]
-    if repeated:
-        raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
-    if args.regions and len(stems) > 1:
-        raise NslError(f"--regions is of one slide, and {len(stems)} are named; predict them one by one")
-    if args.inside_regions and not args.regions:
-        raise NslError("--inside-regions needs the regions; name their file with --regions")
-    regions = _read_regions(args.regions)
-    weights = load_weights(args.weights or default_source())
-    signatures = _read_signatures(args.signatures)
-    left_out = [one.name for one in signatures if one.name not in weights.match_signatures(signatures).index]
-    if left_out:
-        print(f"nsl: note: too few genes of {some_of(left_out, 5)} are in the weights to score it", file=sys.stderr)
-    if args.genes is None:
-        signatures = weights.with_own(signatures)
-    genes = None if args.genes is None else weights.require_genes(_names(args.genes))
-    if genes == []:
-        raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
-    chosen = len(weights.genes if genes is None else genes)
-    if "png" in formats and chosen > MAX_MAPS:
-        raise NslError(f"--format png draws a map a gene; name at most {MAX_MAPS} with --genes ({chosen:,} are chosen)")
-    columns = [*(weights.genes if genes is None else genes), *(one.name for one in signatures)]
-    endings = [f"{stem}.regions.csv" for stem in stems if regions is not None]
-    require_names(
-        args.out, [*endings, *(name for stem in stems for form in formats for name in names_of(form, stem, columns))]
-    )
-    if args.out.is_dir():
-        (args.out / "failures.csv").unlink(missing_ok=True)
-    failures = []
-    for path in args.slides:
-        try:
-            _predict_one(path, weights, genes, signatures, regions, formats, args)
-        except NslError as error:
-            if len(args.slides) == 1 or args.debug:
-                raise
-            failures.append((path.name, str(error)))
-            print(f"nsl: error: {path.name}: {error}", file=sys.stderr)
-    if failures:
-        try:
-            write_whole({args.out / "failures.csv": lambda part: _list_failures(part, failures)})
-        except OSError as error:
-            print(f"nsl: error: failures.csv cannot be written ({error.strerror})", file=sys.stderr)
-    return 0 if not failures else 1 if len(failures) < len(args.slides) else 2
-
-
-def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("slide", "error"), *failures])
-
-
-def _predict_one(
-    path: Path,
-    weights,
-    genes: list[str] | None,
-    signatures: list,
-    regions: Sequence | None,
-    formats: list[str],
-    args: argparse.Namespace,
-) -> None:
-    from nsl.export.files import FORMATS
-    from nsl.prediction import predict
-    from nsl.result import Provenance, left_out, stain_warning
-    from nsl.tiles import MIN_TISSUE
-
-    start = time.perf_counter()
-    with _open(path, args.mpp) as slide, contextlib.closing(args.progress):
-        result = predict(
-            slide,
-            weights,
-            tile_um=args.tile_um,
-            stride_um=args.stride_um,
-            analysis_mpp=args.analysis_mpp,
-            genes=genes,
-            min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
-            signatures=signatures,
-            transfer=not args.no_transfer,
-            regions=regions,
-            inside_only=args.inside_regions,
-            quality=not args.no_quality,
-            progress=args.progress,
-        )
-    said = [*slide.notices, Provenance.of(result).slide_doubt, stain_warning(result), left_out(result)]
-    for notice in filter(None, said):
-        print(f"nsl: note: {notice}", file=sys.stderr)
-    options = {
-        "csv": {"header_comments": args.header_comments},
-        "html": {"slide": slide, "weights": weights, "regions": regions or ()},
-    }
-    for name in formats:
-        FORMATS[name](result, args.out / f"{path.stem}.{name}", **options.get(name, {}))
-    if regions is not None:
-        _compare_regions(result, args.out / f"{path.stem}.regions.csv")
-    scored = f", {result.obsm['signatures'].shape[1]:,} signatures" if "signatures" in result.obsm else ""
-    ending = "*.png" if formats[0] == "png" else formats[0]
-    print(
-        f"{path.name}: {result.n_obs:,} tiles of {Provenance.of(result).tile_um:g} µm, {result.n_vars:,} genes{scored}"
-        f", {time.perf_counter() - start:.1f} s → {args.out / path.stem}.{ending}"
-    )
-
-
-def _compare_regions(result, path: Path) -> None:
-    """Write how classes of regions differ; where none has a class, how the regions do."""
-    from nsl.export.files import write_regions
-
-    try:
-        write_regions(result, path)
-    except NslError as error:
-        print(f"nsl: note: {path.name} is not written: {error}", file=sys.stderr)
-
-
 def _train(args: argparse.Namespace) -> int:
     """Fit the 11 weights of every gene on all sections of a manifest and write a weights folder."""
     from nsl.train import train
@@ -308,8 +167,8 @@ def _train(args: argparse.Namespace) -> int:
         source=args.source,
         licence=args.licence,
         min_detected=args.min_detected,
-        genes=_names(args.genes) if args.genes else None,
-        signatures=_read_signatures(args.signatures),
+        genes=slides.names(args.genes) if args.genes else None,
+        signatures=[] if args.signatures is None else read_gmt(args.signatures),
         tile_um=args.tile_um,
         analysis_mpp=args.analysis_mpp,
         command=args.command_line,
@@ -346,7 +205,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         require_name(name, [method.name for method in [*methods, *given]])
         given += embedded(name, folder, sections)
     if args.methods:
-        wanted = [part.lower() for part in _names(args.methods)]
+        wanted = [part.lower() for part in slides.names(args.methods)]
         methods = [method for method in methods if any(part in method.name.lower() for part in wanted)]
         if not methods:
             raise NslError(f"no method's name holds any of {args.methods}; try nsl, hed, histogram, nuclei or densenet")
@@ -393,44 +252,8 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_signatures(path: Path | None) -> list:
-    from nsl.signatures import parse_gmt
-
-    if path is None:
-        return []
-    try:
-        size = path.stat().st_size
-        if size > _GMT_BYTES:
-            raise NslError(f"{path.name} has {size:,} bytes; a file of gene sets has at most {_GMT_BYTES:,}")
-        return parse_gmt(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise NslError(f"{path.name} cannot be read ({reason}); give a text file in GMT format") from None
-
-
-def _read_regions(path: Path | None) -> Sequence | None:
-    from nsl.annotations.geojson import MAX_BYTES, parse_geojson
-
-    if path is None:
-        return None
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise NslError(f"{path.name} has {size:,} bytes; a file of regions has at most {MAX_BYTES:,}")
-        found = parse_geojson(path.read_bytes())
-    except OSError as error:
-        raise NslError(f"{path.name} cannot be read ({error.strerror}); give annotations as GeoJSON") from None
-    for notice in found.notices:
-        print(f"nsl: note: {notice}", file=sys.stderr)
-    return found.regions
-
-
 def _named_folder(text: str) -> tuple[str, Path]:
     name, equals, folder = text.partition("=")
     if not (equals and folder):
         raise NslError(f"--features is {text!r}; give NAME=FOLDER, as in UNI=embeddings/uni")
     return name.strip(), Path(folder)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

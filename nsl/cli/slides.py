@@ -1,0 +1,234 @@
+"""`predict` and `cohort`: their options, and what they say of slides on the way."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from tqdm import tqdm
+
+from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SLIDES
+from nsl.disk import require_names, write_whole
+from nsl.errors import NslError
+from nsl.numerals import some_of
+from nsl.progress import Progress
+from nsl.signatures import read_gmt
+
+if TYPE_CHECKING:
+    from nsl.cohort.slide_list import ListedSlide
+    from nsl.cohort.slide_run import RunSettings
+    from nsl.weights.weights import Weights
+
+
+def add_predict(add) -> None:
+    add("slides", nargs="+", type=Path, metavar="SLIDE", help="image, whole-slide file, or a list as of cohort")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add("--regions", type=Path, metavar="FILE", help="QuPath annotations of the slide (GeoJSON), to compare by class")
+    add_prediction(add, "csv")
+
+
+def add_cohort(add) -> None:
+    add("slides", type=Path, metavar="SLIDES", help="CSV of slide[,mpp,group,regions], or a folder of slides")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results and the tables")
+    add("--workers", type=int, metavar="N", help="share the slides out to N processes (default: one after another)")
+    add("--scheduler", metavar="tcp://HOST:PORT", help="run on this Dask cluster")
+    add_prediction(add, "h5ad")
+
+
+def add_prediction(add, form: str) -> None:
+    add("--mpp", type=float, metavar="F", help="µm/px of the image, where neither list nor metadata has it")
+    add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
+    add("--genes", metavar="A,B", help="only these genes (default: all)")
+    add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
+    add("--inside-regions", action="store_true", help="predict inside the regions alone")
+    add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
+    add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
+    add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
+    add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
+    add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
+    add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
+    add("--format", default=form, metavar="csv,h5ad,geojson,png,html", help=f"what to write (default: {form})")
+    add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Write one result a slide into DIR, named after the slide, with its provenance beside it.
+
+    Of several slides those are left that an earlier run into DIR has done with the same weights and settings.
+    """
+    from nsl.cohort.slide_list import list_slides
+    from nsl.cohort.slide_run import predict_slide
+
+    slides = list_slides(args.slides, args.mpp)
+    stems = [slide.path.stem for slide in slides]
+    repeated = [stem for stem in stems if stems.count(stem) > 1]
+    if repeated:
+        raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
+    if args.regions and len(slides) > 1:
+        raise NslError(f"--regions is of one slide, and {len(slides)} are named; predict them one by one")
+    if args.regions:
+        slides = [replace(slides[0], regions=args.regions.absolute())]
+    settings, weights = _settings(args, slides)
+    if args.out.is_dir():
+        (args.out / "failures.csv").unlink(missing_ok=True)
+    several, failures = len(slides) > 1, []
+    for number, slide in enumerate(slides):
+        progress = _OneOfMany(args.progress, number, len(slides)) if several else args.progress
+        try:
+            outcome = predict_slide(slide, settings, weights, args.out, resume=several, progress=progress)
+        except NslError as error:
+            if not several or args.debug:
+                raise
+            failures.append((slide.path.name, str(error)))
+            _say(f"nsl: error: {slide.path.name}: {error}", sys.stderr)
+            continue
+        if not several:
+            args.progress.close()
+        for notice in outcome.warnings:
+            _say(f"nsl: note: {notice}", sys.stderr)
+        scored = f", {outcome.signatures:,} signatures" if outcome.signatures else ""
+        ending = "*.png" if settings.formats[0] == "png" else settings.formats[0]
+        took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
+        _say(
+            f"{slide.path.name}: {outcome.tiles:,} tiles of {outcome.tile_um:g} µm, {outcome.genes:,} genes{scored}"
+            f", {took} → {args.out / slide.name}.{ending}"
+        )
+    if failures:
+        try:
+            write_whole({args.out / "failures.csv": lambda part: _list_failures(part, failures)})
+        except OSError as error:
+            print(f"nsl: error: failures.csv cannot be written ({error.strerror})", file=sys.stderr)
+    return 0 if not failures else 1 if len(failures) < len(slides) else 2
+
+
+def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("slide", "error"), *failures])
+
+
+def cohort(args: argparse.Namespace) -> int:
+    """Predict the slides of a list or a folder, and write tables over all of them into DIR.
+
+    What an earlier run into DIR has done with the same weights and settings is left; status.csv says what became of
+    each slide.
+    """
+    from nsl.cohort.run import exit_status, run_cohort
+    from nsl.cohort.slide_list import slides_of_cohort
+    from nsl.cohort.slide_run import SlideOutcome
+
+    if args.workers is not None and args.scheduler:
+        raise NslError("--workers starts a cluster and --scheduler joins one; name one of them")
+    if args.workers is not None and args.workers < 1:
+        raise NslError(f"--workers is {args.workers}; it must be at least 1")
+    slides = slides_of_cohort(args.slides, args.out, args.mpp)
+    settings, weights = _settings(args, slides, SLIDES)
+
+    def tell(outcome: SlideOutcome) -> None:
+        if outcome.status == FAILED:
+            _say(f"nsl: error: {outcome.slide.listed}: {outcome.reason}", sys.stderr)
+
+    outcomes = run_cohort(
+        slides,
+        settings,
+        weights,
+        args.out,
+        workers=args.workers or 0,
+        scheduler=args.scheduler,
+        progress=args.progress,
+        told=tell,
+    )
+    args.progress.close()
+    counts = [sum(one.status == status for one in outcomes) for status in (DONE, SKIPPED, FAILED)]
+    words = ("done", "done before", "failed")
+    told = ", ".join(f"{count:,} {word}" for count, word in zip(counts, words, strict=True) if count)
+    print(f"{len(outcomes):,} slides: {told} → {args.out}")
+    return exit_status(outcomes)
+
+
+def _settings(
+    args: argparse.Namespace, slides: Sequence["ListedSlide"], folder: str = ""
+) -> tuple["RunSettings", "Weights"]:
+    """How to predict, and the weights, checked before any slide is read; of a cohort `folder` is that of the slides."""
+    from nsl.cohort.slide_run import RunSettings
+    from nsl.export.files import FORMATS, MAX_MAPS
+    from nsl.tiles import MIN_TISSUE
+    from nsl.weights.folder import default_source, load_weights
+
+    formats = args.format.split(",")
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise NslError(f"there is no format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
+    if args.inside_regions and not all(slide.regions for slide in slides):
+        raise NslError(
+            "--inside-regions needs the regions; name their file "
+            + ("of every slide in the column regions" if folder else "with --regions")
+        )
+    source = args.weights or default_source()
+    weights = load_weights(source)
+    signatures = [] if args.signatures is None else read_gmt(args.signatures)
+    left_out = [one.name for one in signatures if one.name not in weights.match_signatures(signatures).index]
+    if left_out:
+        print(f"nsl: note: too few genes of {some_of(left_out, 5)} are in the weights to score it", file=sys.stderr)
+    if args.genes is None:
+        signatures = weights.with_own(signatures)
+    genes = None if args.genes is None else weights.require_genes(names(args.genes))
+    if genes == []:
+        raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
+    chosen = len(weights.genes if genes is None else genes)
+    if "png" in formats and chosen > MAX_MAPS:
+        raise NslError(f"--format png draws a map a gene; name at most {MAX_MAPS} with --genes ({chosen:,} are chosen)")
+    settings = RunSettings(
+        weights_sha256=weights.sha256,
+        weights=_of_any_folder(source, weights),
+        genes=None if genes is None else tuple(genes),
+        signatures=tuple(signatures),
+        tile_um=args.tile_um,
+        stride_um=args.stride_um,
+        analysis_mpp=args.analysis_mpp,
+        min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
+        transfer=not args.no_transfer,
+        inside_only=args.inside_regions,
+        quality=not args.no_quality,
+        formats=tuple(formats),
+        header_comments=args.header_comments,
+        is_cohort=bool(folder),
+    )
+    columns = [*(weights.genes if genes is None else genes), *(one.name for one in signatures)]
+    records = [f"{slide.name}.{RECORD}" for slide in slides if len(slides) > 1 or folder]
+    files = [name for one in slides for name in settings.file_names(one.name, columns, one.regions is not None)]
+    require_names(args.out / folder, [*files, *records])
+    return settings, weights
+
+
+def _of_any_folder(source: str | None, weights: "Weights") -> str | None:
+    """Where a worker, in a folder of its own, finds the same weights."""
+    if source is None:
+        return None
+    return f"{weights.source}@{weights.revision}" if weights.revision else str(Path(source).absolute())
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line above the bar that is on the terminal, if there is one."""
+    with tqdm.external_write_mode(file=stream or sys.stdout):
+        print(line, file=stream or sys.stdout)
+
+
+class _OneOfMany(Progress):
+    """The work on one slide as a part of one bar for all."""
+
+    _STEPS = 1_000
+
+    def __init__(self, whole: Progress, number: int, slides: int) -> None:
+        self._whole, self._number, self._slides = whole, number, slides
+
+    def report(self, done: int, total: int, stage: str = "") -> None:
+        steps = self._number * self._STEPS + self._STEPS * done // max(total, 1)
+        self._whole.report(steps, self._slides * self._STEPS, f"{self._slides} slides")
+
+
+def names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

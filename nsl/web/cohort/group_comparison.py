@@ -1,0 +1,98 @@
+"""Groups of slides against each other, and one gene in all of them."""
+
+import anndata
+import pandas as pd
+import streamlit as st
+
+from nsl.cohort.folder import CohortFolder
+from nsl.figures.regions import class_boxes
+from nsl.numerals import six_digits
+from nsl.signatures import unit_of
+from nsl.stats.groups import GROUP_CAVEAT, LEAST_SLIDES, compare_groups
+from nsl.web import chart, controls, downloads, gene_choice
+from nsl.weights.reliability import has_held_up
+
+# No group has it for a name.
+_REST = ""
+_FIGURES = {"format": "%.2f"}
+_COLUMNS = {
+    "gene": st.column_config.TextColumn("Gene or signature"),
+    "mean_inside": st.column_config.NumberColumn("Mean in the first", **_FIGURES),
+    "mean_outside": st.column_config.NumberColumn("Mean in the other", **_FIGURES),
+    "effect_size": st.column_config.NumberColumn(
+        "Effect", help="The difference in standard deviations between slides (Cohen's d)", **_FIGURES
+    ),
+    "effect_low": st.column_config.NumberColumn("from", help="Lower end of the effect's 95 % interval", **_FIGURES),
+    "effect_high": st.column_config.NumberColumn("to", help="Upper end of the effect's 95 % interval", **_FIGURES),
+    "q_value": st.column_config.NumberColumn(
+        "q", format="%.2g", help="The share of false findings to expect among genes with a q as small as this"
+    ),
+    "r_heldout": st.column_config.NumberColumn("Held-out r", **_FIGURES),
+}
+
+
+def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str) -> None:
+    """The table of differences between two groups, and the chosen gene in every group."""
+    groups = slides.obs["group"].astype(str)
+    counts = groups[groups != ""].value_counts().sort_index()
+    names = list(counts.index[counts >= LEAST_SLIDES])
+    with controls.part("Groups compared"):
+        if not names or len(slides) - counts[names].min() < LEAST_SLIDES:
+            st.info(
+                f"Groups of at least {LEAST_SLIDES} slides can be compared. Name the group of each slide in the column "
+                "`group` of the list, and run the cohort again: no slide is predicted twice.",
+                icon=":material/groups:",
+            )
+            return
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            one = _choose("Compare", names, "cohort_group")
+            other = _choose("With", [_REST, *(name for name in names if name != one)], "cohort_against")
+            gene_choice.offer_unreliable(slides.var)
+        with controls.shown_errors():
+            _show_table(cohort, slides, groups, one, other)
+        chart.show(
+            class_boxes(slides, gene, groups.to_numpy(), {}, "no group"),
+            key=f"boxes of {cohort.name}",
+            alt=f"{gene} in {len(counts)} groups of slides, the mean of each slide, {unit_of(gene)}",
+            file_name="cohort_groups",
+        )
+        st.caption(
+            "Each box is of the slides' means: from the lower to the upper quartile, the line inside is the median. "
+            "After each name stands how many slides it has."
+        )
+
+
+def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series, one: str, other: str) -> None:
+    inside = (groups == one).to_numpy()
+    among = (inside | (groups == other)).to_numpy() if other != _REST else inside | True
+    table = compare_groups(slides[among], inside[among])
+    reliable = has_held_up(slides.var.loc[table.index])
+    shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
+    kind = "reliable " if len(shown) < len(table) else ""
+    st.caption(
+        f"{inside.sum():,} slides of {controls.escaped(one)}, {(among & ~inside).sum():,} of "
+        f"{controls.escaped(_named(other))}. {len(shown):,} {kind}genes and signatures, the largest effect first."
+    )
+    st.dataframe(
+        shown.reset_index()[list(_COLUMNS)],
+        hide_index=True,
+        height=280,
+        column_config=_COLUMNS,
+        key=f"groups of {cohort.name}",
+        alt="Genes and signatures by how the groups differ",
+    )
+    st.caption(GROUP_CAVEAT)
+    downloads.button("Download the comparison (CSV)", lambda: six_digits(table), "cohort_groups.csv")
+
+
+def _named(group: str) -> str:
+    return "all other slides" if group == _REST else group
+
+
+def _choose(label: str, options: list[str], key: str) -> str:
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    look = {"format_func": lambda group: controls.begun(_named(group)) if group == _REST else group}
+    return st.selectbox(
+        label, options, key=key, persist_state="session", filter_mode=None, width=controls.CONTROL_PX, **look
+    )
