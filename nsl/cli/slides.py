@@ -49,8 +49,14 @@ def add_prediction(add, form: str) -> None:
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
     add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
     add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
+    add("--to-srgb", action="store_true", help="bring colours to sRGB by the profile in the slide's file")
     add("--min-tissue", type=float, metavar="F", help="least share of tissue in a tile (default: 0.3)")
-    add("--format", default=form, metavar="csv,h5ad,geojson,png,html", help=f"what to write (default: {form})")
+    add(
+        "--format",
+        default=form,
+        metavar="csv,h5ad,geojson,png,html,spatialdata",
+        help=f"what to write (default: {form})",
+    )
     add("--header-comments", action="store_true", help="lead the CSV with its provenance as # lines")
 
 
@@ -90,7 +96,7 @@ def predict(args: argparse.Namespace) -> int:
         for notice in outcome.warnings:
             _say(f"nsl: note: {notice}", sys.stderr)
         scored = f", {outcome.signatures:,} signatures" if outcome.signatures else ""
-        ending = "*.png" if settings.formats[0] == "png" else settings.formats[0]
+        ending = {"png": "*.png", "spatialdata": "zarr"}.get(settings.formats[0], settings.formats[0])
         took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
         _say(
             f"{slide.path.name}: {outcome.tiles:,} tiles of {outcome.tile_um:g} µm, {outcome.genes:,} genes{scored}"
@@ -192,6 +198,7 @@ def _settings(
         transfer=not args.no_transfer,
         inside_only=args.inside_regions,
         quality=not args.no_quality,
+        to_srgb=args.to_srgb,
         formats=tuple(formats),
         header_comments=args.header_comments,
         is_cohort=bool(folder),

@@ -49,6 +49,8 @@ class RunSettings:
     transfer: bool = True
     inside_only: bool = False
     quality: bool = True
+    to_srgb: bool = False
+    """Whether colours are brought to sRGB by the profiles of the slides' files."""
     formats: tuple[str, ...] = ("csv",)
     header_comments: bool = False
     is_cohort: bool = False
@@ -151,10 +153,10 @@ def predict_slide(
     start = time.perf_counter()
     place = folder / f"{slide.name}.{RECORD}"
     notices, regions = _regions(slide)
-    with _opened(slide) as opened:
+    with _opened(slide, settings.to_srgb) as opened:
         earlier = _Record.read(place) if resume else None
         # The checksum last: it reads all of the slide.
-        is_there = earlier is not None and all((folder / name).is_file() for name in earlier.files)
+        is_there = earlier is not None and all((folder / name).exists() for name in earlier.files)
         if is_there and earlier.key == settings.key(opened.sha256, slide):
             if run_id and earlier.run_id == run_id:
                 return earlier.outcome(slide, DONE, earlier.seconds)
@@ -187,7 +189,7 @@ def predict_slide(
         slide_file=_from(slide.path, folder),
         slide_sha256=known.slide_sha256,
         mpp=known.mpp,
-        files=tuple(name for name in names if (folder / name).is_file()),
+        files=tuple(name for name in names if (folder / name).exists()),
         tiles=result.n_obs,
         genes=result.n_vars,
         signatures=len(_sets(result)),
@@ -239,11 +241,11 @@ def _weights(source: str | None, sha256: str) -> Weights:
     return weights
 
 
-def _opened(slide: ListedSlide) -> slides.Slide:
+def _opened(slide: ListedSlide, to_srgb: bool) -> slides.Slide:
     """`open_slide` without its warnings: the slide's notices say the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return slides.open_slide(slide.path, slide.mpp)
+        return slides.open_slide(slide.path, slide.mpp, to_srgb=to_srgb)
 
 
 def _regions(slide: ListedSlide) -> tuple[list[str], Sequence[Region] | None]:
