@@ -246,6 +246,7 @@ def _info(args: argparse.Namespace) -> int:
         else:
             print("scale    unknown; give --mpp (0.25 for a 40× scan, 0.5 for 20×)")
         print(f"levels   {', '.join(f'1:{level:.4g}' for level in slide.levels)}")
+        print(f"colours  {f'by the profile {slide.color_profile.name}' if slide.color_profile else 'no profile'}")
         print(f"sha256   {slide.sha256}")
         for notice in slide.notices:
             print(f"note     {notice}")
