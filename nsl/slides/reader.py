@@ -68,6 +68,10 @@ class Reader(ABC):
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """uint8 (height, width, 3) of a box in this level's own pixels, which must lie inside it."""
 
+    def examine(self) -> None:
+        """Look at pixels where only they tell how the file is to be read; a reader is made from headers alone."""
+        return
+
     def other_files(self) -> list[tuple[str, Path]]:
         """What the slide has besides the file opened, as `nsl.slides.companions.other_files`; most have nothing."""
         return []

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -31,11 +31,20 @@ BLOCK_PIXELS, BLOCK_WIDTH = 2**24, 2**15
 MIN_THUMBNAIL = 16
 
 
-def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
+def open_slide(
+    path: str | os.PathLike[str],
+    mpp: float | None = None,
+    *,
+    check_size: Callable[[str, tuple[int, int]], None] | None = None,
+    may_lack_scale: bool = False,
+) -> Slide:
     """Open an image file; a UserWarning for each way in which the pixels handed out are not those stored.
 
     path : a scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
     mpp : µm per pixel at full resolution; wins over the file's metadata.
+    check_size : given the file's name and (width, height) in level-0 pixels before any pixel is decoded; what it raises
+        is raised.
+    may_lack_scale : whether a slide whose metadata cannot be right is opened without a scale, and a notice says why.
 
     Raises SlideError: the file is missing, damaged, greyscale, a stack, or not an image.
     Raises ScaleError: `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
@@ -44,11 +53,14 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     given = None if mpp is None else checked_mpp(mpp)
     with memory_told(path.name):
         reader = open_reader(path)
-    try:
-        slide = Slide(path, reader, given)
-    except ScaleError:
-        reader.close()
-        raise
+        try:
+            if check_size is not None:
+                check_size(path.name, (reader.levels[0].width, reader.levels[0].height))
+            reader.examine()
+            slide = Slide(path, reader, given, may_lack_scale)
+        except BaseException:
+            reader.close()
+            raise
     for notice in reader.altered:
         warnings.warn(notice, stacklevel=2)
     return slide
@@ -72,10 +84,15 @@ class Slide(AbstractContextManager):
     notices: tuple[str, ...]
     """What the user should know of how the file was taken, a sentence each."""
 
-    def __init__(self, path: Path, reader: Reader, mpp: float | None = None) -> None:
+    def __init__(self, path: Path, reader: Reader, mpp: float | None = None, may_lack_scale: bool = False) -> None:
         self._path, self._reader, self._is_closed = path, reader, False
         self.size = (reader.levels[0].width, reader.levels[0].height)
-        self.mpp, notices = settled_scale(Image(path.name, self.size, reader.objective_power), mpp, reader.scale)
+        try:
+            self.mpp, notices = settled_scale(Image(path.name, self.size, reader.objective_power), mpp, reader.scale)
+        except ScaleError as error:
+            if not may_lack_scale:
+                raise
+            self.mpp, notices = None, (f"{error}.",)
         self.levels = tuple(level.downsample for level in reader.levels)
         self.format = reader.format
         self.scanner, self.objective_power = reader.scanner, reader.objective_power

@@ -183,8 +183,8 @@ def _check_room() -> None:
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
     start = time.perf_counter()
-    with open_slide(path) as slide:
-        limits.check_size(path.name, slide.size)
+    # A file that says an impossible scale is asked for it, as one that says none.
+    with open_slide(path, check_size=limits.check_size, may_lack_scale=True) as slide:
         opened = state.SessionSlide(
             key=key,
             name=_distinct(name, key),
@@ -230,11 +230,11 @@ def remove(gone: state.SessionSlide) -> None:
 # Measured data
 
 
-MEASURED_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
+MEASURED_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad", "parquet"]
 """Endings of files that measured data come in."""
 
 # Of an uploaded name nothing else becomes part of a path: readers go by it.
-_ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
+_ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad|parquet))$")
 
 
 def read_measured_uploads(files: Sequence[UploadedFile]) -> "anndata.AnnData":
