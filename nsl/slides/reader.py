@@ -129,7 +129,8 @@ def memory_told(name: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise SlideError(
-            f"{name} takes more memory than there is; close other programs, or export it as a tiled, pyramidal TIFF"
+            f"{name} takes more memory than there is for it; close other programs, or export it as a tiled, pyramidal "
+            "TIFF"
         ) from error
 
 

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from nsl.errors import ScaleError, SlideError
 from nsl.slides.formats import open_reader
-from nsl.slides.reader import Reader, memory_told
+from nsl.slides.reader import Level, Reader, memory_told
 from nsl.slides.scale import Image, checked_mpp, settled_scale
 
 TOLERANCE = 1e-3
@@ -35,18 +35,17 @@ def open_slide(
     path: str | os.PathLike[str],
     mpp: float | None = None,
     *,
-    check_size: Callable[[str, tuple[int, int]], None] | None = None,
+    most_pixels: int | None = None,
     may_lack_scale: bool = False,
 ) -> Slide:
     """Open an image file; a UserWarning for each way in which the pixels handed out are not those stored.
 
     path : a scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
     mpp : µm per pixel at full resolution; wins over the file's metadata.
-    check_size : given the file's name and (width, height) in level-0 pixels before any pixel is decoded; what it raises
-        is raised.
+    most_pixels : of level 0; a slide of more is refused before any is decoded.
     may_lack_scale : whether a slide whose metadata cannot be right is opened without a scale, and a notice says why.
 
-    Raises SlideError: the file is missing, damaged, greyscale, a stack, or not an image.
+    Raises SlideError: the file is missing, damaged, greyscale, a stack, not an image, or too large.
     Raises ScaleError: `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
     """
     path = Path(path)
@@ -54,8 +53,7 @@ def open_slide(
     with memory_told(path.name):
         reader = open_reader(path)
         try:
-            if check_size is not None:
-                check_size(path.name, (reader.levels[0].width, reader.levels[0].height))
+            _require_size(path.name, reader.levels[0], most_pixels)
             reader.examine()
             slide = Slide(path, reader, given, may_lack_scale)
         except BaseException:
@@ -64,6 +62,15 @@ def open_slide(
     for notice in reader.altered:
         warnings.warn(notice, stacklevel=2)
     return slide
+
+
+def _require_size(name: str, finest: Level, most_pixels: int | None) -> None:
+    pixels = finest.width * finest.height
+    if most_pixels is not None and pixels > most_pixels:
+        raise SlideError(
+            f"{name} has {finest.width:,} × {finest.height:,} px, {pixels:,} in all, and at most {most_pixels:,} are "
+            "taken here; crop it, export it at a coarser scale, or run NSL on your own computer"
+        )
 
 
 class Slide(AbstractContextManager):

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+import tifffile
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SlideError
+from nsl.slides.overview import overview_of
+from nsl.slides.slide import open_slide
 from nsl.web import jobs, limits
 from nsl.web.limits import Limits, Line
 from tests.app_driver import slide
@@ -85,9 +88,10 @@ def _end(*runs: tuple[jobs.Job, Work]) -> None:
 # What the environment says
 
 
-def test_nothing_is_limited_unless_it_is_set():
+def test_only_pixels_are_limited_where_nothing_is_set(environment):
+    assert limits.read() == Limits(40_000_000_000, None, None)
+    environment("NSL_MAX_PIXELS", "")
     assert limits.read() == Limits(None, None, None)
-    limits.check_size("slide.svs", (10**6, 10**6))
 
 
 def test_limits_come_from_the_environment_and_an_empty_one_is_none(environment):
@@ -110,18 +114,30 @@ def test_a_bad_value_is_told_with_its_variable_and_the_remedy(environment, varia
     environment(variable, value)
     with pytest.raises(NslError) as told:
         limits.read()
-    assert str(told.value) == (f'{variable} must be a whole number above 0, got "{value}"; leave it unset for no limit')
+    assert str(told.value) == (
+        f'{variable} must be a whole number above 0, got "{value}"; leave it unset for the usual limit'
+    )
 
 
 # Sizes
 
 
-def test_a_slide_of_as_many_pixels_as_allowed_is_taken_and_one_more_is_not(environment):
-    environment("NSL_MAX_PIXELS", "1000000")
-    limits.check_size("a.png", (1000, 1000))
-    with pytest.raises(SlideError, match=r"a\.png has 1,001 × 1,000 px, 1,001,000 in all") as told:
-        limits.check_size("a.png", (1001, 1000))
-    assert "at most 1,000,000; crop it" in str(told.value)
+def test_a_slide_of_as_many_pixels_as_allowed_is_taken_and_one_more_is_not(tmp_path):
+    Image.fromarray(np.full((100, 101, 3), 240, np.uint8)).save(tmp_path / "a.png")
+    assert overview_of(tmp_path / "a.png", 10_100).size == (101, 100)
+    with pytest.raises(SlideError, match=r"a\.png has 101 × 100 px, 10,100 in all") as told:
+        overview_of(tmp_path / "a.png", 10_099)
+    assert "at most 10,099 are taken here; crop it" in str(told.value)
+
+
+def test_a_slide_of_too_many_pixels_is_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    """Of 16 bits, whose depth only pixels tell."""
+    tifffile.imwrite(tmp_path / "a.tif", np.full((100, 101, 3), 9, np.uint16), photometric="rgb", tile=(16, 16))
+    decoded = []
+    monkeypatch.setattr(tifffile.TiffPage, "decode", lambda *args, **options: decoded.append(args))
+    with pytest.raises(SlideError, match=r"a\.tif has 101 × 100 px"):
+        open_slide(tmp_path / "a.tif", most_pixels=10_099)
+    assert decoded == []
 
 
 def test_a_slide_too_large_is_told_by_the_users_name_for_it_and_the_slide_before_stays(app, environment, tmp_path):
