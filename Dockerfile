@@ -29,7 +29,8 @@ RUN python -c "from nsl.web.runs import rehearse; rehearse()"
 # For two processors and 16 GB. A Space's variables of these names win; set to nothing, they limit nothing.
 ENV NSL_MAX_UPLOAD_MB=500 \
     NSL_MAX_PIXELS=10000000000 \
-    NSL_MAX_CONCURRENT_RUNS=2
+    NSL_MAX_CONCURRENT_RUNS=2 \
+    NSL_MAX_RESULTS_MB=6000
 
 EXPOSE 8501
 # Without curl, which slim lacks, and without a proxy that the environment may name.

@@ -238,7 +238,7 @@ def _limits_of_the_image() -> dict[str, str]:
 
 def test_the_limits_of_the_image_are_good_ones(monkeypatch):
     values = _limits_of_the_image()
-    assert set(values) == {"NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS"}
+    assert set(values) == {"NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS", "NSL_MAX_RESULTS_MB"}
     for variable, value in values.items():
         monkeypatch.setenv(variable, value)
         assert f"`{variable}` | {int(value):,} |" in DOCUMENT

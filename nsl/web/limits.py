@@ -25,13 +25,17 @@ class Limits:
     max_pixels: int | None  # level-0 pixels of a slide: NSL_MAX_PIXELS, MAX_PIXELS where it is not set
     max_upload_mb: int | None  # of one file: NSL_MAX_UPLOAD_MB
     max_concurrent_runs: int | None  # of all sessions together: NSL_MAX_CONCURRENT_RUNS
+    max_results_mb: int | None  # of all sessions together: NSL_MAX_RESULTS_MB, half of the memory where it is not set
 
 
 @functools.cache
 def read() -> Limits:
     """The limits of this server, read once; NslError where one is set to no whole number above 0."""
     return Limits(
-        _number("NSL_MAX_PIXELS", MAX_PIXELS), _number("NSL_MAX_UPLOAD_MB"), _number("NSL_MAX_CONCURRENT_RUNS")
+        max_pixels=_number("NSL_MAX_PIXELS", MAX_PIXELS),
+        max_upload_mb=_number("NSL_MAX_UPLOAD_MB"),
+        max_concurrent_runs=_number("NSL_MAX_CONCURRENT_RUNS"),
+        max_results_mb=_number("NSL_MAX_RESULTS_MB", _half_of_memory_mb()),
     )
 
 
@@ -100,6 +104,14 @@ class Turn(AbstractContextManager):
 def line() -> Line:
     """The one line of this server; more runs at once than it has cores would only wait for each other."""
     return Line(read().max_concurrent_runs or os.cpu_count() or 1)
+
+
+def _half_of_memory_mb() -> int | None:
+    """Of this computer; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _number(variable: str, unset: int | None = None) -> int | None:

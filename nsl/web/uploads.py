@@ -4,7 +4,10 @@ Nothing there is named by the browser, which chooses the id of an upload as well
 by the name it was brought under.
 """
 
+import contextlib
+import ctypes
 import functools
+import gc
 import hashlib
 import re
 import shutil
@@ -92,6 +95,14 @@ def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
             if looks[session_id] >= LOOKS_BEFORE_DELETION:
                 folders.pop(session_id).cleanup()
                 del looks[session_id]
+                give_memory_back()
+
+
+def give_memory_back() -> None:
+    """Free what only circles of objects hold, as no rerun does, and hand to the system what the C library keeps."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only the C library of Linux has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # Slides

@@ -153,7 +153,7 @@ def test_a_browser_that_clears_streamlits_caches_parts_no_session_from_its_folde
 
 
 def test_an_upload_larger_than_its_place_says_is_refused_by_the_server_too(app, monkeypatch, section):
-    monkeypatch.setattr(limits, "read", lambda: limits.Limits(None, 1, None))
+    monkeypatch.setattr(limits, "read", lambda: limits.Limits(None, 1, None, None))
     large = png_bytes(section.pixels) + bytes(2**20)
     upload(app.run(), "large.png", large)
     assert "large.png has" in app.error[0].value
