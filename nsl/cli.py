@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nsl import __version__
 from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
-from nsl.numerals import some_of
+from nsl.numerals import csv_cell, some_of
 from nsl.progress import Progress
 
 # Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
@@ -233,7 +233,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("slide", "error"), *failures])
+        csv.writer(file).writerows([("slide", "error"), *(map(csv_cell, row) for row in failures)])
 
 
 def _predict_one(
