@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from nsl.confinement import Budget, OverBudgetError, confined
 from nsl.errors import SlideError
@@ -59,9 +61,13 @@ def rehearse() -> None:
     import openslide  # noqa: F401
     import tifffile  # noqa: F401
 
-    from nsl.slides import jpeg_scan  # noqa: F401
+    from nsl.slides.jpeg_scan import is_whole_jpeg
     from nsl.slides.resampling import average_rows
 
+    Image.init()  # of all formats
+    with io.BytesIO() as file:
+        Image.new("RGB", (16, 16)).save(file, "JPEG")
+        is_whole_jpeg(file.getvalue(), b"", 16, 16)
     lines, edges, out = np.zeros((2, 6), np.uint8), np.array([0.0]), np.empty((2, 2, 3), np.uint8)
     for place in (out[:1, :1], out[:1, :1].copy()):
         average_rows(0, 1, lines, edges, edges + 2, edges, edges + 2, place)

@@ -1,7 +1,7 @@
-"""Reads files of strangers as the program does, one after the other, in a process that they may end.
+"""Reads files of strangers as the app does, one after the other, in a process that they may end.
 
 Lines of JSON come in, {"kind": "slide", "paths": ["a.png"]}, and one goes out for each: what was said, the seconds it
-took, and the most memory that the process had, in MB above what it had before.
+took, the most memory that it had, in MB above what the libraries take, and how many files it left behind.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,10 +17,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parents[2]
-ANSWER_SECONDS = 60
-_ADDRESS_SPACE = 16 * 10**9
+ANSWER_SECONDS = 100
 
 
 class Reading:
@@ -35,12 +36,16 @@ class Reading:
         self._end()
 
     def answer(self, kind: str, *paths: Path) -> dict:
-        """What becomes of a file, or of several that belong together; {"ended": ...} where it ends the process."""
+        """What becomes of a file, or of several that belong together.
+
+        `said` is the sentence, or "read"; `error` the kind of error, None where it was read, "traceback" for one that
+        no reader should let through, and "ended" where the process did not answer.
+        """
         if self._process is None:
-            own = os.environ | {"OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-m", "tests.hostile.runner"]
+            command, pipe = [sys.executable, "-m", "tests.hostile.runner"], subprocess.PIPE
+            own = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
             )
         question = json.dumps({"kind": kind, "paths": [str(path) for path in paths]}) + "\n"
         self._process.stdin.write(question.encode())
@@ -49,9 +54,8 @@ class Reading:
         line = self._process.stdout.readline() if is_answered else b""
         if line:
             return json.loads(line)
-        ended = f"after {ANSWER_SECONDS} s" if not is_answered else f"with status {self._process.wait()}"
         self._end()
-        return {"ended": ended}
+        return {"said": "no answer", "error": "ended", "seconds": float(ANSWER_SECONDS), "mb": 0.0, "left": 0}
 
     def _end(self) -> None:
         if self._process is not None:
@@ -60,36 +64,58 @@ class Reading:
             self._process = None
 
 
+# Inside the process
+
+
+class _Forking:
+    """In place of the process that forks: forks of this one, of which the system tells the memory they had."""
+
+    def __init__(self) -> None:
+        self.forks: list[int] = []
+
+    def send(self, message: bytes, *outlets: int) -> None:
+        from nsl import confinement
+
+        fork = os.fork()
+        if fork == 0:
+            confinement._answer(message, outlets[0])
+        self.forks.append(fork)
+
+    def peak_mb(self) -> float:
+        """Of the forks since it was last asked."""
+        peaks = [os.wait4(fork, 0)[2].ru_maxrss / 1024 for fork in self.forks]
+        self.forks.clear()
+        return max(peaks, default=0.0)
+
+
 def _answers() -> Iterator[dict]:
+    from nsl import confinement
+
+    forking = _Forking()
+    confinement._server = lambda: forking
     for line in sys.stdin:
         question = json.loads(line)
-        paths = [Path(path) for path in question["paths"]]
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-        before_kb, start = _peak_kb(), time.perf_counter()
-        said = _attempt(question["kind"], paths)
-        yield said | {"seconds": time.perf_counter() - start, "mb": (_peak_kb() - before_kb) / 1024}
+        before_mb, start = _peak_mb(), time.perf_counter()
+        said = _attempt(question["kind"], [Path(path) for path in question["paths"]])
+        seconds = time.perf_counter() - start
+        yield said | {"seconds": seconds, "mb": max(forking.peak_mb(), _peak_mb()) - before_mb}
 
 
 def _attempt(kind: str, paths: list[Path]) -> dict:
     from nsl.errors import NslError
 
-    folder = tempfile.mkdtemp()
-    try:
-        READERS[kind](paths, Path(folder))
-        return {"said": "read", "error": None}
-    except NslError as error:
-        return {"said": str(error), "error": type(error).__name__}
-    # The runner tells of what no reader should let through.
-    except BaseException as error:
-        return {"said": repr(error)[:500], "error": "traceback"}
-    finally:
-        _delete(Path(folder))
-
-
-def _delete(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            READERS[kind](paths, folder)
+            return {"said": "read", "error": None, "left": 0}
+        except NslError as error:
+            said = {"said": str(error), "error": type(error).__name__}
+        # It tells of what no reader should let through.
+        except BaseException as error:
+            said = {"said": repr(error)[:500], "error": "traceback"}
+        return said | {"left": sum(path.is_file() for path in folder.rglob("*"))}
 
 
 def _read_slide(paths: list[Path], folder: Path) -> None:
@@ -97,40 +123,54 @@ def _read_slide(paths: list[Path], folder: Path) -> None:
     from nsl.slides.overview import overview_of
 
     (path,) = paths
-    overview_of(unpack_slide(path, folder) if path.suffix == ".zip" else path)
+    if path.suffix != ".zip":
+        overview_of(path)
+        return
+    slide = unpack_slide(path, folder / "unpacked")
+    try:
+        overview_of(slide)
+    finally:
+        shutil.rmtree(folder / "unpacked")  # as the app does with a slide that it does not keep
 
 
 def _read_measured(paths: list[Path], folder: Path) -> None:
-    from nsl.web.uploads import read_measured_uploads
+    from nsl.web import uploads
 
-    class Upload:
-        def __init__(self, path: Path) -> None:
-            self.name, self.getbuffer, self.size = path.name, path.read_bytes, path.stat().st_size
-
-    read_measured_uploads([Upload(path) for path in paths])
+    uploads.session_folder = lambda: folder
+    files = [SimpleNamespace(name=path.name, size=path.stat().st_size, getbuffer=path.read_bytes) for path in paths]
+    uploads.read_measured_uploads(files)
 
 
 def _read_weights(paths: list[Path], folder: Path) -> None:
     from nsl.web.sources import unpack
     from nsl.weights.folder import load_weights
 
-    load_weights(unpack(paths[0].read_bytes(), folder))
+    with tempfile.TemporaryDirectory() as own:  # which the app deletes, too
+        load_weights(unpack(paths[0].read_bytes(), Path(own)))
 
 
-READERS = {"slide": _read_slide, "measured": _read_measured, "weights": _read_weights}
+def _read_regions(paths: list[Path], folder: Path) -> None:
+    from nsl.annotations.geojson import parse_geojson
+
+    parse_geojson(paths[0].read_bytes())
 
 
-def _peak_kb() -> int:
-    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+READERS = {"slide": _read_slide, "measured": _read_measured, "weights": _read_weights, "regions": _read_regions}
+
+
+def _peak_mb() -> float:
+    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     warnings.simplefilter("ignore")
-    import nsl.slides.slide
-    import nsl.spots.measured  # noqa: F401
+    # What every fork would load for itself.
+    import nsl.slides.overview
+    import nsl.spots.measured
+    import nsl.web.sources
 
+    nsl.slides.overview.rehearse()
     for answer in _answers():
         print(json.dumps(answer), flush=True)
 
