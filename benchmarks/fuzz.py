@@ -1,4 +1,4 @@
-"""Bad files by the thousand: does each end in a sentence, within 10 s and 1 GB?
+"""Bad files by the thousand: does each end in a sentence, within 10 s of a processor and 1 GB?
 
     python benchmarks/fuzz.py [--cases 2000] [--seed 0] [--keep FOLDER]
 

@@ -267,7 +267,7 @@ MEASURED = {
         lambda: zipped(outs(tissue_positions=None) | {"spatial/tissue_positions.parquet": parquet(POSITIONS)[:-9]}),
         "a.zip cannot be read",
     ),
-    "ten million columns": ("a.csv", lambda: b"spot" + b",g" * 10_000_000 + b"\n", "cannot be read safely"),
+    "ten million columns": ("a.csv", lambda: b"spot" + b",g" * 10_000_000 + b"\n", "longer than any list of genes"),
 }
 
 WEIGHTS = {
@@ -296,7 +296,7 @@ REGIONS = {
 
 SLOW = {
     *("scans without end", "sparse TIFF", "sparse TIFF of 16 bits"),
-    *("gzip of zeros", "ten million columns", "a million corners"),
+    *("gzip of zeros", "a million corners"),
 }
 """They take all the time that they are given."""
 

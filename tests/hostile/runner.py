@@ -1,7 +1,7 @@
 """Reads files of strangers as the app does, one after the other, in a process that they may end.
 
-Lines of JSON come in, {"kind": "slide", "paths": ["a.png"]}, and one goes out for each: what was said, the seconds it
-took, the most memory that it had, in MB above what the libraries take, and how many files it left behind.
+Lines of JSON come in, {"kind": "slide", "paths": ["a.png"]}, and one goes out for each: what was said, the seconds of a
+processor it took, the most memory that it had, in MB above what the libraries take, and how many files it left behind.
 """
 
 import json
@@ -81,11 +81,13 @@ class _Forking:
             confinement._answer(message, outlets[0])
         self.forks.append(fork)
 
-    def peak_mb(self) -> float:
-        """Of the forks since it was last asked."""
-        peaks = [os.wait4(fork, 0)[2].ru_maxrss / 1024 for fork in self.forks]
+    def taken(self) -> tuple[float, float]:
+        """Seconds of a processor, and most MB at once, of the forks since it was last asked."""
+        used = [os.wait4(fork, 0)[2] for fork in self.forks]
         self.forks.clear()
-        return max(peaks, default=0.0)
+        return sum(one.ru_utime + one.ru_stime for one in used), max(
+            (one.ru_maxrss / 1024 for one in used), default=0.0
+        )
 
 
 def _answers() -> Iterator[dict]:
@@ -96,10 +98,10 @@ def _answers() -> Iterator[dict]:
     for line in sys.stdin:
         question = json.loads(line)
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-        before_mb, start = _peak_mb(), time.perf_counter()
+        before_mb, start = _peak_mb(), time.process_time()
         said = _attempt(question["kind"], [Path(path) for path in question["paths"]])
-        seconds = time.perf_counter() - start
-        yield said | {"seconds": seconds, "mb": max(forking.peak_mb(), _peak_mb()) - before_mb}
+        seconds, mb = forking.taken()
+        yield said | {"seconds": seconds + time.process_time() - start, "mb": max(mb, _peak_mb()) - before_mb}
 
 
 def _attempt(kind: str, paths: list[Path]) -> dict:
