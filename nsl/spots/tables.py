@@ -356,7 +356,7 @@ def _require_columns(path: Path) -> None:
         columns = file.readline(_MOST_HEADER_BYTES).count(_separator(path).encode()) + 1
         if columns > _MOST_COLUMNS or file.tell() == _MOST_HEADER_BYTES:
             raise SpotsError(
-                f"{path.name} has {columns:,} columns or more in a first row that is longer than any list of genes; give "
+                f"{path.name} has {columns:,} columns or more, and a first row longer than any list of genes; give "
                 "a table with a row a spot and a column a gene"
             )
 
