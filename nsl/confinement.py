@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nsl.errors import NslError
+
 T = TypeVar("T")
 
 _MESSAGE_BYTES = 2**17
@@ -171,7 +173,9 @@ def _answer(message: bytes, outlet: int) -> None:
 
 
 def _kept(error: Exception) -> Exception:
-    """The error, or its words where it cannot be pickled."""
+    """The error as it can be pickled: without those that led to it, which may not be; or its words."""
+    if isinstance(error, NslError):
+        return type(error)(str(error))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

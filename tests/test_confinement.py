@@ -24,6 +24,19 @@ def refuse(said):
     raise SlideError(said)
 
 
+def refuse_after_a_library(said):
+    """As a codec's error leads to a sentence."""
+
+    class OfLibrary(Exception):
+        def __init__(self, function, status):
+            super().__init__(f"{function} returned {status}")
+
+    try:
+        raise OfLibrary("inflate", -3)
+    except OfLibrary as error:
+        raise SlideError(said) from error
+
+
 def fail_unlike_any_other():
     class Own(Exception):
         pass
@@ -72,8 +85,9 @@ def test_each_call_has_a_process_of_its_own_of_which_nothing_is_left():
 
 
 def test_an_error_is_raised_here_as_it_was_there():
-    with pytest.raises(SlideError, match=r"^a\.png is no image$"):
-        confined(refuse, "a.png is no image", budget=AMPLE)
+    for work in (refuse, refuse_after_a_library):
+        with pytest.raises(SlideError, match=r"^a\.png is no image$"):
+            confined(work, "a.png is no image", budget=AMPLE)
     with pytest.raises(RuntimeError, match="Own: of its own kind"):
         confined(fail_unlike_any_other, budget=AMPLE)
 
