@@ -5,11 +5,11 @@ FROM python:3.11-slim
 RUN useradd --create-home --uid 1000 user
 WORKDIR /home/user/app
 
-# requirements.txt stays the only list of pins. `torch==2.13.0` fits 2.13.0 of PyPI, which brings gigabytes of CUDA, and
-# 2.13.0+cpu of the other index; pip takes the higher version, +cpu. Should that ever change, the build ends here.
-COPY requirements.txt ./
-RUN pip install --no-cache-dir --root-user-action=ignore \
-        --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt \
+# Every package in the version that was tested, and from whichever server with the bytes that were. torch is the build
+# without CUDA, which brings gigabytes; the hashes are of Linux on x86-64, which Spaces run on.
+COPY requirements.lock ./
+RUN pip install --no-cache-dir --root-user-action=ignore --require-hashes --only-binary :all: \
+        --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.lock \
     && python -c "import torch; assert torch.version.cuda is None, 'not the CPU build of torch'"
 
 USER 1000
@@ -29,7 +29,8 @@ RUN python -c "from nsl.web.runs import rehearse; rehearse()"
 # For two processors and 16 GB. A Space's variables of these names win; set to nothing, they limit nothing.
 ENV NSL_MAX_UPLOAD_MB=500 \
     NSL_MAX_PIXELS=10000000000 \
-    NSL_MAX_CONCURRENT_RUNS=2
+    NSL_MAX_CONCURRENT_RUNS=2 \
+    NSL_MAX_RESULTS_MB=6000
 
 EXPOSE 8501
 # Without curl, which slim lacks, and without a proxy that the environment may name.

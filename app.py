@@ -11,9 +11,10 @@ page = links.navigate()
 links.remember()
 sources.begin()
 sources.collect()
-state.collect_results()
-if sidebar.show():
-    # Before the page: one that has nothing to show yet ends the script.
-    sources.start()
-    page.run()
-    runs.warm_up()
+with state.looking():
+    state.collect_results()
+    if sidebar.show():
+        # Before the page: one that has nothing to show yet ends the script.
+        sources.start()
+        page.run()
+        runs.warm_up()

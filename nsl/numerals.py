@@ -1,13 +1,19 @@
-"""Numbers as they are printed: a minus sign is as wide as a plus, and is no hyphen."""
+"""Numbers and tables as they are printed: a minus sign is as wide as a plus and no hyphen, and a name no formula."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+T = TypeVar("T")
+# A number is none, be it written with a sign.
+_FORMULA = re.compile(r"(?![+-]?[\d.]+([eE][+-]?\d+)?$)[=+\-@\t\r]")
 
 
 def minus(text: str) -> str:
@@ -33,4 +39,33 @@ def some_of(names: Sequence[str], most: int) -> str:
 
 def six_digits(table: pd.DataFrame, *, index: bool = True) -> str:
     """A table as CSV, its figures to six significant digits; what is not known is empty."""
-    return table.to_csv(index=index, float_format="%.6g", lineterminator="\n")
+    return csv_table(table, index=index, float_format="%.6g")
+
+
+def csv_table(table: pd.DataFrame, **options) -> str:
+    """A table as CSV that somebody may open in a spreadsheet, its names and texts as of `csv_cell`.
+
+    options : of `pandas.DataFrame.to_csv`.
+    """
+    safe = table.rename(columns=csv_cell, index=csv_cell)
+    texts = [column for column in safe.columns if not _is_numeric(safe[column].dtype)]
+    for column in texts:
+        safe[column] = safe[column].astype(object).map(csv_cell)
+    return safe.to_csv(lineterminator="\n", **options)
+
+
+def csv_cell(value: T) -> T:
+    """The value; a text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    After OWASP, CSV Injection: a user, or weights from somebody else, may have named a region or a gene so.
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def of_csv_cell(text: str) -> str:
+    """The text that `csv_cell` made this of."""
+    return text[1:] if text.startswith("'") and csv_cell(text[1:]) == text else text
+
+
+def _is_numeric(dtype: np.dtype) -> bool:
+    return getattr(dtype, "kind", "O") in "biufc"

@@ -1,9 +1,12 @@
 """What `nsl.numerals` promises: a true minus sign, none before nothing, and a word for what is unknown."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from nsl.numerals import minus, signed
+from nsl.numerals import csv_cell, csv_table, minus, signed
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,30 @@ def test_a_number_is_written_with_its_sign(number, options, written):
 
 def test_every_hyphen_among_numbers_is_a_minus():
     assert minus("from -5 to -2") == "from −5 to −2"
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", '=HYPERLINK("http://x")', "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"]
+)
+def test_a_text_that_a_spreadsheet_takes_for_a_formula_begins_with_an_apostrophe(text):
+    assert csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["ERBB2", "HLA-A", "a=b", "-1.5", "+3", "-2e-5", "", -1.5, 3, None])
+def test_names_and_numbers_stay_as_they_are(value):
+    assert csv_cell(value) == value
+
+
+def test_names_in_every_place_of_a_table_are_made_safe_and_its_numbers_are_not_touched():
+    table = pd.DataFrame({"=a": [-1.5, 2], "region": pd.Categorical(["@b", "c"])}, pd.Index(["-d", "e"], name="tile"))
+    assert csv_table(table) == "tile,'=a,region\n'-d,-1.5,'@b\ne,2.0,c\n"
+    assert table.columns[0] == "=a"
+
+
+def test_what_users_take_home_as_csv_is_written_by_the_one_function():
+    """Files that are read back, those of weights and of an evaluation, keep their names as they are."""
+    root = Path(__file__).parents[1] / "nsl"
+    writers = {
+        path.relative_to(root).as_posix() for path in root.rglob("*.py") if ".to_csv(" in path.read_text("utf-8")
+    }
+    assert writers == {"numerals.py", "weights/reliability.py", "methods/comparison.py"}

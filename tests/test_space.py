@@ -99,7 +99,7 @@ def test_the_image_gets_the_program_and_nothing_of_its_making():
     files = _image_files()
     modules = [path.relative_to(ROOT).as_posix() for top in ("nsl", "pages") for path in (ROOT / top).rglob("*.py")]
     assert set(modules) < set(files)
-    assert {"app.py", "LICENSE", "requirements.txt", ".streamlit/config.toml"} < set(files)
+    assert {"app.py", "LICENSE", "requirements.lock", ".streamlit/config.toml"} < set(files)
     assert {path.name for path in files.values() if "her2-breast" in path.parts} == {
         *("config.json", "model.safetensors", "reliability.csv", "signatures.csv", "README.md"),
     }
@@ -238,7 +238,7 @@ def _limits_of_the_image() -> dict[str, str]:
 
 def test_the_limits_of_the_image_are_good_ones(monkeypatch):
     values = _limits_of_the_image()
-    assert set(values) == {"NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS"}
+    assert set(values) == {"NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS", "NSL_MAX_RESULTS_MB"}
     for variable, value in values.items():
         monkeypatch.setenv(variable, value)
         assert f"`{variable}` | {int(value):,} |" in DOCUMENT
@@ -284,6 +284,39 @@ def test_every_variable_the_program_reads_is_explained():
     variables = set(re.findall(r"\bNSL_[A-Z_]+\b", sources))
     assert "NSL_WEIGHTS" in variables
     assert [variable for variable in variables if f"`{variable}`" not in DOCUMENT] == []
+
+
+def _locked() -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes of every package of the lock."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pattern = r"(?m)^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+    found = {name: (wanted, re.findall("[0-9a-f]{64}", hashes)) for name, wanted, hashes in re.findall(pattern, text)}
+    # Nothing but comments and packages: no other server is named.
+    assert re.sub(pattern, "", re.sub(r"(?m)^#.*\n", "", text)) == ""
+    return found
+
+
+def test_the_lock_has_the_pins_and_a_hash_of_everything_that_comes_with_them():
+    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").split())
+    locked = _locked()
+    assert len(locked) > 2 * len(pins)
+    assert {name: locked[name][0].split("+")[0] for name in pins} == pins
+    assert locked["torch"][0].endswith("+cpu")
+    assert all(hashes for _, hashes in locked.values())
+    assert not [name for name in locked if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_the_tests_ran_with_what_the_lock_holds():
+    differ = {name: (wanted, version(name)) for name, (wanted, _) in _locked().items() if version(name) != wanted}
+    # Where torch is not to be had without CUDA, the version alone is the same.
+    differ.pop("torch", None)
+    assert differ == {}
+
+
+def test_the_image_is_built_from_the_lock_and_refuses_what_has_another_hash():
+    [install] = [words for words in map(shlex.split, _arguments("RUN")) if "pip" in words]
+    assert "--require-hashes" in install
+    assert install[install.index("-r") + 1] == "requirements.lock"
 
 
 def test_requirements_are_pinned_and_installed_as_pinned():

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SLIDES
 from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
-from nsl.numerals import some_of
+from nsl.numerals import csv_cell, some_of
 from nsl.progress import Progress
 from nsl.signatures import read_gmt
 
@@ -112,7 +112,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("slide", "error"), *failures])
+        csv.writer(file).writerows([("slide", "error"), *(map(csv_cell, row) for row in failures)])
 
 
 def cohort(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from anndata.io import read_elem
 
 from nsl.cohort.layout import COHORT, RECORD, SLIDES, STAIN_COLUMNS, STATUS, STATUS_COLUMNS, STRENGTH_COLUMNS
 from nsl.errors import NslError
-from nsl.numerals import some_of
+from nsl.numerals import of_csv_cell, some_of
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, centers_mm
 from nsl.signatures import PREFIX, as_columns, is_signature
 from nsl.spots.files import own_hdf5, require_size
@@ -80,6 +80,7 @@ def read_status(cohort: CohortFolder) -> pd.DataFrame:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             table = pd.DataFrame(list(csv.DictReader(file)), columns=list(STATUS_COLUMNS)).fillna("").astype(str)
+        table = table.map(of_csv_cell)
         numbers = {"tiles": pd.to_numeric(table.tiles), "seconds": pd.to_numeric(table.seconds)}
     except (OSError, ValueError, csv.Error) as error:
         raise NslError(f"{path.name} of {cohort.name} cannot be read ({error}); run the cohort again") from None

@@ -32,6 +32,7 @@ from nsl.cohort.slide_run import SlideOutcome
 from nsl.cohort.summary import SlideSummary
 from nsl.disk import write_whole
 from nsl.errors import NslError
+from nsl.numerals import csv_cell
 from nsl.result import VAR_COLUMNS
 from nsl.signatures import PREFIX, Signature, is_signature
 
@@ -48,7 +49,7 @@ def write_status(outcomes: Sequence[SlideOutcome], folder: Path) -> None:
         with part.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(STATUS_COLUMNS)
-            rows.writerows(_status_row(one) for one in outcomes)
+            rows.writerows(map(csv_cell, _status_row(one)) for one in outcomes)
 
     _write(folder / STATUS, write)
 

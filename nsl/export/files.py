@@ -15,7 +15,7 @@ import pandas as pd
 from nsl.annotations.tiles import classes_of
 from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
-from nsl.numerals import six_digits
+from nsl.numerals import csv_table, six_digits
 from nsl.result import Provenance, caveats, map_of, values_of
 from nsl.signatures import as_columns, as_table
 from nsl.stats.moran import with_morans_i
@@ -82,8 +82,8 @@ def csv_text(result: anndata.AnnData, *, header_comments: bool = False) -> str:
     if header_comments:
         comments = "".join(f"# {key}: {json.dumps(value)}\n" for key, value in provenance(result).items())
     # pandas and pyarrow take 9 and 3 times as long over the genes, which are nearly all of the text.
-    places = _place_table(result).to_csv(header=False, lineterminator="\n").splitlines()
-    header = tile_table(result[:0]).to_csv(lineterminator="\n")
+    places = csv_table(_place_table(result), header=False).splitlines()
+    header = csv_table(tile_table(result[:0]))
     rows = (f"{place},{','.join(cells)}\n" for place, cells in zip(places, _cells(result.X), strict=True))
     return comments + header + "".join(rows)
 
@@ -103,7 +103,7 @@ def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = Fal
     result = as_columns(result)
     return {
         f"{stem}.csv": csv_text(result, header_comments=header_comments),
-        f"{stem}.genes.csv": with_morans_i(result).to_csv(index_label="gene", lineterminator="\n"),
+        f"{stem}.genes.csv": csv_table(with_morans_i(result), index_label="gene"),
         f"{stem}.provenance.json": provenance_text(result),
     }
 

@@ -37,6 +37,14 @@ def file_named_outside(path: Path, vendor: str | None) -> str | None:
     return next((name for name in named if "/" in name or "\\" in name), None)
 
 
+def named_files(path: Path, vendor: str | None) -> list[Path]:
+    """Where the files would lie that OpenSlide opens because a MIRAX or VMS slide names them, be they there or not."""
+    key_file = _key_file(path, vendor)
+    if key_file is None:
+        return []
+    return [key_file, *(key_file.parent / name for name in dict.fromkeys(_named_files(key_file)))]
+
+
 def other_files(path: Path, vendor: str | None) -> list[tuple[str, Path]]:
     """A slide's files besides the one opened, each with the name that the slide's own files have for it.
 

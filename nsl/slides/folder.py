@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nsl.errors import NslError, SlideError
 from nsl.slides.archive import SLIDE_SUFFIXES, dicom_slides
+from nsl.slides.companions import named_files
 
 VARIABLE = "NSL_SLIDE_DIR"
 MAX_LISTED = 2_000
@@ -70,8 +71,12 @@ def _walk(folder: Path, root: Path, depth: int) -> Iterator[FolderSlide]:
     """Slides of a folder and, in their place among them, those of the folders in it."""
     try:
         with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not _UNSHOWN.search(entry.name)]
+            found = list(entries)
+        seen = [entry for entry in found if not _UNSHOWN.search(entry.name)]
         files = [path for path in map(Path, seen) if _is_offered(path, root)]
+        # OpenSlide looks at all files beside a DICOM file for more of its series.
+        if not all(entry.is_dir() or _is_inside(Path(entry), root) for entry in found):
+            files = [path for path in files if path.suffix.lower() != ".dcm"]
         folders = [Path(entry) for entry in seen if depth and entry.is_dir(follow_symlinks=False)]
         slides = _slides_of(files, root)
     except OSError:  # a folder that may not be read, or is gone by now, hides no others
@@ -84,13 +89,17 @@ def _walk(folder: Path, root: Path, depth: int) -> Iterator[FolderSlide]:
 
 
 def _is_offered(path: Path, root: Path) -> bool:
-    """Whether a file is a slide by its name that can be read and lies, with its data, inside the root."""
-    if path.suffix.lower() not in SLIDE_SUFFIXES or not path.is_file():
+    """Whether a file is a slide by its name that can be read and lies, with all that is read with it, in the root."""
+    suffix = path.suffix.lower()
+    if suffix not in SLIDE_SUFFIXES or not _is_inside(path, root) or not os.access(path, os.R_OK):
         return False
-    own = [path]
-    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
-        own.append(path.with_suffix(""))
-    return all(os.access(part, os.R_OK) and part.resolve().is_relative_to(root) for part in own)
+    others = named_files(path, {".mrxs": "mirax", ".vms": "hamamatsu"}.get(suffix))
+    return all(_is_inside(other, root) for other in others if os.path.lexists(other))
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether it is a plain file in the root, by whatever link; not, say, a pipe, which never ends."""
+    return path.is_file() and path.resolve().is_relative_to(root)
 
 
 def _slides_of(files: list[Path], root: Path) -> dict[Path, FolderSlide]:

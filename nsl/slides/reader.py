@@ -70,6 +70,10 @@ class Reader(ABC):
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """uint8 (height, width, 3) of a box in this level's own pixels, which must lie inside it."""
 
+    def examine(self) -> None:
+        """Look at pixels where only they tell how the file is to be read; a reader is made from headers alone."""
+        return
+
     def other_files(self) -> list[tuple[str, Path]]:
         """What the slide has besides the file opened, as `nsl.slides.companions.other_files`; most have nothing."""
         return []
@@ -138,7 +142,8 @@ def memory_told(name: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise SlideError(
-            f"{name} takes more memory than there is; close other programs, or export it as a tiled, pyramidal TIFF"
+            f"{name} takes more memory than there is for it; close other programs, or export it as a tiled, pyramidal "
+            "TIFF"
         ) from error
 
 

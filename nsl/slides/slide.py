@@ -16,7 +16,7 @@ import numpy as np
 from nsl.errors import ScaleError, SlideError
 from nsl.slides.color_profile import ColorProfile
 from nsl.slides.formats import open_reader
-from nsl.slides.reader import Reader, memory_told
+from nsl.slides.reader import Level, Reader, memory_told
 from nsl.slides.scale import Image, checked_mpp, settled_scale
 
 TOLERANCE = 1e-3
@@ -32,28 +32,48 @@ BLOCK_PIXELS, BLOCK_WIDTH = 2**24, 2**15
 MIN_THUMBNAIL = 16
 
 
-def open_slide(path: str | os.PathLike[str], mpp: float | None = None, *, to_srgb: bool = False) -> Slide:
+def open_slide(
+    path: str | os.PathLike[str],
+    mpp: float | None = None,
+    *,
+    to_srgb: bool = False,
+    most_pixels: int | None = None,
+    may_lack_scale: bool = False,
+) -> Slide:
     """Open an image file; a UserWarning for each way in which the pixels handed out are not those stored.
 
     path : a scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
     mpp : µm per pixel at full resolution; wins over the file's metadata.
     to_srgb : hand out colours in sRGB, by the file's colour profile; as they stand in the file where it has none.
+    most_pixels : of level 0; a slide of more is refused before any is decoded.
+    may_lack_scale : whether a slide whose metadata cannot be right is opened without a scale, and a notice says why.
 
-    Raises SlideError: the file is missing, damaged, greyscale, a stack, or not an image.
+    Raises SlideError: the file is missing, damaged, greyscale, a stack, not an image, or too large.
     Raises ScaleError: `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
     """
     path = Path(path)
     given = None if mpp is None else checked_mpp(mpp)
     with memory_told(path.name):
         reader = open_reader(path)
-    try:
-        slide = Slide(path, reader, given, to_srgb)
-    except ScaleError:
-        reader.close()
-        raise
+        try:
+            _require_size(path.name, reader.levels[0], most_pixels)
+            reader.examine()
+            slide = Slide(path, reader, given, to_srgb=to_srgb, may_lack_scale=may_lack_scale)
+        except BaseException:
+            reader.close()
+            raise
     for notice in reader.altered:
         warnings.warn(notice, stacklevel=2)
     return slide
+
+
+def _require_size(name: str, finest: Level, most_pixels: int | None) -> None:
+    pixels = finest.width * finest.height
+    if most_pixels is not None and pixels > most_pixels:
+        raise SlideError(
+            f"{name} has {finest.width:,} × {finest.height:,} px, {pixels:,} in all, and at most {most_pixels:,} are "
+            "taken here; crop it, export it at a coarser scale, or run NSL on your own computer"
+        )
 
 
 class Slide(AbstractContextManager):
@@ -78,10 +98,23 @@ class Slide(AbstractContextManager):
     notices: tuple[str, ...]
     """What the user should know of how the file was taken, a sentence each."""
 
-    def __init__(self, path: Path, reader: Reader, mpp: float | None = None, to_srgb: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        reader: Reader,
+        mpp: float | None = None,
+        *,
+        to_srgb: bool = False,
+        may_lack_scale: bool = False,
+    ) -> None:
         self._path, self._reader, self._is_closed = path, reader, False
         self.size = (reader.levels[0].width, reader.levels[0].height)
-        self.mpp, notices = settled_scale(Image(path.name, self.size, reader.objective_power), mpp, reader.scale)
+        try:
+            self.mpp, notices = settled_scale(Image(path.name, self.size, reader.objective_power), mpp, reader.scale)
+        except ScaleError as error:
+            if not may_lack_scale:
+                raise
+            self.mpp, notices = None, (f"{error}.",)
         self.levels = tuple(level.downsample for level in reader.levels)
         self.format = reader.format
         self.scanner, self.objective_power = reader.scanner, reader.objective_power

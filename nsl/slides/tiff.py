@@ -56,10 +56,14 @@ class TiffReader(Reader):
         self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
         self.scale = self._ome.scale or self._tag_scale()
         self.icc_profile = self._series.keyframe.tags.valueof(_ICC_PROFILE)
-        if self._series.dtype != np.uint8:
-            # Of strips too large to be decoded while a file is opened, the depth is found when they are read.
-            is_soon_told = math.prod(self._series.levels[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
-            later = f"{name} holds {self._series.dtype} values; as many bits as they fill became 8."
+
+    def examine(self) -> None:
+        if self._series.dtype == np.uint8:
+            return
+        # Of strips too large to be decoded while a file is opened, the depth is found when they are read.
+        is_soon_told = math.prod(self._series.levels[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
+        later = f"{self._name} holds {self._series.dtype} values; as many bits as they fill became 8."
+        with any_error_told(self._name):
             self.altered += (self._depth[1] if is_soon_told else later,)
 
     def _check_compression(self) -> None:

@@ -59,7 +59,7 @@ def _read(paths: Sequence[Path]) -> anndata.AnnData:
         with readable(f"{matrix.name} with {positions.name}"):
             files = {matrix.name: partial(content, matrix), positions.name: partial(content, positions)}
             return read_files(matrix.name, files, matrix.name, positions.name)
-    if len(paths) == 2 and not {".zip", ".h5ad", ".h5"} & set(suffixes):
+    if len(paths) == 2 and not {".zip", ".h5ad", ".h5", ".parquet"} & set(suffixes):
         return _two_tables(*paths)
     given = ", ".join(path.name for path in paths) if paths else "nothing"
     raise SpotsError(

@@ -6,6 +6,7 @@ that sparse. What is dense is the expression of chosen genes, from `expression_o
 
 import contextlib
 import csv
+import gzip
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ COUNTS_PER_SPOT = 10_000
 UNITS = "log1p of counts per 10,000"
 # Of a table of counts, read at once: 120 MB where it holds 30,000 genes.
 _ROWS_AT_ONCE = 500
+# Of a table: every gene and transcript of a genome is a quarter of a million.
+_MOST_COLUMNS, _MOST_HEADER_BYTES = 500_000, 2**24
 
 
 @dataclass(frozen=True)
@@ -347,10 +350,22 @@ def _separator(path: Path) -> str:
     return "\t" if suffixes & {".tsv", ".txt"} else ","
 
 
+def _require_columns(path: Path) -> None:
+    """SpotsError at a first row that no number of genes makes so long: pandas takes a kilobyte for each column."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        columns = file.readline(_MOST_HEADER_BYTES).count(_separator(path).encode()) + 1
+        if columns > _MOST_COLUMNS or file.tell() == _MOST_HEADER_BYTES:
+            raise SpotsError(
+                f"{path.name} has {columns:,} columns or more, and a first row longer than any list of genes; give "
+                "a table with a row a spot and a column a gene"
+            )
+
+
 @contextlib.contextmanager
 def _as_table(path: Path) -> Iterator[None]:
     """Turns what goes wrong in reading a table into a SpotsError."""
     try:
+        _require_columns(path)
         yield
     except FileNotFoundError:
         raise SpotsError(f"{path.name} does not exist; check its path") from None

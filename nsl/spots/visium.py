@@ -29,27 +29,34 @@ from nsl.spots.files import (
 from nsl.spots.tables import Positions, placed, positions_of
 
 POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv")
-_POSITION_ENDINGS = (*POSITIONS, *(f"{name}.gz" for name in POSITIONS))
+_PARQUET = "tissue_positions.parquet"
+_POSITION_ENDINGS = (*POSITIONS, *(f"{name}.gz" for name in POSITIONS), _PARQUET)
 _PACKED = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 # Space Ranger before 2.0 writes no header.
 _POSITION_COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 # Of a sparse matrix in memory: row, column and value, or the start of a row; what a file states may be false.
 _ENTRY_BYTES = 16
+# Of a row of a Parquet file as text; a few bytes state any number of rows.
+_ROW_BYTES, _ROWS_AT_ONCE = 500, 2**16
+# Of Visium HD, by the folder that Space Ranger puts it in, and the smallest bins in which something is counted: a cell
+# spans 8 to 20 µm.
+_BINS, _LEAST_BIN_UM = re.compile(r"(?:^|/)(square_\d+um)/"), 8
 
 
 def read_visium(path: str | Path) -> anndata.AnnData:
     """Spots in tissue of Space Ranger's `outs` folder or a zip of it, at any depth inside.
 
     Needed are filtered_feature_bc_matrix.h5 or the folder filtered_feature_bc_matrix with its three files, and
-    spatial/tissue_positions.csv (or tissue_positions_list.csv). Genes are named by symbol, with Ensembl ids in
-    var["gene_id"]; where a symbol stands for several genes, the one of most counts is kept.
+    spatial/tissue_positions.csv (or tissue_positions_list.csv, or tissue_positions.parquet). Of Visium HD, one of the
+    folders of bins of 8 µm or more, such as square_016um: each bin is a spot. Genes are named by symbol, with Ensembl
+    ids in var["gene_id"]; where a symbol stands for several genes, the one of most counts is kept.
 
     Returns and raises what `nsl.spots.tables.read_spots` does; SpotsError also where a file is missing, there twice,
     damaged, or larger than `nsl.spots.files.MAX_BYTES`.
     """
     path = Path(path)
     with readable(path.name), files_in(path) as files:
-        _refuse_hd(path.name, files)
+        _require_one_bin_size(path.name, files)
         matrix = only(path.name, files, "filtered_feature_bc_matrix.h5")
         if matrix is None:
             filtered = [name for name in files if "raw_feature_bc_matrix" not in name]
@@ -68,14 +75,13 @@ def read_visium(path: str | Path) -> anndata.AnnData:
         return read_files(path.name, files, matrix, positions)
 
 
-def _refuse_hd(name: str, files: Files) -> None:
-    """SpotsError for Visium HD, of one size of bins or all of them: its positions are Parquet."""
-    if any(file.endswith("tissue_positions.parquet") for file in files) and not any(
-        file.endswith(_POSITION_ENDINGS) for file in files
-    ):
+def _require_one_bin_size(name: str, files: Files) -> None:
+    """SpotsError where Visium HD's bins of several sizes are there, which it names."""
+    bins = sorted({found[1] for file in files if file.endswith(_PARQUET) and (found := _BINS.search(file))})
+    if len(bins) > 1:
         raise SpotsError(
-            f"{name} is of Visium HD, whose bins are smaller than what is predicted; add them up to bins of 50 µm or "
-            "more and give an .h5ad"
+            f"{name} is of Visium HD and holds bins of {len(bins)} sizes ({', '.join(bins)}); give one of these "
+            "folders, best square_016um or larger"
         )
 
 
@@ -105,8 +111,23 @@ def read_files(name: str, files: Files, matrix: str, positions: str) -> anndata.
         name, features.values[:, is_gene], features.barcodes, features.symbol[is_gene], features.gene_id[is_gene]
     )
     factors = only(name, files, "scalefactors_json.json")
-    scales = image_scales(json.loads(files[factors]())) if factors else {}
-    return placed(counts, _tissue_positions(positions, files[positions]()), notices, scales)
+    scales = json.loads(files[factors]()) if factors else {}
+    if "bin_size_um" in scales:
+        notices = [*notices, _told_bins(name, float(scales["bin_size_um"]))]
+    return placed(counts, _tissue_positions(positions, files[positions]()), notices, image_scales(scales))
+
+
+def _told_bins(name: str, bin_um: float) -> str:
+    """What to know of Visium HD's bins; SpotsError where they are too small to be of use."""
+    if not bin_um >= _LEAST_BIN_UM:
+        raise SpotsError(
+            f"{name} is of Visium HD in bins of {bin_um:g} µm, in which next to nothing is counted; give square_008um "
+            "or, better, square_016um"
+        )
+    return (
+        f"{name} is of Visium HD in bins of {bin_um:g} µm, much smaller than a tile: each is compared with the tile "
+        "around it, and holds few counts."
+    )
 
 
 class _Features(NamedTuple):
@@ -151,9 +172,26 @@ def _mtx_features(name: str, files: Files, matrix: str) -> _Features:
 
 
 def _tissue_positions(name: str, content: bytes) -> Positions:
+    if name.endswith(".parquet"):
+        return positions_of(Path(name).name, _parquet_texts(name, content))
     table = pd.read_csv(io.BytesIO(unpacked(name, content)), header=None, dtype=str, na_filter=False)
     if table.iloc[0, 0] == "barcode":
         table = table.iloc[1:].set_axis(table.iloc[0], axis=1)
     else:
         table = table.rename(columns=dict(enumerate(_POSITION_COLUMNS)))
     return positions_of(Path(name).name, table)
+
+
+def _parquet_texts(name: str, content: bytes) -> pd.DataFrame:
+    """The columns of positions in a Parquet file, as text like those of any other table."""
+    from pyarrow import parquet  # which takes long to import
+
+    file = parquet.ParquetFile(io.BytesIO(content))
+    require_bytes(name, file.metadata.num_rows * _ROW_BYTES)
+    columns = [column for column in _POSITION_COLUMNS if column in file.schema_arrow.names]
+    rows, parts = 0, []
+    for part in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
+        rows += part.num_rows
+        require_bytes(name, rows * _ROW_BYTES)
+        parts.append(part.to_pandas().astype(str))
+    return pd.concat(parts) if parts else pd.DataFrame(columns=columns)

@@ -103,7 +103,13 @@ def begun(sentence: str) -> str:
 
 
 def show_failure(slide: state.SessionSlide) -> None:
-    """Why the last run of a slide came to nothing, if it did."""
+    """Why the last run of a slide came to nothing, if it did, or why its result is there no more."""
+    if slide.is_crowded_out and not slide.is_running:
+        st.info(
+            "The result of this slide was let go to make room for others, as the memory for results was full. Run it "
+            "again to see it.",
+            icon=":material/history:",
+        )
     if slide.is_running or slide.job is None or not slide.job.error:
         return
     if slide.job.is_cancelled:

@@ -52,12 +52,14 @@ def tables(
     from nsl.export import files
 
     result, stem = slide.result, controls.file_stem(slide)
-    button("Download CSV", lambda: files.csv_text(result), f"{stem}.csv")
+    # What is on offer keeps no result in memory that was let go.
+    made_of = slide.result_at_hand
+    button("Download CSV", lambda: files.csv_text(made_of()), f"{stem}.csv")
     with st.popover("Other formats", icon=":material/download:"):
-        button("CSV with provenance (zip)", lambda: files.csv_zip(result, stem), f"{stem}.csv.zip")
-        button("AnnData (h5ad)", lambda: files.h5ad_bytes(result), f"{stem}.h5ad")
+        button("CSV with provenance (zip)", lambda: files.csv_zip(made_of(), stem), f"{stem}.csv.zip")
+        button("AnnData (h5ad)", lambda: files.h5ad_bytes(made_of()), f"{stem}.h5ad")
         some = files.genes_for_qupath(result, genes)
-        button("QuPath (GeoJSON)", lambda: files.geojson_text(result, some), f"{stem}.geojson")
+        button("QuPath (GeoJSON)", lambda: files.geojson_text(made_of(), some), f"{stem}.geojson")
         if len(some) < result.n_vars:
             looked_at = "the genes looked at, and " if genes else ""
             st.caption(
@@ -66,7 +68,7 @@ def tables(
         button(
             "Everything (zip)",
             lambda: files.everything_zip(
-                result,
+                made_of(),
                 stem,
                 figure_genes=() if extra else some[:1],
                 qupath_genes=some,
@@ -86,9 +88,10 @@ def prints(
         from nsl.export import files
         from nsl.export.print import map_png
 
+        look = {"palette": palette, "opacity": opacity}
         return files.zipped(
             {
-                name: map_png(slide.result, gene, limits=ends, palette=palette, opacity=opacity, slide_name=slide.name)
+                name: map_png(slide.result_at_hand(), gene, limits=ends, slide_name=slide.name, **look)
                 for name, (slide, gene, ends) in maps.items()
             }
         )
@@ -114,7 +117,7 @@ def report(
     def make() -> str:
         from nsl.export.report import genes_for_report, report_html
 
-        result = slide.result
+        result = slide.result_at_hand()
         return report_html(
             result,
             slide.name,

@@ -1,4 +1,4 @@
-"""What a server lets its visitors ask of it, set in the environment; but for runs, what is not set is not limited."""
+"""What a server lets its visitors ask of it, set in the environment; set to nothing, it limits nothing but runs."""
 
 import functools
 import math
@@ -8,37 +8,35 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from nsl.errors import NslError, SlideError
+from nsl.errors import NslError
 from nsl.slides.archive import MAX_BYTES
 
 # How often a run that waits looks whether it is still wanted.
 LOOK_SECONDS = 0.5
 _UNPACKED_TO_ZIPPED = 4
+MAX_PIXELS = 40_000_000_000
+"""Of a slide, where nothing else is set: 200,000 × 200,000, as large as scanners make them."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """None is no limit; of runs, one a core."""
 
-    max_pixels: int | None  # level-0 pixels of a slide: NSL_MAX_PIXELS
+    max_pixels: int | None  # level-0 pixels of a slide: NSL_MAX_PIXELS, MAX_PIXELS where it is not set
     max_upload_mb: int | None  # of one file: NSL_MAX_UPLOAD_MB
     max_concurrent_runs: int | None  # of all sessions together: NSL_MAX_CONCURRENT_RUNS
+    max_results_mb: int | None  # of all sessions together: NSL_MAX_RESULTS_MB, half of the memory where it is not set
 
 
 @functools.cache
 def read() -> Limits:
     """The limits of this server, read once; NslError where one is set to no whole number above 0."""
-    return Limits(_number("NSL_MAX_PIXELS"), _number("NSL_MAX_UPLOAD_MB"), _number("NSL_MAX_CONCURRENT_RUNS"))
-
-
-def check_size(name: str, size: tuple[int, int]) -> None:
-    """SlideError where a slide of `size` (width, height) has more pixels than this server takes."""
-    most = read().max_pixels
-    if most is not None and math.prod(size) > most:
-        raise SlideError(
-            f"{name} has {size[0]:,} × {size[1]:,} px, {math.prod(size):,} in all, and this server takes at most "
-            f"{most:,}; crop it, export it at a coarser scale, or run NSL on your own computer"
-        )
+    return Limits(
+        max_pixels=_number("NSL_MAX_PIXELS", MAX_PIXELS),
+        max_upload_mb=_number("NSL_MAX_UPLOAD_MB"),
+        max_concurrent_runs=_number("NSL_MAX_CONCURRENT_RUNS"),
+        max_results_mb=_number("NSL_MAX_RESULTS_MB", _half_of_memory_mb()),
+    )
 
 
 def check_upload(name: str, size_bytes: int, most_mb: int | None) -> None:
@@ -108,8 +106,16 @@ def line() -> Line:
     return Line(read().max_concurrent_runs or os.cpu_count() or 1)
 
 
-def _number(variable: str) -> int | None:
-    text = os.environ.get(variable, "").strip()
+def _half_of_memory_mb() -> int | None:
+    """Of this computer; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _number(variable: str, unset: int | None = None) -> int | None:
+    text = os.environ.get(variable, str(unset or "")).strip()
     if not text:
         return None
     try:
@@ -117,5 +123,5 @@ def _number(variable: str) -> int | None:
     except ValueError:
         number = 0
     if number < 1:
-        raise NslError(f'{variable} must be a whole number above 0, got "{text}"; leave it unset for no limit')
+        raise NslError(f'{variable} must be a whole number above 0, got "{text}"; leave it unset for the usual limit')
     return number

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from nsl import confinement
 from nsl.annotations.region import Region
 from nsl.result import Provenance
 from nsl.signatures import PREFIX, Signature, as_columns
+from nsl.slides import overview
 from nsl.web import controls, links, regions, sources, state, uploads
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
@@ -142,8 +144,9 @@ def _learn(open_seconds: float, result: "anndata.AnnData", seconds: float) -> No
 def warm_up() -> None:
     """Rehearse a run on a small slide, once a server and after the first page has gone out.
 
-    The first user then waits for no import and no compiler.
+    The first user then waits for no import and no compiler, and neither does the process that looks at uploads.
     """
+    confinement.prepare(overview.rehearse)
     threading.Thread(target=rehearse, args=[_known()], daemon=True).start()
 
 

@@ -5,7 +5,10 @@ dataclass of its own: one a session (`of_session`), one a slide (`SessionSlide.o
 (`SessionSlide.of_result`).
 """
 
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +19,7 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.result import Provenance
 from nsl.slides.slide import Slide, open_slide
+from nsl.web import limits
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
 
@@ -56,6 +60,7 @@ class SessionSlide:
     is_running: bool = False
     """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
     finished: Job | None = None  # the last run that came to a result
+    is_crowded_out: bool = False  # whether its result was let go to make room for others
     _of_slide: dict[type, Any] = field(default_factory=dict)
     _of_result: dict[type, Any] = field(default_factory=dict)
 
@@ -63,6 +68,13 @@ class SessionSlide:
     def result(self) -> "anndata.AnnData | None":
         """What was predicted."""
         return self.finished.result if self.finished else None
+
+    def result_at_hand(self) -> "anndata.AnnData":
+        """What was predicted; NslError where it is gone, as to a page that shows it still."""
+        result = self.result
+        if result is None:
+            raise NslError(f"the result of {self.name} is no longer in memory; run it again")
+        return result
 
     @property
     def provenance(self) -> Provenance:
@@ -108,6 +120,19 @@ class SessionSlide:
         """Drop what pages remember of a result, and end what they still make of it."""
         _stop_jobs(self._of_result)
 
+    def crowd_out(self) -> None:
+        """Free the memory of the result, for those of others; pages then say so, and how to run it again."""
+        # Whoever knows the job, such as a download that is on offer, knows the result by it alone.
+        self.finished.result, self.finished, self.is_crowded_out = None, None, True
+        self.forget()
+
+    @property
+    def is_worked_on(self) -> bool:
+        """Whether something runs for the slide or its result."""
+        kept = [*self._of_slide.values(), *self._of_result.values()]
+        jobs = [self.job, *(job for one in kept for job in vars(one).values() if isinstance(job, Job))]
+        return any(job is not None and job.is_running for job in jobs)
+
     def by_users_name(self, text: str) -> str:
         """A sentence about the file on disk, with the name the user knows."""
         return text.replace(self.path.name, self.name)
@@ -129,6 +154,7 @@ class SessionState:
     refused: tuple[str, NslError] | None = None  # id of the upload that could not be opened, and why
     is_inside_app: bool = False  # whether the script began with app.py
     page: str | None = None  # the page looked at
+    scripts: int = 0  # how many runs of the script go on in this session
     typed: dict[str, str] = field(default_factory=dict)
     """What was last typed into a gene box of this page, by the box's key."""
 
@@ -190,6 +216,58 @@ def drop(gone: SessionSlide) -> None:
         shared().current = next(reversed(shared().slides), None)
 
 
+# Memory of results, over all sessions
+
+_guard = threading.Lock()
+_shelf: dict[str, tuple[weakref.ref[SessionState], weakref.ref[SessionSlide]]] = {}
+"""Results by the keys of their runs, the one looked at longest ago first."""
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """A run of the script, during which no other session lets a result of this one go."""
+    session = shared()
+    with _guard:
+        session.scripts += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            session.scripts -= 1
+
+
+def make_room() -> None:
+    """Let results go that were looked at longest ago, until those of all sessions keep to `limits.read`.
+
+    The one looked at now stays, and so do those of sessions that are at work.
+    """
+    looked_at, own = slide(), shared()
+    if not any(held.run for held in own.slides.values()):
+        return
+    most_mb = limits.read().max_results_mb
+    with _guard:
+        for held in own.slides.values():
+            if held.run is not None and (held is looked_at or held.run not in _shelf):
+                _shelf.pop(held.run, None)
+                _shelf[held.run] = weakref.ref(own), weakref.ref(held)
+        kept = {run: (session(), held()) for run, (session, held) in _shelf.items()}
+        kept = {run: pair for run, pair in kept.items() if None not in pair and pair[1].run == run}
+        for gone in set(_shelf) - set(kept):
+            del _shelf[gone]
+        size = sum(_result_bytes(held) for _, held in kept.values())
+        for session, held in kept.values():
+            if most_mb is None or size <= most_mb * 2**20:
+                return
+            if held is looked_at or held.is_worked_on or (session is not own and session.scripts):
+                continue
+            size -= _result_bytes(held)
+            held.crowd_out()
+
+
+def _result_bytes(held: SessionSlide) -> int:
+    return int(held.result.X.nbytes)
+
+
 def collect_results() -> None:
     """Keep the jobs that ended well, on whichever page the user is by then; an earlier result stays till then."""
     for slide in slides():
@@ -200,8 +278,9 @@ def collect_results() -> None:
         if _is_whole(slide.result) and not _is_whole(job.result):
             job.result, job.error = None, "the run was cancelled; the result from before stays"
             continue
-        slide.finished = job
+        slide.finished, slide.is_crowded_out = job, False
         slide.forget()
+    make_room()
 
 
 def _is_whole(result: "anndata.AnnData | None") -> bool:

@@ -4,7 +4,10 @@ Nothing there is named by the browser, which chooses the id of an upload as well
 by the name it was brought under.
 """
 
+import contextlib
+import ctypes
 import functools
+import gc
 import hashlib
 import re
 import shutil
@@ -20,10 +23,11 @@ from uuid import uuid4
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+from nsl.confinement import Budget, OverBudgetError, confined
 from nsl.demo.slide import demo_slide
 from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.slides.archive import unpack_slide
-from nsl.slides.slide import open_slide
+from nsl.slides.overview import overview_of
 from nsl.web import limits, state
 from nsl.web.jobs import is_connected
 
@@ -91,6 +95,14 @@ def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
             if looks[session_id] >= LOOKS_BEFORE_DELETION:
                 folders.pop(session_id).cleanup()
                 del looks[session_id]
+                give_memory_back()
+
+
+def give_memory_back() -> None:
+    """Free what only circles of objects hold, as no rerun does, and hand to the system what the C library keeps."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only the C library of Linux has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # Slides
@@ -182,25 +194,23 @@ def _check_room() -> None:
 
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
-    start = time.perf_counter()
-    with open_slide(path) as slide:
-        limits.check_size(path.name, slide.size)
-        opened = state.SessionSlide(
-            key=key,
-            name=_distinct(name, key),
-            path=path,
-            folder=folder,
-            synthetic=synthetic,
-            size=slide.size,
-            levels=slide.levels,
-            format=slide.format,
-            scanner=slide.scanner,
-            objective_power=slide.objective_power,
-            metadata_mpp=slide.mpp,
-            notices=tuple(notice.replace(path.name, name) for notice in slide.notices),
-            thumbnail=slide.thumbnail(),
-            open_seconds=time.perf_counter() - start,
-        )
+    seen = overview_of(path, limits.read().max_pixels)
+    opened = state.SessionSlide(
+        key=key,
+        name=_distinct(name, key),
+        path=path,
+        folder=folder,
+        synthetic=synthetic,
+        size=seen.size,
+        levels=seen.levels,
+        format=seen.format,
+        scanner=seen.scanner,
+        objective_power=seen.objective_power,
+        metadata_mpp=seen.mpp,
+        notices=tuple(notice.replace(path.name, name) for notice in seen.notices),
+        thumbnail=seen.thumbnail,
+        open_seconds=seen.seconds,
+    )
     state.add(opened)
 
 
@@ -230,11 +240,11 @@ def remove(gone: state.SessionSlide) -> None:
 # Measured data
 
 
-MEASURED_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad"]
+MEASURED_TYPES = ["csv", "tsv", "txt", "gz", "zip", "h5", "h5ad", "parquet"]
 """Endings of files that measured data come in."""
 
 # Of an uploaded name nothing else becomes part of a path: readers go by it.
-_ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad))$")
+_ENDING = re.compile(r"((\.(csv|tsv|txt))?\.gz|\.(csv|tsv|txt|zip|h5|h5ad|parquet))$")
 
 
 def read_measured_uploads(files: Sequence[UploadedFile]) -> "anndata.AnnData":
@@ -260,9 +270,14 @@ def read_measured_uploads(files: Sequence[UploadedFile]) -> "anndata.AnnData":
         with tempfile.TemporaryDirectory(dir=folder) as own:
             paths = [Path(own) / name for name in names]
             _store_measured(files, paths, all_names)
-            data = read_measured(paths)
+            # HDF5 and Parquet are read by libraries that a file may end.
+            data = confined(read_measured, paths, budget=Budget.for_bytes(sum(file.size for file in files)))
     except NslError as error:
         raise SpotsError(_by_users_names(str(error), names, folder)) from None
+    except OverBudgetError as error:
+        raise SpotsError(
+            f"{all_names} cannot be read safely: {error}; save counts as a sparse matrix, one section a file"
+        ) from None
     except MemoryError:
         raise SpotsError(
             f"{all_names} need more memory than this computer has; save counts as a sparse matrix, one section a file"

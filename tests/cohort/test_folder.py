@@ -105,3 +105,16 @@ def test_a_file_that_lacks_what_maps_are_drawn_with_is_one_sentence(cohort):
     ):
         with pytest.raises(NslError, match=r"cannot be read|lacks scale_low; run the cohort again"):
             read()
+
+
+def test_a_slide_named_like_a_formula_is_text_in_the_table_and_itself_when_read_back(tiny_weights, tmp_path):
+    root = tmp_path / "server"
+    listed = made_slides(root, 1)
+    (root / "slides/s0.png").rename(root / "slides/=1+1.png")
+    listed.write_text("slide,mpp\nslides/=1+1.png,1\n")
+    run_cohort(
+        slides_of_cohort(listed, root / "run"), settings_of(tiny_weights), load_weights(tiny_weights), root / "run"
+    )
+    [found] = cohorts_in(root)
+    assert ",=1+1," not in (root / "run/status.csv").read_text()
+    assert read_status(found).index.tolist() == read_cohort(found).obs_names.tolist() == ["=1+1"]

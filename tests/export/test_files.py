@@ -339,6 +339,16 @@ def test_a_number_that_is_not_finite_is_left_out(result, number):
     assert "ERBB2" in second["properties"]["measurements"]
 
 
+def test_no_name_is_a_formula_in_a_table(result):
+    result.var_names = ["=1+1", "ERBB2"]
+    result.obs["region"], result.obs["region_class"] = ["@SUM(A1)", "tumour"], ["-2+3", "stroma"]
+    header, first, second = csv_text(result).splitlines()
+    assert header.endswith(",region,region_class,'=1+1,ERBB2")
+    assert ",'@SUM(A1),'-2+3," in first
+    assert ",tumour,stroma," in second
+    assert "\n'=1+1\n" in csv_files(result, "a")["a.genes.csv"]
+
+
 def test_names_that_json_must_escape_survive(result):
     result.var_names = ['a"b\\c', "TCRβ"]
     [first, _] = features(geojson_text(result))

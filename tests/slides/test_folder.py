@@ -121,6 +121,26 @@ def test_links_out_of_the_folder_are_not_listed(slides, tmp_path):
     assert names(slides) == ["again.svs", "inside/a.svs"]
 
 
+@pytest.mark.parametrize("kind", ["mirax", "vms", "dicom"])
+@pytest.mark.parametrize("what", ["link out", "pipe", "link within"])
+def test_a_slide_of_several_files_is_listed_only_if_all_lie_in_the_folder(slides, tmp_path, kind, what):
+    if kind == "mirax":
+        part = write_mirax(slides / "case/s.mrxs", painted(), 0.25).with_suffix("") / "Data0000.dat"
+    elif kind == "vms":
+        part = write_vms(slides / "case/s.vms", painted(256, 256), 0.46).with_name("s_map2.jpg")
+    else:
+        part = write_dicom(slides / "case", painted(), 0.5)[0]
+    [listed] = slides_in(slides)
+    if what == "pipe":
+        part.unlink()
+        os.mkfifo(part)
+    else:
+        elsewhere = (tmp_path if what == "link out" else slides) / "elsewhere.dat"
+        part.rename(elsewhere)
+        part.symlink_to(elsewhere)
+    assert (listed.name in names(slides)) == (what == "link within")
+
+
 def test_a_folder_that_is_itself_a_link_is_listed(slides, tmp_path):
     touch(slides, "a.svs")
     (tmp_path / "link").symlink_to(slides)

@@ -19,6 +19,7 @@ from nsl.errors import SpotsError
 from nsl.spots import files, h5ad
 from nsl.spots.measured import read_h5ad, read_measured, read_visium
 from nsl.spots.tables import read_spots
+from nsl.spots.visium import _tissue_positions
 
 BARCODES = ["AAA-1", "CCC-1", "GGG-1", "TTT-1"]
 # The third is another gene of the same symbol with fewer counts, the last an antibody.
@@ -191,7 +192,7 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
         (outs(tissue_positions=None), "visium.zip holds no spatial/tissue_positions.csv"),
         (
             outs(tissue_positions=None) | {"spatial/tissue_positions.parquet": b"PAR1"},
-            "visium.zip is of Visium HD, whose bins are smaller",
+            "visium.zip cannot be read",
         ),
         (
             outs() | {"other/filtered_feature_bc_matrix.h5": b""},
@@ -230,7 +231,17 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
         ),
     ],
     ids=[
-        *("no matrix", "no positions", "HD", "two sections", "not h5", "cut h5", "bad json", "empty", "not text"),
+        *(
+            "no matrix",
+            "no positions",
+            "cut parquet",
+            "two sections",
+            "not h5",
+            "cut h5",
+            "bad json",
+            "empty",
+            "not text",
+        ),
         *("no position", "spot twice", "no overlap", "no features", "shape"),
     ],
 )
@@ -331,15 +342,66 @@ def test_flags_of_space_ranger_may_be_words(zipped):
     check_visium(read_visium(zipped(outs(tissue_positions=words.encode()))))
 
 
-def test_all_bins_of_visium_hd_together_are_told_what_they_are(zipped):
-    bins = {
-        f"square_{um}um/{name}": b""
-        for um in ("002", "008", "016")
-        for name in ("filtered_feature_bc_matrix.h5", "spatial/tissue_positions.parquet")
+def parquet(positions: str) -> bytes:
+    """A table of positions as Visium HD has it."""
+    buffer = io.BytesIO()
+    pd.read_csv(io.StringIO(positions)).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def visium_hd(bin_um: float) -> dict[str, bytes]:
+    """Contents of one of Visium HD's folders of bins."""
+    scales = json.dumps({"tissue_hires_scalef": 0.25, "bin_size_um": bin_um}).encode()
+    return outs(tissue_positions=None, scalefactors_json=scales) | {
+        "spatial/tissue_positions.parquet": parquet(POSITIONS.replace("300,130", "300.25,130.5"))
     }
-    assert "visium.zip is of Visium HD, whose bins are smaller than what is predicted" in refusal(
-        read_visium, zipped(bins)
+
+
+def test_bins_of_visium_hd_are_read_as_spots(zipped):
+    data = read_visium(zipped(visium_hd(16.0)))
+    by_name = dict(zip(data.obs_names, data.obsm["spatial"].tolist(), strict=True))
+    assert by_name == {"AAA-1": [110, 100], "CCC-1": [120, 200], "GGG-1": [130.5, 300.25]}
+    assert data[["AAA-1"], ["ERBB2"]].X.toarray() == 5
+    assert any("in bins of 16 µm, much smaller than a tile" in notice for notice in data.uns["notices"])
+    assert data.uns["image_scales"] == {"hires": 0.25}
+
+
+def test_bins_smaller_than_a_cell_are_refused_with_those_to_give(zipped):
+    said = refusal(read_visium, zipped(visium_hd(2.0)))
+    assert "visium.zip is of Visium HD in bins of 2 µm" in said
+    assert "give square_008um" in said
+
+
+def test_all_bins_of_visium_hd_together_are_offered_by_name(zipped):
+    bins = {f"square_{um}um/{name}": b"" for um in ("002", "008", "016") for name in visium_hd(8.0)}
+    assert refusal(read_visium, zipped(bins)) == (
+        "visium.zip is of Visium HD and holds bins of 3 sizes (square_002um, square_008um, square_016um); give one of "
+        "these folders, best square_016um or larger"
     )
+
+
+def test_the_matrix_of_visium_hd_with_its_positions_needs_no_zip(tmp_path):
+    for name, content in visium_hd(8.0).items():
+        (tmp_path / Path(name).name).write_bytes(content)
+    data = read_measured([tmp_path / "tissue_positions.parquet", tmp_path / "filtered_feature_bc_matrix.h5"])
+    assert sorted(data.obs_names) == ["AAA-1", "CCC-1", "GGG-1"]
+
+
+def test_a_parquet_file_of_more_rows_than_memory_is_worth_is_refused(zipped, monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
+    rows = POSITIONS + "".join(f"B{number}-1,1,0,0,1,1\n" for number in range(1_000))
+    contents = visium_hd(8.0) | {"spatial/tissue_positions.parquet": parquet(rows)}
+    assert "tissue_positions.parquet is larger than" in refusal(read_visium, zipped(contents))
+
+
+@pytest.mark.parametrize(("folder", "bins"), [("square_008um", 2516), ("square_016um", 655)])
+def test_real_positions_of_visium_hd_are_those_in_tissue(data_folder, folder, bins):
+    path = data_folder / "exchange/visium_hd" / folder / "spatial/tissue_positions.parquet"
+    table = _tissue_positions(path.name, path.read_bytes()).table
+    stored = pd.read_parquet(path).set_index("barcode").query("in_tissue == 1")
+    assert len(table) == bins
+    np.testing.assert_allclose(table.x_px, stored.pxl_col_in_fullres, rtol=1e-15)
+    np.testing.assert_allclose(table.y_px, stored.pxl_row_in_fullres, rtol=1e-15)
 
 
 def test_packed_folders_are_refused_by_name(zipped, tmp_path):

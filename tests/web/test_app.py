@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
@@ -110,6 +111,21 @@ def test_scale_is_asked_for_when_the_file_has_none_and_never_guessed(app, sectio
     assert "Run" not in [button.label for button in app.button]
     app.number_input[0].set_value(1.0).run()
     assert "Run" in [button.label for button in app.button]
+
+
+def test_scale_is_asked_for_when_that_of_the_file_is_impossible(app, section):
+    buffer = io.BytesIO()
+    metadata = {"axes": "YXS", "PhysicalSizeX": 900.0, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 900.0}
+    tifffile.imwrite(buffer, section.pixels, photometric="rgb", metadata=metadata, ome=True)
+    upload(app, "a.ome.tif", buffer.getvalue())
+    assert not app.exception
+    assert not app.error
+    assert "a.ome.tif says 900 µm/px, which no microscope image has; give the right one." in said(app)
+    assert app.number_input[0].value is None
+    app.number_input[0].set_value(1.0).run()
+    finish(click(app, "Run"))
+    assert not app.error
+    assert slide(app).provenance.mpp == 1.0
 
 
 @pytest.mark.parametrize(("scale", "says"), [(0.0, "positive number, got 0"), (500.0, "between 0.01 and 100, got 500")])

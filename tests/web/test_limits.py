@@ -1,5 +1,7 @@
 """What a server's environment limits: sizes, and runs at the same time."""
 
+import functools
+import os
 import threading
 import time
 from pathlib import Path
@@ -7,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+import tifffile
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SlideError
-from nsl.web import jobs, limits
+from nsl.slides.overview import overview_of
+from nsl.slides.slide import open_slide
+from nsl.web import jobs, limits, state
 from nsl.web.limits import Limits, Line
-from tests.app_driver import slide
+from tests.app_driver import session_held, slide
 
 ROOT = Path(__file__).parents[2]
-VARIABLES = ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS")
+VARIABLES = ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS", "NSL_MAX_RESULTS_MB")
 SECONDS = 20
 
 
@@ -85,16 +90,20 @@ def _end(*runs: tuple[jobs.Job, Work]) -> None:
 # What the environment says
 
 
-def test_nothing_is_limited_unless_it_is_set():
-    assert limits.read() == Limits(None, None, None)
-    limits.check_size("slide.svs", (10**6, 10**6))
+def test_only_pixels_and_memory_are_limited_where_nothing_is_set(environment, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 4 * 2**20}.get)
+    assert limits.read() == Limits(40_000_000_000, None, None, 8 * 1024)
+    for variable in VARIABLES:
+        environment(variable, "")
+    assert limits.read() == Limits(None, None, None, None)
 
 
 def test_limits_come_from_the_environment_and_an_empty_one_is_none(environment):
     environment("NSL_MAX_PIXELS", "4000000000")
     environment("NSL_MAX_UPLOAD_MB", " 500 ")
     environment("NSL_MAX_CONCURRENT_RUNS", "")
-    assert limits.read() == Limits(4_000_000_000, 500, None)
+    environment("NSL_MAX_RESULTS_MB", "2000")
+    assert limits.read() == Limits(4_000_000_000, 500, None, 2000)
 
 
 def test_limits_are_read_once(environment, monkeypatch):
@@ -110,18 +119,30 @@ def test_a_bad_value_is_told_with_its_variable_and_the_remedy(environment, varia
     environment(variable, value)
     with pytest.raises(NslError) as told:
         limits.read()
-    assert str(told.value) == (f'{variable} must be a whole number above 0, got "{value}"; leave it unset for no limit')
+    assert str(told.value) == (
+        f'{variable} must be a whole number above 0, got "{value}"; leave it unset for the usual limit'
+    )
 
 
 # Sizes
 
 
-def test_a_slide_of_as_many_pixels_as_allowed_is_taken_and_one_more_is_not(environment):
-    environment("NSL_MAX_PIXELS", "1000000")
-    limits.check_size("a.png", (1000, 1000))
-    with pytest.raises(SlideError, match=r"a\.png has 1,001 × 1,000 px, 1,001,000 in all") as told:
-        limits.check_size("a.png", (1001, 1000))
-    assert "at most 1,000,000; crop it" in str(told.value)
+def test_a_slide_of_as_many_pixels_as_allowed_is_taken_and_one_more_is_not(tmp_path):
+    Image.fromarray(np.full((100, 101, 3), 240, np.uint8)).save(tmp_path / "a.png")
+    assert overview_of(tmp_path / "a.png", 10_100).size == (101, 100)
+    with pytest.raises(SlideError, match=r"a\.png has 101 × 100 px, 10,100 in all") as told:
+        overview_of(tmp_path / "a.png", 10_099)
+    assert "at most 10,099 are taken here; crop it" in str(told.value)
+
+
+def test_a_slide_of_too_many_pixels_is_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    """Of 16 bits, whose depth only pixels tell."""
+    tifffile.imwrite(tmp_path / "a.tif", np.full((100, 101, 3), 9, np.uint16), photometric="rgb", tile=(16, 16))
+    decoded = []
+    monkeypatch.setattr(tifffile.TiffPage, "decode", lambda *args, **options: decoded.append(args))
+    with pytest.raises(SlideError, match=r"a\.tif has 101 × 100 px"):
+        open_slide(tmp_path / "a.tif", most_pixels=10_099)
+    assert decoded == []
 
 
 def test_a_slide_too_large_is_told_by_the_users_name_for_it_and_the_slide_before_stays(app, environment, tmp_path):
@@ -152,6 +173,70 @@ def test_a_bad_value_is_told_on_the_page_instead_of_an_unlimited_upload(app, env
     assert 'must be a whole number above 0, got "two"' in app.error[0].value
     assert not app.main.get("file_uploader")
     assert not app.button
+
+
+# Memory of results
+
+
+def _predicted(app: AppTest) -> AppTest:
+    _click(app.run(), "Use the demo slide")
+    app.radio(key="which_genes").set_value("A list").run()
+    app.text_area(key="gene_list").set_value("ERBB2 COX6C").run()
+    _click(app, "Run")
+    slide(app).job.thread.join(60)
+    return app.run()
+
+
+@pytest.fixture
+def other_app(app) -> AppTest:
+    """Another session with the same server."""
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+
+
+def _keep_results_to(monkeypatch, most_mb: float) -> None:
+    monkeypatch.setattr(limits, "read", functools.cache(lambda: Limits(None, None, None, most_mb)))
+
+
+def test_the_result_looked_at_longest_ago_makes_room_and_can_be_had_again(app, other_app, monkeypatch):
+    _predicted(app)
+    _predicted(other_app)
+    size_mb = slide(app).result.X.nbytes / 2**20
+    _keep_results_to(monkeypatch, 2 * size_mb)
+    app.run()
+    assert slide(other_app).result is not None
+    _keep_results_to(monkeypatch, 1.5 * size_mb)
+    app.run()
+    assert slide(app).result is not None
+    assert slide(other_app).result is None
+    other_app.switch_page("pages/maps.py").run()
+    assert not other_app.exception
+    assert "was let go to make room for others" in " ".join(info.value for info in other_app.info)
+    _click(other_app, "Run it now")
+    slide(other_app).job.thread.join(60)
+    other_app.run()
+    assert "was let go" not in " ".join(info.value for info in other_app.info)
+    assert slide(app).result is None
+
+
+def test_no_result_is_let_go_under_a_page_that_is_being_made(app, other_app, monkeypatch):
+    _predicted(app)
+    _predicted(other_app)
+    _keep_results_to(monkeypatch, 0.001)
+    session_held(app, state.SessionState).scripts = 1
+    other_app.run()
+    assert slide(app).result is not None
+    session_held(app, state.SessionState).scripts = 0
+    other_app.run()
+    assert slide(app).result is None
+    assert slide(other_app).result is not None
+
+
+def test_a_download_of_a_result_that_is_gone_says_so(app):
+    _predicted(app)
+    held = slide(app)
+    held.crowd_out()
+    with pytest.raises(NslError, match=r"the result of Demo slide \(synthetic\) is no longer in memory; run it again"):
+        held.result_at_hand()
 
 
 # Runs at the same time

@@ -153,7 +153,7 @@ def test_a_browser_that_clears_streamlits_caches_parts_no_session_from_its_folde
 
 
 def test_an_upload_larger_than_its_place_says_is_refused_by_the_server_too(app, monkeypatch, section):
-    monkeypatch.setattr(limits, "read", lambda: limits.Limits(None, 1, None))
+    monkeypatch.setattr(limits, "read", lambda: limits.Limits(None, 1, None, None))
     large = png_bytes(section.pixels) + bytes(2**20)
     upload(app.run(), "large.png", large)
     assert "large.png has" in app.error[0].value
@@ -316,6 +316,7 @@ def test_a_file_that_cannot_be_read_is_told_without_the_servers_paths(tmp_path, 
     def fail(paths):
         raise OSError(f"unable to open '{paths[0]}'")
 
+    monkeypatch.setattr("nsl.confinement._IS_HELD", False)
     monkeypatch.setattr("nsl.spots.measured.read_measured", fail)
     monkeypatch.setattr(uploads, "session_folder", lambda: tmp_path)
     file = SimpleNamespace(name="my.h5ad", size=3, getbuffer=lambda: b"abc")

@@ -10,7 +10,7 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
-from nsl.numerals import signed, some_of
+from nsl.numerals import csv_table, signed, some_of
 from nsl.web import controls, downloads, gene_choice, sources
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
@@ -138,7 +138,7 @@ def _show_genes(weights: Weights) -> None:
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)
         downloads.button(
             "Download all genes (CSV)",
-            lambda: table.to_csv(index_label="gene", lineterminator="\n"),
+            lambda: csv_table(table, index_label="gene"),
             f"{stem}_reliability.csv",
         )
         count = f"{len(found):,} of {len(table):,} genes" if wanted.strip() else f"{len(table):,} genes"

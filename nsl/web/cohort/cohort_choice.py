@@ -7,6 +7,7 @@ import streamlit as st
 from nsl.cohort import folder as cohort_folder
 from nsl.cohort.folder import CohortFolder
 from nsl.errors import NslError
+from nsl.numerals import csv_table
 from nsl.slides.folder import slide_dir
 from nsl.web import controls, downloads
 
@@ -65,4 +66,4 @@ def show_status(cohort: CohortFolder, status: pd.DataFrame, slides: anndata.AnnD
     table["status"] = table.status.replace({"skipped": "done"})
     with st.expander("All slides", expanded=done < len(status)):
         st.dataframe(table[list(_COLUMNS)], hide_index=True, column_config=_COLUMNS, alt="The slides of the cohort")
-        downloads.button("Download the table (CSV)", lambda: table.to_csv(index=False), "cohort_slides.csv")
+        downloads.button("Download the table (CSV)", lambda: csv_table(table, index=False), "cohort_slides.csv")

@@ -12,7 +12,7 @@ from nsl.export import files
 from nsl.figures import compare, panels
 from nsl.figures.maps import percentile_limits
 from nsl.figures.regions import region_outlines
-from nsl.numerals import signed
+from nsl.numerals import csv_table, signed
 from nsl.result import map_of
 from nsl.signatures import is_signature
 from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
@@ -247,7 +247,7 @@ def difference_csv(result: anndata.AnnData, pair: tuple[str, str], by: str) -> s
         table["difference_sd"] = compare.standardised_difference(result, *pair).round(4)
     else:
         table["log2_ratio"] = compare.log2_ratio(result, *pair).round(4)
-    return table.to_csv(lineterminator="\n")
+    return csv_table(table)
 
 
 def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 from nsl.export import files
 from nsl.figures import compare
 from nsl.figures.maps import percentile_limits
+from nsl.numerals import csv_table
 from nsl.result import map_of, stain_warning
 from nsl.signatures import unit_of
 from nsl.web import chart, controls, downloads, gene_choice, state
@@ -141,4 +142,4 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
 def _csv_of_both(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> str:
     tables = [files.tile_table(one.result[:, [gene]]) for one in both]
     table = pd.concat(tables, keys=[one.name for one in both], names=["slide"])
-    return table.to_csv(lineterminator="\n")
+    return csv_table(table)

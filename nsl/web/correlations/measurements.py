@@ -10,6 +10,7 @@ import pandas as pd
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import NslError
+from nsl.numerals import csv_table
 from nsl.prediction import predict_spots
 from nsl.result import SlidePicture
 from nsl.signatures import LEAST_MEMBERS, Scoring, is_signature, signatures_of
@@ -82,7 +83,7 @@ class Comparison:
             },
             self.measured.obs_names.rename("spot"),
         )
-        return table.to_csv(lineterminator="\n")
+        return csv_table(table)
 
     def as_anndata(self, result: anndata.AnnData) -> anndata.AnnData:
         """Spots × genes for scanpy and squidpy: X is predicted, layers["measured"] measured, var the agreement.

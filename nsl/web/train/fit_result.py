@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from nsl.numerals import signed
+from nsl.numerals import csv_table, signed
 from nsl.web import controls, downloads, sources, state
 from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
@@ -192,7 +192,7 @@ def _offer(trained: Trained) -> None:
         table = trained.weights.reliability
         downloads.button(
             "Download the table (CSV)",
-            lambda: table.to_csv(index_label="gene", lineterminator="\n"),
+            lambda: csv_table(table, index_label="gene"),
             f"{name}_heldout.csv",
         )
     st.caption(
