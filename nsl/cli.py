@@ -119,7 +119,7 @@ def _add_predict(add) -> None:
     add("--regions", type=Path, metavar="FILE", help="QuPath annotations of the slide (GeoJSON), to compare by class")
     add("--inside-regions", action="store_true", help="predict inside the regions alone")
     add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
-    add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
+    add("--stride-um", type=float, metavar="F", help="step between tiles (default: half a tile, as in the app)")
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
     add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
     add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
@@ -248,15 +248,16 @@ def _predict_one(
     from nsl.export.files import FORMATS
     from nsl.prediction import predict
     from nsl.result import Provenance, left_out, stain_warning
-    from nsl.tiles import MIN_TISSUE
+    from nsl.tiles import MIN_TISSUE, USUAL_STEP
 
     start = time.perf_counter()
+    tile_um = weights.config.tile_um if args.tile_um is None else args.tile_um
     with _open(path, args.mpp) as slide, contextlib.closing(args.progress):
         result = predict(
             slide,
             weights,
-            tile_um=args.tile_um,
-            stride_um=args.stride_um,
+            tile_um=tile_um,
+            stride_um=USUAL_STEP * tile_um if args.stride_um is None else args.stride_um,
             analysis_mpp=args.analysis_mpp,
             genes=genes,
             min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,

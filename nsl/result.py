@@ -196,9 +196,13 @@ def transfer_in_words(result: "anndata.AnnData") -> str:
 def stain_warning(result: "anndata.AnnData") -> str | None:
     """A sentence on a slide whose stains could not be brought to those that the weights know; None where they were.
 
+    Of a synthetic slide, which has no laboratory's stains, nothing is said.
+
     Where the transfer was switched off, a slide whose stains lie outside what training covered is told of.
     """
     known = Provenance.of(result)
+    if known.synthetic:
+        return None
     if np.isnan(known.stain_distance):
         return "Too little of this slide is stained to tell its stains, so its colours were taken as they are."
     if not known.is_transferred:

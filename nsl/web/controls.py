@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
 from nsl.result import Provenance, stain_warning
+from nsl.slides.archive import SLIDE_SUFFIXES
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import limits, links, sources, state
@@ -232,8 +233,25 @@ def offer_measured(label: str, key: str, **look) -> list:
 
 
 def file_stem(slide: state.SessionSlide) -> str:
-    """The slide's name without its ending, as a file may be named."""
-    return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
+    """The slide's name as part of the name of a file, different for every slide of the session."""
+    names = {one.key: one.name for one in state.slides()} | {slide.key: slide.name}
+    return dict(zip(names, file_stems(list(names.values())), strict=True))[slide.key]
+
+
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Names of slides without their endings, as files may be named; numbered where an earlier one is the same."""
+    stems: list[str] = []
+    for name in names:
+        plain = _plain_stem(name)
+        numbered = (f"{plain}_{number}" for number in range(2, len(names) + 2))
+        stems.append(plain if plain not in stems else next(stem for stem in numbered if stem not in stems))
+    return stems
+
+
+def _plain_stem(name: str) -> str:
+    path = Path(name)
+    stem = path.stem if path.suffix.lower() in (*SLIDE_SUFFIXES, ".zip") else path.name
+    return re.sub(r"[^\w-]+|_+", "_", stem).strip("_")[:LONGEST_STEM] or "slide"
 
 
 def choose_scale(slide: state.SessionSlide) -> float | None:

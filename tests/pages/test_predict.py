@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from nsl import prediction
+from nsl.tiles import USUAL_STEP
 from nsl.web import runs, sources
 from nsl.web.state import SessionState
 from tests.app_driver import (
@@ -112,6 +113,11 @@ def test_the_page_says_how_long_a_run_takes_before_it_begins_and_learns_from_it(
     finish(click(app, "Run"))
     assert wait_said(app) < before / 10
     assert tiles == pytest.approx(int(metrics(app)["Tissue tiles"]), rel=0.02)
+
+
+def test_the_step_proposed_is_that_of_the_command_line(app):
+    click(app, "Use the demo slide")
+    assert runs.STEPS[app.selectbox(key="step").value] == USUAL_STEP
 
 
 def test_fewer_genes_are_said_to_take_less_time_and_overlapping_tiles_no_more(slow_computer):

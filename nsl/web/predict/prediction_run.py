@@ -14,6 +14,7 @@ from nsl.numerals import some_of
 from nsl.result import Provenance, left_out, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.stains import estimate_white_point
+from nsl.tiles import MIN_TISSUE, USUAL_STEP
 from nsl.web import controls, downloads, limits, regions, runs, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import has_held_up
@@ -50,10 +51,20 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
             persist_state="session",
         )
         step = st.selectbox(
-            "Step between tiles", list(runs.STEPS), index=runs.USUAL_STEP, key="step", persist_state="session"
+            "Step between tiles",
+            list(runs.STEPS),
+            index=list(runs.STEPS.values()).index(USUAL_STEP),
+            key="step",
+            persist_state="session",
         )
         min_tissue = st.slider(
-            "Least tissue in a tile, %", 0, 100, runs.USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
+            "Least tissue in a tile, %",
+            0,
+            100,
+            round(100 * MIN_TISSUE),
+            step=5,
+            key="min_tissue",
+            persist_state="session",
         )
         quality = st.checkbox(
             "Leave out ink, folds and blur",
