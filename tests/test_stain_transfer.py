@@ -207,9 +207,6 @@ def test_a_transfer_that_is_switched_off_is_said_and_warned_of(painted_slide, em
     np.testing.assert_array_equal(result.uns["nsl"]["transfer"], np.eye(3))
     assert "switched off" in transfer_in_words(result)
     assert "stained differently" in stain_warning(result)
-    # The demo slide's stains are the program's own.
-    result.uns["nsl"]["synthetic"] = True
-    assert stain_warning(result) is None
 
 
 def test_weights_that_know_no_target_are_brought_the_slides_vectors_and_keep_its_strengths(tiny_weights):

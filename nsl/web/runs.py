@@ -13,7 +13,6 @@ import streamlit as st
 from nsl.annotations.region import Region
 from nsl.result import Provenance
 from nsl.signatures import PREFIX, Signature, as_columns
-from nsl.tiles import MIN_TISSUE, USUAL_STEP
 from nsl.web import controls, links, regions, sources, state, uploads
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
@@ -65,6 +64,8 @@ class Settings:
 
 def usual_settings(slide: state.SessionSlide) -> Settings:
     """What the page proposes for a slide whose file says its scale."""
+    from nsl.tiles import MIN_TISSUE, USUAL_STEP
+
     config = sources.config_in_use()
     tile_um = float(config.tile_um)
     return Settings(

@@ -218,7 +218,7 @@ def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
     upload(app, "a.png", png_bytes(section.pixels))
     assert not app.main.get("file_uploader")[0].value
     upload(app, "a.png", png_bytes(section.pixels))
-    assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a.png (2)"]
+    assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a (2).png"]
 
 
 def test_a_cancelled_run_leaves_the_whole_result_from_before(app, monkeypatch):
@@ -246,3 +246,10 @@ def test_weights_wished_for_are_fetched_also_where_the_page_has_nothing_to_show(
     wish = session_held(app, sources.WeightsChoice).request
     wish.thread.join(10)
     assert "no-such-folder" in wish.error
+
+
+def test_the_way_to_the_maps_stands_where_run_is_pressed(app):
+    predict_demo(app).run()
+    labels = [getattr(getattr(element, "proto", None), "label", "") for element in app.main]
+    way = labels.index("**See the maps**")
+    assert next(label for label in labels[way + 1 :] if label) == "Run"

@@ -13,8 +13,6 @@ from nsl.web.train.paired_sections import PairedSection
 # Of two cores of 2023 (benchmarks/RESULTS.md): a step's own cost for each section, how many products of colours and
 # genes a second in a step, and how many products of pairs of spots and genes in comparing maps.
 _STEP_SECONDS, _STEP_PRODUCTS, _PAIR_PRODUCTS = 0.002, 4e9, 1.2e9
-
-
 # torch's optimiser loads its compiler the first time it is made, which takes as long whatever is fitted.
 _FIRST_SECONDS = 2.0
 # What a step of a fit takes beside that of the trial, which has no optimiser and no targets: on real sections.
