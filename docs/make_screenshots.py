@@ -9,6 +9,7 @@ import io
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -22,6 +23,9 @@ from tests.browser.serving import served  # noqa: E402
 
 FOLDER = ROOT / "docs/screenshots"
 WIDTHS_PX, HEIGHT_PX = (1440, 900), 1100
+# What a laptop shows of the pages with maps before anybody scrolls.
+LAPTOP_PX, ON_LAPTOP = (1366, 768), ("Maps", "Compare", "Stains")
+PAGES = ("Predict", "Maps", "Compare", "Stains", "Correlations", "Train", "About")
 # Pages with a chart that is drawn after the page itself.
 CHARTS = {"Maps", "Compare"}
 
@@ -34,20 +38,21 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             for width_px in WIDTHS_PX:
-                take(browser, address, scheme, width_px)
+                take(browser, address, scheme, (width_px, HEIGHT_PX), PAGES)
+            take(browser, address, scheme, LAPTOP_PX, ON_LAPTOP)
         browser.close()
 
 
-def take(browser: Browser, address: str, scheme: str, width_px: int) -> None:
-    """Every page in one session."""
-    context = browser.new_context(viewport={"width": width_px, "height": HEIGHT_PX}, color_scheme=scheme)
+def take(browser: Browser, address: str, scheme: str, size_px: tuple[int, int], pages: Sequence[str]) -> None:
+    """Pages in one session."""
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size_px, strict=True)), color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.goto(address)
     settle(page)
     take_demo(page)
     run(page)
-    for name in ("Predict", "Maps", "Compare", "Stains", "Correlations", "Train", "About"):
+    for name in pages:
         go_to(page, name)
         if name in CHARTS:
             see_charts(page)
@@ -58,7 +63,7 @@ def take(browser: Browser, address: str, scheme: str, width_px: int) -> None:
         settle(page)
         page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, 0)")
         page.mouse.move(1, 1)
-        save(page, FOLDER / f"{name.lower()}-{scheme}-{width_px}.webp")
+        save(page, FOLDER / f"{name.lower()}-{scheme}-{size_px[0]}.webp")
     context.close()
 
 

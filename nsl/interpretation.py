@@ -145,6 +145,17 @@ def stain_amounts(od: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.asarray(od, float) @ np.linalg.pinv(np.asarray(vectors, float))
 
 
+def amount_images(rgb: np.ndarray, vectors: np.ndarray, white_point: np.ndarray) -> np.ndarray:
+    """Amounts of two stains in every pixel, in OD along their vectors (2, 3).
+
+    rgb is (H, W, 3) uint8, the result (H, W, 2) float32, at least 0; NaN for padding, which is pure black.
+    """
+    od = optical_density(rgb, white_point)
+    amounts = np.maximum(stain_amounts(od.reshape(-1, 3), vectors), 0).reshape(*rgb.shape[:2], 2).astype(np.float32)
+    amounts[~rgb.any(axis=-1)] = np.nan
+    return amounts
+
+
 def concentration_images(model: NeuralStain, gene: str, rgb: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     """The two learned stains' concentrations c_s of every pixel, in the gene's own scale of D.
 

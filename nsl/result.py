@@ -172,6 +172,21 @@ def tile_at(result: "anndata.AnnData", x_mm: float, y_mm: float) -> str | None:
     return name if name in result.obs_names else None
 
 
+def tile_beside(result: "anndata.AnnData", tile: str | None, columns: int, rows: int) -> str:
+    """Name of the next tile in the direction of a step, over gaps; the same one at the edge, the middle one for None.
+
+    columns, rows : the step in the grid, one of them 0.
+    """
+    place = result.obs[["array_col", "array_row"]].to_numpy(int)
+    if tile not in result.obs_names:
+        away = np.abs(place - np.median(place, axis=0)).sum(axis=1)
+        return str(result.obs_names[away.argmin()])
+    ahead = (place - place[result.obs_names.get_loc(tile)]) * (columns or rows)
+    along, across = ahead.T if columns else ahead.T[::-1]
+    found = np.flatnonzero((across == 0) & (along > 0))
+    return str(result.obs_names[found[along[found].argmin()]]) if len(found) else tile
+
+
 def percentile_of(result: "anndata.AnnData", gene: str, tile: str) -> float:
     """Share of the slide's tiles, in %, whose value of a gene is at most that of one tile."""
     values = map_of(result, gene)

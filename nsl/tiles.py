@@ -13,6 +13,8 @@ from nsl.stains import TISSUE_OD, od_table
 
 MIN_TISSUE = 0.3
 """Share of a tile from which it counts as tissue, unless another is asked for."""
+USUAL_STEP = 0.5
+"""Step between tiles that the app and the command line propose, in tile sides: a finer map than tiles side by side."""
 # A map of so many tiles is finer than any screen; more are a slip of units, and would fill the memory.
 MAX_TILES = 5_000_000
 # A tissue pixel takes at least this share of the light, on average over red, green and blue: all of its optical density

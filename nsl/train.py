@@ -149,6 +149,7 @@ def train_sections(
     signatures: Sequence[Signature] = (),
     candidates: Sequence[FitSettings] = CANDIDATES,
     command: str = "nsl.train.train",
+    failed_checks: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Weights:
     """Train on measured sections, and measure the reliability of every gene where it is held out.
@@ -158,11 +159,12 @@ def train_sections(
     Parameters
     ----------
     sections : of `nsl.spots.measured_section.measure_section`.
-    name, tissue, source, licence, command : recorded in the weights.
+    name, tissue, source, licence, command, failed_checks : recorded in the weights.
     min_detected : keep genes counted in at least this share of the spots of every patient.
     most_genes : of these, keep so many whose mean expression is highest; all, if not given.
     genes : fit these instead.
-    tile_um, analysis_mpp : window and µm/px that the sections were measured with.
+    tile_um, analysis_mpp : window and µm/px that the sections were measured with; the weights record the coarsest that
+        an image was read at.
     signatures : gene sets to judge as well, which the weights then hold; those with too few of the genes are left out.
     candidates : settings to choose among.
     progress : receives every step of the fits, and the stages between them.
@@ -202,7 +204,7 @@ def train_sections(
         name=name,
         units=UNITS,
         tile_um=tile_um,
-        analysis_mpp=analysis_mpp,
+        analysis_mpp=max(section.read_mpp or analysis_mpp for section in sections),
         training_data=TrainingData(
             tissue=tissue,
             source=source,
@@ -211,6 +213,7 @@ def train_sections(
             sections=tuple(section.name for section in sections),
             spots=sum(len(section.colors) for section in sections),
             genes_rule=rule,
+            failed_checks=tuple(failed_checks),
         ),
         stains=stains,
         fit=FitRecord(**settings._asdict(), learning_rate=LEARNING_RATE, command=command, nsl_version=__version__),

@@ -10,12 +10,13 @@ links.enter()
 heading = controls.heading("Expression maps")
 
 slide = runs.predicted_slide()
-controls.cautions(slide, heading)
-gene_choice.follow_link(slide.result.var)
-with st.container(horizontal=True):
-    gene = gene_choice.choose_one(slide.result.var, slide.weights)
+table, protocol = slide.result.var, slide.weights.config.reliability
+gene_choice.follow_link(table)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    gene = gene_choice.choose_one(table, slide.weights)
     style = gene_map.choose_style(slide.result, gene)
-gene_choice.show_reliability(slide.result.var, gene, slide.weights.config.reliability)
+with controls.cautions(slide, heading, gene_choice.reliability_in_short(table, gene, protocol)):
+    gene_choice.show_reliability(table, gene, protocol)
 
 wide, narrow = controls.side_by_side(wide_first=True)
 with wide:

@@ -188,6 +188,13 @@ def buttons(app: AppTest) -> dict[str, bool]:
     return pressed | {button.label: not button.proto.disabled for button in app.get("download_button")}
 
 
+def open_stains(app: AppTest) -> AppTest:
+    """Open all parts of the Stains page, which hold its numbers."""
+    for part in [part.label for part in app.expander]:
+        app.session_state[f"stains_part {part}"] = True
+    return app.run()
+
+
 def told_of_pictures(app: AppTest) -> list[str]:
     """What pictures and zoomable charts say of themselves to those who hear the page."""
     pictures = [picture.alt for element in app.get("image") for picture in element.proto.imgs]
@@ -202,5 +209,6 @@ def progress(app: AppTest) -> str:
 def seen(app: AppTest) -> str:
     """All that the page says: headings, running text, figures, code, pictures."""
     headings = [element.value for kind in (app.title, app.header, app.subheader) for element in kind]
+    headings += [part.label for part in app.expander]
     figures = [f"{label} {value}" for label, value in metrics(app).items()]
     return " ".join([*headings, said(app), *figures, *(code.value for code in app.code), *told_of_pictures(app)])

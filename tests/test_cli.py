@@ -24,6 +24,7 @@ from nsl.annotations.region import Region
 from nsl.cli import main
 from nsl.errors import SlideError
 from nsl.slides.slide import open_slide
+from nsl.tiles import USUAL_STEP
 
 PLACE_COLUMNS = ["tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"]
 GENES = ["ERBB2", "CD24", "COX6C"]
@@ -56,8 +57,19 @@ def assert_one_line_error(code: int, err: list[str], *said: str) -> None:
 # What predict writes
 
 
+# In tiles of the tiny weights.
+SIDE_BY_SIDE = ("--stride-um", 100)
+
+
+def test_tiles_are_as_far_apart_as_the_app_proposes(predict, section_png, tmp_path):
+    for tile_um, given in ((100, ()), (60, ("--tile-um", 60))):
+        assert predict(section_png, "--mpp", 1, *given)[0] == 0
+        said = json.loads((tmp_path / "out/section.provenance.json").read_text())
+        assert said["stride_um"] == USUAL_STEP * tile_um
+
+
 def test_csv_reads_with_no_arguments_and_has_the_columns_promised(predict, section_png, tmp_path):
-    assert predict(section_png, "--mpp", 1) == (0, [])
+    assert predict(section_png, "--mpp", 1, *SIDE_BY_SIDE) == (0, [])
     table = pd.read_csv(tmp_path / "out/section.csv")
     assert table.columns.tolist() == PLACE_COLUMNS + GENES
     assert 0 < len(table) < 7 * 6
@@ -76,7 +88,7 @@ def test_positions_are_in_level_0_pixels_and_in_micrometres(predict, section_png
 
 
 def test_tissue_is_found_where_the_section_is_stained(predict, section_png, section, tmp_path):
-    assert predict(section_png, "--mpp", 1, "--min-tissue", 0)[0] == 0
+    assert predict(section_png, "--mpp", 1, "--min-tissue", 0, *SIDE_BY_SIDE)[0] == 0
     table = pd.read_csv(tmp_path / "out/section.csv")
     assert len(table) == 7 * 6
     stain = section.stain_under(table[["x_px", "y_px"]].to_numpy(), 100).sum(axis=1)
@@ -111,7 +123,7 @@ def test_provenance_says_what_the_numbers_came_from(predict, section_png, sectio
 
 
 def test_h5ad_reads_back_with_positions_image_and_provenance(predict, section_png, tmp_path):
-    assert predict(section_png, "--mpp", 1, "--format", "csv,h5ad") == (0, [])
+    assert predict(section_png, "--mpp", 1, "--format", "csv,h5ad", *SIDE_BY_SIDE) == (0, [])
     result = anndata.read_h5ad(tmp_path / "out/section.h5ad")
     table = pd.read_csv(tmp_path / "out/section.csv", index_col="tile")
     assert result.var_names.tolist() == GENES
@@ -247,7 +259,7 @@ LEFT_OUT = "nsl: note: 1 points, lines or objects without an area were left out"
 
 
 def test_regions_of_a_file_are_in_every_format_and_compared_by_class(predict, section_png, annotated, tmp_path):
-    given = ("--mpp", 1, "--regions", annotated, "--format", "csv,h5ad,geojson")
+    given = ("--mpp", 1, "--regions", annotated, "--format", "csv,h5ad,geojson", *SIDE_BY_SIDE)
     assert predict(section_png, *given) == (0, [LEFT_OUT])
     table = pd.read_csv(tmp_path / "out/section.csv", keep_default_na=False)
     assert table.columns.tolist() == [*PLACE_COLUMNS, "region", "region_class", *GENES]
@@ -354,7 +366,7 @@ def test_a_terminal_that_lacks_a_character_does_not_fail_the_run(predict, sectio
 
 def test_a_real_slide_predicts_without_being_told_its_scale(data_folder, predict, tmp_path):
     slide = data_folder / "slides/cmu_small_region.svs"
-    assert predict(slide, "--tile-um", 150) == (0, [])
+    assert predict(slide, "--tile-um", 150, "--stride-um", 150) == (0, [])
     table = pd.read_csv(tmp_path / "out/cmu_small_region.csv")
     assert 0 < len(table) <= 7 * 9
     assert np.isfinite(table[GENES]).all(axis=None)
@@ -362,7 +374,8 @@ def test_a_real_slide_predicts_without_being_told_its_scale(data_folder, predict
 
 
 def test_without_the_transfer_a_slide_in_another_stain_is_noted(data_folder, predict, tmp_path):
-    code, [note] = predict(data_folder / "slides/cmu_small_region.svs", "--tile-um", 150, "--no-transfer")
+    side_by_side = ("--tile-um", 150, "--stride-um", 150)
+    code, [note] = predict(data_folder / "slides/cmu_small_region.svs", *side_by_side, "--no-transfer")
     assert code == 0
     assert "stained differently from the training slides" in note
     said = json.loads((tmp_path / "out/cmu_small_region.provenance.json").read_text())
@@ -373,12 +386,12 @@ def test_ink_is_left_out_noted_and_kept_with_no_quality(section, predict, tmp_pa
     pixels = section.pixels.copy()
     pixels[200:300, 200:300] = section.white_point * (0.1, 0.55, 0.3)
     Image.fromarray(pixels).save(tmp_path / "inked.png")
-    code, [note] = predict(tmp_path / "inked.png", "--mpp", 1)
+    code, [note] = predict(tmp_path / "inked.png", "--mpp", 1, *SIDE_BY_SIDE)
     assert (code, note) == (0, "nsl: note: 1 tile left out: 1 ink")
     said = json.loads((tmp_path / "out/inked.provenance.json").read_text())
     assert said["left_out"] == {"ink": 1, "pigment": 0, "blur": 0, "fold": 0, "surround": 0}
     tiles = len(pd.read_csv(tmp_path / "out/inked.csv"))
-    code, notes = predict(tmp_path / "inked.png", "--mpp", 1, "--no-quality")
+    code, notes = predict(tmp_path / "inked.png", "--mpp", 1, "--no-quality", *SIDE_BY_SIDE)
     assert (code, notes) == (0, [])
     assert len(pd.read_csv(tmp_path / "out/inked.csv")) == tiles + 1
 

@@ -17,8 +17,10 @@ from nsl.result import (
     require_genes,
     stain_warning,
     tile_at,
+    tile_beside,
     values_of,
 )
+from tests.made_maps import map_of as made_map
 
 
 @pytest.fixture
@@ -99,6 +101,19 @@ def test_percentiles_run_from_the_lowest_tile_to_the_highest(result):
     lowest, highest = result.obs_names[values.argmin()], result.obs_names[values.argmax()]
     assert percentile_of(result, "CD24", highest) == 100
     assert percentile_of(result, "CD24", lowest) == pytest.approx(100 / result.n_obs)
+
+
+def test_a_step_leads_to_the_next_tile_that_way_over_gaps_and_stops_at_the_edge():
+    # 0 1 . 3
+    # 4 . . 7
+    result = made_map(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 3, 0, 3]), np.ones((5, 1)))
+    assert tile_beside(result, "r0c1", 1, 0) == "r0c3"
+    assert tile_beside(result, "r0c3", -1, 0) == "r0c1"
+    assert tile_beside(result, "r0c3", 1, 0) == "r0c3"
+    assert tile_beside(result, "r0c0", 0, 1) == "r1c0"
+    assert tile_beside(result, "r1c3", 0, -1) == "r0c3"
+    assert tile_beside(result, "r0c1", 0, 1) == "r0c1"
+    assert tile_beside(result, None, 1, 0) == "r0c1"
 
 
 def as_scanned(result, *angles: float):

@@ -17,7 +17,7 @@ from nsl.signatures import Signature
 from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS
-from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train
+from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train, train_sections
 from nsl.weights.config import HeldOutProtocol
 from nsl.weights.folder import load_weights, save_weights
 from tests.recording import Recording
@@ -335,6 +335,14 @@ def test_training_keeps_detected_genes_and_records_what_it_learned_from(paired):
         left_out="patient", groups=2, settings={"P1": chosen, "P2": chosen}
     )
     assert weights.config.fit.patterns == 10
+
+
+def test_weights_record_the_resolution_that_a_coarse_image_was_read_at(paired):
+    first = replace(read_manifest(paired / "manifest.csv")[0], mpp=4.5)
+    section = measure_section(first, TILE_UM, analysis_mpp=3.0)
+    assert section.read_mpp == 4.5
+    weights = train_sections([section], name="coarse", genes=GENES, analysis_mpp=3.0, candidates=FEW)
+    assert weights.config.analysis_mpp == 4.5
 
 
 def test_training_tells_how_each_gene_was_predicted_where_it_was_held_out(paired):

@@ -45,7 +45,7 @@ def add_prediction(add, form: str) -> None:
     add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
     add("--inside-regions", action="store_true", help="predict inside the regions alone")
     add("--tile-um", type=float, metavar="F", help="tile side in µm (default: as trained)")
-    add("--stride-um", type=float, metavar="F", help="step between tiles (default: the tile side)")
+    add("--stride-um", type=float, metavar="F", help="step between tiles (default: half a tile, as in the app)")
     add("--analysis-mpp", type=float, metavar="F", help="µm/px to read at (default: as trained)")
     add("--no-transfer", action="store_true", help="take colours as scanned, whatever stain the weights are for")
     add("--no-quality", action="store_true", help="keep tiles of ink, blur and folds, and slides that are no H&E")
@@ -160,7 +160,7 @@ def _settings(
     """How to predict, and the weights, checked before any slide is read; of a cohort `folder` is that of the slides."""
     from nsl.cohort.slide_run import RunSettings
     from nsl.export.files import FORMATS, MAX_MAPS
-    from nsl.tiles import MIN_TISSUE
+    from nsl.tiles import MIN_TISSUE, USUAL_STEP
     from nsl.weights.folder import default_source, load_weights
 
     formats = args.format.split(",")
@@ -186,13 +186,14 @@ def _settings(
     chosen = len(weights.genes if genes is None else genes)
     if "png" in formats and chosen > MAX_MAPS:
         raise NslError(f"--format png draws a map a gene; name at most {MAX_MAPS} with --genes ({chosen:,} are chosen)")
+    tile_um = weights.config.tile_um if args.tile_um is None else args.tile_um
     settings = RunSettings(
         weights_sha256=weights.sha256,
         weights=_of_any_folder(source, weights),
         genes=None if genes is None else tuple(genes),
         signatures=tuple(signatures),
-        tile_um=args.tile_um,
-        stride_um=args.stride_um,
+        tile_um=tile_um,
+        stride_um=USUAL_STEP * tile_um if args.stride_um is None else args.stride_um,
         analysis_mpp=args.analysis_mpp,
         min_tissue=MIN_TISSUE if args.min_tissue is None else args.min_tissue,
         transfer=not args.no_transfer,

@@ -25,25 +25,27 @@ def concentration_figure(
     *,
     vectors: np.ndarray,
     white_point: np.ndarray = PAPER_WHITE,
+    names: tuple[str, str] = STAINS,
 ) -> go.Figure:
-    """A region, and where a gene's model sees its two learned stains in it, side by side; they zoom together.
+    """A region, and where two stains lie in it, those that a gene's model learned or others; they zoom together.
 
     rgb : (H, W, 3) uint8, the region.
-    concentrations : (H, W, 2) of `nsl.interpretation.concentration_images`.
+    concentrations : (H, W, 2) of `nsl.interpretation.concentration_images` or `amount_images`.
     mpp : µm/px of the region; axes are in µm from its top left.
-    vectors : (2, 3) the gene's learned stain vectors, whose colours the scales run to.
+    vectors : (2, 3) of the stains, whose colours the scales run to.
     white_point : (3,) intensity of the slide's background.
+    names : of the stains.
     """
     height_um, width_um = (side * mpp for side in rgb.shape[:2])
     panel_px = _PANEL_WIDTH_PX * min(height_um / width_um, _MAX_TALLNESS)
     factor = max(1, -(-max(rgb.shape[:2]) // _MAX_SIDE_PX))
     step = factor * mpp
     place = {"x0": step / 2, "dx": step, "y0": step / 2, "dy": step}
-    figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *STAINS])
+    figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *names])
     figure.update_annotations(yshift=BAR_PX)
     picture = np.rint(_averaged(rgb, factor)).astype(np.uint8)
     figure.add_image(source=images.png(picture), hoverinfo="skip", row=1, col=1, **place)
-    for s, stain in enumerate(STAINS):
+    for s, stain in enumerate(names):
         axis = f"coloraxis{s + 1}"
         values = _averaged(concentrations[..., s], factor)
         figure.add_heatmap(

@@ -26,8 +26,9 @@ PERCENTILES = (2, 98)
 _OUTLINE_COLOR = "#3a3a46"
 # The edge is found on a picture of so many pixels, smoothed; rings of fewer points are specks.
 _OUTLINE_PX, _OUTLINE_SMOOTH_PX, _OUTLINE_LEAST = 400, 3.0, 50
-# Above a map: a row for the chart's buttons, the name of the colour scale, the scale. Below it: the axis.
-_BUTTONS_PX, _SCALE_PX, _AXIS_PX = 30, 58, 30
+# Above a map: the name of the colour scale, the scale. Below it: the axis.
+_SCALE_PX, _AXIS_PX = 64, 30
+_TOP_PX, _LEFT_PX = 8, 60
 # A map this wide is what a laptop has room for beside a column; its height follows the slide's shape within these.
 _WIDTH_PX, _LEAST_PX, _MOST_PX = 600, 300, 680
 _MARGIN_OF_TILES = 0.04
@@ -117,10 +118,12 @@ def lay_out_single(
 ) -> None:
     """Height and margins of a figure of one map, which keeps to the top, under its colour scale if it has one."""
     map_px = round(np.clip(width_px * shape_of_window(result), _LEAST_PX, _MOST_PX))
-    above_px = _BUTTONS_PX + has_scale * _SCALE_PX
+    above_px = _SCALE_PX if has_scale else _TOP_PX
     plain(figure, above_px + map_px + _AXIS_PX)
     figure.update_layout(
-        margin={"t": above_px, "b": _AXIS_PX},
+        # Nothing may take of the map's height; map and colour scale begin at the same edge.
+        margin={"t": above_px, "b": _AXIS_PX, "l": _LEFT_PX, "autoexpand": False},
+        xaxis={"constraintoward": "left", "tickangle": 0, "nticks": 4},
         yaxis_constraintoward="top",
         showlegend=False,
         uirevision=Provenance.of(result).slide_sha256,
@@ -146,7 +149,7 @@ def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: flo
 
 def color_axis(title: str, limits: tuple[float, float], palette: str) -> dict:
     """A colour scale above the map, its ends at `limits`."""
-    bar = color_bar(title, 0, 0.6) | {"thickness": 12, **scale_ticks(limits)}
+    bar = color_bar(title, 0, 0.6) | {"thickness": 12, "ypad": 5, **scale_ticks(limits)}
     return {"colorscale": palette, "cmin": limits[0], "cmax": limits[1], "colorbar": bar}
 
 

@@ -66,6 +66,8 @@ class MeasuredSection:
     """Of the slide, as estimated from its image; None where too little is stained."""
     image: SectionImage | None = None
     """Where it was read, for methods that look at the image again."""
+    read_mpp: float | None = None
+    """µm/px that the image was read at; None where it was not read from one."""
     spot_names: np.ndarray | None = None
     """(S,) as the counts name the spots, in the order of all that has a row a spot; None where they have no names."""
 
@@ -96,6 +98,7 @@ class MeasuredSection:
             centers_px=measured.obsm["spatial"][filled],
             stains=seen.stains,
             image=seen.image,
+            read_mpp=seen.read_mpp,
             spot_names=measured.obs_names[filled].to_numpy(str),
         )
 
@@ -185,6 +188,8 @@ class SpotColors:
     window_um: float
     analysis_mpp: float
     """µm/px to read the image at; one that is coarser was read as it is."""
+    read_mpp: float
+    """µm/px it was read at."""
     colors: ColorCounts
     """In the stains of `nsl.stain_transfer.REFERENCE`."""
     on_tissue: np.ndarray
@@ -212,6 +217,7 @@ def read_spot_colors(image: SectionImage, centers_px: np.ndarray, window_um: flo
         image=image,
         window_um=window_um,
         analysis_mpp=analysis_mpp,
+        read_mpp=windows.mpp,
         colors=colors.transferred(windows.transfer),
         on_tissue=tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE,
         stains=windows.stains,

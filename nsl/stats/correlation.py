@@ -22,6 +22,8 @@ from nsl.stats.pearson import pearson_matrix, q_values, two_sided_p
 MAX_GENES = 1_000
 """Genes correlated with each other at once; a thousand have half a million pairs."""
 METHODS = ("pearson", "spearman")
+SAME_R = 0.95
+"""|r| of two maps from which they are one picture to the eye."""
 
 # The best order of a thousand unrelated leaves takes seconds.
 _BEST_ORDER_GENES = 500
@@ -99,6 +101,29 @@ def correlations_with(result: anndata.AnnData, gene: str) -> pd.Series:
     [name] = require_genes(result, [gene])
     r = pearson_matrix(values_of(result, [name]), values_of(result, list(result.var_names)))[0]
     return pd.Series(r, result.var_names)
+
+
+def standing_for(result: anndata.AnnData, genes: Sequence[str], least_r: float = SAME_R) -> pd.Series:
+    """Which gene stands for each: the first of those, in the order given, whose map is the same picture or its reverse.
+
+    least_r : |r| over the tiles from which two maps are one picture.
+
+    Returns a series from gene to gene, in that order; a gene that is the same everywhere stands for itself.
+
+    Raises NslError: the result does not hold a gene.
+    """
+    genes = require_genes(result, genes)
+    values = np.asarray(values_of(result, genes), np.float32)
+    values = values - values.mean(axis=0)
+    norm = np.linalg.norm(values, axis=0)
+    values = values / np.where(norm > 0, norm, 1)
+    first, left = np.arange(len(genes)), np.ones(len(genes), bool)
+    while left.any():
+        leader = left.argmax()
+        left[leader] = False
+        alike = left & (np.abs(values[:, leader] @ values) >= least_r)
+        first[alike], left[alike] = leader, False
+    return pd.Series(np.array(genes, object)[first], index=pd.Index(genes, name="gene"))
 
 
 def cluster_order(r: np.ndarray) -> np.ndarray:

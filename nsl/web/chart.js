@@ -1,4 +1,5 @@
-// A Plotly chart that keeps its zoom when its figure changes, and tells which point was clicked or which area drawn.
+// A Plotly chart that keeps its zoom when its figure changes, and tells which point was clicked, which area drawn, which
+// part of a slide is in view, and which way an arrow key goes.
 
 const load = (url) =>
   (window.nslPlotly ??= new Promise((resolve, reject) => {
@@ -9,6 +10,8 @@ const load = (url) =>
     document.head.append(script);
   }));
 
+const BUTTONS_PX = 36, LEAST_PANEL_PX = 150, BELOW_PX = 12, VIEW_MS = 250, BAR_PX = 110;
+
 // Text and lines follow the app's theme; what a figure sets itself stays.
 function themed(layout, element) {
   const style = getComputedStyle(element);
@@ -17,7 +20,10 @@ function themed(layout, element) {
   const back = style.getPropertyValue("--st-background-color").trim();
   const font = { family: style.getPropertyValue("--st-font").trim(), size: 13, color: text, ...layout.font };
   const title = { ...layout.title, font: { size: 15, weight: 600, ...layout.title?.font } };
-  const out = { autosize: true, ...layout, font, title, modebar: { color: text, activecolor: text, bgcolor: back } };
+  // The buttons stand in a margin of their own, where they lie on no title, on touch screens either.
+  const margin = { ...layout.margin, r: Math.max(layout.margin?.r ?? 0, BUTTONS_PX) };
+  const modebar = { orientation: "v", color: text, activecolor: text, bgcolor: back };
+  const out = { autosize: true, ...layout, font, title, margin, modebar };
   out.hoverlabel = { bgcolor: back, bordercolor: line, font: { color: text }, ...layout.hoverlabel };
   for (const name of Object.keys(out).filter((key) => /^[xy]axis\d*$/.test(key)))
     out[name] = { linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line, ...out[name] };
@@ -62,18 +68,110 @@ function config(Plotly, selectable) {
   return configs.get(selectable);
 }
 
+// How high a figure may be to end where the screen does, seen from the top of its page.
+function roomBelow(chart) {
+  const page = chart.closest("[data-testid='stMain']");
+  return window.innerHeight - (chart.getBoundingClientRect().top + (page?.scrollTop ?? 0)) - BELOW_PX;
+}
+
+// The same figure less high: panels shrink, while titles, scales and axes keep their pixels.
+function fitted(layout, room) {
+  const { t = 0, b = 0 } = layout.margin, before = layout.height - t - b;
+  const panels = Object.keys(layout).filter((key) => /^yaxis\d*$/.test(key) && !layout[key].fixedrange);
+  const rows = [...new Map(panels.map((key) => layout[key].domain ?? [0, 1]).map((row) => [`${row}`, row])).values()]
+    .map(([low, high]) => [(1 - high) * before, (1 - low) * before]);
+  if (!rows.length) return layout;
+  const least = Math.max(...rows.map(([top, bottom]) => Math.min(0, LEAST_PANEL_PX - (bottom - top))));
+  const lost = Math.max(Math.min((room - layout.height) / rows.length, 0), least);
+  const after = before + rows.length * lost;
+  const moved = (share) => {
+    const down = (1 - share) * before;
+    const above = rows.map(([top, bottom]) => Math.min(Math.max((down - top) / (bottom - top), 0), 1) * lost);
+    return 1 - (down + above.reduce((sum, px) => sum + px, 0)) / after;
+  };
+  const out = { ...layout, height: layout.height + rows.length * lost };
+  for (const key of Object.keys(layout)) {
+    if (/^yaxis\d*$/.test(key) && layout[key].domain) out[key] = { ...layout[key], domain: layout[key].domain.map(moved) };
+    if (/^coloraxis\d*$/.test(key) && layout[key].colorbar?.y !== undefined)
+      out[key] = { ...layout[key], colorbar: { ...layout[key].colorbar, y: moved(layout[key].colorbar.y) } };
+  }
+  out.annotations = layout.annotations?.map((one) => (one.yref === "paper" ? { ...one, y: moved(one.y) } : one));
+  return out;
+}
+
+const axesOf = (chart, x) => {
+  const { _fullLayout: layout } = chart;
+  return [layout[`xaxis${x.slice(1)}`], layout[`yaxis${x.slice(1)}`]];
+};
+
+// What of the slide each group of panels shows, in the axes' units, and on how many pixels of the screen.
+function views(chart, zooms) {
+  const shown = zooms.map(({ axes: [x] }) => [x, ...axesOf(chart, x)]).filter(([, xaxis]) => xaxis);
+  return Object.fromEntries(shown.map(([x, { range, _length }, yaxis]) => [
+    x, { x: [...range], y: [...yaxis.range], px: Math.round(_length * window.devicePixelRatio) }]));
+}
+
+const asImages = (zooms) => zooms.flatMap(({ axes, detail }) => (detail ? axes.map((x) => ({
+  source: detail.source, xref: x, yref: `y${x.slice(1)}`, layer: "below", sizing: "stretch",
+  x: detail.x, y: detail.y, sizex: detail.width, sizey: detail.height })) : []));
+
+// A scale bar of a round length in a corner of each panel, and the magnification on this screen, as microscopes count.
+function drawScales(chart, holder, zooms) {
+  const bars = zooms.flatMap(({ axes, finest_mpp }) => axes.map((x) => [...axesOf(chart, x), finest_mpp]));
+  holder.replaceChildren(...bars.filter(([xaxis]) => xaxis).map(([xaxis, yaxis, finest]) => {
+    const umPerPx = (1000 * Math.abs(xaxis.range[1] - xaxis.range[0])) / xaxis._length;
+    const most = umPerPx * Math.min(BAR_PX, xaxis._length / 2), ten = 10 ** Math.floor(Math.log10(most));
+    const um = ten * [5, 2, 1].find((times) => times * ten <= most);
+    // 10 µm/px is 1×: a scan of 40× has 0.25 µm/px. Beyond the scan's own nothing more is seen.
+    const times = 10 / Math.max(umPerPx, finest), isFull = umPerPx <= finest * 1.001;
+    const told = `≈ ${times < 10 ? times.toPrecision(2) : Math.round(times)}×${isFull ? ", full resolution" : ""}`;
+    const scale = document.createElement("div"), bar = document.createElement("div");
+    scale.className = "nsl-scale";
+    scale.style.left = `${chart.offsetLeft + xaxis._offset + 8}px`;
+    scale.style.top = `${chart.offsetTop + yaxis._offset + yaxis._length - 40}px`;
+    bar.style.width = `${um / umPerPx}px`;
+    scale.append(`${um >= 1000 ? `${um / 1000} mm` : `${um} µm`} · ${told}`, bar);
+    return scale;
+  }));
+}
+
+const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+function takeKeys(chart, isStepping, setTriggerValue) {
+  chart.tabIndex = isStepping ? 0 : -1;
+  chart.onkeydown = !isStepping ? null : (event) => {
+    if (event.target !== chart || !STEPS[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    setTriggerValue("step", { columns: STEPS[event.key][0], rows: STEPS[event.key][1] });
+  };
+}
+
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
-  const chart = parentElement.querySelector(".nsl-chart");
+  const chart = parentElement.querySelector(".nsl-chart"), scales = parentElement.querySelector(".nsl-scales");
   chart.setAttribute("aria-label", data.alt);
+  chart.setAttribute("role", data.steps ? "application" : "img");
+  takeKeys(chart, data.steps, setTriggerValue);
   const figure = JSON.parse(data.figure);
   chart.dataset.fileName = data.fileName;
+  const screen = `${window.innerWidth} ${window.innerHeight}`;
+  if (data.fits && chart.dataset.screen !== screen) {
+    Object.assign(chart.dataset, { screen, room: roomBelow(chart) });
+    chart.style.minHeight = `${fitted(figure.layout, +chart.dataset.room).height}px`;
+  }
   load(data.plotly)
     .then((Plotly) => {
-      const layout = themed(figure.layout, parentElement);
+      const own = data.fits ? fitted(figure.layout, +chart.dataset.room) : figure.layout;
+      const layout = themed(own, parentElement);
+      layout.images = [...(layout.images ?? []), ...asImages(data.zooms)];
+      chart.style.minHeight = `${layout.height}px`;
+      // Only the picture under the map may be new; the rest, which is large, then stays as it is.
+      const look = `${data.drawn} ${layout.font.color} ${layout.height}`;
+      if (chart.dataset.look === look) return Plotly.relayout(chart, { images: layout.images });
+      chart.dataset.look = look;
       return Plotly.react(chart, figure.data, layout, config(Plotly, data.selectable));
     })
     .then(() => {
-      for (const name of ["plotly_click", "plotly_selected"]) chart.removeAllListeners(name);
+      for (const name of ["plotly_click", "plotly_selected", "plotly_relayout"]) chart.removeAllListeners(name);
       chart.on("plotly_click", (event) => event.points?.length && setTriggerValue("clicked", place(event)));
       chart.on("plotly_selected", (event) => {
         const drawn = area(event);
@@ -81,6 +179,19 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
         setStateValue("area", drawn);
         window.Plotly.relayout(chart, { selections: [] }); // the page draws what it makes of the area
       });
+      const tell = () => {
+        const told = JSON.stringify(views(chart, data.zooms));
+        if (!data.zooms.length || told === chart.dataset.views) return;
+        chart.dataset.views = told;
+        setStateValue("views", JSON.parse(told));
+      };
+      chart.on("plotly_relayout", () => {
+        drawScales(chart, scales, data.zooms);
+        clearTimeout(chart.nslWait);
+        chart.nslWait = setTimeout(tell, VIEW_MS);
+      });
+      chart.dataset.views ??= JSON.stringify(views(chart, data.zooms));
+      drawScales(chart, scales, data.zooms);
       chart.dataset.drawn = data.drawn;
     })
     .catch((error) => (chart.textContent = `The chart cannot be drawn (${error.message}); reload the page.`));

@@ -1,14 +1,15 @@
 """Plotly charts that keep their zoom when the figure changes.
 
 Streamlit's own chart is replaced as a whole whenever its data change, and with it zoom and pan; and it tells nothing of
-a click on a heat map. This one hands each new figure to `Plotly.react`.
+a click on a heat map, nor of what is in view. This one hands each new figure to `Plotly.react`, and lays finer pictures
+of a slide under what is zoomed into.
 """
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly
 import plotly.graph_objects as go
@@ -29,9 +30,48 @@ def _plotly_url() -> str:
     return f"{'/' + base if base else ''}/component/{component.name}/plotly.min.js"
 
 
+_STYLE = """
+:has(> .nsl-chart) { position: relative; }
+.nsl-chart:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
+.nsl-scale { position: absolute; pointer-events: none; padding: 1px 5px 4px; border-radius: 3px; font-size: 12px;
+  color: #24222b; background: rgba(255, 255, 255, 0.8); }
+.nsl-scale > div { height: 4px; background: #24222b; }
+"""
 _mount = st.components.v2.component(
-    "nsl.chart", html='<div class="nsl-chart" role="img"></div>', js=_SCRIPT, isolate_styles=False
+    "nsl.chart",
+    html='<div class="nsl-chart"></div><div class="nsl-scales"></div>',
+    css=_STYLE,
+    js=_SCRIPT,
+    isolate_styles=False,
 )
+
+
+class Detail(NamedTuple):
+    """A picture of a part of the slide that is finer than the figure's, laid over that one."""
+
+    source: str  # data URI
+    x: float  # of its left edge, in the axes' units, as all of these
+    y: float  # of its top
+    width: float
+    height: float
+
+
+class Zoom(NamedTuple):
+    """Panels of one slide that zoom together."""
+
+    axes: tuple[str, ...]  # their x axes, as plotly calls them
+    finest_mpp: float  # µm/px of the slide's scan
+    detail: Detail | None = None
+
+
+class View(NamedTuple):
+    """What a group of panels shows, in the axes' units."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width_px: float  # on the screen
 
 
 def show(
@@ -42,13 +82,18 @@ def show(
     file_name: str = "map",
     on_click: Callable[[], None] | None = None,
     on_area: Callable[[], None] | None = None,
+    on_step: Callable[[], None] | None = None,
+    zooms: Sequence[Zoom] = (),
+    fits: bool = False,
 ) -> Any:
     """Draw the figure where the chart of this key is, or redraw it there; zoom stays while `layout.uirevision` does.
 
     alt : what the chart shows, for those who hear the page.
     file_name : of the PNG that the camera button saves, without its ending.
-    on_click, on_area : called before the page runs again; `clicked_place`, `clicked_names` or `drawn_area` then tell
-        where.
+    on_click, on_area, on_step : called before the page runs again; `clicked_place`, `clicked_names`, `drawn_area` or
+        `step_taken` then tell where.
+    zooms : panels that show a slide, of which `views` tells what is in view; they get a scale bar.
+    fits : whether the figure is made less high where it would end below the screen.
     """
     text = figure.to_json()
     return _mount(
@@ -59,13 +104,38 @@ def show(
             "alt": alt,
             "fileName": file_name,
             "selectable": on_area is not None,
+            "steps": on_step is not None,
+            "fits": fits,
+            "zooms": [zoom._asdict() | {"detail": zoom.detail and zoom.detail._asdict()} for zoom in zooms],
             "drawn": hashlib.sha256(text.encode()).hexdigest()[:12],
         },
-        height=figure.layout.height or "content",
+        height="content" if fits else figure.layout.height or "content",
         # Streamlit takes only events that somebody listens to.
         on_clicked_change=on_click or (lambda: None),
         on_area_change=on_area or (lambda: None),
+        on_step_change=on_step or (lambda: None),
+        on_views_change=lambda: None,
     )
+
+
+def views(key: str) -> dict[str, View]:
+    """What each group of panels of a chart of this key shows, by its first x axis, once it was zoomed or moved."""
+    told = (st.session_state.get(key) or {}).get("views")
+    shown = {}
+    for axis, one in told.items() if isinstance(told, dict) else ():
+        x, y, width_px = (one.get(name) for name in ("x", "y", "px")) if isinstance(one, dict) else (None, None, None)
+        ends = [*x, *y] if isinstance(x, list) and isinstance(y, list) else []
+        if len(ends) == 4 and all(map(_is_near, (*ends, width_px))) and width_px >= 1:
+            left, right, bottom, top = map(float, ends)
+            shown[axis] = View(min(left, right), min(bottom, top), max(left, right), max(bottom, top), width_px)
+    return shown
+
+
+def step_taken(key: str) -> tuple[int, int] | None:
+    """Columns to the right and rows down that an arrow key has just gone in a chart of this key, one of them 0."""
+    step = (st.session_state.get(key) or {}).get("step")
+    way = (step.get("columns"), step.get("rows")) if isinstance(step, dict) else None
+    return way if way in ((-1, 0), (1, 0), (0, -1), (0, 1)) else None
 
 
 def clicked_place(key: str) -> tuple[float, float] | None:

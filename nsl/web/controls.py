@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
 from nsl.result import Provenance, stain_warning
+from nsl.slides.archive import SLIDE_SUFFIXES
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import limits, links, sources, state
@@ -36,9 +37,16 @@ RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 _WIDE, _NARROW = "wide_part", "narrow_part"
 # Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
-# nothing before it lets it stand alone; and marks a link that has the keyboard's focus hardly at all.
+# nothing before it lets it stand alone; marks a link that has the keyboard's focus hardly at all; and on screens that
+# are touched leaves the tools of a chart, which elsewhere come with the pointer, on its title for good.
 _STYLE = f"""<style>
-.stMainBlockContainer {{ padding: 2.75rem clamp(1rem, 4vw, 5rem) 4rem; }}
+.stMainBlockContainer {{ padding: 1.25rem clamp(1rem, 4vw, 5rem) 4rem; }}
+body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding-top: 2.75rem; }}
+[data-testid="stHeading"] h1 {{ padding: 0; }}
+@media (hover: none) {{
+  [data-testid="stElementContainer"]:has(.stPlotlyChart) [data-testid="stElementToolbar"],
+  .stPlotlyChart .modebar-container {{ display: none; }}
+}}
 .stHorizontalBlock > div:has(> .st-key-{_WIDE}) {{ flex: 1000 1 min(100%, {WIDE_LEAST_PX}px); }}
 .stHorizontalBlock > div:has(> .st-key-{_NARROW}) {{ flex: 1 1 min(100%, {NARROW_PX}px); }}
 [data-testid="stSidebarNavLink"]:focus-visible {{ outline: 2px solid currentColor; }}
@@ -66,11 +74,38 @@ def part(title: str) -> DeltaGenerator:
     return bordered
 
 
-def cautions(slide: state.SessionSlide, badges: DeltaGenerator) -> None:
-    """What to know of a slide and its result before either is read; `badges` is of `heading`."""
+class Caution(NamedTuple):
+    """What to know of a slide and its result before either is read."""
+
+    brief: str
+    """In two or three words, which are always seen."""
+    sentence: str
+    icon: str
+    is_grave: bool = True
+
+
+def cautions(slide: state.SessionSlide, badges: DeltaGenerator, before: str = "") -> DeltaGenerator:
+    """One line of cautions that opens, a sentence each; returns the place for more of them in it.
+
+    badges : of `heading`.
+    before : Markdown that the line begins with; without it, and without a caution, there is no line.
+    """
     with badges:
         synthetic_badge(slide)
-    result_warnings(slide)
+    found = cautions_of(slide)
+    line = " · ".join(filter(None, [before, *(caution.brief for caution in found)]))
+    if not line:
+        return st.container()
+    place = st.expander(line, icon=":material/warning:" if any(one.is_grave for one in found) else None)
+    with place:
+        show_cautions(found)
+    return place
+
+
+def show_cautions(found: Sequence[Caution]) -> None:
+    """A box for each."""
+    for one in found:
+        (st.warning if one.is_grave else st.info)(one.sentence, icon=f":material/{one.icon}:")
 
 
 def favicon() -> Image.Image:
@@ -150,24 +185,34 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def result_warnings(slide: state.SessionSlide) -> None:
-    """What to know of a result before it is read: doubtful stains, other weights by now, a run cut short."""
-    warn_of_stains(slide.result)
+def cautions_of(slide: state.SessionSlide) -> list[Caution]:
+    """Doubtful stains, other weights by now, a run cut short, regions alone."""
+    found, known = stain_cautions(slide.result), slide.provenance
     if slide.weights is not None and not sources.are_in_use(slide.weights):
-        st.info(
-            f"Predicted with {escaped(slide.weights.name)}; run it again on Predict to use the weights now in use.",
-            icon=":material/history:",
-        )
-    if not slide.provenance.complete:
-        st.warning("The run was cancelled: the tiles below the last one reached are missing.", icon=":material/cut:")
-    if slide.provenance.inside_only:
-        st.info("Only the tiles inside annotated regions were predicted.", icon=":material/polyline:")
+        told = f"Predicted with {escaped(slide.weights.name)}; run it again on Predict to use the weights now in use."
+        found.append(Caution("other weights", told, "history", is_grave=False))
+    if not known.complete:
+        told = "The run was cancelled: the tiles below the last one reached are missing."
+        found.append(Caution("run cancelled, tiles missing", told, "cut"))
+    if known.inside_only:
+        told = "Only the tiles inside annotated regions were predicted."
+        found.append(Caution("regions alone", told, "polyline", is_grave=False))
+    return found
 
 
-def warn_of_stains(result: "anndata.AnnData") -> None:
-    """Say so where the slide may be no H&E, or its stains could not be brought to those that the weights know."""
-    for warning in filter(None, [Provenance.of(result).slide_doubt, stain_warning(result)]):
-        st.warning(f"{warning} Predictions may mislead.", icon=":material/palette:")
+def stain_cautions(result: "anndata.AnnData") -> list[Caution]:
+    """Where the slide may be no H&E, or its stains could not be brought to those that the weights know.
+
+    None of the demo slide, whose stains are the program's own.
+    """
+    if Provenance.of(result).synthetic:
+        return []
+    told = {"may be no H&E": Provenance.of(result).slide_doubt, "unusual stains": stain_warning(result)}
+    return [
+        Caution(brief, f"{sentence} Predictions may mislead.", "palette")
+        for brief, sentence in told.items()
+        if sentence
+    ]
 
 
 def synthetic_badge(slide: state.SessionSlide) -> None:
@@ -238,8 +283,25 @@ def offer_measured(label: str, key: str, **look) -> list:
 
 
 def file_stem(slide: state.SessionSlide) -> str:
-    """The slide's name without its ending, as a file may be named."""
-    return re.sub(r"[^\w-]+|_+", "_", Path(slide.name).stem).strip("_")[:LONGEST_STEM] or "slide"
+    """The slide's name as part of the name of a file, different for every slide of the session."""
+    names = {one.key: one.name for one in state.slides()} | {slide.key: slide.name}
+    return dict(zip(names, file_stems(list(names.values())), strict=True))[slide.key]
+
+
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Names of slides without their endings, as files may be named; numbered where an earlier one is the same."""
+    stems: list[str] = []
+    for name in names:
+        plain = _plain_stem(name)
+        numbered = (f"{plain}_{number}" for number in range(2, len(names) + 2))
+        stems.append(plain if plain not in stems else next(stem for stem in numbered if stem not in stems))
+    return stems
+
+
+def _plain_stem(name: str) -> str:
+    path = Path(name)
+    stem = path.stem if path.suffix.lower() in (*SLIDE_SUFFIXES, ".zip") else path.name
+    return re.sub(r"[^\w-]+|_+", "_", stem).strip("_")[:LONGEST_STEM] or "slide"
 
 
 def choose_scale(slide: state.SessionSlide) -> float | None:
@@ -270,6 +332,11 @@ def choose_positions_scale(key: str, help: str, **look) -> float:
     """What turns positions of spots into pixels of the slide."""
     step = {"value": 1.0, "min_value": 0.0, "step": 0.01, "format": "%.4f"}
     return st.number_input("Multiply positions by", key=key, help=help, **step, **look)
+
+
+def display_part() -> DeltaGenerator:
+    """The place for what is seldom chosen anew of how maps are drawn, which opens."""
+    return st.popover("Display", icon=":material/tune:", help="Colours, outlines, which genes are listed")
 
 
 def choose_opacity() -> float:

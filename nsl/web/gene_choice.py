@@ -44,17 +44,37 @@ def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = "gene") -> s
 
 
 def choose_some(
-    table: pd.DataFrame, weights: Weights, *, key: str, label: str, most: int, default: int = 2
+    table: pd.DataFrame,
+    weights: Weights,
+    *,
+    key: str,
+    label: str,
+    most: int,
+    default: int = 2,
+    standing: pd.Series | None = None,
 ) -> list[str]:
-    """Some genes out of the same list; none is an empty list."""
+    """Some genes out of the same list; none is an empty list.
+
+    standing : which gene stands for each of those listed (`nsl.web.patterns`), and is listed for all of them; at first
+        genes of different patterns are chosen.
+    """
     genes = listed(table)
+    first, told = _shown_first(genes), labels(table, weights.config.reliability.groups)
+    in_list = told
+    if standing is not None:
+        others = [gene for gene in dict.fromkeys(standing) if gene != standing.get(first[0])]
+        first = list(dict.fromkeys([*first[:1], *others, *first]))
+        genes = list(dict.fromkeys(standing))
+        alike = standing.value_counts() - 1
+        in_list = told | {gene: f"{told[gene]} · {alike[gene]:,} more alike" for gene in genes if alike[gene]}
     return box_of_some(
         label,
         genes,
         Boxed(list(table.index), weights, _OTHERWISE),
         key=key,
-        first=_shown_first(genes)[:default],
-        labels=labels(table, weights.config.reliability.groups),
+        first=[gene for gene in first if standing is None or not is_signature(gene)][:default],
+        labels=told,
+        labels_listed=in_list,
         most=most,
         help=_HOW_LISTED,
     )
@@ -119,6 +139,14 @@ def plural(what: str) -> str:
     """Of what was left out: patients, quarters of the section."""
     first, *rest = what.split(" ")
     return " ".join([f"{first}s", *rest])
+
+
+def reliability_in_short(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> str:
+    """The gene's tier and held-out r as the beginning of a line, in Markdown."""
+    name, r = controls.escaped(controls.begun(spoken(gene)) if is_signature(gene) else gene), table.r_heldout[gene]
+    trust = trust_in(table.loc[[gene]], protocol.groups).iloc[0]
+    told = f"**{f'{trust.sign} {name} is {trust.word}'.strip()}**"
+    return told if pd.isna(r) else f"{told}, held-out r {signed(r)}"
 
 
 def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> None:
@@ -217,10 +245,14 @@ def box_of_some(
     key: str,
     first: Sequence[str],
     labels: Mapping[str, str],
+    labels_listed: Mapping[str, str] | None = None,
     most: int,
     help: str,
 ) -> list[str]:
-    """Genes chosen one after another through the same box, in that order; at first they are those of `first`."""
+    """Genes chosen one after another through the same box, in that order; at first they are those of `first`.
+
+    labels_listed : in the list, where they say more than of a gene that is chosen.
+    """
     chosen = [gene for gene in st.session_state.get(key, first) if gene in held.genes][:most]
     if st.session_state.get(key) != chosen:
         st.session_state[key] = chosen
@@ -231,14 +263,14 @@ def box_of_some(
             st.session_state[key] = [*st.session_state[key], gene]
 
     is_full = len(chosen) == most
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         _box(
             label,
             [gene for gene in listed if gene not in chosen],
             held,
             f"{key} add",
             take,
-            labels=labels,
+            labels=labels_listed or labels,
             width=WIDTH_PX,
             help=help,
             disabled=is_full,
@@ -253,6 +285,7 @@ def box_of_some(
                 persist_state="session",
                 filter_mode=None,
                 wrap=True,
+                label_visibility="collapsed",
                 width=_CHOSEN_PX,
             )
     return chosen

@@ -23,7 +23,7 @@ from nsl.annotations.region import (
 )
 from nsl.annotations.tiles import annotate
 from nsl.errors import AnnotationsError, NslError
-from nsl.web import controls, downloads, limits, state
+from nsl.web import controls, downloads, limits, patterns, state
 from nsl.weights.reliability import has_held_up
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _NEW = -1
 _MOST_ROWS, _LIST_PX = 6, 230
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),
+    "alike": st.column_config.NumberColumn("Alike", format="localized", help="How many more genes draw this picture"),
     "effect_size": st.column_config.NumberColumn(
         "Effect", format="%.2f", help="Difference of the means in standard deviations (Cohen's d)"
     ),
@@ -252,16 +253,23 @@ def _apply(slide: state.SessionSlide, place: int, keys: dict[str, str], before: 
 def show_comparison(
     slide: state.SessionSlide, table: "pd.DataFrame", told: str, caveat: str, *, key: str, with_interval: bool = False
 ) -> None:
-    """A table of `nsl.stats.regions.compare_region`, reliable genes first.
+    """A table of `nsl.stats.regions.compare_region`, a row a pattern of the slide, the most reliable first.
 
     told : how many tiles are compared with how many.
     with_interval : whether there is room for that of the effect.
     """
     reliable = has_held_up(slide.result.var.loc[table.index])
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
-    st.caption(
-        f"{told} {len(shown):,} {'reliable ' if len(shown) < len(table) else ''}genes, the largest effect first."
-    )
+    shown = shown.sort_values("r_heldout", ascending=False, kind="stable")
+    standing = patterns.representatives(slide, list(shown.index))
+    many, collapsed = len(shown), patterns.are_collapsed()
+    if collapsed:
+        alike = standing.value_counts() - 1
+        shown = shown[standing == standing.index].assign(alike=alike)
+    stand_for = f" stand for {many:,}: one for all that draw the same picture here" if len(shown) < many else ""
+    st.caption(f"{told} {len(shown):,} genes and signatures{stand_for}. The most reliable first.")
+    patterns.offer_every(standing.nunique(), many)
     columns = [name for name in _COLUMNS if with_interval or name not in ("effect_low", "effect_high")]
+    columns = [name for name in columns if collapsed or name != "alike"]
     st.dataframe(shown.reset_index()[columns], hide_index=True, height=280, column_config=_COLUMNS, key=key)
     st.caption(caveat)

@@ -22,9 +22,7 @@ from nsl.weights.weights import Weights
 if TYPE_CHECKING:
     import anndata
 
-# Half a tile between tiles draws a finer map than tiles side by side.
 STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
-USUAL_STEP, USUAL_TISSUE = 1, 30
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,13 @@ class Settings:
 
 def usual_settings(slide: state.SessionSlide) -> Settings:
     """What the page proposes for a slide whose file says its scale."""
+    from nsl.tiles import MIN_TISSUE, USUAL_STEP
+
     config = sources.config_in_use()
     tile_um = float(config.tile_um)
-    stride_um = tile_um * list(STEPS.values())[USUAL_STEP]
-    return Settings(slide.metadata_mpp, tile_um, stride_um, float(config.analysis_mpp), USUAL_TISSUE / 100, None)
+    return Settings(
+        slide.metadata_mpp, tile_um, USUAL_STEP * tile_um, float(config.analysis_mpp), MIN_TISSUE, genes=None
+    )
 
 
 def start(slide: state.SessionSlide, chosen: Settings) -> None:

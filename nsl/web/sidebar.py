@@ -1,12 +1,15 @@
 """The sidebar: the weights in use and a way to others, the session's slides and what has become of each."""
 
+import numpy as np
 import streamlit as st
+from PIL import Image
 
 from nsl.web import controls, sources, state, uploads
 from nsl.weights.weights import Weights
 
 # Of org/name@revision; a longer text names nothing.
 LONGEST_SOURCE = 350
+_PICTURE_PX = 64
 
 
 def show() -> bool:
@@ -24,8 +27,9 @@ def _slides() -> None:
     if slide is None:
         st.caption("None yet")
         return
+    _show_pictures(slides)
     if len(slides) > 1:
-        names = {one.key: f"{one.name} · {_status(one)}" for one in slides}
+        names = {one.key: f"{number} · {one.name} · {_status(one)}" for number, one in enumerate(slides, start=1)}
         # The choice follows the session: a new slide is looked at as it comes.
         st.session_state["slide_choice"] = slide.key
         st.radio(
@@ -42,12 +46,38 @@ def _slides() -> None:
     running = [one for one in slides if one.is_running]
     if running:
         _follow(running, slide)
-    controls.offer_removal(
-        "Remove this slide",
-        uploads.remove,
-        slide,
-        help="Its image and its result leave this computer's memory; download first what you want to keep.",
-    )
+    with st.container(horizontal=True):
+        with st.popover("Rename", icon=":material/edit:", type="tertiary"):
+            key = f"name of {slide.key} {slide.name}"
+            st.text_input(
+                "Name of this slide",
+                slide.name,
+                max_chars=uploads.LONGEST_NAME,
+                key=key,
+                help="It stands on the page and names the files you download.",
+                on_change=lambda: uploads.rename(slide, st.session_state[key]),
+            )
+        controls.offer_removal(
+            "Remove this slide",
+            uploads.remove,
+            slide,
+            help="Its image and its result leave this computer's memory; download first what you want to keep.",
+        )
+
+
+def _show_pictures(slides: list[state.SessionSlide]) -> None:
+    """A small picture of each slide, in the order of the list, to tell slides of like names apart."""
+    with st.container(horizontal=True, gap="small"):
+        for number, slide in enumerate(slides, start=1):
+            several = {"caption": str(number)} if len(slides) > 1 else {}
+            st.image(_small(slide.key, slide.thumbnail), alt=f"Overview of {slide.name}", **several)
+
+
+@st.cache_data(max_entries=uploads.MAX_SLIDES, scope="session", show_spinner=False)
+def _small(slide_key: str, _thumbnail: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(_thumbnail)
+    picture.thumbnail((_PICTURE_PX, _PICTURE_PX))
+    return np.asarray(picture)
 
 
 # Looking sooner would interrupt what is drawn on the page; the run of the slide looked at is watched there as well.

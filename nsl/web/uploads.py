@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 DEMO_NAME = "Demo slide (synthetic)"
 # Each keeps its picture and its result in memory.
 MAX_SLIDES = 12
+LONGEST_NAME = 120
 # A session whose page was closed keeps its slides this long: 4 looks, a minute apart.
 SWEEP_SECONDS, LOOKS_BEFORE_DELETION = 60, 4
 _one_at_a_time = threading.Lock()
@@ -214,14 +215,20 @@ def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: b
     state.add(opened)
 
 
+def rename(slide: state.SessionSlide, name: str) -> None:
+    """Call a slide otherwise from now on, on the page and in what is downloaded; nothing typed changes nothing."""
+    name = " ".join(name.split())[:LONGEST_NAME]
+    if name:
+        slide.name = _distinct(name, slide.key)
+
+
 def _distinct(name: str, key: str) -> str:
-    """The name, numbered where another slide of the session has it too."""
+    """The name, numbered before its ending where another slide of the session has it too."""
     taken = {slide.name for slide in state.slides() if slide.key != key}
-    number = 2
-    distinct = name
-    while distinct in taken:
-        distinct, number = f"{name} ({number})", number + 1
-    return distinct
+    suffix = _suffix(name)
+    stem = name[: len(name) - len(suffix)]
+    numbered = (f"{stem} ({number}){name[len(stem) :]}" for number in range(2, len(taken) + 3))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def _suffix(name: str) -> str:

@@ -31,6 +31,7 @@ def model_card(weights: Weights) -> str:
         genes_rule=data.genes_rule or _UNKNOWN,
         source=data.source or _UNKNOWN,
         licence=data.licence or _UNKNOWN,
+        failed_checks=_failed_checks(data.failed_checks),
         stain_rows=_stain_rows(config.stains),
         transfer=_transfer(config.stains),
         how_made=_how_made(config.fit),
@@ -38,6 +39,14 @@ def model_card(weights: Weights) -> str:
         **_reliability_words(weights),
         signatures=_signatures_section(weights),
         evaluation=_evaluation_section(config.evaluation),
+    )
+
+
+def _failed_checks(failed: Sequence[str]) -> str:
+    """What was found before the fit, which went on all the same; nothing where nothing was."""
+    rows = "\n".join(f"- {sentence}" for sentence in failed)
+    return (
+        f"\n**These checks of the data failed, and the weights were fitted all the same:**\n\n{rows}\n" if rows else ""
     )
 
 
@@ -187,7 +196,7 @@ discovery rate (`q_value`), and in how many of {protocol.groups} groups left out
 - Genes: {genes_rule}.
 - Source: {source}.
 - Licence of the data: {licence}. Only weights derived from the data are here.
-
+{failed_checks}
 ## Stain vectors of the training slides
 
 | stain | mean optical density R G B | largest angle of a slide to the mean |

@@ -38,6 +38,8 @@ class TrainingData:
     spots: int
     genes_rule: str | None = None
     """How the genes were chosen among those measured."""
+    failed_checks: tuple[str, ...] = ()
+    """Sentences on what may have spoiled the fit, which was made all the same."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,11 @@ def _training_data(where: str, data: Any) -> TrainingData:
         raise WeightsError(
             f"{where}: tissue of training_data is {data['tissue']!r}, not a text; retrain, or correct the file"
         )
-    sections = data.get("sections")
+    lists = {key: data.get(key) for key in ("sections", "failed_checks")}
     return TrainingData(
         patients=patients,
         spots=spots,
-        sections=tuple(str(name) for name in sections) if isinstance(sections, list) else (),
+        **{key: tuple(map(str, found)) for key, found in lists.items() if isinstance(found, list)},
         **{key: _words(data.get(key)) for key in ("tissue", "source", "licence", "genes_rule")},
     )
 

@@ -77,6 +77,12 @@ def button(page: Page, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
 
 
+def open_part(page: Page, title: str) -> None:
+    """Open a part of a page that is closed at first."""
+    page.get_by_test_id("stExpander").locator("summary").filter(has_text=title).click()
+    settle(page)
+
+
 def choose(page: Page, label: str, value: str) -> None:
     """Type into a box of choices, and Enter."""
     box = page.get_by_role("combobox", name=label, exact=True)

@@ -25,7 +25,7 @@ from tests.browser.driver import (
 @pytest.fixture
 def compare(visit, slide) -> Page:
     """The Compare page of a predicted slide."""
-    page = visit("/compare", slide)
+    page = visit("/compare?genes=ERBB2,COX6C", slide)
     see_charts(page, 2)
     return page
 
@@ -113,8 +113,8 @@ def _choose_mode(page: Page, mode: str, kind: str) -> None:
     settle(page)
     see_charts(page, 2)
     page.wait_for_function(
-        f"document.querySelectorAll('.nsl-chart')[0]._fullLayout.xaxis3 === undefined && "
-        f"document.querySelector('.nsl-chart')._fullData[0].type === '{kind}'"
+        f"(document.querySelector('.nsl-chart')._fullData ?? [])[0]?.type === '{kind}' && "
+        "document.querySelector('.nsl-chart')._fullLayout.xaxis3 === undefined"
     )
 
 

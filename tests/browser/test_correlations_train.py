@@ -12,7 +12,19 @@ from playwright.sync_api import Page, expect
 
 from nsl.weights.folder import load_weights
 from nsl.weights.weights import Weights
-from tests.browser.driver import UPLOAD, button, download, go_to, on_map, run, see_charts, settle, take_demo, take_file
+from tests.browser.driver import (
+    UPLOAD,
+    button,
+    download,
+    go_to,
+    on_map,
+    open_part,
+    run,
+    see_charts,
+    settle,
+    take_demo,
+    take_file,
+)
 
 GENES = ["ERBB2", "COX6C", "CD24", "GAPDH"]
 
@@ -53,6 +65,11 @@ def test_genes_are_correlated_with_each_other_and_go_home(correlations, tmp_path
     expect(correlations.get_by_text("independent pattern")).to_be_visible()
     settle(correlations)
     pairs = pd.read_csv(download(correlations, button(correlations, "Download the pairs (CSV)"), tmp_path))
+    assert (pairs.r.abs() < 0.95).all()  # one gene a pattern
+    correlations.get_by_text("List every gene, not one a pattern").click()
+    expect(correlations.get_by_text("These 50 genes show")).to_be_visible()
+    settle(correlations)
+    pairs = pd.read_csv(download(correlations, button(correlations, "Download the pairs (CSV)"), tmp_path))
     assert len(pairs) == 50 * 49 / 2
     assert pairs.r.between(-1, 1).all()
     matrix = pd.read_csv(
@@ -75,7 +92,7 @@ def _see_pair(page: Page, pair: list[str]) -> None:
 def test_a_clicked_cell_and_a_marked_row_show_their_two_genes_tile_by_tile(correlations, tmp_path):
     see_charts(correlations)
     names = correlations.evaluate("Array.from(document.querySelector('.nsl-chart')._fullData[0].x)")
-    x, y = names[7], names[31]
+    x, y = names[2], names[9]
     correlations.mouse.click(*on_map(correlations, x, y))
     _see_pair(correlations, [y, x])
     pairs = pd.read_csv(download(correlations, button(correlations, "Download the pairs (CSV)"), tmp_path))
@@ -192,6 +209,7 @@ def test_weights_are_trained_on_an_own_section_used_and_taken_home(page, tmp_pat
     run(page)
     go_to(page, "Maps")
     see_charts(page)
+    open_part(page, "held-out r")
     expect(page.get_by_text("of 4 quarters of the section left out")).to_be_visible()
 
 
@@ -205,6 +223,8 @@ def test_weights_are_trained_on_a_scanner_slide_used_and_taken_home(page, data_f
     expect(button(page, "Train")).to_be_enabled()
     settle(page)
     button(page, "Train").click()
+    expect(page.get_by_text("Train all the same?")).to_be_visible()
+    button(page, "Train all the same").click()
     expect(button(page, "Use these weights")).to_be_visible(timeout=240_000)
     settle(page)
     table = pd.read_csv(download(page, button(page, "Download the table (CSV)"), tmp_path), index_col="gene")

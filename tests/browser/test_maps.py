@@ -55,7 +55,7 @@ def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(maps):
 def test_a_click_on_a_tile_shows_its_tissue_and_values_and_zoom_is_kept_when_the_gene_changes(maps):
     page, _ = maps
     page.mouse.click(*on_map(page, *middle_tile(page)))
-    tissue = page.get_by_test_id("stImage").get_by_role("img")
+    tissue = page.get_by_test_id("stMain").get_by_test_id("stImage").get_by_role("img")
     expect(tissue).to_be_visible()
     settle(page)
     assert "H&E of tile r" in tissue.get_attribute("alt")
@@ -151,6 +151,79 @@ def test_the_map_is_never_squeezed(visit):
         assert overflow <= 0, width
 
 
+# Of a laptop, and of the same at 150 %.
+@pytest.mark.parametrize("size", [(1366, 768), (911, 512)])
+def test_the_whole_map_is_in_view_without_scrolling(visit, size):
+    page = visit("/maps", "demo", viewport=dict(zip(("width", "height"), size, strict=True)))
+    see_charts(page)
+    bottom, side = page.evaluate(
+        """() => {
+            const chart = document.querySelector('.nsl-chart'), { yaxis } = chart._fullLayout;
+            const top = chart.getBoundingClientRect().top + yaxis._offset;
+            return [top + yaxis._length, yaxis._length];
+        }"""
+    )
+    assert bottom < size[1]
+    assert side >= 149
+
+
+def test_zooming_in_brings_the_slide_itself_with_scale_and_magnification_and_keys_step_on(visit, data_folder):
+    page = visit("/maps", "cmu_small_region.svs")
+    see_charts(page)
+    assert _drawn(page)["images"] == 1
+    x, y = middle_tile(page)
+    page.mouse.move(*on_map(page, x, y))
+    for _ in range(24):
+        page.mouse.wheel(0, -400)
+    page.wait_for_function("document.querySelector('.nsl-chart')._fullLayout.images.length === 2")
+    left, width, view = page.evaluate(
+        """() => {
+            const { images, xaxis } = document.querySelector('.nsl-chart')._fullLayout;
+            return [images[1].x, images[1].sizex, xaxis.range];
+        }"""
+    )
+    assert [left, left + width] == pytest.approx(view)
+    expect(page.locator(".nsl-scale")).to_contain_text(re.compile(r"\d µm · ≈ \d+×, full resolution"))
+    bar_px = page.locator(".nsl-scale > div").bounding_box()["width"]
+    map_px = page.evaluate("document.querySelector('.nsl-chart')._fullLayout.xaxis._length")
+    um = float(page.locator(".nsl-scale").inner_text().split()[0])
+    assert bar_px / map_px == pytest.approx(um / 1000 / (view[1] - view[0]), rel=0.02)
+
+    chart = page.locator(".nsl-chart")
+    chart.focus()
+    told = page.get_by_text("150 µm wide at")
+    page.keyboard.press("ArrowRight")
+    expect(told).to_be_visible()
+    first = re.search(r"r\d+c\d+", told.inner_text())[0]
+    settle(page)
+    page.keyboard.press("ArrowDown")
+    expect(told).not_to_contain_text(f"{first}:")
+    assert chart.evaluate("chart => chart === document.activeElement")
+    row, column = map(int, re.search(r"r(\d+)c(\d+)", told.inner_text()).groups())
+    assert (f"r{row - 1}c{column}" == first) or row > 0
+
+
+def test_no_toolbar_lies_on_a_title_where_screens_are_touched(chromium, server):
+    context = chromium.new_context(viewport={"width": 820, "height": 1100}, has_touch=True, is_mobile=True)
+    context.add_cookies([{"name": "predicted", "value": "demo", "url": server}])
+    page = context.new_page()
+    page.set_default_timeout(90_000)
+    page.goto(f"{server}/correlations")
+    see_charts(page)
+    boxes = """(found) => found.map((one) => one.getBoundingClientRect()).filter((box) => box.width && box.height)
+        .map((box) => [box.left, box.top, box.right, box.bottom])"""
+    titles = page.locator(".js-plotly-plot [class*='title'] text, .js-plotly-plot text[class*='title']")
+    charts = "[data-testid='stElementContainer']:has(.js-plotly-plot)"
+    tools = page.locator(f".modebar-btn, {charts} [data-testid='stElementToolbar']")
+    titles, tools = (found.evaluate_all(boxes) for found in (titles, tools))
+    assert titles
+    assert tools  # those of the heat map, beside it
+    for left, top, right, bottom in titles:
+        for tool in tools:
+            assert tool[2] <= left or tool[0] >= right or tool[3] <= top or tool[1] >= bottom
+    context.close()
+
+
 @pytest.fixture
 def demo_maps(visit) -> Page:
     """The Maps page of the demo slide."""
@@ -165,10 +238,12 @@ def test_an_unreliable_gene_is_listed_only_after_the_switch_but_found_when_typed
     box.fill("GAPDH")
     expect(page.get_by_role("option", name="GAPDH ·")).to_have_count(0)
     box.press("Enter")
-    expect(page.get_by_text("GAPDH is unreliable")).to_be_visible()
+    expect(page.get_by_text("GAPDH is unreliable").first).to_be_visible()
     choose(page, "Gene", "CD24")
+    button(page, "Display").click()
     page.get_by_text("unreliable genes too").click()
     settle(page)
+    page.keyboard.press("Escape")
     box.click()
     box.fill("GAPDH")
     expect(page.get_by_role("option", name="GAPDH ·")).to_have_count(1)

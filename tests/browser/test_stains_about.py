@@ -8,19 +8,21 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from nsl.weights.folder import load_weights
-from tests.browser.driver import button, choose, download, go_to, middle_tile, on_map, see_charts, settle
+from tests.browser.driver import button, choose, download, go_to, middle_tile, on_map, open_part, see_charts, settle
 
 
 @pytest.fixture
 def stains(visit, slide) -> Page:
     """The Stains page of a predicted slide."""
     page = visit("/stains", slide)
-    expect(page.get_by_role("heading", name="The 11 numbers")).to_be_visible()
-    settle(page)
+    expect(page.get_by_role("heading", name="The slide's own hematoxylin and eosin")).to_be_visible()
+    see_charts(page, 3)
     return page
 
 
 def test_numbers_and_lines_of_a_gene_are_shown_whether_chosen_in_its_box_or_in_the_plot_of_all(stains, tmp_path):
+    for title in ("The 11 numbers", "All genes", "All vectors", "In QuPath"):
+        open_part(stains, title)
     table = pd.read_csv(download(stains, button(stains, "Download all vectors (CSV)"), tmp_path), index_col="gene")
     assert len(table) == 4822
     vectors = table.loc["ERBB2", ["h_od_r", "h_od_g", "h_od_b"]].to_numpy(float)
@@ -34,7 +36,7 @@ def test_numbers_and_lines_of_a_gene_are_shown_whether_chosen_in_its_box_or_in_t
     expect(stains.get_by_test_id("stCode").first).to_contain_text("COX6C")
 
     settle(stains)
-    see_charts(stains, 3)
+    see_charts(stains, 4)
     plot = stains.locator(".nsl-chart").last
     plot.scroll_into_view_if_needed()
     place, gene = plot.evaluate(
@@ -108,7 +110,7 @@ def test_what_was_done_about_another_laboratorys_stain_is_said_and_seen(visit, d
         re.compile(r"its hematoxylin is (as strong|[0-9.]+ times as strong) and its eosin is [0-9.]+ times")
     )
     go_to(page, "Stains")
-    expect(page.get_by_role("heading", name="This slide's stains")).to_be_visible()
+    open_part(page, "This slide's stains")
     expect(page.get_by_text("Hematoxylin and eosin were told from this slide's own tissue")).to_be_visible()
     pictures = [
         page.get_by_alt_text(words) for words in ("The region as it is stained", "The same as the model sees it")
@@ -123,7 +125,8 @@ def test_what_was_done_about_another_laboratorys_stain_is_said_and_seen(visit, d
 
 def test_stains_of_the_weights_are_shown_without_a_slide(page):
     go_to(page, "Stains")
-    expect(page.get_by_role("heading", name="The 11 numbers")).to_be_visible()
+    expect(page.get_by_role("heading", name="From colour to expression")).to_be_visible()
+    open_part(page, "The 11 numbers")
     expect(page.get_by_test_id("stCode").first).to_contain_text("ERBB2")
 
 

@@ -94,6 +94,10 @@ def test_the_demo_slide_is_marked_and_doubtful_stains_are_warned_of(page):
     info = slide(page).result.uns["nsl"]
     info["transfer_strengths"] = np.array([0.2, 1.0])
     page.run()
+    assert not page.warning  # the demo's stains are the program's own
+    info["synthetic"] = False
+    page.run()
+    assert "unusual stains" in [part.label for part in page.expander]
     assert "its hematoxylin is 5.0 times as strong as usual" in page.warning[0].value
 
 

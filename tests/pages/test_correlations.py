@@ -152,8 +152,27 @@ def test_with_a_slide_not_predicted_the_page_shows_the_way(app, section):
 # Genes with each other
 
 
-def test_the_fifty_most_reliable_genes_are_correlated_unless_told_otherwise(app):
+def test_the_heat_map_has_one_gene_a_pattern_the_most_reliable_of_each(app):
     predict_demo(app, genes=None)
+    app.switch_page(PAGE).run()
+    assert not app.exception
+    result = slide(app).result
+    ranked = result.var.sort_values("r_heldout", ascending=False)
+    reliable = list(ranked.index[(ranked.r_heldout > 0) & (ranked.q_value < 0.05)])
+    shown = set(chart(app)["data"][0]["x"])
+    assert reliable[0] in shown
+    assert f"one a pattern, for {len(reliable):,} reliable and weak genes" in said(app)
+    r = np.abs(np.corrcoef(result[:, reliable].X.astype(float).T))
+    is_shown = np.isin(reliable, list(shown))
+    assert (r[np.ix_(is_shown, is_shown)] - np.eye(len(shown)) < 0.95).all()
+    # What is left out is drawn by a gene that is shown and no less reliable.
+    for place in np.flatnonzero(~is_shown):
+        assert r[place, :place][is_shown[:place]].max() > 0.9499
+
+
+def test_the_fifty_most_reliable_genes_are_correlated_where_patterns_do_not_matter(app):
+    predict_demo(app, genes=None)
+    app.session_state["every_gene"] = True
     app.switch_page(PAGE).run()
     assert not app.exception
     ranked = slide(app).result.var.sort_values("r_heldout", ascending=False)

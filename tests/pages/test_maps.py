@@ -63,6 +63,17 @@ def test_a_clicked_tile_shows_its_tissue_values_and_stains(maps):
     assert len(chart(maps)["data"]) == 3  # map, outline, frame
 
 
+def test_one_steps_from_tile_to_tile(maps):
+    result = slide(maps).result
+    slide(maps).marks.tile = "r15c15"
+    maps.run()
+    for sign, tile in {"→": "r15c16", "↓": "r16c16", "←": "r16c15", "↑": "r15c15"}.items():
+        assert tile in result.obs_names
+        click(maps, sign)
+        assert slide(maps).marks.tile == tile
+        assert f"Tile {tile}: 150 µm wide" in said(maps)
+
+
 def test_a_tile_whose_slide_has_gone_is_told_and_the_map_stays(maps):
     slide(maps).marks.tile = slide(maps).result.obs_names[0]
     slide(maps).path.unlink()
@@ -76,7 +87,7 @@ def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
     slide(maps).marks.region = {"kind": "box", "x": [0.5, 1.5], "y": [2.6, 1.4], "axis": "x"}
     maps.run()
     assert not maps.exception
-    assert "reliable genes, the largest effect first" in said(maps)
+    assert "The most reliable first" in said(maps)
     assert "drawn by looking at the map" in said(maps)
     table = next(element.value for element in maps.dataframe if "effect_size" in element.value)
     result = slide(maps).result
@@ -84,8 +95,14 @@ def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
     inside = (place.x_um.between(0.5, 1.5) & place.y_um.between(1.4, 2.6)).to_numpy()
     gene = table.gene.iloc[0]
     assert table.mean_inside.iloc[0] == pytest.approx(result[inside, gene].X.mean(), rel=1e-4)
-    assert table.effect_size.abs().is_monotonic_decreasing
+    assert table.r_heldout.is_monotonic_decreasing
     assert (result.var.r_heldout[table.gene] > 0).all()
+    # One gene stands for all that draw its picture.
+    r = np.atleast_2d(np.corrcoef(result[:, table.gene].X.astype(float).T))
+    assert (np.abs(r[np.triu_indices(len(table), 1)]) < 0.95).all()
+    maps.toggle(key="every_gene").set_value(True).run()
+    every = next(element.value for element in maps.dataframe if "effect_size" in element.value)
+    assert len(every) == len(table) + table.alike.sum() > len(table)
     assert "Download the comparison (CSV)" in [button.label for button in maps.get("download_button")]
     click(maps, "Clear the region")
     assert slide(maps).marks.region is None

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from nsl import prediction
+from nsl.tiles import USUAL_STEP
 from nsl.web import runs, sources
 from nsl.web.state import SessionState
 from tests.app_driver import (
@@ -114,6 +115,11 @@ def test_the_page_says_how_long_a_run_takes_before_it_begins_and_learns_from_it(
     assert tiles == pytest.approx(int(metrics(app)["Tissue tiles"]), rel=0.02)
 
 
+def test_the_step_proposed_is_that_of_the_command_line(app):
+    click(app, "Use the demo slide")
+    assert runs.STEPS[app.selectbox(key="step").value] == USUAL_STEP
+
+
 def test_fewer_genes_are_said_to_take_less_time_and_overlapping_tiles_no_more(slow_computer):
     app = slow_computer
     all_genes = wait_said(app)
@@ -212,7 +218,7 @@ def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
     upload(app, "a.png", png_bytes(section.pixels))
     assert not app.main.get("file_uploader")[0].value
     upload(app, "a.png", png_bytes(section.pixels))
-    assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a.png (2)"]
+    assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a (2).png"]
 
 
 def test_a_cancelled_run_leaves_the_whole_result_from_before(app, monkeypatch):
@@ -240,3 +246,10 @@ def test_weights_wished_for_are_fetched_also_where_the_page_has_nothing_to_show(
     wish = session_held(app, sources.WeightsChoice).request
     wish.thread.join(10)
     assert "no-such-folder" in wish.error
+
+
+def test_the_way_to_the_maps_stands_where_run_is_pressed(app):
+    predict_demo(app).run()
+    labels = [getattr(getattr(element, "proto", None), "label", "") for element in app.main]
+    way = labels.index("**See the maps**")
+    assert next(label for label in labels[way + 1 :] if label) == "Run"

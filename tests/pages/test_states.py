@@ -8,7 +8,7 @@ import pytest
 
 from nsl.web.train.fit_result import Training
 from nsl.weights.folder import embedded_folder
-from tests.app_driver import buttons, charts, click, finish, predict_demo, progress, seen, session_held
+from tests.app_driver import buttons, charts, click, finish, open_stains, predict_demo, progress, seen, session_held
 
 PAGES = ("predict", "maps", "compare", "stains", "correlations", "train", "about")
 STATES = ("nothing", "loaded", "running", "result", "error")
@@ -93,7 +93,7 @@ SHOWN = {
     ),
     ("stains", "result"): Shown(
         (*LEARNED, "estimated on this slide", "THIS SLIDE'S OWN STAINS", "The region's H&E", "Predicted here"),
-        charts=3,
+        charts=4,
         offers=("Download all vectors (CSV)",),
         withholds=("Cancel",),
         silent=("Once a slide is predicted",),
@@ -188,7 +188,8 @@ def reached(app, request, monkeypatch, tmp_path):
             app.slider(key="min_tissue").set_value(100)
             app.number_input(key="tile_um").set_value(900.0).run()
             finish(click(app, "Run"))
-        return app.switch_page(f"pages/{page}.py").run()
+        app.switch_page(f"pages/{page}.py").run()
+        return open_stains(app) if page == "stains" else app
 
     return reach
 

@@ -1,9 +1,17 @@
 """The Train page while sections are brought: what is checked of each, what is refused and why, what is held out."""
 
+import io
+import zipfile
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from tests.app_driver import buttons, click, said, seen, slide, told_of_pictures, upload
+from nsl.web.state import SessionState
+from nsl.web.train.fit_result import Training
+from nsl.weights.folder import load_weights
+from nsl.weights.weights import Weights
+from tests.app_driver import buttons, click, said, seen, session_held, slide, told_of_pictures, upload
 
 TRAIN = "pages/train.py"
 
@@ -39,6 +47,9 @@ def _give(app, counts, spots):
 
 
 def _add(app, counts, spots, **labels):
+    box = next(box for box in app.selectbox if box.label == "H&E slide")
+    if box.value is None:  # all slides are sections already
+        box.set_value(slide(app).key).run()
     _give(app, counts, spots)
     for label, value in labels.items():
         _field(app, label).set_value(value)
@@ -76,6 +87,7 @@ def test_an_uploaded_section_is_looked_at_before_anything_is_fitted(page, paired
 
 
 def test_the_next_section_is_given_labels_that_are_free(with_s1):
+    next(box for box in with_s1.selectbox if box.label == "H&E slide").set_value(slide(with_s1).key).run()
     assert (_field(with_s1, "Section").value, _field(with_s1, "Patient").value) == ("S2", "P2")
     assert not buttons(with_s1)["Add the section"]
 
@@ -87,6 +99,62 @@ def test_what_is_held_out_follows_the_patients(with_s1, paired, patient, held_ou
     _add(_bring_slide(with_s1, paired, "S2"), *_tables(paired, "S2"), Patient=patient)
     assert [found["Section"] for found in _checked(with_s1)] == ["S1", "S2"]
     assert held_out in said(with_s1)
+
+
+def test_a_slide_that_is_a_section_already_is_never_proposed_for_the_next(with_s1, paired):
+    used = slide(with_s1).key
+
+    def proposed():
+        return next(box for box in with_s1.selectbox if box.label == "H&E slide").value
+
+    assert proposed() is None
+    assert "Add the section" not in buttons(with_s1)
+    _bring_slide(with_s1, paired, "S2")
+    other = slide(with_s1).key
+    assert proposed() == other
+    # Also where the slide looked at is the used one.
+    session_held(with_s1, SessionState).current = used
+    with_s1.run()
+    assert proposed() == other
+
+
+def test_a_fit_past_a_failed_check_is_asked_about_and_its_card_and_result_say_so(with_s1, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(
+        "nsl.train.train_sections", lambda sections, **options: fitted.append(options) or _fitted(options)
+    )
+    click(with_s1, "Train")
+    assert session_held(with_s1, Training).job is None
+    assert "Train all the same?" in said(with_s1)
+    click(with_s1, "Do not train")
+    assert "Train all the same?" not in said(with_s1)
+    click(click(with_s1, "Train"), "Train all the same")
+    session_held(with_s1, Training).job.thread.join(60)
+    with_s1.run()
+    assert not with_s1.exception
+    [options] = fitted
+    failed = "Only 7 genes of S1 are counted in at least a tenth of its spots"
+    assert any(failed in sentence for sentence in options["failed_checks"])
+    assert any(failed in box.value for box in with_s1.warning if "failed before the fit" in box.value)
+    with zipfile.ZipFile(io.BytesIO(session_held(with_s1, Training).trained.zipped)) as folder:
+        card, config = (folder.read(f"my-weights/{name}").decode() for name in ("README.md", "config.json"))
+    assert failed in card
+    assert failed in config
+
+
+def _fitted(options: dict) -> Weights:
+    """The embedded weights as a training would give them."""
+    known = load_weights()
+    genes = list(known.genes[:3])
+    data = replace(known.config.training_data, failed_checks=options["failed_checks"])
+    config = replace(known.config, name=options["name"], genes=tuple(genes), training_data=data)
+    return replace(
+        known,
+        model=known.model.select(genes),
+        config=config,
+        reliability=known.reliability.loc[genes],
+        signatures=known.signatures[:0],
+    )
 
 
 def test_a_removed_section_makes_room_for_itself(with_s1, paired):

@@ -13,6 +13,7 @@ from nsl.stats.correlation import (
     correlations_with,
     gene_correlations_over_tiles,
     independent_patterns,
+    standing_for,
 )
 from tests.made_maps import GRIDS, map_of, smooth_map
 
@@ -178,3 +179,17 @@ def test_patterns_are_counted_whatever_the_scale_and_sign_of_the_genes():
 
 def test_unrelated_genes_are_as_many_patterns_as_genes():
     assert independent_patterns(np.random.default_rng(3).normal(size=(5_000, 30))) == pytest.approx(30, rel=0.02)
+
+
+# Genes of one pattern
+
+
+def test_the_first_of_the_genes_that_draw_one_picture_or_its_reverse_stands_for_all():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 200))
+    noise = 0.1 * rng.normal(size=200)
+    row, column = np.divmod(np.arange(200), 20)
+    result = map_of(row, column, np.column_stack([a, b, 3 - 2 * a, b + noise, np.ones(200), a + 5 * noise]))
+    standing = standing_for(result, ["G2", "G0", "G3", "G1", "G4", "G5"])
+    assert standing.to_dict() == {"G2": "G2", "G0": "G2", "G3": "G3", "G1": "G3", "G4": "G4", "G5": "G5"}
+    assert standing_for(result, ["G2", "G5"], least_r=0.5).to_dict() == {"G2": "G2", "G5": "G2"}

@@ -16,7 +16,8 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from nsl.web import sources
+from nsl.web import controls, sources
+from nsl.web.state import SessionState
 from nsl.weights.hub import fetch
 from tests import remembered_runs
 from tests.app_driver import (
@@ -281,7 +282,13 @@ def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, se
     assert slide(app).name == "patient 7.png"
     assert slide(app).result is None
     choice = app.sidebar.radio(key="slide_choice")
-    assert choice.options == ["Demo slide (synthetic) · 720 tiles predicted", "patient 7.png · not predicted yet"]
+    assert choice.options == [
+        "1 · Demo slide (synthetic) · 720 tiles predicted",
+        "2 · patient 7.png · not predicted yet",
+    ]
+    pictures = [picture for element in app.sidebar.get("image") for picture in element.proto.imgs]
+    assert [picture.alt for picture in pictures] == ["Overview of Demo slide (synthetic)", "Overview of patient 7.png"]
+    assert pictures[0].url != pictures[1].url
     choice.set_value(demo.key).run()
     assert slide(app) is demo
     assert metrics(app)["Tissue tiles"] == "720"
@@ -290,7 +297,23 @@ def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, se
 def test_a_slide_of_the_same_name_is_numbered(app, section):
     upload(app, "a.png", png_bytes(section.pixels))
     upload(app, "a.png", png_bytes(section.pixels[::-1]))
-    assert slide(app).name == "a.png (2)"
+    assert slide(app).name == "a (2).png"
+
+
+def test_slides_of_like_names_are_downloaded_under_names_of_their_own_and_can_be_renamed(app, section):
+    def named(text: str) -> list[str]:
+        next(box for box in app.sidebar.text_input if box.label == "Name of this slide").set_value(text).run()
+        return controls.file_stems([one.name for one in session_held(app, SessionState).slides.values()])
+
+    upload(app, "a b.png", png_bytes(section.pixels))
+    upload(app, "a_b.png", png_bytes(section.pixels[::-1]))
+    assert named("") == ["a_b", "a_b_2"]
+    assert named("  core 2.5 of  block 7 ") == ["a_b", "core_2_5_of_block_7"]
+    assert slide(app).name == "core 2.5 of block 7"
+    assert "core 2.5 of block 7" in said(app)
+    assert named("   ") == ["a_b", "core_2_5_of_block_7"]
+    assert named("a b.png") == ["a_b", "a_b_2"]
+    assert slide(app).name == "a b (2).png"
 
 
 def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):

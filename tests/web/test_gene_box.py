@@ -4,7 +4,7 @@ import pytest
 
 from nsl.web.gene_choice import Boxed, why_missing
 from nsl.weights.folder import load_weights
-from tests.app_driver import choose_genes, predict_demo, said, type_gene
+from tests.app_driver import choose_genes, open_stains, predict_demo, said, type_gene
 
 STAINS, MAPS = "pages/stains.py", "pages/maps.py"
 TOO_FEW = "not in these weights: detected in too few spots where they were learned"
@@ -13,7 +13,7 @@ TOO_FEW = "not in these weights: detected in too few spots where they were learn
 @pytest.fixture
 def stains(app):
     """The page whose box holds all genes of the embedded weights, at a gene that is not the first shown."""
-    app.switch_page(STAINS).run()
+    open_stains(app.switch_page(STAINS).run())
     return type_gene(app, "COX6C")
 
 
@@ -74,7 +74,7 @@ def test_what_was_typed_is_spoken_of_until_a_gene_is_chosen_or_the_page_is_left(
     assert stains.selectbox(key="gene").value == "CD24"
     type_gene(stains, "ESR1")
     stains.switch_page("pages/about.py").run()
-    stains.switch_page(STAINS).run()
+    open_stains(stains.switch_page(STAINS).run())
     assert TOO_FEW not in said(stains)
     assert stains.selectbox(key="gene").value == "CD24"
 
@@ -104,11 +104,11 @@ def test_several_genes_are_chosen_one_after_another_by_name_up_to_a_number(stain
     choose_genes(stains, key, "CD24", "KRT19", "ERBB2", "COX6C", "GAPDH")
     assert stains.selectbox(key=box).disabled
     stains.switch_page("pages/about.py").run()
-    stains.switch_page(STAINS).run()
+    open_stains(stains.switch_page(STAINS).run())
     assert stains.multiselect(key=key).value == ["CD24", "KRT19", "ERBB2", "COX6C", "GAPDH"]
     stains.multiselect(key=key).set_value([]).run()
     stains.switch_page("pages/about.py").run()
-    stains.switch_page(STAINS).run()
+    open_stains(stains.switch_page(STAINS).run())
     assert not stains.exception
     assert not stains.multiselect
     type_gene(stains, "CK7", box)

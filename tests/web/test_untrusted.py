@@ -189,7 +189,7 @@ def test_a_list_without_a_gene_is_told_in_a_sentence(app):
 
 def test_the_name_of_an_upload_becomes_a_file_name_of_any_systems_length():
     for name in ("x" * 5_000 + ".png", "ß" * 500, "../" * 400, "\r\nSet-Cookie: a=b", 'a"; filename="b.exe', "\x1b[2J"):
-        stem = controls.file_stem(SimpleNamespace(name=name))
+        [stem] = controls.file_stems([name])
         assert 0 < len(stem) <= controls.LONGEST_STEM
         assert all(letter.isalnum() or letter in "-_" for letter in stem)
 
@@ -206,6 +206,25 @@ def test_a_click_at_no_number_is_none(monkeypatch, bad):
     for place in ({"x": bad, "y": 1.0}, {"x": 1.0, "y": bad}, {"x": 1.0}, bad, [bad]):
         _sent(monkeypatch, {"clicked": place})
         assert chart.clicked_place("chart") is None
+
+
+@pytest.mark.parametrize("bad", NOT_NUMBERS)
+def test_a_view_or_a_step_of_no_numbers_is_none(monkeypatch, bad):
+    seen = {"x": [0, 1], "y": [2, 1], "px": 300}
+    for told in (bad, {"x": bad}, *({"x": seen | {name: bad}} for name in seen), {"x": seen | {"x": [bad, 1]}}):
+        _sent(monkeypatch, {"views": told})
+        assert chart.views("chart") == {}
+        _sent(monkeypatch, {"step": {"columns": bad, "rows": 0}})
+        assert chart.step_taken("chart") is None
+
+
+def test_a_view_is_what_was_seen_and_a_step_goes_one_tile(monkeypatch):
+    _sent(monkeypatch, {"views": {"x2": {"x": [0.5, 1], "y": [2, 1], "px": 300}}})
+    assert chart.views("chart") == {"x2": (0.5, 1, 1, 2, 300)}
+    _sent(monkeypatch, {"step": {"columns": 0, "rows": -1}})
+    assert chart.step_taken("chart") == (0, -1)
+    _sent(monkeypatch, {"step": {"columns": 2, "rows": 0}})
+    assert chart.step_taken("chart") is None
 
 
 def test_a_click_is_where_it_was(monkeypatch):

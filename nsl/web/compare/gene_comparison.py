@@ -7,6 +7,7 @@ import anndata
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.export import files
 from nsl.figures import compare, panels
@@ -15,8 +16,9 @@ from nsl.figures.regions import region_outlines
 from nsl.numerals import csv_table, signed
 from nsl.result import map_of
 from nsl.signatures import is_signature
-from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
+from nsl.web import chart, controls, downloads, gene_choice, links, patterns, regions, state
 from nsl.web.compare import tile_selection
+from nsl.web.zoom import zoom
 
 SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS, REGIONS = MODES = (
     *("Side by side", "Difference", "Blend", "Across slides"),
@@ -71,12 +73,15 @@ def write_link(mode: str, look: Look, **genes: str) -> None:
     links.write(view=view, **genes, **palette, **scale)
 
 
-def choose_look(mode: str, result: anndata.AnnData) -> Look:
-    """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed."""
+def choose_look(mode: str, result: anndata.AnnData, display: DeltaGenerator) -> Look:
+    """Palette, opacity, whose scale: what there is to choose in this mode; and whether unreliable genes are listed.
+
+    display : the place for it.
+    """
     palette, scale = None, _SHARED
     if (wished := _SCALES.get(links.asked("scale"))) is not None:
         st.session_state["compare_scale"] = wished
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with display:
         opacity = controls.choose_opacity()
         if mode in (SIDE_BY_SIDE, ACROSS):
             palette = controls.choose_palette()
@@ -93,13 +98,22 @@ def choose_look(mode: str, result: anndata.AnnData) -> Look:
     return Look(palette, opacity, outline, scale == _SHARED)
 
 
-def compare_genes(slide: state.SessionSlide, mode: str) -> None:
+def compare_genes(slide: state.SessionSlide, mode: str, display: DeltaGenerator) -> None:
     """Two to four genes of one slide: their maps, each against the other, and the tiles selected in either."""
     _follow_link(slide.result)
+    listed = gene_choice.listed(slide.result.var)
+    standing = patterns.representatives(slide, listed)
     chosen = gene_choice.choose_some(
-        slide.result.var, slide.weights, key=_GENES, label="Genes, two to four", most=MOST_GENES
+        slide.result.var,
+        slide.weights,
+        key=_GENES,
+        label="Genes, two to four",
+        most=MOST_GENES,
+        standing=standing if patterns.are_collapsed() else None,
     )
-    look = choose_look(mode, slide.result)
+    with display:
+        patterns.offer_every(standing.nunique(), len(listed))
+    look = choose_look(mode, slide.result, display)
     if len(chosen) < 2:
         wanted = "another gene" if chosen else "two to four genes"
         st.info(f"Choose {wanted}; their maps are drawn here.", icon=":material/compare:")
@@ -272,14 +286,43 @@ def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str,
     # The second axes of a blend are those of the key to its colours.
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")
     tile_selection.forget_marks(figure, slide)
+    panels_shown = len(chosen) if mode == SIDE_BY_SIDE else 1
     for outline in region_outlines(regions.kept(slide), slide.provenance.mpp):
-        for number in range(len(chosen) if mode == SIDE_BY_SIDE else 1):
+        for number in range(panels_shown):
             x, y = panels.axes(number)
             figure.add_trace(go.Scatter(outline).update(xaxis=x, yaxis=y))
-    chart.show(
+    _draw(
+        slide,
         figure,
+        axes,
+        panels_shown,
+        slide.of_result(tile_selection.Selection).drawn,
         key=key,
         alt=f"{alt}; {slide.result.n_obs:,} tiles",
         file_name=f"{tile_selection.file_stem(slide, chosen)}_{mode.replace(' ', '_').lower()}",
+    )
+
+
+# A fragment: the slide is read for a new view, and nothing else of the page is made anew.
+@st.fragment
+def _draw(
+    slide: state.SessionSlide,
+    figure: go.Figure,
+    axes: Sequence[str],
+    panels_shown: int,
+    drawn: int,
+    *,
+    key: str,
+    **told,
+) -> None:
+    """drawn : how often something was drawn, as the rest of the page has it."""
+    if slide.result is None or slide.of_result(tile_selection.Selection).drawn != drawn:
+        st.rerun()
+    chart.show(
+        figure,
+        key=key,
         on_area=lambda: tile_selection.take_area(slide, key, axes),
+        zooms=[zoom(slide, key, tuple(panels.axes(number)[0] for number in range(panels_shown)))],
+        fits=True,
+        **told,
     )

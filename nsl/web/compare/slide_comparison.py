@@ -2,21 +2,26 @@
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.export import files
-from nsl.figures import compare
+from nsl.figures import compare, panels
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import csv_table
-from nsl.result import map_of, stain_warning
+from nsl.result import map_of
 from nsl.signatures import unit_of
 from nsl.web import chart, controls, downloads, gene_choice, state
 from nsl.web.compare import gene_comparison, tile_selection
+from nsl.web.zoom import zoom
 from nsl.weights.reliability import has_held_up
 
+_CHART = "across slides"
 
-def show(slide: state.SessionSlide) -> None:
-    """One gene on this slide and on another of the session."""
+
+def show(slide: state.SessionSlide, display: DeltaGenerator) -> None:
+    """One gene on this slide and on another of the session; `display` is the place for how they are drawn."""
     others = {one.key: one for one in state.slides() if one is not slide and one.result is not None}
     if not others:
         _show_the_way(slide)
@@ -25,7 +30,7 @@ def show(slide: state.SessionSlide) -> None:
     with st.container(horizontal=True):
         gene = gene_choice.choose_one(slide.result.var, slide.weights)
         other = others[_choose_other(others)]
-    look = gene_comparison.choose_look(gene_comparison.ACROSS, slide.result)
+    look = gene_comparison.choose_look(gene_comparison.ACROSS, slide.result, display)
     if gene not in other.result.var_names:
         st.warning(
             f"{gene} was predicted on {controls.escaped(slide.name)} and not on {controls.escaped(other.name)}. Choose "
@@ -81,10 +86,11 @@ def _show_the_way(slide: state.SessionSlide) -> None:
 
 def _warn(both: tuple[state.SessionSlide, state.SessionSlide]) -> None:
     for one in both:
-        if one.synthetic or stain_warning(one.result) or not one.provenance.complete:
+        found = controls.cautions_of(one)
+        if one.synthetic or any(caution.is_grave for caution in found):
             st.markdown(f"**{controls.escaped(one.name)}**")
             controls.synthetic_badge(one)
-            controls.result_warnings(one)
+            controls.show_cautions(found)
     first, other = (one.provenance for one in both)
     if first.weights_sha256 != other.weights_sha256:
         st.warning(
@@ -108,12 +114,21 @@ def _show_maps(
     results, names = [one.result for one in both], [one.name for one in both]
     drawn = {"palette": look.palette, "opacity": look.opacity, "outline": look.outline}
     figure = compare.across_slides(results, names, gene, limits=limits, **drawn)
-    chart.show(
+    _draw(
+        both,
         figure,
-        key="across slides",
         alt=f"Maps of {gene} on {names[0]} and on {names[1]}, on one colour scale",
         file_name="_".join([tile_selection.file_stem(both[0], [gene]), controls.file_stem(both[1])]),
     )
+
+
+# A fragment: the slide is read for a new view, and nothing else of the page is made anew.
+@st.fragment
+def _draw(both: tuple[state.SessionSlide, state.SessionSlide], figure: go.Figure, **told) -> None:
+    if any(one.result is None for one in both):
+        st.rerun()
+    zooms = [zoom(one, _CHART, (panels.axes(number)[0],)) for number, one in enumerate(both)]
+    chart.show(figure, key=_CHART, zooms=zooms, fits=True, **told)
 
 
 def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str) -> None:

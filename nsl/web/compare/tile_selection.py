@@ -17,9 +17,6 @@ from nsl.signatures import unit_of
 from nsl.stats.regions import points_inside
 from nsl.web import chart, controls, downloads, state
 
-# The scatter's title stands below the chart's tools, which would hide it in a narrow column.
-_TOOLS_PX, _SCATTER_HEAD_PX = 36, 92
-
 
 @dataclass
 class Selection:
@@ -65,8 +62,6 @@ def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
     figure.update_layout(
         dragmode="select",
         uirevision=" ".join(pair),
-        margin_t=_SCATTER_HEAD_PX,
-        title={"y": 1 - _TOOLS_PX / figure.layout.height, "yanchor": "top"},
     )
     chart.show(
         figure,
@@ -99,7 +94,7 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
         if selection.tiles is None:
             st.caption(
                 "Draw a box or a lasso in the scatter and its tiles are outlined on the maps; draw one on a map, with "
-                "the tools above it, and its tiles are marked in the scatter."
+                "the tools beside it, and its tiles are marked in the scatter."
             )
             return
         inside = selected_tiles(slide)

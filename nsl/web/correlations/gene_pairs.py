@@ -4,7 +4,6 @@ import html
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import anndata
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,7 +13,7 @@ from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import six_digits, some_of
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
-from nsl.web import chart, controls, downloads, gene_choice, links, state
+from nsl.web import chart, controls, downloads, gene_choice, links, patterns, state
 from nsl.weights.reliability import has_held_up
 
 METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
@@ -97,7 +96,7 @@ def show(slide: state.SessionSlide) -> None:
 def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         which = controls.choose_one("Genes", [MOST_RELIABLE, A_LIST], "correlated_which")
-        chosen = _most_reliable(slide.result) if which == MOST_RELIABLE else []
+        chosen = _most_reliable(slide) if which == MOST_RELIABLE else []
         method = controls.choose_one(
             "Correlation",
             list(METHODS),
@@ -107,19 +106,25 @@ def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
     return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method]
 
 
-def _most_reliable(result: anndata.AnnData) -> list[str]:
-    """As many as the slider says, out of those that held up where there are any."""
-    table = result.var.sort_values("r_heldout", ascending=False)
+def _most_reliable(slide: state.SessionSlide) -> list[str]:
+    """As many as the slider says, one a pattern, out of those that held up where there are any."""
+    table = slide.result.var.sort_values("r_heldout", ascending=False)
     reliable = has_held_up(table)
     held_up = reliable.sum() > 1
-    ranked = list(table.index[reliable] if held_up else table.index)
+    candidates = list(table.index[reliable] if held_up else table.index)
+    ranked = candidates
+    if patterns.are_collapsed():
+        # A map with one pattern alone has no pairs to look at.
+        one_a_pattern = list(dict.fromkeys(patterns.of_all(slide, candidates)))
+        ranked = one_a_pattern if len(one_a_pattern) > 1 else candidates
     most = min(MOST, len(ranked))
+    which = "reliable and weak genes" if held_up else "genes"
+    told = f"{len(ranked):,}, one a pattern, for {len(candidates):,} {which}"
+    st.caption(told if len(ranked) < len(candidates) else f"All {most:,} {which} of {len(table):,}", width="content")
+    patterns.offer_every(len(ranked), len(candidates))
     if most <= FEWEST:
-        st.caption(
-            f"All {most:,} reliable and weak genes of {len(table):,}" if held_up else f"All {most:,}", width="content"
-        )
         return ranked
-    key = "correlated_number"
+    key = "correlated_patterns" if patterns.are_collapsed() else "correlated_number"
     if key in st.session_state:  # of a result with more genes
         st.session_state[key] = min(st.session_state[key], most)
     number = st.slider(

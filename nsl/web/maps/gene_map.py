@@ -1,5 +1,6 @@
 """One gene over the slide: how it is coloured, its map, its numbers, and the files of it."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import anndata
@@ -14,6 +15,8 @@ from nsl.result import left_out, map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
+from nsl.web.maps.tile_view import step_to
+from nsl.web.zoom import zoom
 
 SLIDER_PX = 185
 
@@ -30,11 +33,12 @@ class Style(NamedTuple):
 def choose_style(result: anndata.AnnData, gene: str) -> Style:
     """Opacity, palette, the ends of the colour scale, the tissue's edge."""
     _follow_link(gene)
-    opacity, palette = controls.choose_opacity(), controls.choose_palette()
-    by = controls.choose_one("Colour range by", ["Percentile", "Value"], "range_by")
-    values = map_of(result, gene)
-    limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    opacity = controls.choose_opacity()
+    with controls.display_part():
+        palette = controls.choose_palette()
+        by = controls.choose_one("Colour range by", ["Percentile", "Value"], "range_by")
+        values = map_of(result, gene)
+        limits, range_text = _percentile_limits(values) if by == "Percentile" else _value_limits(values, gene)
         outline = controls.offer_outline()
         gene_choice.offer_unreliable(result.var)
     links.write(gene=gene, palette=palette, range=range_text)
@@ -86,8 +90,17 @@ def _value_limits(values: np.ndarray, gene: str) -> tuple[tuple[float, float], s
 
 
 def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
-    """The map: wheel zooms, a click looks at a tile, a box or lasso makes a region."""
-    result = slide.result
+    """The map: wheel zooms, a click looks at a tile, arrow keys step on, a box or lasso makes a region."""
+    _draw_map(slide, gene, style, replace(slide.marks))
+
+
+# A fragment: the slide is read for a new view, and nothing else of the page is made anew.
+@st.fragment
+def _draw_map(slide: state.SessionSlide, gene: str, style: Style, shown: state.Marks) -> None:
+    """shown : what is marked as the rest of the page has it."""
+    if slide.result is None or slide.marks != shown:
+        st.rerun()
+    result, key = slide.result, f"map of {slide.key}"
     figure = expression_map(
         result,
         gene,
@@ -101,12 +114,15 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
     )
     chart.show(
         figure,
-        key=f"map of {slide.key}",
+        key=key,
         alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
-        f"{style.limits[0]:.2f} to {style.limits[1]:.2f} {unit_of(gene)}",
+        f"{style.limits[0]:.2f} to {style.limits[1]:.2f} {unit_of(gene)}; arrow keys step from tile to tile",
         file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}",
         on_click=lambda: _keep_tile(slide),
         on_area=lambda: _keep_region(slide),
+        on_step=lambda: _step(slide),
+        zooms=[zoom(slide, key, ("x",))],
+        fits=True,
     )
 
 
@@ -115,6 +131,12 @@ def _keep_tile(slide: state.SessionSlide) -> None:
     tile = tile_at(slide.result, *place) if place else None
     if tile:
         slide.marks.tile = tile
+
+
+def _step(slide: state.SessionSlide) -> None:
+    way = chart.step_taken(f"map of {slide.key}")
+    if way:
+        step_to(slide, *way)
 
 
 def _keep_region(slide: state.SessionSlide) -> None:

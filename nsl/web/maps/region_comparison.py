@@ -19,7 +19,7 @@ def show(slide: state.SessionSlide) -> pd.DataFrame | None:
     with controls.part("Region"):
         region = slide.marks.region
         if region is None:
-            st.caption("Choose the box or the lasso above the map and draw: the region is compared with the rest.")
+            st.caption("Choose the box or the lasso beside the map and draw: the region is compared with the rest.")
             _tell_kept(slide)
             return None
         controls.offer_removal("Clear the region", setattr, slide.marks, "region", None)

@@ -6,12 +6,9 @@ import streamlit as st
 
 from nsl.result import map_of
 from nsl.signatures import PREFIX
-from nsl.stats.correlation import correlations_with
+from nsl.stats.correlation import SAME_R, correlations_with
 from nsl.web import controls, state
 from nsl.weights.reliability import has_held_up
-
-# Of two maps, from which they are one picture to the eye.
-SAME_R = 0.95
 
 
 def tell(slide: state.SessionSlide, gene: str) -> None:

@@ -6,9 +6,16 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.interpretation import tile_concentrations
 from nsl.prediction import Patch, patch
-from nsl.result import map_of, percentile_of
+from nsl.result import map_of, percentile_of, tile_beside
 from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, is_signature, spoken
 from nsl.web import controls, gene_choice, state
+
+_STEPS = {"←": ("to the left", -1, 0), "↑": ("up", 0, -1), "↓": ("down", 0, 1), "→": ("to the right", 1, 0)}
+
+
+def step_to(slide: state.SessionSlide, columns: int, rows: int) -> None:
+    """Look at the tile beside the one looked at."""
+    slide.marks.tile = tile_beside(slide.result, slide.marks.tile, columns, rows)
 
 
 def genes_read(slide: state.SessionSlide, gene: str) -> list[str]:
@@ -44,6 +51,8 @@ def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
     with st.container(horizontal=True):
         for label, row in (("Highest", values.argmax()), ("Lowest", values.argmin())):
             st.button(label, on_click=setattr, args=[slide.marks, "tile", names[row]])
+        for sign, (way, *step) in _STEPS.items():
+            st.button(sign, on_click=step_to, args=[slide, *step], help=f"The next tile {way}")
         typed = st.text_input(
             "Name of a tile",
             placeholder="r21c19",

@@ -34,6 +34,8 @@ GENE_FILE_MB = 5
 
 def settings(slide: state.SessionSlide) -> runs.Settings | None:
     """The choices for a run; None while they cannot be run."""
+    from nsl.tiles import MIN_TISSUE, USUAL_STEP
+
     with controls.part("2 · Settings"):
         mpp = controls.choose_scale(slide)
         if mpp is None:
@@ -50,10 +52,20 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
             persist_state="session",
         )
         step = st.selectbox(
-            "Step between tiles", list(runs.STEPS), index=runs.USUAL_STEP, key="step", persist_state="session"
+            "Step between tiles",
+            list(runs.STEPS),
+            index=list(runs.STEPS.values()).index(USUAL_STEP),
+            key="step",
+            persist_state="session",
         )
         min_tissue = st.slider(
-            "Least tissue in a tile, %", 0, 100, runs.USUAL_TISSUE, step=5, key="min_tissue", persist_state="session"
+            "Least tissue in a tile, %",
+            0,
+            100,
+            round(100 * MIN_TISSUE),
+            step=5,
+            key="min_tissue",
+            persist_state="session",
         )
         quality = st.checkbox(
             "Leave out ink, folds and blur",
@@ -215,9 +227,16 @@ def _say_unknown(weights: Weights, unknown: list[str]) -> None:
 
 
 def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> None:
-    """How long it will take, the button, and why the last run failed if it did."""
+    """How long it will take and the button; in its place how far a run is, and then the way to the maps."""
+    if slide.is_running:
+        with st.container(border=True):
+            controls.watch_job(slide.job)
+        return
     genes = len(sources.config_in_use().genes) if chosen.genes is None else len(chosen.genes)
-    can_run = bool(genes) and not slide.is_running
+    can_run, is_done = bool(genes), slide.result is not None and chosen.gave(slide)
+    if slide.result is not None:
+        with st.container(border=True):
+            st.page_link("pages/maps.py", label="**See the maps**", icon=":material/map:", width="stretch")
     if not genes:
         st.caption("Name the genes to predict.")
     elif tiles:
@@ -226,7 +245,8 @@ def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> 
         work = runs.responses(tiles, chosen.tile_um, chosen.stride_um, mpp, genes)
         wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
         st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
-    if st.button("Run", type="primary", width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
+    kind = "secondary" if is_done else "primary"
+    if st.button("Run", type=kind, width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
         runs.start(slide, chosen)
         st.rerun()
     controls.show_failure(slide)
@@ -243,13 +263,9 @@ def _fits(tiles: int, genes: int) -> bool:
 
 
 def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None:
-    """The running job, or what came out and the way on: maps and the downloads."""
-    if slide.is_running:
-        with st.container(border=True):
-            controls.watch_job(slide.job)
-        return
+    """What came out, and the downloads."""
     result = slide.result
-    if result is None:
+    if result is None or slide.is_running:
         return
     regions.refresh(slide)
     info = Provenance.of(result)
@@ -272,9 +288,8 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
         if info.white_point_source != "background":
             st.warning("No empty background was found on this slide, so pure white was taken for it.")
         st.caption(" ".join(filter(None, [left_out(result) and f"{left_out(result)}.", transfer_in_words(result)])))
-        controls.warn_of_stains(result)
+        controls.show_cautions(controls.stain_cautions(result))
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.page_link("pages/maps.py", label="See the maps", icon=":material/map:")
             downloads.tables(slide)
 
 

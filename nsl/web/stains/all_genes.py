@@ -8,16 +8,15 @@ from nsl.figures import angle_plot
 from nsl.interpretation import qupath_stains, vectors_of
 from nsl.numerals import six_digits
 from nsl.web import chart, controls, downloads
-from nsl.web.stains.gene_stains import View, below_buttons, degrees
+from nsl.web.stains.gene_stains import View, degrees
 from nsl.weights.reliability import UNRELIABLE
 
 
 def show_all(view: View, gene: str) -> None:
     """Every gene by where its stains turned to; a click chooses one."""
-    st.subheader("All genes")
     key = f"angles of {view.weights.sha256}"
     chart.show(
-        below_buttons(angle_plot(view.table, gene)),
+        angle_plot(view.table, gene),
         key=key,
         alt=f"Every gene by the angles of its two stain vectors to the published ones, coloured by held-out r; {gene} "
         f"lies at {degrees(view.table.h_angle_to_hed_degrees[gene])} and "
@@ -37,7 +36,6 @@ def _choose_clicked(key: str, table: pd.DataFrame) -> None:
 
 def show_table(view: View) -> None:
     """Every vector, to search and to take along."""
-    st.subheader("All vectors")
     table = view.table.assign(last=view.table.trust == UNRELIABLE.word)
     table = table.sort_values(["last", "r_heldout"], ascending=[True, False]).drop(columns="last")
     if view.slide is None:
@@ -82,7 +80,6 @@ def _columns() -> dict:
 
 def offer_qupath(view: View, gene: str) -> None:
     """The lines that set stains in QuPath."""
-    st.subheader("In QuPath")
     st.markdown(
         "Open the slide as *Brightfield (H&E)*, choose **Automate → Script editor**, paste a line and run it: QuPath "
         "then separates the stains by these vectors."

@@ -1,5 +1,6 @@
 """The parts of the Stains page: a gene's 11 numbers, its stain vectors, what they do, and those of all genes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +29,6 @@ from nsl.weights.reliability import UNRELIABLE
 from nsl.weights.weights import Weights
 
 _CHOICE_PX = 520
-_BUTTONS_PX = 28
 # OD shown of a response surface: as far as the slide's darkest pixels, but for specks, within reason.
 _DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
 
@@ -78,21 +78,12 @@ class View:
         return kept.table
 
 
-def look(heading: DeltaGenerator) -> View:
-    """The weights of the slide's result, or those in use; what is not there to see is said.
-
-    heading : the place for badges beside the page's title.
-    """
+def look() -> View:
+    """The weights of the slide's result, or those in use; what is not there to see is said."""
     slide = state.slide()
     if slide is not None and slide.is_running:
         controls.watch_job(slide.job)
     if slide is not None and slide.result is not None:
-        controls.cautions(slide, heading)
-        config = slide.weights.config
-        st.caption(
-            f"Learned by the weights {controls.escaped(config.name)}, with which {controls.escaped(slide.name)} was "
-            f"predicted, on {controls.escaped(sources.tissue(config))}."
-        )
         return View(slide.weights.transferred(slide.provenance.transfer), slide)
     with controls.shown_errors():
         view = View(sources.in_use(), None)
@@ -113,8 +104,8 @@ def _show_the_way(slide: state.SessionSlide | None, weights: Weights) -> None:
         st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:", width="content")
 
 
-def choose_gene(view: View) -> str:
-    """Any gene of the weights, predicted on the slide or not."""
+def choose_gene(view: View, row: DeltaGenerator) -> str:
+    """Any gene of the weights, predicted on the slide or not; its box stands in the row."""
     known, key = view.weights.reliability, "gene"
     gene_choice.follow_link(known)
     looked_at = st.session_state.get("gene")
@@ -125,22 +116,46 @@ def choose_gene(view: View) -> str:
         )
         members = signatures_of(view.slide.result)[looked_at].members if view.slide else ()
         known, key = (known.loc[list(members)] if members else known), f"gene of {looked_at}"
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with row:
         gene = gene_choice.choose_one(known, view.weights, key=key)
-        gene_choice.offer_unreliable(known)
-    gene_choice.show_reliability(known, gene, view.weights.config.reliability)
-    if view.table.trust[gene] == UNRELIABLE.word:
-        st.caption(
-            f"What did not predict {controls.escaped(gene)} where it was held out is likely chance: its vectors and "
-            "effects mean little."
-        )
+        with controls.display_part():
+            gene_choice.offer_unreliable(known)
     links.write(gene=gene)
     return gene
 
 
+def tell_trust(view: View, gene: str, heading: DeltaGenerator) -> None:
+    """A line on how far gene and slide can be trusted, which opens, and where the weights come from.
+
+    heading : the place for badges beside the page's title.
+    """
+    known, config = view.weights.reliability, view.weights.config
+    short = gene_choice.reliability_in_short(known, gene, config.reliability)
+    with controls.cautions(view.slide, heading, short) if view.slide else st.expander(short):
+        gene_choice.show_reliability(known, gene, config.reliability)
+        if view.table.trust[gene] == UNRELIABLE.word:
+            st.caption(
+                f"What did not predict {controls.escaped(gene)} where it was held out is likely chance: its vectors "
+                "and effects mean little."
+            )
+        if view.slide:
+            st.caption(
+                f"Learned by the weights {controls.escaped(config.name)}, with which "
+                f"{controls.escaped(view.slide.name)} was predicted, on {controls.escaped(sources.tissue(config))}."
+            )
+
+
+def show_when_opened(parts: Mapping[str, Callable[[], None]]) -> None:
+    """Parts of the page by their titles, each made when it is opened: all at once would take seconds."""
+    for title, show in parts.items():
+        part = st.expander(title, key=f"stains_part {title}", on_change="rerun")
+        if part.open:
+            with part:
+                show()
+
+
 def show_numbers(view: View, gene: str) -> None:
     """The model of one gene: all its weights, what each is, and the equation."""
-    st.subheader("The 11 numbers")
     one = view.weights.model.select([gene])
     deconvolution, offset, effect, intercept = (getattr(one, name).numpy()[0] for name in one.shapes)
     meaning = {
@@ -187,7 +202,6 @@ def _sum(terms, constant: float) -> str:
 
 def show_vectors(view: View, gene: str) -> None:
     """The learned stains as colours beside the published, the training slides' and the slide's own."""
-    st.subheader("Stain vectors")
     learned, own = vectors_of(view.table.loc[gene]), view.slide_vectors
     shown = {}
     for s, (stain, name) in enumerate(zip(STAINS, ("hematoxylin", "eosin"), strict=True)):
@@ -238,7 +252,6 @@ def degrees(*angles: float) -> str:
 
 def show_effects(view: View, gene: str) -> None:
     """The effects in units that compare between genes."""
-    st.subheader("Effects")
     with st.container(width=_CHOICE_PX):
         beside = gene_choice.choose_some(
             view.weights.reliability,
@@ -264,7 +277,6 @@ def show_effects(view: View, gene: str) -> None:
 
 def show_response(view: View, gene: str) -> None:
     """From colour to expression, and which colours the slide has."""
-    st.subheader("From colour to expression")
     pixels, most_od = None, _USUAL_OD
     if view.slide is not None:
         picture = SlidePicture.of(view.slide.result).rgb
@@ -293,10 +305,3 @@ def show_rows(figure: go.Figure, key: str, alt: str) -> None:
     """A figure with a row a name, which is looked at and not zoomed."""
     figure.update_yaxes(tickfont_size=14)
     st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False})
-
-
-def below_buttons(figure: go.Figure) -> go.Figure:
-    """The figure with room above it for the chart's buttons, which would lie on its titles."""
-    return figure.update_layout(
-        height=figure.layout.height + _BUTTONS_PX, margin_t=figure.layout.margin.t + _BUTTONS_PX
-    )

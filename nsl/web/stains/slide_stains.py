@@ -1,21 +1,15 @@
-"""The first part of the Stains page: how the slide is stained, and how the model sees it."""
-
-import streamlit as st
+"""How the slide is stained, beside what the weights know, and what bringing one to the other does to a region."""
 
 from nsl.figures import swatches
-from nsl.result import transfer_in_words
+from nsl.web.stains import tissue_region
 from nsl.web.stains.gene_stains import View, show_rows
 
 _NAMES = ("hematoxylin", "eosin")
 
 
-def show(view: View) -> None:
-    """The slide's own stains beside those of the weights, in words and as colours."""
-    if view.slide is None:
-        return
-    st.subheader("This slide's stains")
+def show(view: View, region: tissue_region.Region | None) -> None:
+    """The slide's own stains beside those of the weights as colours, and a region in both."""
     known = view.slide.provenance
-    st.markdown(transfer_in_words(view.slide.result))
     shown = {}
     for stain, own, target in zip(_NAMES, known.slide_stain_vectors, known.transfer_target, strict=True):
         shown[f"this slide's {stain}"] = own
@@ -26,3 +20,5 @@ def show(view: View) -> None:
         "slide_swatches",
         "Colours of this slide's stains beside those that the weights know, from 0 to 2 optical density",
     )
+    if region and known.is_transferred:
+        tissue_region.show_transfer(view, region)

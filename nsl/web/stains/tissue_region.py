@@ -6,27 +6,36 @@ from typing import NamedTuple
 import anndata
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError, SlideError
 from nsl.export.files import file_part
 from nsl.figures import concentration_figure, expression_map
 from nsl.figures.maps import percentile_limits
-from nsl.interpretation import STAINS, concentration_images, stain_amounts, tile_concentrations, vectors_of
+from nsl.interpretation import (
+    STAINS,
+    amount_images,
+    concentration_images,
+    stain_amounts,
+    tile_concentrations,
+    vectors_of,
+)
 from nsl.numerals import signed
 from nsl.prediction import Patch
-from nsl.result import Provenance, SlidePicture, map_of, tile_at
+from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
 from nsl.stains import optical_density
 from nsl.tiles import pixel_bounds
 from nsl.web import chart, controls, state
-from nsl.web.stains.gene_stains import View, below_buttons
+from nsl.web.stains.gene_stains import View
 
 # The longer side of a region is read at so many pixels at most to be seen, and for its means at so many.
 _SHOWN_PX, _MEASURED_PX = 640, 2048
 _WIDTHS_UM = (300.0, 600.0, 1200.0)
 _LEAST_UM = 10.0
 _INNER_TISSUE = 0.98
-_OVERVIEW_PX = 320
+_OVERVIEW_PX, _REGION_PX = 320, 290
+_OWN_NAMES = ("hematoxylin", "eosin")
 
 
 @dataclass
@@ -47,25 +56,31 @@ class Region(NamedTuple):
     bottom: float
 
 
-def show(view: View, gene: str) -> None:
-    """Choosing a region, its concentration images, and what they add up to."""
-    st.subheader("Where the stains lie")
+def choose(view: View, gene: str, row: DeltaGenerator) -> Region | None:
+    """The region to look at, chosen in the row; None without a slide, or where there is none, which is said."""
     if view.slide is None:
-        st.caption("For a region of a predicted slide, this shows how much of either learned stain each pixel has.")
-        return
-    choose, look = controls.side_by_side()
+        return None
+    with controls.shown_errors(), row:
+        return _choose(view, gene)
+    return None
+
+
+def show(view: View, gene: str, region: Region) -> None:
+    """The region as its own stains make it up, what the gene's model reads in it, and what that adds up to."""
     try:
-        with choose:
-            region = _choose(view, gene)
-            tissue = _read(view.slide.run, region, view.slide.provenance.analysis_mpp, view.slide)
-            _show_sum(view, gene, tissue)
-        with look:
-            _show_overview(view.slide, gene, region)
-        _show_images(view, gene, tissue)
-        if view.slide.provenance.is_transferred:
-            _show_transfer(view, tissue)
+        tissue = _read(view.slide.run, region, view.slide.provenance.analysis_mpp, view.slide)
     except NslError as error:
         controls.show_error(view.slide.by_users_name(str(error)))
+        return
+    st.subheader("The slide's own hematoxylin and eosin")
+    _show_own(view, tissue)
+    st.subheader(f"What {controls.escaped(gene)} reads")
+    _show_images(view, gene, tissue)
+    look, told = controls.side_by_side(wide_first=True)
+    with look:
+        _show_overview(view.slide, gene, region)
+    with told:
+        _show_sum(view, gene, tissue)
 
 
 def _choose(view: View, gene: str) -> Region:
@@ -75,7 +90,12 @@ def _choose(view: View, gene: str) -> Region:
     if st.session_state.get("stain_place") not in places:
         st.session_state.pop("stain_place", None)
     place = st.selectbox(
-        "Region", list(places), format_func=places.__getitem__, key="stain_place", persist_state="session"
+        "Region",
+        list(places),
+        format_func=places.__getitem__,
+        key="stain_place",
+        persist_state="session",
+        width=_REGION_PX,
     )
     if place == "region":
         return _drawn(slide)
@@ -216,12 +236,32 @@ def _show_sum(view: View, gene: str, tissue: Patch) -> None:
     )
 
 
-def _show_transfer(view: View, tissue: Patch) -> None:
+def show_transfer(view: View, region: Region) -> None:
     """The region as it is stained, and in the stains that the weights know."""
-    seen = paint(tissue.rgb, view.white_point, view.slide.provenance.transfer)
-    pictures = (("The region as it is stained", tissue.rgb), ("The same as the model sees it", seen))
-    for place, (words, picture) in zip(st.columns(2), pictures, strict=True):
-        place.image(picture, caption=words, width="stretch", output_format="PNG", alt=words)
+    with controls.shown_errors():
+        tissue = _read(view.slide.run, region, view.slide.provenance.analysis_mpp, view.slide)
+        seen = paint(tissue.rgb, view.white_point, view.slide.provenance.transfer)
+        pictures = (("The region as it is stained", tissue.rgb), ("The same as the model sees it", seen))
+        for place, (words, picture) in zip(st.columns(2), pictures, strict=True):
+            place.image(picture, caption=words, width="stretch", output_format="PNG", alt=words)
+
+
+def _show_own(view: View, tissue: Patch) -> None:
+    """The region's hematoxylin and eosin by the slide's own vectors."""
+    slide, own = view.slide, view.slide_vectors
+    if np.isfinite(own).all():
+        amounts = amount_images(tissue.rgb, own, view.white_point)
+        figure = concentration_figure(
+            tissue.rgb, amounts, tissue.mpp, vectors=own, white_point=view.white_point, names=_OWN_NAMES
+        )
+        figure.update_coloraxes(colorbar_title_text="optical density")
+        chart.show(
+            figure,
+            key=f"own stains of {slide.key}",
+            alt="The region's H&E and, for this slide's own hematoxylin and eosin, how much each pixel has",
+            file_name=f"{controls.file_stem(slide)}_own_stains",
+        )
+    st.caption(transfer_in_words(slide.result))
 
 
 def _show_images(view: View, gene: str, tissue: Patch) -> None:
@@ -233,7 +273,7 @@ def _show_images(view: View, gene: str, tissue: Patch) -> None:
     # As much as there is room for above a panel on a narrow page.
     figure.update_coloraxes(colorbar_title_text="concentration")
     chart.show(
-        below_buttons(figure),
+        figure,
         key=f"concentrations of {slide.key}",
         alt=f"The region's H&E and, for either stain learned for {gene}, each pixel's concentration",
         file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_stains",

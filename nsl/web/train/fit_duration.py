@@ -1,5 +1,7 @@
 """How long a training will take on this computer, told before it begins."""
 
+import sys
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +13,13 @@ from nsl.web.train.paired_sections import PairedSection
 # Of two cores of 2023 (benchmarks/RESULTS.md): a step's own cost for each section, how many products of colours and
 # genes a second in a step, and how many products of pairs of spots and genes in comparing maps.
 _STEP_SECONDS, _STEP_PRODUCTS, _PAIR_PRODUCTS = 0.002, 4e9, 1.2e9
+# torch's optimiser loads its compiler the first time it is made, which takes as long whatever is fitted.
+_FIRST_SECONDS = 2.0
+# What a step of a fit takes beside that of the trial, which has no optimiser and no targets: on real sections.
+_BESIDE_TRIAL = 1.7
+# Of the step that tells how fast this computer is just now.
+_TRIAL_SPOTS, _TRIAL_COLORS, _TRIAL_GENES, _TRIALS = 300, 300, 250, 5
+_LEAST_SLOWER, _MOST_SLOWER = 0.2, 50
 
 
 class _Part(NamedTuple):
@@ -25,12 +34,31 @@ class _Part(NamedTuple):
 
 @st.cache_resource(show_spinner=False)
 def _known() -> dict[str, float]:
-    return {"slower": 1.0}
+    trial = _BESIDE_TRIAL * step_seconds() / _step(_TRIAL_SPOTS * _TRIAL_COLORS, _TRIAL_GENES)
+    return {"slower": float(np.clip(trial, _LEAST_SLOWER, _MOST_SLOWER))}
+
+
+def step_seconds() -> float:
+    """What a small step of a fit takes here, with all else that runs at the time."""
+    from nsl.histogram import ColorCounts
+    from nsl.model import NeuralStain
+
+    rng = np.random.default_rng(0)
+    moments = rng.random((_TRIAL_SPOTS, _TRIAL_COLORS, 4), np.float32)
+    colors = ColorCounts(moments, rng.random((_TRIAL_COLORS, 3), np.float32))
+    model = NeuralStain([str(number) for number in range(_TRIAL_GENES)])
+    taken = []
+    for _ in range(_TRIALS):
+        begun = time.perf_counter()
+        (model.from_counts(colors) ** 2).mean().backward()
+        taken.append(time.perf_counter() - begun)
+    return float(np.median(taken))
 
 
 def on_this_computer(usual: float) -> float:
     """Estimated time of what usually takes so many seconds."""
-    return usual * _known()["slower"]
+    first = 0.0 if "torch._dynamo" in sys.modules else _FIRST_SECONDS
+    return (usual + first) * _known()["slower"]
 
 
 def usual_seconds(sections: Sequence[PairedSection], genes: int, is_choosing: bool) -> float:
@@ -60,7 +88,7 @@ def learn(reckoned: float, taken: float) -> None:
     if taken > 2:
         known = _known()
         # Half of the way, and within reason: one run beside many others tells little of the next.
-        known["slower"] = float(np.clip(known["slower"] * (taken / reckoned) ** 0.5, 0.5, 8))
+        known["slower"] = float(np.clip(known["slower"] * (taken / reckoned) ** 0.5, _LEAST_SLOWER, _MOST_SLOWER))
 
 
 def _parts(sections: Sequence[PairedSection]) -> list[_Part]:
@@ -80,5 +108,9 @@ def _fit(parts: Sequence[_Part], genes: int, steps: int) -> float:
     from nsl.train import GENES_AT_ONCE
 
     batches = -(-genes // GENES_AT_ONCE)
-    products = sum(part.spots * part.colors for part in parts) * genes
-    return steps * (_STEP_SECONDS * batches * len(parts) + products / _STEP_PRODUCTS)
+    return steps * sum(_step(part.spots * part.colors, genes, batches) for part in parts)
+
+
+def _step(pairs: float, genes: int, batches: int = 1) -> float:
+    """Usual time of a step on one section, of so many pairs of spots and colours."""
+    return _STEP_SECONDS * batches + pairs * genes / _STEP_PRODUCTS

@@ -43,6 +43,11 @@ class Plan:
     reckoned_seconds: float
 
     @property
+    def failed_checks(self) -> tuple[str, ...]:
+        """A sentence for each thing that was found and may spoil the fit."""
+        return tuple(warning for section in self.sections for warning in section.report.warnings)
+
+    @property
     def candidates(self) -> "Sequence[FitSettings]":
         from nsl.train import CANDIDATES
 
@@ -88,16 +93,18 @@ def add_section() -> None:
             st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
             return
         number = paired_sections.added()
-        slide = slides[
-            st.selectbox(
-                "H&E slide",
-                list(slides),
-                index=list(slides).index(state.slide().key),
-                format_func=lambda key: slides[key].name,
-                key=f"paired_slide {number} {len(slides)}",
-                help="Slides of this session; bring others on the Predict page.",
-            )
-        ]
+        key = st.selectbox(
+            "H&E slide",
+            list(slides),
+            index=_unused(list(slides)),
+            placeholder="All are used; bring another on Predict",
+            format_func=lambda key: slides[key].name,
+            key=f"paired_slide {number} {len(slides)}",
+            help="Slides of this session; bring others on the Predict page.",
+        )
+        if key is None:
+            return
+        slide = slides[key]
         mpp = controls.choose_scale(slide)
         uploads = controls.offer_measured(
             "Measured data of this section",
@@ -118,6 +125,14 @@ def add_section() -> None:
             with controls.shown_errors(), st.spinner("Reading the section"):
                 _add(slide, mpp, read_measured_uploads(uploads), name, patient, positions_scale)
                 st.rerun()
+
+
+def _unused(keys: list[str]) -> int | None:
+    """Which slide to propose: the one looked at, or the first that is no section yet; none where all are."""
+    used = {section.slide.key for section in paired_sections.sections()}
+    free = [key for key in keys if key not in used]
+    looked_at = state.slide().key
+    return keys.index(looked_at if looked_at in free else free[0]) if free else None
 
 
 def _labels(number: int) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Training:
 
     job: Job | None = None  # the last
     trained: Trained | None = None  # what came of the last that ended well
+    asked_of: tuple[str, ...] = ()  # failed checks of which the user is asked whether to go on
 
 
 def run(plan: Plan | None) -> None:
@@ -51,8 +53,13 @@ def run(plan: Plan | None) -> None:
             f"{controls.duration(plan.reckoned_seconds)} on this computer."
         )
         if st.button("Train", type="primary", width="stretch", disabled=is_running, icon=":material/model_training:"):
-            training.job = start(plan)
-            st.rerun()
+            if plan.failed_checks:
+                training.asked_of = plan.failed_checks
+            else:
+                training.job = start(plan)
+                st.rerun()
+        if plan.failed_checks and training.asked_of == plan.failed_checks:
+            _ask(training, plan)
     if is_running:
         with st.container(border=True):
             controls.watch_job(job)
@@ -67,6 +74,25 @@ def run(plan: Plan | None) -> None:
         st.info("The training was cancelled. Sections and settings are as they were.", icon=":material/stop_circle:")
     elif job is not None and job.error:
         controls.show_error(job.error)
+
+
+def _ask(training: Training, plan: Plan) -> None:
+    """Whether to go on though checks failed."""
+    with st.container(border=True):
+        st.markdown("These checks failed, and the weights may be worth nothing. Train all the same?")
+        st.markdown(_as_list(plan.failed_checks))
+        with st.container(horizontal=True):
+            goes_on = st.button("Train all the same", icon=":material/model_training:")
+            is_answered = st.button("Do not train") or goes_on
+    if goes_on:
+        training.job = start(plan)
+    if is_answered:
+        training.asked_of = ()
+        st.rerun()
+
+
+def _as_list(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {controls.escaped(sentence)}" for sentence in sentences)
 
 
 def _held_out(plan: Plan) -> str:
@@ -97,6 +123,7 @@ def start(plan: Plan) -> Job:
             analysis_mpp=plan.analysis_mpp,
             candidates=plan.candidates,
             command="streamlit run app.py, page Train",
+            failed_checks=plan.failed_checks,
             progress=job,
         )
         job.check(0, 1, "writing the weights")
@@ -135,6 +162,9 @@ def show() -> None:
         _show_numbers(trained)
         st.markdown(_what_was_held_out(weights.config))
         st.info(_caution(weights.config), icon=":material/info:")
+        failed = weights.config.training_data.failed_checks
+        if failed:
+            st.warning(f"These checks failed before the fit:\n\n{_as_list(failed)}", icon=":material/error_outline:")
         _offer(trained)
         st.plotly_chart(
             reliability_histogram(table, _BIN_R),

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.app_driver import chart, charts, png_bytes, predict_section, said, seen, slide
+from tests.app_driver import chart, charts, open_stains, png_bytes, predict_section, said, seen, slide
 
 STAINS, TILE_UM = "pages/stains.py", 150.0
 
@@ -19,7 +19,9 @@ def page(app, section):
 
 def looked_at_um(app) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the region as the small map draws it."""
-    line = next(trace for trace in chart(app)["data"] if trace["type"] == "scatter")
+    [line] = [
+        trace for number in range(charts(app)) for trace in chart(app, number)["data"] if trace["type"] == "scatter"
+    ]
     x, y = (1000 * np.array(line[axis], float) for axis in "xy")
     return x.min(), y.min(), x.max(), y.max()
 
@@ -63,7 +65,7 @@ def test_a_wider_region_shows_the_surroundings_of_the_same_tile(page, width_um):
     expected = [max(at - width_um / 2, 0) for at in middle]
     expected += [min(at + width_um / 2, end) for at, end in zip(middle, (700, 600), strict=True)]
     assert wide == pytest.approx(expected)
-    axis = chart(page, 1)["layout"]["xaxis"]["range"]
+    axis = chart(page)["layout"]["xaxis"]["range"]
     assert axis == pytest.approx([0, wide[2] - wide[0]], abs=2)
 
 
@@ -99,7 +101,7 @@ def test_a_region_too_small_to_read_is_told_and_another_can_be_chosen(page, x, y
 def test_a_slide_that_is_gone_is_told_by_the_users_name_and_the_rest_of_the_page_stays(page):
     slide(page).path.unlink()
     slide(page).marks.region = {"kind": "box", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}
-    page.run()
+    open_stains(page.run())
     assert not page.exception
     assert page.error[0].value.startswith("section.png ")
     for part in ("The 11 numbers", "From colour to expression", "All genes", "Download all vectors"):
@@ -113,3 +115,21 @@ def test_a_gene_that_was_not_predicted_has_no_map_and_its_stains_are_shown(page)
     assert not any("highest" in option for option in page.selectbox(key="stain_place").options)
     assert charts(page) == 2
     assert np.isfinite(predicted_here(page))
+
+
+def test_the_slides_own_stains_come_first_and_are_where_the_section_is_stained(page, section):
+    """A pixel has as much of either as explains its colour, whatever the gene."""
+    own, learned = (chart(page, number) for number in (0, 1))
+    assert [note["text"] for note in own["layout"]["annotations"]][1:] == ["hematoxylin", "eosin"]
+    assert [note["text"] for note in learned["layout"]["annotations"]][1:] == ["hematoxylin-like", "eosin-like"]
+    page.selectbox(key="gene").select("COX6C").run()
+    assert chart(page, 0) == own
+    assert chart(page, 1) != learned
+
+
+def test_numbers_are_behind_and_made_when_they_are_opened(page):
+    assert not page.code
+    assert "The 11 numbers" in seen(page)
+    page.session_state["stains_part The 11 numbers"] = True
+    page.run()
+    assert "ERBB2" in page.code[0].value

@@ -1,5 +1,6 @@
 """How long a training is said to take: longer for more work, and corrected by what trainings took."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,10 @@ from nsl.web.train import fit_duration
 
 
 @pytest.fixture(autouse=True)
-def fresh_computer():
-    """One of which nothing is known yet."""
+def fresh_computer(monkeypatch):
+    """One of which nothing is known yet, and whose trial step always takes as long."""
     st.cache_resource.clear()
+    monkeypatch.setattr(fit_duration, "step_seconds", lambda: 0.01)
     yield
     st.cache_resource.clear()
 
@@ -77,3 +79,24 @@ def test_a_training_that_is_over_at_once_teaches_nothing():
     before = seconds(ONE, 1000, False)
     fit_duration.learn(1000.0, 1.0)
     assert seconds(ONE, 1000, False) == before
+
+
+def test_a_computer_that_is_slow_just_now_is_said_to_take_longer_from_the_first(monkeypatch):
+    usual = seconds(ONE, 1000, False)
+    st.cache_resource.clear()
+    monkeypatch.setattr(fit_duration, "step_seconds", lambda: 0.04)
+    assert seconds(ONE, 1000, False) == pytest.approx(4 * usual)
+
+
+def test_the_trial_step_is_timed_on_this_computer(monkeypatch):
+    monkeypatch.undo()
+    clock = iter(range(0, 100, 2))
+    monkeypatch.setattr(fit_duration.time, "perf_counter", lambda: next(clock))
+    assert fit_duration.step_seconds() == 2
+
+
+def test_the_first_training_of_a_server_waits_for_what_must_be_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", sys)
+    later = seconds(ONE, 1000, False)
+    monkeypatch.delitem(sys.modules, "torch._dynamo")
+    assert seconds(ONE, 1000, False) > later
