@@ -21,7 +21,14 @@ class _Cut(Exception):
 def predict(slide, weights, *, genes=None, **settings) -> anndata.AnnData:
     """What `nsl.predict` gives or refuses, made once for all runs of the same slide, weights and settings."""
     progress = settings.pop("progress", SILENT)
-    key = (slide.sha256, slide.mpp, weights.sha256, genes and tuple(genes), *sorted(settings.items()))
+    key = (
+        slide.sha256,
+        slide.mpp,
+        slide.is_converted,
+        weights.sha256,
+        genes and tuple(genes),
+        *sorted(settings.items()),
+    )
     if key not in _known:
         run = functools.partial(anew, slide, weights, genes=genes, progress=progress, **settings)
         try:

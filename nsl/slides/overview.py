@@ -33,6 +33,8 @@ class Overview:
     objective_power: float | None
     mpp: float | None
     """None too where what the file says is impossible; a notice then says so."""
+    foreign_profile: str | None
+    """What the file's colour profile calls itself, where it is not of sRGB."""
     notices: tuple[str, ...]
     thumbnail: np.ndarray
     seconds: float
@@ -101,6 +103,7 @@ def _unhindered(path: Path, most_pixels: int | None) -> Overview:
                 slide.scanner,
                 slide.objective_power,
                 slide.mpp,
+                slide.foreign_profile,
                 slide.notices,
                 thumbnail,
                 seconds,

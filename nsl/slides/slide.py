@@ -119,12 +119,17 @@ class Slide(AbstractContextManager):
         self.format = reader.format
         self.scanner, self.objective_power = reader.scanner, reader.objective_power
         self.color_profile = ColorProfile.read(reader.icc_profile)
-        is_other = self.color_profile is not None and not self.color_profile.is_srgb
-        self.is_converted = to_srgb and is_other
-        self.notices = (*reader.altered, *notices, *([self._told_colors()] if is_other else []))
+        self.is_converted = to_srgb and self.foreign_profile is not None
+        self.notices = (*reader.altered, *notices, *([self._told_colors()] if self.foreign_profile else []))
+
+    @property
+    def foreign_profile(self) -> str | None:
+        """What the file's colour profile calls itself, where it is not of sRGB."""
+        profile = self.color_profile
+        return None if profile is None or profile.is_srgb else profile.name
 
     def _told_colors(self) -> str:
-        own = f"Colours of {self._path.name} are stored by the profile “{self.color_profile.name}”"
+        own = f"Colours of {self._path.name} are stored by the profile “{self.foreign_profile}”"
         if self.is_converted:
             return f"{own} and were brought to sRGB."
         return f"{own}, not sRGB, and are read as they stand; they can be brought to sRGB."

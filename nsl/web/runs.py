@@ -40,6 +40,7 @@ class Settings:
     transfer: bool = True  # of the slide's stains to the weights'
     inside: tuple[Region, ...] = ()  # regions to keep to; none for the whole slide
     quality: bool = True  # whether tiles of ink, folds and blur are left out
+    to_srgb: bool = False  # whether colours are brought to sRGB by the file's profile
 
     def signatures(self, weights: Weights) -> tuple[Signature, ...]:
         """The gene sets that a run with these weights scores."""
@@ -58,7 +59,7 @@ class Settings:
         names = [*(PREFIX + name for name in sets.index), *genes]
         return (
             (self.transfer == ran.is_transferred or np.isnan(ran.stain_distance))
-            and self.quality == ran.quality
+            and (self.quality, self.to_srgb) == (ran.quality, ran.brought_to_srgb)
             and np.allclose(lengths, [self.mpp, self.tile_um, self.stride_um, analysis_mpp, self.min_tissue])
             and list(slide.result.var_names) == names
         )
@@ -83,7 +84,7 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
     def work(job: Job):
         from nsl.prediction import predict
 
-        with slide.open(chosen.mpp) as opened:
+        with slide.open(chosen.mpp, chosen.to_srgb) as opened:
             result = predict(
                 opened,
                 weights,

@@ -53,6 +53,7 @@ class SessionSlide:
     scanner: str | None
     objective_power: float | None
     metadata_mpp: float | None
+    foreign_profile: str | None  # what the file's colour profile calls itself, where it is not of sRGB
     notices: tuple[str, ...]
     thumbnail: np.ndarray
     open_seconds: float  # what opening it and reading the thumbnail took
@@ -137,11 +138,13 @@ class SessionSlide:
         """A sentence about the file on disk, with the name the user knows."""
         return text.replace(self.path.name, self.name)
 
-    def open(self, mpp: float | None = None) -> Slide:
-        """A handle of its own, for one job or one look, at the scale given or the one it was predicted at."""
-        if mpp is None and self.result is not None:
-            mpp = self.provenance.mpp
-        return open_slide(self.path, mpp)
+    def open(self, mpp: float | None = None, to_srgb: bool | None = None) -> Slide:
+        """A handle of its own, for one job or one look, with scale and colours as given or as it was predicted."""
+        if self.result is not None:
+            known = self.provenance
+            mpp = known.mpp if mpp is None else mpp
+            to_srgb = known.brought_to_srgb if to_srgb is None else to_srgb
+        return open_slide(self.path, mpp, to_srgb=bool(to_srgb))
 
 
 @dataclass

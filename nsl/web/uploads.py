@@ -208,6 +208,7 @@ def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: b
         scanner=seen.scanner,
         objective_power=seen.objective_power,
         metadata_mpp=seen.mpp,
+        foreign_profile=seen.foreign_profile,
         notices=tuple(notice.replace(path.name, name) for notice in seen.notices),
         thumbnail=seen.thumbnail,
         open_seconds=seen.seconds,

@@ -34,6 +34,7 @@ from tests.app_driver import (
     upload,
     zipped_folder,
 )
+from tests.made_profiles import made_profile
 
 MAPS = "pages/maps.py"
 
@@ -414,6 +415,25 @@ def test_tiles_of_ink_are_left_out_and_counted_and_can_be_had_all_the_same(app, 
     finish(click(app, "Run"))
     assert "left out:" not in said(app)
     assert slide(app).result.n_obs > tiles
+
+
+def test_colours_of_another_profile_are_told_and_can_be_brought_to_srgb(app, section):
+    content = io.BytesIO()
+    Image.fromarray(section.pixels).save(content, "PNG", icc_profile=made_profile("Scanner, wide gamut"))
+    upload(app, "wide.png", content.getvalue())
+    assert "Scanner, wide gamut" in said(app)
+    app.number_input[0].set_value(1.0).run()
+    results = []
+    for wished in (False, True):
+        app.checkbox(key=f"to_srgb {slide(app).key}").set_value(wished).run()
+        finish(click(app, "Run"))
+        results.append(slide(app).result)
+        assert not any("settings or the weights have changed" in info.value for info in app.info)
+    assert [one.uns["nsl"]["brought_to_srgb"] for one in results] == [False, True]
+    with slide(app).open() as opened:
+        assert opened.is_converted  # what is looked at is what was predicted
+    upload(app, "plain.png", png_bytes(section.pixels))
+    assert not [box for box in app.checkbox if box.key.startswith("to_srgb")]
 
 
 def test_the_transfer_of_stains_is_said_and_can_be_switched_off(app, section):

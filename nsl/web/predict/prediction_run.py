@@ -84,6 +84,13 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
                 help="Every laboratory stains a little differently, and weights hold in the stain they were learned "
                 "in. The slide's own hematoxylin and eosin are told from its tissue. Leave it on for H&E.",
             )
+            to_srgb = slide.foreign_profile is not None and st.checkbox(
+                "Bring its colours to sRGB",
+                key=f"to_srgb {slide.key}",
+                persist_state="session",
+                help=f"The file says that its colours are “{controls.escaped(slide.foreign_profile)}”. Weights were "
+                "learned from colours as scanners store them, and the slide's stains are told either way.",
+            )
             analysis_mpp = st.number_input(
                 "The slide is read at, µm per pixel",
                 min_value=0.1,
@@ -109,6 +116,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
         transfer=transfer,
         inside=inside,
         quality=quality,
+        to_srgb=to_srgb,
     )
 
 
