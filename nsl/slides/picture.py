@@ -106,7 +106,7 @@ class PillowReader(Reader):
         if width * height > (MAX_PIXELS if is_plain else MAX_CONVERTED_PIXELS):
             raise SlideError(
                 f"{name} has {width * height / 1e6:.0f} megapixels, too many for {image.format}; "
-                f"make a pyramid of it (vips tiffsave {shlex.quote(name)} slide.tif --tile --pyramid --compression jpeg "
+                f"make a pyramid (vips tiffsave {shlex.quote(name)} slide.tif --tile --pyramid --compression jpeg "
                 "--Q 90) or export it at a lower magnification"
             )
         if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;"):
