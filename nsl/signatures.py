@@ -153,7 +153,8 @@ def as_columns(result: "anndata.AnnData") -> "anndata.AnnData":
     import pandas as pd
 
     scores, table = result.obsm["signatures"], result.uns["nsl"]["signatures"]
-    own = table.loc[scores.columns, [*result.var.columns, _SPECIFIC]]
+    # What is known of genes alone (Moran's I, of a result read from a file) is unknown of sets.
+    own = table.loc[scores.columns].reindex(columns=[*result.var.columns, _SPECIFIC])
     obsm = {name: value for name, value in result.obsm.items() if name != "signatures"}
     return anndata.AnnData(
         X=np.column_stack([scores.to_numpy(np.float32), result.X]),

@@ -36,7 +36,10 @@ _COLORS = 3
 
 def is_zarr(path: Path) -> bool:
     """Whether a path is a folder of Zarr."""
-    return path.is_dir() and any((path / name).is_file() for name in METADATA)
+    try:
+        return path.is_dir() and any((path / name).is_file() for name in METADATA)
+    except OSError:  # of a name that no disk has
+        return False
 
 
 class OmeZarrReader(Reader):

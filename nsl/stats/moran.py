@@ -32,7 +32,9 @@ def morans_i(result: anndata.AnnData) -> np.ndarray:
 
 
 def with_morans_i(result: anndata.AnnData) -> pd.DataFrame:
-    """What `var` says of each gene, and Moran's I of its map as `morans_i`."""
+    """What `var` says of each gene, and Moran's I of its map as `morans_i` where the result is of tiles on a grid."""
+    if "array_row" not in result.obs:  # of spots, say
+        return result.var
     return result.var.assign(morans_i=morans_i(result).round(4))
 
 

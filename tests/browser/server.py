@@ -38,10 +38,10 @@ def _collect() -> None:
     _collect_results()
 
 
-def _predict(slide, weights, *, tile_um, stride_um, progress, **settings):
-    if stride_um == tile_um / 4:
-        progress = _HalfWay(progress)
-    return remembered_runs.predict(slide, weights, tile_um=tile_um, stride_um=stride_um, progress=progress, **settings)
+def _predict(slide, weights, **settings):
+    if settings.get("stride_um") == settings["tile_um"] / 4:
+        settings["progress"] = _HalfWay(settings["progress"])
+    return remembered_runs.predict(slide, weights, **settings)
 
 
 class _HalfWay(Progress):

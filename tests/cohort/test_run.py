@@ -121,8 +121,8 @@ def test_tables_say_of_each_slide_and_gene_what_its_tiles_do(cohort, tmp_path):
         assert row["mean"] == pytest.approx(values.mean(), abs=1e-5)
         assert row.spread == pytest.approx(values.std(), abs=1e-5)
         assert row.share_above_median == pytest.approx((values > median).mean(), abs=1 / len(values))
-        # Tiles of 100 µm side by side.
-        assert row.tissue_mm2 == pytest.approx(one.obs.tissue_fraction.sum() * 0.01, rel=1e-5)
+        # A tile every 50 µm.
+        assert row.tissue_mm2 == pytest.approx(one.obs.tissue_fraction.sum() * 0.0025, rel=1e-5)
         assert row.tiles == one.n_obs
         vectors = np.asarray(one.uns["nsl"]["slide_stain_vectors"])
         np.testing.assert_allclose(row[list(STAIN_COLUMNS)].to_list(), vectors.ravel(), rtol=1e-5)

@@ -196,16 +196,17 @@ def test_weights_that_cannot_be_unpacked_are_told_until_others_come(app, tiny_we
 def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypatch):
     from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 
-    from nsl.web import limits
+    from nsl.web import uploads
 
-    clicks = []
+    clicks, look = [], uploads.overview_of
 
-    def click_once(name, size):
+    def click_once(path, most_pixels):
         if not clicks:
-            clicks.append(name)
+            clicks.append(path)
             raise StopException
+        return look(path, most_pixels)
 
-    monkeypatch.setattr(limits, "check_size", click_once)
+    monkeypatch.setattr(uploads, "overview_of", click_once)
     upload(app, "a.png", png_bytes(section.pixels))
     app.run()
     assert clicks
