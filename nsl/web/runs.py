@@ -15,7 +15,7 @@ from nsl.annotations.region import Region
 from nsl.result import Provenance
 from nsl.signatures import PREFIX, Signature, as_columns
 from nsl.slides import overview
-from nsl.web import controls, links, regions, sources, state, uploads
+from nsl.web import controls, links, regions, scratch, sources, state, uploads
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
 
@@ -149,6 +149,7 @@ def warm_up() -> None:
     The first user then waits for no import and no compiler, and neither does the process that looks at uploads.
     """
     confinement.prepare(overview.rehearse)
+    scratch.clear_abandoned()
     threading.Thread(target=rehearse, args=[_known()], daemon=True).start()
 
 

@@ -28,7 +28,7 @@ from nsl.demo.slide import demo_slide
 from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.slides.archive import unpack_slide
 from nsl.slides.overview import overview_of
-from nsl.web import limits, state
+from nsl.web import limits, scratch, state
 from nsl.web.jobs import is_connected
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def session_folder() -> Path:
     with _one_at_a_time:
         folders = _folders()
         if session_id not in folders:
-            folders[session_id] = tempfile.TemporaryDirectory(prefix="nsl-", ignore_cleanup_errors=True)
+            folders[session_id] = tempfile.TemporaryDirectory(dir=scratch.folder(), ignore_cleanup_errors=True)
         return Path(folders[session_id].name)
 
 

@@ -1,5 +1,6 @@
 """What a browser sends is chosen by its user: ids of uploads, places on charts, rows of tables, choices, sizes."""
 
+import functools
 import os
 import re
 import tempfile
@@ -13,7 +14,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SpotsError
-from nsl.web import chart, controls, jobs, limits, sources, state, uploads
+from nsl.web import chart, controls, jobs, limits, scratch, sources, state, uploads
 from tests.app_driver import (
     click,
     png_bytes,
@@ -56,6 +57,7 @@ def server_folders(tmp_path, monkeypatch) -> Path:
     for folder in (outer, inner, inner / "nsl-other", outer / "elsewhere"):
         (folder / "slide.svs").write_text("of somebody else")
     monkeypatch.setattr(tempfile, "tempdir", str(inner))
+    monkeypatch.setattr(scratch, "_own", functools.cache(scratch._own.__wrapped__))
     return inner
 
 
@@ -75,8 +77,8 @@ def _others_stay(server_folders):
     yield
     after = _files(server_folders.parents[1])
     assert before <= after
-    [own] = set(server_folders.glob("nsl-*")) - {server_folders / "nsl-other"}
-    assert all(own in path.parents for path in after - before)
+    [own] = [path for path in server_folders.glob("nsl-server-*/*") if path.is_dir()]
+    assert all(own in path.parents for path in after - before - {own.parent / "in-use"})
 
 
 @pytest.fixture(params=HOSTILE_IDS)
