@@ -44,7 +44,7 @@ def offer_every(kept: int, of: int) -> None:
     """The switch for genes that draw the same picture as one that is listed."""
     if kept < of or not are_collapsed():
         st.toggle(
-            "List every gene, not one a pattern",
+            "List every gene, not one a picture",
             key=_EVERY,
             persist_state="session",
             help="Most genes draw one of a few pictures on a slide (r over 0.95, or its reverse). The most reliable of "

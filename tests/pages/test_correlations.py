@@ -161,7 +161,7 @@ def test_the_heat_map_has_one_gene_a_pattern_the_most_reliable_of_each(app):
     reliable = list(ranked.index[(ranked.r_heldout > 0) & (ranked.q_value < 0.05)])
     shown = set(chart(app)["data"][0]["x"])
     assert reliable[0] in shown
-    assert f"one a pattern, for {len(reliable):,} reliable and weak genes" in said(app)
+    assert f"different pictures, which {len(reliable):,} reliable and weak genes draw" in said(app)
     r = np.abs(np.corrcoef(result[:, reliable].X.astype(float).T))
     is_shown = np.isin(reliable, list(shown))
     assert (r[np.ix_(is_shown, is_shown)] - np.eye(len(shown)) < 0.95).all()

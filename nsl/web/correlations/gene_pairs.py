@@ -119,7 +119,7 @@ def _most_reliable(slide: state.SessionSlide) -> list[str]:
         ranked = one_a_pattern if len(one_a_pattern) > 1 else candidates
     most = min(MOST, len(ranked))
     which = "reliable and weak genes" if held_up else "genes"
-    told = f"{len(ranked):,}, one a pattern, for {len(candidates):,} {which}"
+    told = f"{len(ranked):,} different pictures, which {len(candidates):,} {which} draw"
     st.caption(told if len(ranked) < len(candidates) else f"All {most:,} {which} of {len(table):,}", width="content")
     patterns.offer_every(len(ranked), len(candidates))
     if most <= FEWEST:
