@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,15 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _without_folders(argv: Sequence[str]) -> str:
     """The command as a model card may show it: absolute paths, which can name a person, by their last part."""
     return shlex.join(["python", "-m", "nsl", *(Path(a).name if Path(a).is_absolute() else a for a in argv)])
-
-
-def _open(path: Path, mpp: float | None):
-    """`open_slide` without its warnings: the slide's notices say the same."""
-    from nsl.slides.slide import open_slide
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return open_slide(path, mpp)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -232,7 +222,9 @@ def _publish(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     """Print size, scale, levels and checksum of a slide."""
-    with _open(args.slide, args.mpp) as slide:
+    from nsl.slides.slide import open_quietly
+
+    with open_quietly(args.slide, args.mpp) as slide:
         width, height = slide.size
         print(f"format   {slide.format}")
         if slide.scanner:

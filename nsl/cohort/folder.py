@@ -6,6 +6,7 @@ out of the server's folder are not followed, and HDF5 files that would have othe
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -162,15 +163,14 @@ def _require_bytes(path: Path, most: int) -> None:
         raise NslError(f"{path.name} has {path.stat().st_size:,} bytes, more than any cohort's; run it again")
 
 
-class _told:
+@contextlib.contextmanager
+def _told(cohort: CohortFolder, path: Path) -> Iterator[None]:
     """What a file that is none of ours sets off in the libraries that read it, in a sentence."""
-
-    def __init__(self, cohort: CohortFolder, path: Path) -> None:
-        self._sentence = f"{path.name} of {cohort.name} cannot be read"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
-        if isinstance(error, Exception) and not isinstance(error, NslError):
-            raise NslError(f"{self._sentence} ({type(error).__name__}); run the cohort again") from error
+    try:
+        yield
+    except NslError:
+        raise
+    except Exception as error:
+        raise NslError(
+            f"{path.name} of {cohort.name} cannot be read ({type(error).__name__}); run the cohort again"
+        ) from error

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from nsl.export.files import FORMATS, names_of, write_h5ad, write_regions
 from nsl.progress import SILENT, Progress
 from nsl.result import Provenance, left_out, stain_warning
 from nsl.signatures import PREFIX, Signature
-from nsl.slides import slide as slides
+from nsl.slides.slide import open_quietly
 from nsl.tiles import MIN_TISSUE
 from nsl.weights.folder import load_weights
 from nsl.weights.weights import Weights
@@ -153,7 +152,7 @@ def predict_slide(
     start = time.perf_counter()
     place = folder / f"{slide.name}.{RECORD}"
     notices, regions = _regions(slide)
-    with _opened(slide, settings.to_srgb) as opened:
+    with open_quietly(slide.path, slide.mpp, to_srgb=settings.to_srgb) as opened:
         earlier = _Record.read(place) if resume else None
         # The checksum last: it reads all of the slide.
         is_there = earlier is not None and all((folder / name).exists() for name in earlier.files)
@@ -239,13 +238,6 @@ def _weights(source: str | None, sha256: str) -> Weights:
             f"this worker has other weights in {weights.source} than the run began with; give all of them the same"
         )
     return weights
-
-
-def _opened(slide: ListedSlide, to_srgb: bool) -> slides.Slide:
-    """`open_slide` without its warnings: the slide's notices say the same."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return slides.open_slide(slide.path, slide.mpp, to_srgb=to_srgb)
 
 
 def _regions(slide: ListedSlide) -> tuple[list[str], Sequence[Region] | None]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import anndata
     import spatialdata
 
-ENDING = ".zarr"
 _ELEMENT, _TILE = "element", "tile"
 """Columns of the table's `obs` that say which shapes a row is of, and which of them."""
 
@@ -67,7 +66,7 @@ def write_spatialdata(result: anndata.AnnData, path: Path) -> None:
 
     Raises NslError: the package spatialdata is not installed, or the folder cannot be written.
     """
-    target = path.with_suffix(ENDING)
+    target = path.with_suffix(".zarr")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own and its dependencies' to come
         data = spatial_data(result)

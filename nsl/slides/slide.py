@@ -67,6 +67,13 @@ def open_slide(
     return slide
 
 
+def open_quietly(path: Path, mpp: float | None, *, to_srgb: bool = False) -> Slide:
+    """`open_slide` without its warnings: the slide's notices say the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return open_slide(path, mpp, to_srgb=to_srgb)
+
+
 def _require_size(name: str, finest: Level, most_pixels: int | None) -> None:
     pixels = finest.width * finest.height
     if most_pixels is not None and pixels > most_pixels:

@@ -149,7 +149,8 @@ def warm_up() -> None:
     The first user then waits for no import and no compiler, and neither does the process that looks at uploads.
     """
     confinement.prepare(overview.rehearse)
-    scratch.clear_abandoned()
+    # What is left behind may be many gigabytes, for which no first page waits.
+    threading.Thread(target=scratch.clear_abandoned, daemon=True).start()
     threading.Thread(target=rehearse, args=[_known()], daemon=True).start()
 
 
