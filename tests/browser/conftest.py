@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,30 +65,42 @@ def contexts(chromium, server):
         one.close()
 
 
+@pytest.fixture(scope="session")
+def visitors(contexts, server) -> Callable[[], AbstractContextManager[Callable[..., Page]]]:
+    """Makes what `visit` is, for a fixture that lasts longer than a test."""
+
+    @contextmanager
+    def visitor() -> Iterator[Callable[..., Page]]:
+        opened: list[tuple[Page, list[str]]] = []
+
+        def visit(
+            path: str = "/", predicted: str | None = None, viewport: dict = VIEWPORT, color_scheme: str = "light"
+        ) -> Page:
+            page, errors = contexts(predicted).new_page(), []
+            page.set_viewport_size(viewport)
+            page.emulate_media(color_scheme=color_scheme)
+            page.set_default_timeout(90_000)
+            page.on("console", lambda told: errors.append(f"{told.text} {told.location}") if _is_error(told) else None)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            opened.append((page, errors))
+            page.goto(f"{server}{path}")
+            settle(page)
+            return page
+
+        yield visit
+        for page, errors in opened:
+            assert errors == []
+            assert page.get_by_test_id("stException").all_inner_texts() == []
+            page.close()
+
+    return visitor
+
+
 @pytest.fixture
-def visit(contexts, server):
+def visit(visitors) -> Iterator[Callable[..., Page]]:
     """Opens an address of the app in a session of its own; it must end without an error or an exception box."""
-    opened: list[tuple[Page, list[str]]] = []
-
-    def visit(
-        path: str = "/", predicted: str | None = None, viewport: dict = VIEWPORT, color_scheme: str = "light"
-    ) -> Page:
-        page, errors = contexts(predicted).new_page(), []
-        page.set_viewport_size(viewport)
-        page.emulate_media(color_scheme=color_scheme)
-        page.set_default_timeout(90_000)
-        page.on("console", lambda told: errors.append(f"{told.text} {told.location}") if _is_error(told) else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        opened.append((page, errors))
-        page.goto(f"{server}{path}")
-        settle(page)
-        return page
-
-    yield visit
-    for page, errors in opened:
-        assert errors == []
-        assert page.get_by_test_id("stException").all_inner_texts() == []
-        page.close()
+    with visitors() as visit:
+        yield visit
 
 
 def _is_error(message) -> bool:

@@ -46,7 +46,16 @@ def test_all_maps_are_zoomed_together_and_stay_so_when_a_gene_is_added(compare):
     compare.mouse.wheel(0, -500)
     left = before[0] + 0.04
     compare.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.xaxis.range[0] > {left}")
-    compare.wait_for_timeout(500)
+    # The wheel's turn goes on for some pictures.
+    compare.wait_for_function(
+        """() => {
+            const { xaxis } = document.querySelector('.nsl-chart')._fullLayout, seen = String(xaxis.range);
+            const stands = window.lastSeen === seen;
+            window.lastSeen = seen;
+            return stands;
+        }""",
+        polling=300,
+    )
     first, second = _ranges(compare)
     assert first == pytest.approx(second)
     choose(compare, "Genes, two to four", "ER")

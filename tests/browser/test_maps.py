@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 
 import anndata
 import numpy as np
@@ -32,6 +33,15 @@ def maps(visit, slide) -> tuple[Page, int]:
     return page, tiles_predicted(page)
 
 
+@pytest.fixture(scope="module")
+def untouched(visitors) -> Iterator[Page]:
+    """The Maps page of the demo slide, which tests see in other windows and other light, and leave as it is."""
+    with visitors() as visit:
+        page = visit("/maps", "demo")
+        see_charts(page)
+        yield page
+
+
 def _drawn(page: Page) -> dict:
     return page.evaluate(
         """() => {
@@ -44,9 +54,8 @@ def _drawn(page: Page) -> dict:
     )
 
 
-def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(maps):
-    page, tiles = maps
-    drawn = _drawn(page)
+def test_the_map_holds_every_tile_over_the_slide_and_says_what_it_shows(untouched):
+    drawn, tiles = _drawn(untouched), tiles_predicted(untouched)
     assert (drawn["type"], drawn["tiles"], drawn["images"]) == ("heatmap", tiles, 1)
     assert drawn["title"] == "ERBB2, ln(1 + counts per 10,000)"
     assert f"expression of ERBB2 over the slide, {tiles:,} tiles" in drawn["alt"]
@@ -124,12 +133,12 @@ def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
         assert archive.testzip() is None
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_path, scheme):
-    page = visit("/maps", "demo", color_scheme=scheme)
-    see_charts(page)
-    camera = page.locator(".nsl-chart [data-title='Download as PNG']")
-    with Image.open(download(page, camera, tmp_path)) as picture:
+@pytest.mark.parametrize(("scheme", "letters"), [("light", "#24222b"), ("dark", "#e9e7ef")])
+def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(untouched, tmp_path, scheme, letters):
+    untouched.emulate_media(color_scheme=scheme)
+    untouched.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.font.color === '{letters}'")
+    camera = untouched.locator(".nsl-chart [data-title='Download as PNG']")
+    with Image.open(download(untouched, camera, tmp_path)) as picture:
         pixels = np.asarray(picture.convert("RGBA")).astype(int)
     assert (pixels[..., 3] == 255).all()
     above = pixels[:200, :, :3]  # the name of the scale, above its colours
@@ -137,17 +146,19 @@ def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(visit, tmp_p
     assert above.min() < 80
 
 
-def test_the_map_is_never_squeezed(visit):
-    page = visit("/maps", "demo")
-    see_charts(page)
+def _resize(page: Page, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function(
+        "(chart => Math.abs(chart._fullLayout.width - chart.clientWidth) < 1)(document.querySelector('.nsl-chart'))"
+    )
+
+
+def test_the_map_is_never_squeezed(untouched):
     for width in (1366, 1200, 1024, 900, 600):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(
-            "(chart => Math.abs(chart._fullLayout.width - chart.clientWidth) < 1)(document.querySelector('.nsl-chart'))"
-        )
-        side = page.evaluate("document.querySelector('.nsl-chart')._fullLayout._size.w")
+        _resize(untouched, width, 900)
+        side = untouched.evaluate("document.querySelector('.nsl-chart')._fullLayout._size.w")
         assert side > 380, width
-        overflow = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth - window.innerWidth")
+        overflow = untouched.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth - window.innerWidth")
         assert overflow <= 0, width
 
 
