@@ -15,13 +15,15 @@ from tests.browser.serving import COMMAND, served
 
 SLIDES = Path(__file__).parents[3] / "shared/data/slides"
 VIEWPORT = {"width": 1440, "height": 1000}
+FIRST_HALF = ("test_maps", "test_compare", "test_report")
+"""Files whose tests take about as long as those of all others."""
 
 
 def pytest_collection_modifyitems(items):
-    """A file's tests stay in one process, and with them its pages."""
+    """Two processes start a browser and a server, and a file's tests stay in one of them, and with them its pages."""
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.xdist_group(f"browser, {item.path.stem in FIRST_HALF}"))
 
 
 @pytest.fixture(scope="session")
