@@ -15,6 +15,7 @@ from nsl.slides.ome_zarr import OmeZarrReader, is_zarr
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
+from nsl.slides.stored_levels import VENDORS
 from nsl.slides.stored_tiles import StoredTilesReader
 from nsl.slides.tiff import TiffReader
 from nsl.slides.tiff_images import require_one_image, size_of, slide_series
@@ -36,10 +37,8 @@ def open_reader(path: Path) -> Reader:
         return OmeZarrReader(path)
     head = _head(path)
     vendor = vendor_of(path)
-    if vendor == "aperio":
-        return StoredTilesReader(path, vendor)
     if vendor not in (None, "generic-tiff"):
-        return OpenSlideReader(path, vendor)
+        return (StoredTilesReader if vendor in VENDORS else OpenSlideReader)(path, vendor)
     if vendor is None:
         _refuse_part(path)
     if head.startswith(TIFF_MAGIC):
