@@ -16,6 +16,7 @@ from nsl.errors import NslError
 from nsl.numerals import csv_cell, some_of
 from nsl.progress import Progress
 from nsl.signatures import read_gmt
+from nsl.slides.address import path_or_address
 
 if TYPE_CHECKING:
     from nsl.cohort.slide_list import ListedSlide
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def add_predict(add) -> None:
-    add("slides", nargs="+", type=Path, metavar="SLIDE", help="image, whole-slide file, or a list as of cohort")
+    add(
+        "slides",
+        nargs="+",
+        type=path_or_address,
+        metavar="SLIDE",
+        help="image, whole-slide file, address of OME-Zarr (http…, s3…), or a list as of cohort",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--regions", type=Path, metavar="FILE", help="QuPath annotations of the slide (GeoJSON), to compare by class")
     add_prediction(add, "csv")

@@ -143,6 +143,7 @@ def predict_slide(
 
     Nothing is computed twice: a record beside the results tells which slide (by checksum), weights (by checksum),
     settings and version of NSL they are of. It goes before new results are written, and comes after the last of them.
+    A slide that is read over a network has no checksum, and is predicted anew.
 
     resume : whether such a record is looked for and left.
     run_id : of a run that may come to a slide twice, where a worker was lost with what it had just done.
@@ -159,7 +160,8 @@ def predict_slide(
         if is_there and earlier.key == settings.key(opened.sha256, slide):
             if run_id and earlier.run_id == run_id:
                 return earlier.outcome(slide, DONE, earlier.seconds)
-            return earlier.outcome(slide, SKIPPED, time.perf_counter() - start)
+            if opened.is_checked:
+                return earlier.outcome(slide, SKIPPED, time.perf_counter() - start)
         result = prediction.predict(
             opened,
             weights,
@@ -185,7 +187,7 @@ def predict_slide(
     names = settings.file_names(slide.name, columns, regions is not None)
     record = _Record(
         key=settings.key(known.slide_sha256, slide),
-        slide_file=_from(slide.path, folder),
+        slide_file=_from(slide.path, folder) if isinstance(slide.path, Path) else slide.path.url,
         slide_sha256=known.slide_sha256,
         mpp=known.mpp,
         files=tuple(name for name in names if (folder / name).exists()),
