@@ -100,13 +100,14 @@ def predict(args: argparse.Namespace) -> int:
             continue
         if not several:
             args.progress.close()
-        for notice in outcome.warnings:
+        done = outcome.record
+        for notice in done.warnings:
             _say(f"nsl: note: {notice}", sys.stderr)
-        scored = f", {outcome.signatures:,} signatures" if outcome.signatures else ""
+        scored = f", {done.signatures:,} signatures" if done.signatures else ""
         ending = {"png": "*.png", "spatialdata": "zarr"}.get(settings.formats[0], settings.formats[0])
         took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
         _say(
-            f"{slide.path.name}: {outcome.tiles:,} tiles of {outcome.tile_um:g} µm, {outcome.genes:,} genes{scored}"
+            f"{slide.path.name}: {done.tiles:,} tiles of {done.tile_um:g} µm, {done.genes:,} genes{scored}"
             f", {took} → {args.out / slide.name}.{ending}"
         )
     if failures:
