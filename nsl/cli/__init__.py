@@ -18,6 +18,7 @@ from nsl.cli import slides
 from nsl.errors import NslError
 from nsl.progress import Progress
 from nsl.signatures import read_gmt
+from nsl.slides.address import path_or_address
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -141,7 +142,7 @@ def _add_publish(add) -> None:
 
 
 def _add_info(add) -> None:
-    add("slide", type=Path, metavar="SLIDE")
+    add("slide", type=path_or_address, metavar="SLIDE", help="slide file, or address of OME-Zarr")
     add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
 
 

@@ -16,6 +16,7 @@ from nsl.errors import NslError
 from nsl.numerals import csv_cell, some_of
 from nsl.progress import Progress
 from nsl.signatures import read_gmt
+from nsl.slides.address import path_or_address
 
 if TYPE_CHECKING:
     from nsl.cohort.slide_list import ListedSlide
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def add_predict(add) -> None:
-    add("slides", nargs="+", type=Path, metavar="SLIDE", help="image, whole-slide file, or a list as of cohort")
+    add(
+        "slides",
+        nargs="+",
+        type=path_or_address,
+        metavar="SLIDE",
+        help="image, whole-slide file, address of OME-Zarr (http…, s3…), or a list as of cohort",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--regions", type=Path, metavar="FILE", help="QuPath annotations of the slide (GeoJSON), to compare by class")
     add_prediction(add, "csv")
@@ -93,13 +100,14 @@ def predict(args: argparse.Namespace) -> int:
             continue
         if not several:
             args.progress.close()
-        for notice in outcome.warnings:
+        done = outcome.record
+        for notice in done.warnings:
             _say(f"nsl: note: {notice}", sys.stderr)
-        scored = f", {outcome.signatures:,} signatures" if outcome.signatures else ""
+        scored = f", {done.signatures:,} signatures" if done.signatures else ""
         ending = {"png": "*.png", "spatialdata": "zarr"}.get(settings.formats[0], settings.formats[0])
         took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
         _say(
-            f"{slide.path.name}: {outcome.tiles:,} tiles of {outcome.tile_um:g} µm, {outcome.genes:,} genes{scored}"
+            f"{slide.path.name}: {done.tiles:,} tiles of {done.tile_um:g} µm, {done.genes:,} genes{scored}"
             f", {took} → {args.out / slide.name}.{ending}"
         )
     if failures:

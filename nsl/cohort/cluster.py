@@ -12,10 +12,11 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from nsl import __version__
 from nsl.cohort.layout import FAILED
 from nsl.cohort.slide_list import ListedSlide
 from nsl.cohort.slide_run import RunSettings, SlideOutcome, failure, predict_task
-from nsl.errors import NslError
+from nsl.errors import NslError, in_a_line
 from nsl.parallel import VARIABLE, cores
 
 _INSTALL = "pip install -r requirements-cohort.txt"
@@ -29,7 +30,7 @@ _CONNECT_SECONDS, _CLOSE_SECONDS, _RESTART_SECONDS = 20, 30, 600
 def cluster_of(workers: int, scheduler: str | None) -> Iterator:
     """A Dask client of `workers` processes of this computer, which share out its cores, or of a scheduler's address.
 
-    Raises NslError: Dask is not installed, or the scheduler does not answer.
+    Raises NslError: Dask is not installed, or the scheduler does not answer, or has another version of NSL.
     """
     try:
         import dask
@@ -49,6 +50,7 @@ def cluster_of(workers: int, scheduler: str | None) -> Iterator:
         except (OSError, ValueError, TimeoutError):
             raise NslError(f"no Dask scheduler answers at {scheduler}; check the address (tcp://host:8786)") from None
         with client:
+            _require_same_version(client, scheduler)
             yield client
         return
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -75,6 +77,23 @@ def cluster_of(workers: int, scheduler: str | None) -> Iterator:
             # A worker that is still being started anew ends with this process, if not before.
             with contextlib.suppress(TimeoutError):
                 cluster.close(timeout=_CLOSE_SECONDS)
+
+
+def _version() -> str:
+    return __version__
+
+
+def _require_same_version(client, scheduler: str) -> None:
+    """NslError where the scheduler, which unpacks what is sent to workers, has no NSL or another one."""
+    try:
+        theirs = f"NSL {client.run_on_scheduler(_version)}"
+    except Exception as error:  # whatever its Python makes of a module that it lacks
+        theirs = f"no NSL that can be used ({in_a_line(error)})"
+    if theirs != f"NSL {__version__}":
+        raise NslError(
+            f"the scheduler at {scheduler} has {theirs}, and here is NSL {__version__}; install the same there and for "
+            "its workers, or start them with PYTHONPATH naming this checkout"
+        )
 
 
 def outcomes_on(client, slides: Sequence[ListedSlide], settings: RunSettings, folder: Path) -> Iterator[SlideOutcome]:

@@ -11,6 +11,7 @@ import csv
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
-from nsl.cohort.layout import COHORT, RECORD, SLIDES, STAIN_COLUMNS, STATUS, STATUS_COLUMNS, STRENGTH_COLUMNS
+from nsl.cohort.layout import COHORT, RECORD, SLIDES, STAIN_COLUMNS, STATUS, STATUS_COLUMNS, STRENGTH_COLUMNS, SUMMARY
+from nsl.cohort.summary import WHOLE, SlideSummary
 from nsl.errors import NslError
 from nsl.numerals import of_csv_cell, some_of
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, centers_mm
@@ -105,6 +107,35 @@ def read_cohort(cohort: CohortFolder) -> anndata.AnnData:
         if missing:
             raise NslError(f"{path.name} of {cohort.name} lacks {some_of(sorted(missing), 3)}; run the cohort again")
         return found
+
+
+def region_classes(cohort: CohortFolder, slides: anndata.AnnData) -> dict[str, int]:
+    """Classes of annotated regions, or regions' names where none has a class, and how many slides have tiles there."""
+    counts: Counter[str] = Counter()
+    for slide in slides.obs_names:
+        regions, tiles = _summary_parts(cohort, slide, "regions", "tiles")
+        counts.update(name for name, count in zip(regions.tolist(), tiles, strict=True) if name != WHOLE and count)
+    return dict(sorted(counts.items()))
+
+
+def in_class(cohort: CohortFolder, slides: anndata.AnnData, region: str) -> anndata.AnnData:
+    """The slides that have tiles in regions of a class, and their means there, over signatures and genes."""
+    kept, means = [], []
+    for slide in slides.obs_names:
+        columns, regions, tiles, mean = _summary_parts(cohort, slide, "columns", "regions", "tiles", "mean")
+        [inside] = np.nonzero((regions == region) & (tiles > 0))
+        if len(inside):
+            kept.append(slide)
+            means.append(mean[inside[0], pd.Index(columns).get_indexer(slides.var_names)])
+    found = slides[kept].copy()
+    found.X = np.array(means, np.float32).reshape(found.shape)
+    return found
+
+
+def _summary_parts(cohort: CohortFolder, slide: str, *fields: str) -> list[np.ndarray]:
+    path = cohort.file(SLIDES, f"{slide}.{SUMMARY}")
+    with _told(cohort, path):
+        return SlideSummary.read_parts(path, *fields)
 
 
 def read_map(cohort: CohortFolder, slide: str, column: str) -> anndata.AnnData:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsl.errors import NslError, ScaleError, SlideError
+from nsl.slides.address import Address, address_of
 from nsl.slides.folder import FolderSlide, slides_in
 from nsl.slides.scale import checked_mpp
 
@@ -21,7 +22,7 @@ _MOST_SLIDES = 100_000
 class ListedSlide:
     """One slide of a run."""
 
-    path: Path
+    path: Path | Address
     """Absolute: workers run in folders of their own."""
     listed: str
     """As the list names it."""
@@ -35,8 +36,8 @@ class ListedSlide:
     """QuPath's annotations of it, as GeoJSON."""
 
 
-def list_slides(given: Sequence[Path], mpp: float | None = None) -> list[ListedSlide]:
-    """The slides that files, lists (`.csv`) and folders name, in this order.
+def list_slides(given: Sequence[Path | Address], mpp: float | None = None) -> list[ListedSlide]:
+    """The slides that files, addresses, lists (`.csv`) and folders name, in this order.
 
     Paths in a list are relative to it. A slide is called by its file's name without the ending; where two are called
     the same, the later ones are numbered.
@@ -49,18 +50,20 @@ def list_slides(given: Sequence[Path], mpp: float | None = None) -> list[ListedS
     found = list(itertools.islice(_named(given, mpp), _MOST_SLIDES + 1))
     if len(found) > _MOST_SLIDES:
         raise NslError(f"more than {_MOST_SLIDES:,} slides are listed; run them in parts")
-    seen: dict[Path, str] = {}
+    seen: dict[Path | Address, str] = {}
     for slide in found:
-        real = slide.path.resolve()
+        real = slide.path.resolve() if isinstance(slide.path, Path) else slide.path
         if real in seen:
             raise NslError(f"{slide.listed} is the same slide as {seen[real]}; list each slide once")
         seen[real] = slide.listed
     return list(_distinct(found))
 
 
-def _named(given: Iterable[Path], mpp: float | None) -> Iterator[ListedSlide]:
+def _named(given: Iterable[Path | Address], mpp: float | None) -> Iterator[ListedSlide]:
     for path in given:
-        if path.suffix.lower() == ".csv":
+        if isinstance(path, Address):
+            yield ListedSlide(path, path.url, path.stem, mpp)
+        elif path.suffix.lower() == ".csv":
             yield from _of_csv(path, mpp)
         elif path.is_dir() and (inside := slides_in(path, most=None)):
             yield from (ListedSlide(one.path.absolute(), one.name, _called(one), mpp) for one in inside)
@@ -83,10 +86,14 @@ def slides_of_cohort(given: Path, out: Path, mpp: float | None = None) -> list[L
         missing = "" if given.exists() else " does not exist; it"
         raise NslError(f"{given.name}{missing} must be a CSV with a column slide, or a folder of slides")
     results = out.resolve()
-    slides = [one for one in list_slides([given], mpp) if not one.path.resolve().is_relative_to(results)]
+    slides = [one for one in list_slides([given], mpp) if not _is_inside(results, one.path)]
     if not slides or (given.is_dir() and slides[0].path == given.absolute()):
         raise SlideError(f"{given.name} holds no slide; name a folder of slides, or a CSV with a column slide")
     return slides
+
+
+def _is_inside(folder: Path, path: Path | Address) -> bool:
+    return isinstance(path, Path) and path.resolve().is_relative_to(folder)
 
 
 def _distinct(slides: Iterable[ListedSlide]) -> Iterator[ListedSlide]:
@@ -130,7 +137,8 @@ def _of_row(path: Path, row: Mapping[str, str | None], line: int, mpp: float | N
         raise ScaleError(
             f'{path.name} has the mpp "{scale}" on line {line}; write µm/px as a number such as 0.25'
         ) from None
-    return ListedSlide(folder / slide, slide, Path(slide).stem, given, group, folder / regions if regions else None)
+    path = address_of(slide) or folder / slide
+    return ListedSlide(path, slide, path.stem, given, group, folder / regions if regions else None)
 
 
 def _cell(value: str | list[str] | None) -> str:

@@ -72,25 +72,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class SlideOutcome:
-    """What became of one slide."""
-
-    slide: ListedSlide
-    status: str
-    """One of DONE, SKIPPED, FAILED and NOT_RUN."""
-    reason: str = ""
-    """Why it failed, in a sentence."""
-    seconds: float = 0.0
-    tiles: int = 0
-    genes: int = 0
-    signatures: int = 0
-    tile_um: float = 0.0
-    stain_transfer: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Record:
+class SlideRecord:
     """What was written of a slide, kept beside it: there once all of it is there."""
 
     key: str
@@ -124,9 +106,20 @@ class _Record:
         except OSError as error:
             raise NslError(f"{path.name} cannot be written ({error.strerror}); choose another folder") from None
 
-    def outcome(self, slide: ListedSlide, status: str, seconds: float) -> SlideOutcome:
-        told = {name: getattr(self, name) for name in ("tiles", "genes", "signatures", "tile_um", "stain_transfer")}
-        return SlideOutcome(slide, status, seconds=round(seconds, 2), warnings=self.warnings, **told)
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """What became of one slide."""
+
+    slide: ListedSlide
+    status: str
+    """One of DONE, SKIPPED, FAILED and NOT_RUN."""
+    reason: str = ""
+    """Why it failed, in a sentence."""
+    seconds: float = 0.0
+    """That this run took for it."""
+    record: SlideRecord | None = None
+    """What was written of it, by this run or an earlier one; None where nothing was."""
 
 
 def predict_slide(
@@ -143,6 +136,7 @@ def predict_slide(
 
     Nothing is computed twice: a record beside the results tells which slide (by checksum), weights (by checksum),
     settings and version of NSL they are of. It goes before new results are written, and comes after the last of them.
+    A slide that is read over a network has no checksum, and is predicted anew.
 
     resume : whether such a record is looked for and left.
     run_id : of a run that may come to a slide twice, where a worker was lost with what it had just done.
@@ -153,13 +147,14 @@ def predict_slide(
     place = folder / f"{slide.name}.{RECORD}"
     notices, regions = _regions(slide)
     with open_quietly(slide.path, slide.mpp, to_srgb=settings.to_srgb) as opened:
-        earlier = _Record.read(place) if resume else None
+        earlier = SlideRecord.read(place) if resume else None
         # The checksum last: it reads all of the slide.
         is_there = earlier is not None and all((folder / name).exists() for name in earlier.files)
         if is_there and earlier.key == settings.key(opened.sha256, slide):
             if run_id and earlier.run_id == run_id:
-                return earlier.outcome(slide, DONE, earlier.seconds)
-            return earlier.outcome(slide, SKIPPED, time.perf_counter() - start)
+                return SlideOutcome(slide, DONE, seconds=earlier.seconds, record=earlier)
+            if opened.is_checked:
+                return SlideOutcome(slide, SKIPPED, seconds=time.perf_counter() - start, record=earlier)
         result = prediction.predict(
             opened,
             weights,
@@ -183,9 +178,9 @@ def predict_slide(
         told += _write(result, slide.name, settings, folder, files)
     columns = [*result.var_names, *(PREFIX + name for name in _sets(result))]
     names = settings.file_names(slide.name, columns, regions is not None)
-    record = _Record(
+    record = SlideRecord(
         key=settings.key(known.slide_sha256, slide),
-        slide_file=_from(slide.path, folder),
+        slide_file=_from(slide.path, folder) if isinstance(slide.path, Path) else slide.path.url,
         slide_sha256=known.slide_sha256,
         mpp=known.mpp,
         files=tuple(name for name in names if (folder / name).exists()),
@@ -200,7 +195,7 @@ def predict_slide(
     )
     if resume:
         record.write(place)
-    return record.outcome(slide, DONE, record.seconds)
+    return SlideOutcome(slide, DONE, seconds=record.seconds, record=record)
 
 
 def predict_task(slide: ListedSlide, settings: RunSettings, folder: str, run_id: str) -> SlideOutcome:

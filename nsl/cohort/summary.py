@@ -1,5 +1,7 @@
 """What is kept of each slide for the tables over all of them: a few numbers a gene, not its tiles."""
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -73,11 +75,14 @@ class SlideSummary:
     @classmethod
     def read(cls, path: Path) -> Self:
         """NslError where the file is damaged or of another kind."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(**{name: file[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise NslError(f"{path.name} cannot be read ({error}); delete it and run again") from None
+        with _opened(path) as file:
+            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+
+    @staticmethod
+    def read_parts(path: Path, *fields: str) -> list[np.ndarray]:
+        """Some of its fields, without the percentiles, which are most of it; NslError as `read`."""
+        with _opened(path) as file:
+            return [file[name] for name in fields]
 
     def write(self, path: Path) -> None:
         """NslError where the disk does not take it."""
@@ -105,6 +110,15 @@ class SlideSummary:
         a, b = (self.percentiles[region, level, column].astype(float) for level in (below, below + 1))
         shares[within] = 1 - (below + (thresholds[column] - a) / (b - a)) / (_LEVELS - 1)
         return shares
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise NslError(f"{path.name} cannot be read ({error}); delete it and run again") from None
 
 
 def _told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

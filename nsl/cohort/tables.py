@@ -55,9 +55,11 @@ def write_status(outcomes: Sequence[SlideOutcome], folder: Path) -> None:
 
 
 def _status_row(one: SlideOutcome) -> tuple:
-    warnings = " ".join(text if text.endswith(".") else f"{text}." for text in one.warnings)
-    of_slide = (one.slide.listed, one.slide.name, one.slide.group)
-    return (*of_slide, one.status, one.reason, f"{one.seconds:.2f}", one.tiles, one.stain_transfer, warnings)
+    told, done = (one.slide.listed, one.slide.name, one.slide.group, one.status, one.reason), one.record
+    if done is None:
+        return (*told, f"{one.seconds:.2f}", 0, "", "")
+    warnings = " ".join(text if text.endswith(".") else f"{text}." for text in done.warnings)
+    return (*told, f"{one.seconds:.2f}", done.tiles, done.stain_transfer, warnings)
 
 
 def write_cohort(

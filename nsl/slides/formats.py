@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsl.errors import SlideError
+from nsl.slides.address import Address
 from nsl.slides.companions import is_dicom
 from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.ome_zarr import OmeZarrReader, is_zarr
 from nsl.slides.picture import PillowReader
 from nsl.slides.reader import Reader, any_error_told
 from nsl.slides.scanner import OpenSlideReader
+from nsl.slides.stored_levels import VENDORS
 from nsl.slides.stored_tiles import StoredTilesReader
 from nsl.slides.tiff import TiffReader
 from nsl.slides.tiff_images import require_one_image, size_of, slide_series
@@ -30,16 +32,14 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"}
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path | Address) -> Reader:
     """The reader that does a file justice; SlideError, in one sentence, where there is none."""
-    if is_zarr(path):
+    if isinstance(path, Address) or is_zarr(path):
         return OmeZarrReader(path)
     head = _head(path)
     vendor = vendor_of(path)
-    if vendor == "aperio":
-        return StoredTilesReader(path, vendor)
     if vendor not in (None, "generic-tiff"):
-        return OpenSlideReader(path, vendor)
+        return (StoredTilesReader if vendor in VENDORS else OpenSlideReader)(path, vendor)
     if vendor is None:
         _refuse_part(path)
     if head.startswith(TIFF_MAGIC):

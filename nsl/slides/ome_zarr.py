@@ -1,18 +1,19 @@
-"""OME-Zarr folders, through zarr."""
+"""OME-Zarr folders, of a disk or over a network, through zarr."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import math
-import struct
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nsl.errors import SlideError
+from nsl.slides.address import Address
 from nsl.slides.declared_sizes import require_level, require_tile
 from nsl.slides.reader import (
     UNIT_UM,
@@ -43,16 +44,20 @@ def is_zarr(path: Path) -> bool:
 
 
 class OmeZarrReader(Reader):
-    """The first image of a local folder of OME-Zarr 0.4 or 0.5, in RGB, chunk by chunk."""
+    """The first image of a folder of OME-Zarr 0.4 or 0.5, in RGB, chunk by chunk."""
 
     format = "OME-Zarr"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Address) -> None:
         import zarr
 
-        self._path = path
-        with any_error_told(path.name):
-            group = zarr.open_group(path, mode="r")
+        from nsl.slides.zarr_store import store_of  # zarr, which takes long to import
+
+        self._path, self.is_checked = path, isinstance(path, Path)
+        with self._told(), contextlib.ExitStack() as stack:
+            self._store = store_of(path)
+            stack.callback(self._store.close)
+            group = zarr.open_group(self._store, mode="r")
             image = self._multiscales(group)
             if image is None and _FIRST_SERIES in group:
                 group = group[_FIRST_SERIES]
@@ -63,13 +68,18 @@ class OmeZarrReader(Reader):
             self._arrays = [group[one["path"]] for one in image["datasets"]]
             self._check_axes()
             self._check_sizes()
+            self._store.expect_blosc(self._arrays)
             at = self._axes.index
             self.levels = levels_of([(array.shape[at("x")], array.shape[at("y")]) for array in self._arrays])
             self.scale = self._stated_scale(image)
-        if self._arrays[0].dtype != np.uint8:
-            self.altered += (
-                f"{path.name} holds {self._arrays[0].dtype} values; 0 to {self._peak:.7g} became 0 to 255.",
-            )
+            if self._arrays[0].dtype != np.uint8:
+                self.altered += (
+                    f"{path.name} holds {self._arrays[0].dtype} values; 0 to {self._peak:.7g} became 0 to 255.",
+                )
+            stack.pop_all()
+
+    def _told(self) -> AbstractContextManager[None]:
+        return any_error_told(self._path.name) if isinstance(self._path, Path) else self._path.told()
 
     @staticmethod
     def _multiscales(group: Any) -> Mapping | None:
@@ -129,8 +139,7 @@ class OmeZarrReader(Reader):
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         box = {"x": slice(x, x + width), "y": slice(y, y + height), "c": slice(None)}
-        with any_error_told(self._path.name):
-            self._require_whole(self._arrays[level], box)
+        with self._told():
             pixels = self._arrays[level][tuple(box.get(axis, 0) for axis in self._axes)]
         kept = [axis for axis in self._axes if axis in box]
         pixels = np.transpose(pixels, [kept.index(axis) for axis in "yxc"])
@@ -138,29 +147,12 @@ class OmeZarrReader(Reader):
             pixels = np.clip(np.rint(pixels * (255 / self._peak)), 0, 255)
         return np.ascontiguousarray(pixels, np.uint8)
 
-    def _require_whole(self, array: Any, box: Mapping[str, slice]) -> None:
-        """SlideError where a chunk of Blosc is not as long as its head says: Blosc reads on beyond its end."""
-        if array.shards or not any("blosc" in str(codec).lower() for codec in array.compressors):
-            return
-        sides = zip(self._axes, array.shape, array.chunks, strict=True)
-        places = [
-            range(first // chunk, -(-last // chunk))
-            for first, last, chunk in (
-                (*box.get(axis, slice(1)).indices(length)[:2], chunk) for axis, length, chunk in sides
-            )
-        ]
-        for place in itertools.product(*places):
-            path = self._path / array.path / array.metadata.encode_chunk_key(place)
-            if not path.exists():  # it is all of one value
-                continue
-            with path.open("rb") as file:
-                whole, stored = struct.unpack("<I4xI", file.read(16)[4:])
-            if (whole, stored) != (math.prod(array.chunks) * array.dtype.itemsize, path.stat().st_size):
-                raise damaged(self._path.name)
-
     def other_files(self) -> list[tuple[str, Path]]:
+        if not self.is_checked:
+            return []
         files = (path for path in sorted(self._path.rglob("*")) if path.is_file())
         return [(path.relative_to(self._path).as_posix(), path) for path in files]
 
     def close(self) -> None:
         self._arrays = []
+        self._store.close()

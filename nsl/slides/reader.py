@@ -63,6 +63,8 @@ class Reader(ABC):
     """Magnification of the objective that the scan is said to be of, such as 20."""
     icc_profile: bytes | None = None
     """The colour profile that the file holds of its pixels as they are handed out."""
+    is_checked: bool = True
+    """Whether a checksum can be told of all that is read; not of what comes over a network, part by part."""
     altered: tuple[str, ...] = ()
     """A sentence for each way in which the pixels handed out are not all of the file, or not as they stand in it."""
 

@@ -23,7 +23,7 @@ VENDORS = {
     "hamamatsu": "Hamamatsu",
     "leica": "Leica SCN",
     "mirax": "3DHISTECH MIRAX",
-    "philips-tiff": "Philips TIFF",
+    "philips": "Philips TIFF",
     "sakura": "Sakura SVSlide",
     "trestle": "Trestle TIFF",
     "ventana": "Ventana BIF",

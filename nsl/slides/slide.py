@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nsl.errors import ScaleError, SlideError
+from nsl.slides.address import Address, address_of
 from nsl.slides.color_profile import ColorProfile
 from nsl.slides.formats import open_reader
 from nsl.slides.reader import Level, Reader, memory_told
@@ -30,10 +31,12 @@ BLOCK_PIXELS, BLOCK_WIDTH = 2**24, 2**15
 """Most pixels of a level held at once (16 Mpx, 0.3 GB with copies), in strips as wide as TIFFs have."""
 
 MIN_THUMBNAIL = 16
+NOT_CHECKED = "not checked"
+"""In place of a checksum, of a slide that is only read in parts."""
 
 
 def open_slide(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Address,
     mpp: float | None = None,
     *,
     to_srgb: bool = False,
@@ -42,7 +45,8 @@ def open_slide(
 ) -> Slide:
     """Open an image file; a UserWarning for each way in which the pixels handed out are not those stored.
 
-    path : a scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP or WebP, told by content, not extension.
+    path : a scanner's slide file, OME-TIFF, TIFF, JPEG, PNG, BMP, WebP or a folder of OME-Zarr, told by content, not
+        extension; or the address of such a folder, as text that begins with http://, https:// or s3://.
     mpp : µm per pixel at full resolution; wins over the file's metadata.
     to_srgb : hand out colours in sRGB, by the file's colour profile; as they stand in the file where it has none.
     most_pixels : of level 0; a slide of more is refused before any is decoded.
@@ -51,7 +55,7 @@ def open_slide(
     Raises SlideError: the file is missing, damaged, greyscale, a stack, not an image, or too large.
     Raises ScaleError: `mpp`, or the metadata's where `mpp` is None, cannot be the scale of a microscope image.
     """
-    path = Path(path)
+    path = path if isinstance(path, Address) else address_of(path) or Path(path)
     given = None if mpp is None else checked_mpp(mpp)
     with memory_told(path.name):
         reader = open_reader(path)
@@ -67,7 +71,7 @@ def open_slide(
     return slide
 
 
-def open_quietly(path: Path, mpp: float | None, *, to_srgb: bool = False) -> Slide:
+def open_quietly(path: Path | Address, mpp: float | None, *, to_srgb: bool = False) -> Slide:
     """`open_slide` without its warnings: the slide's notices say the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -100,6 +104,8 @@ class Slide(AbstractContextManager):
     """Magnification that the scan is said to be of, such as 20; µm/px are never derived from it."""
     color_profile: ColorProfile | None
     """What the file says of its colours; None where it says nothing that can be read."""
+    is_checked: bool
+    """Whether `sha256` can be told."""
     is_converted: bool
     """Whether colours are handed out in sRGB, by this profile, and differ from those of the file."""
     notices: tuple[str, ...]
@@ -107,7 +113,7 @@ class Slide(AbstractContextManager):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Address,
         reader: Reader,
         mpp: float | None = None,
         *,
@@ -124,6 +130,7 @@ class Slide(AbstractContextManager):
             self.mpp, notices = None, (f"{error}.",)
         self.levels = tuple(level.downsample for level in reader.levels)
         self.format = reader.format
+        self.is_checked = reader.is_checked
         self.scanner, self.objective_power = reader.scanner, reader.objective_power
         self.color_profile = ColorProfile.read(reader.icc_profile)
         self.is_converted = to_srgb and self.foreign_profile is not None
@@ -148,8 +155,11 @@ class Slide(AbstractContextManager):
         Of a slide in one file: the SHA-256 of its bytes. Of one in several (MIRAX, DICOM, OME-Zarr …): the SHA-256 of a
         sorted list with a line `<SHA-256 of a file>  <its name>` for each. The name is the one that the slide's own
         files have for it; the file opened and the files of DICOM, which are told by their content, have none. So a
-        slide that is renamed keeps its digest, and so does DICOM opened by another of its files.
+        slide that is renamed keeps its digest, and so does DICOM opened by another of its files. NOT_CHECKED of a
+        slide that is read over a network.
         """
+        if not self.is_checked:
+            return NOT_CHECKED
         try:
             others = self._reader.other_files()
             if not others:

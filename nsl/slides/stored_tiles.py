@@ -7,33 +7,30 @@ are need neither.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import struct
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.picture_sizes import JPEG_2000_START
 from nsl.slides.scanner import OpenSlideReader
-from nsl.slides.trial import TIFF_OPTIONS
+from nsl.slides.stored_levels import JPEG, JPEG_2000, StoredLevel, open_tiff, stored_levels
 
 if TYPE_CHECKING:
     import tifffile
 
-# TIFF's numbers for the compressions that OpenSlide and imagecodecs decode alike: none, LZW, JPEG, both kinds of
-# Deflate, and Aperio's JPEG 2000 in RGB.
-_JPEG, _JPEG_2000, _LOSSLESS = 7, 33005, (1, 5, 8, 32946)
-_RGB, _YCBCR = 2, 6
-# Of a tile: each core holds one.
-_MOST_PIXELS = 2**22
 # Of tiles kept between two reads, from the left of a level.
 _KEPT_BYTES = 2**26
 
 
 class StoredTilesReader(OpenSlideReader):
-    """Aperio slides and tiled 8-bit RGB TIFFs: what OpenSlide knows of them, and their tiles without it.
+    """Slides of `stored_levels.VENDORS`: what OpenSlide knows of them, and their tiles without it.
 
     A level is read so where its directory has nothing unusual, and any other through OpenSlide; so is a region with a
     tile that does not decode to exactly what its directory says, and OpenSlide says what is wrong with it.
@@ -43,62 +40,33 @@ class StoredTilesReader(OpenSlideReader):
         super().__init__(path, vendor)
         self._lock = threading.Lock()
         self._kept: dict[tuple[int, int, int], np.ndarray] = {}
-        self._tiff, self._pages = None, [None] * len(self.levels)
-        try:
-            import tifffile
-
-            self._tiff = tifffile.TiffFile(path, **TIFF_OPTIONS)
-            self._pages = self._find_pages()
-        except Exception:  # tifffile's parser lets anything through, and OpenSlide has opened the file
-            return
-
-    def _find_pages(self) -> list[tifffile.TiffPage | None]:
-        """The directory of each level; None where it is not the only one of its size, or an unusual one."""
-        pages, facts = [page for page in self._tiff.pages if page.is_tiled], self._slide.properties
-        found = []
-        for number, level in enumerate(self.levels):
-            tile = [int(facts.get(f"openslide.level[{number}].tile-{side}", 0)) for side in ("width", "height")]
-            same = [page for page in pages if (page.imagewidth, page.imagelength) == (level.width, level.height)]
-            is_usual = len(same) == 1 and [same[0].tilewidth, same[0].tilelength] == tile and self._is_usual(same[0])
-            found.append(same[0] if is_usual else None)
-        return found
-
-    def _is_usual(self, page: tifffile.TiffPage) -> bool:
-        """Whether a directory has all its tiles, in colours and a compression that decode as OpenSlide does it."""
-        photometric, compression = page.photometric, page.compression
-        is_rgb = (page.bitspersample, page.samplesperpixel, page.planarconfig, page.dtype) == (8, 3, 1, np.uint8)
-        if photometric == _RGB:
-            is_known = compression in (_JPEG, _JPEG_2000, *_LOSSLESS)
-        else:
-            is_known = photometric == _YCBCR and compression == _JPEG
-        is_upright = page.tags.valueof(274, 1) == 1 and page.fillorder == 1 and page.imagedepth == page.tiledepth == 1
-        is_small = page.tilewidth * page.tilelength <= _MOST_PIXELS
-        if not (is_rgb and is_known and is_upright and is_small and page.predictor in (1, 2)):
-            return False
-        offsets, stored = np.array(page.dataoffsets, np.int64), np.array(page.databytecounts, np.int64)
-        tiles = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
-        is_all = len(offsets) == len(stored) == tiles and min(offsets.min(), stored.min()) > 0
-        return bool(is_all and (stored <= self._tiff.filehandle.size - offsets).all())
+        self._tiff, self._stored = None, [None] * len(self.levels)
+        with contextlib.suppress(Exception):  # tifffile's parser lets anything through, and OpenSlide opened the file
+            self._tiff = open_tiff(path, vendor)
+            self._stored = stored_levels(vendor, self._tiff, self.levels, self._slide.properties)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        page = self._pages[level]
-        if page is None:
+        stored = self._stored[level]
+        if stored is None:
             return super().read(level, x, y, width, height)
         from nsl.parallel import over_rows
 
-        box = np.empty((height, width, 3), np.uint8)
-        columns = range(x // page.tilewidth, -(-(x + width) // page.tilewidth))
-        rows = range(y // page.tilelength, -(-(y + height) // page.tilelength))
+        box = np.full((height, width, 3), 255, np.uint8)
+        corner = x - stored.left, y - stored.top
+        columns, rows = (
+            range(max(0, start) // tile, -(-min(start + length, end) // tile))
+            for start, length, tile, end in zip(corner, (width, height), stored.tile_sides, stored.size, strict=True)
+        )
         tiles = [(row, column) for row in rows for column in columns]
         # The next strip of a slide begins in the row of tiles in which this one ends, and so do the parts beside it.
         before = self._kept
-        self._kept = {at: pixels for at, pixels in before.items() if at[0] == level and at[1] >= rows[0]}
+        self._kept = {at: pixels for at, pixels in before.items() if at[0] == level and tiles and at[1] >= rows[0]}
         try:
-            over_rows(self._paste, len(tiles), tiles, (level, page), box, (x, y), before, self._kept)
+            over_rows(self._paste, len(tiles), tiles, (level, stored), box, corner, before, self._kept)
         except Exception:  # every codec has errors of its own
             pixels = super().read(level, x, y, width, height)
             # What OpenSlide reads is not damaged but unusual, and so may the other tiles be.
-            self._pages[level] = None
+            self._stored[level] = None
             return pixels
         return box
 
@@ -107,51 +75,50 @@ class StoredTilesReader(OpenSlideReader):
         start: int,
         stop: int,
         tiles: list[tuple[int, int]],
-        of: tuple[int, tifffile.TiffPage],
+        of: tuple[int, StoredLevel],
         box: np.ndarray,
         corner: tuple[int, int],
         before: dict[tuple[int, int, int], np.ndarray],
         kept: dict[tuple[int, int, int], np.ndarray],
     ) -> None:
-        """Copy the parts of tiles `start` to `stop` that lie inside a box with its corner at x, y of a level.
+        """Copy the parts of tiles `start` to `stop` that lie inside a box with its corner at x, y of what is stored.
 
         Raises ValueError, or what a codec raises, where a tile is not what its directory says.
         """
-        level, page = of
+        level, stored = of
+        (width, height), (right, bottom) = stored.tile_sides, stored.size
         for row, column in tiles[start:stop]:
             pixels = before.get((level, row, column))
             if pixels is None:
-                pixels = self._decoded(page, row, column)
+                pixels = self._decoded(stored, row, column)
+            if pixels is None:
+                continue
             if row == tiles[-1][0] and pixels.nbytes * (column + 1) <= _KEPT_BYTES:
                 kept[level, row, column] = pixels
-            top, left = row * page.tilelength - corner[1], column * page.tilewidth - corner[0]
+            pixels = pixels[: bottom - row * height, : right - column * width]
+            top, left = row * height - corner[1], column * width - corner[0]
             part = pixels[max(0, -top) : len(box) - top, max(0, -left) : box.shape[1] - left]
             top, left = max(0, top), max(0, left)
             box[top : top + len(part), left : left + part.shape[1]] = part
 
-    def _decoded(self, page: tifffile.TiffPage, row: int, column: int) -> np.ndarray:
-        """One tile, uint8 (height, width, 3)."""
-        import imagecodecs
-
-        from nsl.slides.jpeg_scan import is_whole_jpeg
-
-        shape = page.tilelength, page.tilewidth, 3
+    def _decoded(self, stored: StoredLevel, row: int, column: int) -> np.ndarray | None:
+        """One tile, uint8 (height, width, 3); None where it is missing."""
+        page = stored.page
         number = row * -(-page.imagewidth // page.tilewidth) + column
         with self._lock:
             self._tiff.filehandle.seek(page.dataoffsets[number])
             data = self._tiff.filehandle.read(page.databytecounts[number])
-        if page.compression == _JPEG:
-            # Of what a tile lacks or what is spoilt in it the codec makes grey, and says nothing.
-            if not is_whole_jpeg(data, page.jpegtables or b"", *shape[:2]):
-                raise ValueError
-            # What the tile says of its colours is true; the directory's tag, by which OpenSlide goes, may not be.
-            colours = stated_colours(data, page.jpegtables or b"") or page.photometric.name
-            pixels = imagecodecs.jpeg8_decode(data, tables=page.jpegtables, colorspace=colours, outcolorspace="RGB")
+        if stored.is_sparse and not data:
+            return None
+        if page.jpegheader:
+            pixels = _part_of_jpeg(page, data, stored.reduction)
+        elif page.compression == JPEG:
+            pixels = _jpeg(page, data)
         else:
-            if page.compression == _JPEG_2000 and not _is_plain_jpeg_2000(data, *shape[:2]):
+            if page.compression == JPEG_2000 and not _is_plain_jpeg_2000(data, page.tilelength, page.tilewidth):
                 raise ValueError
             pixels = page.decode(data, number)[0][0]
-        if pixels.shape != shape or pixels.dtype != np.uint8:
+        if pixels.shape != (*stored.tile_sides[::-1], 3) or pixels.dtype != np.uint8:
             raise ValueError
         return pixels
 
@@ -159,6 +126,38 @@ class StoredTilesReader(OpenSlideReader):
         super().close()
         if self._tiff is not None:
             self._tiff.close()
+
+
+def _jpeg(page: tifffile.TiffPage, data: bytes) -> np.ndarray:
+    import imagecodecs
+
+    from nsl.slides.jpeg_scan import is_whole_jpeg  # numba, which takes long to import
+
+    # Of what a tile lacks or what is spoilt in it the codec makes grey, and says nothing.
+    if not is_whole_jpeg(data, page.jpegtables or b"", page.tilelength, page.tilewidth):
+        raise ValueError
+    # What the tile says of its colours is true; the directory's tag, by which OpenSlide goes, may not be.
+    colours = stated_colours(data, page.jpegtables or b"") or page.photometric.name
+    return imagecodecs.jpeg8_decode(data, tables=page.jpegtables, colorspace=colours, outcolorspace="RGB")
+
+
+def _part_of_jpeg(page: tifffile.TiffPage, data: bytes, reduction: int) -> np.ndarray:
+    """What lies between two restart markers of a JPEG, with the second of them in `data`, as a picture of its own."""
+    import imagecodecs
+
+    from nsl.slides.jpeg_scan import is_whole_jpeg
+
+    end = data[-2:]
+    if end[:1] != b"\xff" or not (0xD0 <= end[1] <= 0xD7 or end[1] == 0xD9):
+        raise ValueError
+    data = page.jpegheader + data[:-2] + b"\xff\xd9"
+    if not is_whole_jpeg(data, b"", page.tilelength, page.tilewidth):
+        raise ValueError
+    if reduction == 1:
+        return imagecodecs.jpeg8_decode(data, outcolorspace="RGB")
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+        picture.draft("RGB", (page.tilewidth // reduction, page.tilelength // reduction))
+        return np.asarray(picture)
 
 
 def _is_plain_jpeg_2000(data: bytes, height: int, width: int) -> bool:

@@ -41,11 +41,18 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def slide_dir(tmp_path_factory) -> Path:
+    """The server's folder of slides, empty at first."""
+    return tmp_path_factory.mktemp("slides")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, slide_dir):
     """Address of the app."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [sys.executable, Path(__file__).with_name("server.py"), *COMMAND[3:]]
-    with served(log, os.environ | {"NSL_TEST_SLIDES": str(SLIDES)}, command) as address:
+    own = {"NSL_TEST_SLIDES": str(SLIDES), "NSL_SLIDE_DIR": str(slide_dir)}
+    with served(log, os.environ | own, command) as address:
         yield address
         assert "Traceback" not in log.read_text()
 

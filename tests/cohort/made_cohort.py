@@ -3,22 +3,32 @@
 from pathlib import Path
 
 from PIL import Image
+from shapely.geometry import box
 
+from nsl.annotations.geojson import geojson_text
+from nsl.annotations.region import Region
 from nsl.cohort.slide_run import RunSettings
 from nsl.weights.folder import load_weights
 from tests.fixtures import stained_section
 
 
-def made_slides(folder: Path, number: int, *, corrupt: int | None = None) -> Path:
-    """A list of so many sections of 1 µm/px in two groups, `a` and `b` in turn, one of them cut short."""
+def made_slides(folder: Path, number: int, *, corrupt: int | None = None, annotated: int = 0) -> Path:
+    """A list of so many sections of 1 µm/px in two groups, `a` and `b` in turn, one of them cut short.
+
+    annotated : so many have their left half annotated as "Tumor".
+    """
     (folder / "slides").mkdir(parents=True)
-    lines = ["slide,mpp,group"]
+    lines = ["slide,mpp,group,regions"]
+    tumor = Region("left", "Tumor", None, box(0, 0, 350, 600))
     for i in range(number):
         path = folder / f"slides/s{i}.png"
         Image.fromarray(stained_section(i).pixels).save(path, compress_level=1)
         if i == corrupt:
             path.write_bytes(path.read_bytes()[:50_000])
-        lines.append(f"slides/{path.name},1,{'ab'[i % 2]}")
+        regions = f"slides/s{i}.geojson" if i < annotated else ""
+        if regions:
+            (folder / regions).write_text(geojson_text([tumor]), encoding="utf-8")
+        lines.append(f"slides/{path.name},1,{'ab'[i % 2]},{regions}")
     listed = folder / "slides.csv"
     listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return listed

@@ -65,6 +65,14 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
         pass
 
 
+def test_a_scheduler_with_another_nsl_is_told_before_any_slide_is_sent(monkeypatch):
+    with Client(processes=False, dashboard_address=None) as client:
+        address = client.scheduler.address
+        monkeypatch.setattr("nsl.cohort.cluster._version", lambda: "0.0.9")
+        with pytest.raises(NslError, match=r"has NSL 0\.0\.9, and here is NSL"), cluster_of(0, address):
+            pass
+
+
 @pytest.mark.evaluation
 def test_a_lost_workers_slide_runs_elsewhere_and_one_that_ends_every_worker_is_named(tiny_weights, tmp_path):
     settings, slides = (

@@ -6,7 +6,16 @@ import os
 import h5py
 import pytest
 
-from nsl.cohort.folder import cohorts_in, read_cohort, read_map, read_result, read_status, slide_file
+from nsl.cohort.folder import (
+    cohorts_in,
+    in_class,
+    read_cohort,
+    read_map,
+    read_result,
+    read_status,
+    region_classes,
+    slide_file,
+)
 from nsl.cohort.run import run_cohort
 from nsl.cohort.slide_list import slides_of_cohort
 from nsl.errors import NslError
@@ -34,6 +43,24 @@ def test_a_cohort_is_found_and_read_as_it_was_written(cohort):
     assert tiles.X.ravel().tolist() == whole[:, "CD24"].X.ravel().tolist()
     assert slides["s1", "CD24"].X.item() == pytest.approx(tiles.X.mean(), abs=1e-5)
     assert slide_file(cohort, "s1") == "slides/s1.png"
+
+
+def test_the_means_inside_a_class_are_those_of_its_tiles(tiny_weights, tmp_path):
+    root = tmp_path / "server"
+    slides = slides_of_cohort(made_slides(root, 2, annotated=1), root / "run")
+    run_cohort(slides, settings_of(tiny_weights), load_weights(tiny_weights), root / "run")
+    [cohort] = cohorts_in(root)
+    whole = read_cohort(cohort)
+    assert region_classes(cohort, whole) == {"Tumor": 1}
+    inside = in_class(cohort, whole, "Tumor")
+    assert inside.obs_names.tolist() == ["s0"]
+    tiles = read_result(cohort, "s0")
+    expected = tiles[tiles.obs["region_class"] == "Tumor", inside.var_names].X.mean(axis=0)
+    assert inside.X[0] == pytest.approx(expected, abs=1e-5)
+    (cohort.path / "slides/s0.summary.npz").write_bytes(b"no zip")
+    for read in (lambda: region_classes(cohort, whole), lambda: in_class(cohort, whole, "Tumor")):
+        with pytest.raises(NslError, match=r"s0\.summary\.npz cannot be read"):
+            read()
 
 
 def test_hidden_and_linked_folders_are_not_listed(cohort, tmp_path):

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import tifffile
 from PIL import Image
 
 from tests.slides import test_hostile_slides as tags
+from tests.slides.made_scans import write_leica, write_ndpi, write_philips
 from tests.spots.test_measured import POSITIONS, matrix_h5, outs, parquet
 
 SIDE = 96
@@ -74,6 +76,12 @@ def pyramid() -> bytes:
             writer.write(tissue(), description="Aperio Image Library v1\nx|AppMag = 20|MPP = 0.5", **look)
             writer.write(tissue()[::4, ::4], subfiletype=1, description="Aperio Image Library v1\nx", **look)
         return file.getvalue()
+
+
+def scan(write: Callable[[Path], Path]) -> bytes:
+    """A file of tests.slides.made_scans."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write(Path(folder) / "a").read_bytes()
 
 
 def packed_zeros(size: int) -> bytes:
@@ -323,6 +331,9 @@ GOOD = {
     "tiled TIFF": ("slide", "a.tif", lambda: tiff(tile=(32, 32), compression="deflate")),
     "OME-TIFF": ("slide", "a.ome.tif", lambda: tiff(ome=True, metadata={"axes": "YXS", "PhysicalSizeX": 0.5})),
     "SVS": ("slide", "a.svs", pyramid),
+    "NDPI": ("slide", "a.ndpi", lambda: scan(write_ndpi)),
+    "Leica SCN": ("slide", "a.scn", lambda: scan(write_leica)),
+    "Philips TIFF": ("slide", "a.tiff", lambda: scan(write_philips)),
     "zip of an SVS": ("slide", "a.zip", lambda: zipped({"a.svs": pyramid()})),
     "h5ad": ("measured", "a.h5ad", h5ad),
     "Space Ranger": ("measured", "a.zip", lambda: zipped(outs())),

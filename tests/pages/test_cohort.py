@@ -19,7 +19,7 @@ PAGE = "pages/cohort.py"
 def finished(tmp_path_factory, embedded):
     """A server's folder of eight slides in two groups, one of them cut short, and the cohort made of them in `run`."""
     root = tmp_path_factory.mktemp("server")
-    slides = slides_of_cohort(made_slides(root, 8, corrupt=7), root / "run")
+    slides = slides_of_cohort(made_slides(root, 8, corrupt=7, annotated=6), root / "run")
     settings = RunSettings(
         embedded.sha256,
         genes=("ERBB2", "CD24", "GAPDH"),
@@ -73,6 +73,22 @@ def test_groups_are_compared_by_slide(server, app):
     assert table.q_value.between(0, 1).all()
     assert charts(app) == 1
     assert "Each slide counts once" in said(app)
+
+
+def test_groups_are_compared_inside_regions_of_one_class(server, app):
+    app.run().switch_page(PAGE).run()
+    whole = next(one.value for one in app.dataframe if "effect_low" in one.value)
+    tiles_of = app.selectbox(key="cohort_class")
+    assert tiles_of.options == ["The whole slide", "Tumor · 6"]
+    tiles_of.set_value("Tumor").run()
+    assert not app.exception
+    assert "3 slides of a, 3 of all other slides." in said(app)
+    table = next(one.value for one in app.dataframe if "effect_low" in one.value).set_index("gene")
+    rows = pd.read_parquet(server / "run/cohort.parquet")
+    inside = rows[(rows.region == "Tumor") & (rows.group == "a")].groupby("gene", observed=True)["mean"].mean()
+    for gene, mean in table.mean_inside.items():
+        assert mean == pytest.approx(inside[gene], abs=1e-5)
+    assert not table.mean_inside.equals(whole.set_index("gene").mean_inside)
 
 
 def test_fewer_slides_than_a_comparison_needs_are_told(server, app):

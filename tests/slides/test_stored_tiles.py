@@ -12,6 +12,7 @@ from nsl.errors import SlideError
 from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.slide import open_slide
 from nsl.slides.stored_tiles import StoredTilesReader
+from tests.slides.made_scans import tissue
 from tests.slides.test_archive import encoded
 
 JPEG = {"compression": "jpeg", "compressionargs": {"level": 80}}
@@ -27,14 +28,6 @@ KINDS = {
     "uncompressed": RGB,
 }
 SLIDES = Path(__file__).parents[3] / "shared/data/slides"
-
-
-def tissue(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Waves of colour with grain."""
-    y, x = np.mgrid[0:height, 0:width]
-    waves = [150 + 70 * np.sin(x / 9), 140 + 60 * np.cos(y / 8), 160 + 50 * np.sin((x + y) / 10)]
-    grain = np.random.default_rng(seed).normal(0, 9, (height, width, 3))
-    return np.clip(np.stack(waves, axis=-1) + grain, 0, 255).astype(np.uint8)
 
 
 def write_pyramid(path: Path, sizes: list[tuple[int, int]], tile: int = 128, **options) -> Path:

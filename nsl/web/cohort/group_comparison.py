@@ -3,8 +3,12 @@
 import anndata
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from nsl.cohort import folder as cohort_folder
 from nsl.cohort.folder import CohortFolder
+from nsl.cohort.layout import COHORT
+from nsl.cohort.summary import WHOLE
 from nsl.figures.regions import class_boxes
 from nsl.numerals import six_digits
 from nsl.signatures import unit_of
@@ -32,34 +36,82 @@ _COLUMNS = {
 
 
 def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str) -> None:
-    """The table of differences between two groups, and the chosen gene in every group."""
+    """The table of differences between two groups, and the chosen gene in every group: all over the slides, or inside
+    annotated regions of one class."""
+    with controls.part("Groups compared"):
+        row = st.container(horizontal=True, vertical_alignment="bottom")
+        with row:
+            region = _choose_class(cohort, slides)
+        if region != WHOLE:
+            slides = _read_class(cohort, slides, region, _changed(cohort))
+        _compare(cohort, slides, gene, region, row)
+
+
+def _compare(cohort: CohortFolder, slides: anndata.AnnData, gene: str, region: str, row: DeltaGenerator) -> None:
     groups = slides.obs["group"].astype(str)
     counts = groups[groups != ""].value_counts().sort_index()
     names = list(counts.index[counts >= LEAST_SLIDES])
-    with controls.part("Groups compared"):
-        if not names or len(slides) - counts[names].min() < LEAST_SLIDES:
-            st.info(
-                f"Groups of at least {LEAST_SLIDES} slides can be compared. Name the group of each slide in the column "
-                "`group` of the list, and run the cohort again: no slide is predicted twice.",
-                icon=":material/groups:",
+    if not names or len(slides) - counts[names].min() < LEAST_SLIDES:
+        of_class = f" that have tiles of {controls.escaped(region)}" if region != WHOLE else ""
+        st.info(
+            f"Groups of at least {LEAST_SLIDES} slides{of_class} can be compared. Name the group of each slide in the "
+            "column `group` of the list, and run the cohort again: no slide is predicted twice.",
+            icon=":material/groups:",
+        )
+        return
+    with row:
+        one = _choose("Compare", names, "cohort_group")
+        other = _choose("With", [_REST, *(name for name in names if name != one)], "cohort_against")
+        gene_choice.offer_unreliable(slides.var)
+    with controls.shown_errors():
+        _show_table(cohort, slides, groups, one, other)
+    where = f" inside {region}" if region != WHOLE else ""
+    chart.show(
+        class_boxes(slides, gene, groups.to_numpy(), {}, "no group"),
+        key=f"boxes of {cohort.name}",
+        alt=f"{gene} in {len(counts)} groups of slides, the mean of each slide{where}, {unit_of(gene)}",
+        file_name="cohort_groups",
+    )
+    st.caption(
+        "Each box is of the slides' means: from the lower to the upper quartile, the line inside is the median. "
+        "After each name stands how many slides it has."
+    )
+
+
+def _choose_class(cohort: CohortFolder, slides: anndata.AnnData) -> str:
+    """A class of annotated regions, or WHOLE; the choice is there where the list of slides names regions."""
+    with controls.shown_errors():
+        classes = _read_classes(cohort, slides, _changed(cohort))
+        if classes:
+            options = {WHOLE: "the whole slide"} | {name: f"{name} · {count:,}" for name, count in classes.items()}
+            if st.session_state.get("cohort_class") not in options:
+                st.session_state.cohort_class = WHOLE
+            return st.selectbox(
+                "Tiles of",
+                list(options),
+                key="cohort_class",
+                persist_state="session",
+                filter_mode=None,
+                format_func=lambda name: controls.begun(options[name]) if name == WHOLE else options[name],
+                width=controls.CONTROL_PX,
+                help="Regions that were annotated in QuPath, which the column `regions` of the list of slides names. "
+                "After each class stands how many slides have tiles of it.",
             )
-            return
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            one = _choose("Compare", names, "cohort_group")
-            other = _choose("With", [_REST, *(name for name in names if name != one)], "cohort_against")
-            gene_choice.offer_unreliable(slides.var)
-        with controls.shown_errors():
-            _show_table(cohort, slides, groups, one, other)
-        chart.show(
-            class_boxes(slides, gene, groups.to_numpy(), {}, "no group"),
-            key=f"boxes of {cohort.name}",
-            alt=f"{gene} in {len(counts)} groups of slides, the mean of each slide, {unit_of(gene)}",
-            file_name="cohort_groups",
-        )
-        st.caption(
-            "Each box is of the slides' means: from the lower to the upper quartile, the line inside is the median. "
-            "After each name stands how many slides it has."
-        )
+    return WHOLE
+
+
+def _changed(cohort: CohortFolder) -> int:
+    return cohort.file(COHORT).stat().st_mtime_ns
+
+
+@st.cache_data(max_entries=2, scope="session", show_spinner="Reading the regions")
+def _read_classes(cohort: CohortFolder, _slides: anndata.AnnData, changed: int) -> dict[str, int]:
+    return cohort_folder.region_classes(cohort, _slides)
+
+
+@st.cache_data(max_entries=1, scope="session", show_spinner="Reading the regions")
+def _read_class(cohort: CohortFolder, _slides: anndata.AnnData, region: str, changed: int) -> anndata.AnnData:
+    return cohort_folder.in_class(cohort, _slides, region)
 
 
 def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series, one: str, other: str) -> None:
