@@ -28,6 +28,7 @@ from nsl.quality import (
     slide_doubt,
     tile_quality,
     tissue_pixels,
+    without_surround,
 )
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
@@ -495,7 +496,7 @@ def slide_stains(
     mpp = _analysis_mpp(slide, weights, None)
     side_um = min(_STAIN_SQUARE_UM, *(side * slide.mpp for side in slide.size))
     grid = grid_over(slide.size, slide.mpp, side_um)
-    tissue = overview_tissue(grid, overview, slide.size[0], slide.mpp, white_point)
+    tissue = overview_tissue(grid, without_surround(overview, kinds), slide.size[0], slide.mpp, white_point)
     squares = np.flatnonzero(tissue >= MIN_TISSUE)
     squares = squares[np.linspace(0, len(squares) - 1, min(_STAIN_SQUARES, len(squares))).round().astype(int)]
     overview_mpp = slide.mpp * slide.size[0] / overview.shape[1]

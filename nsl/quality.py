@@ -25,6 +25,8 @@ _GLASS, _TISSUE, _INK, _PIGMENT, _SURROUND = range(5)
 _BITS = 6
 # Of paler pixels the noise of a scan and of JPEG hides the hue; grey is told a little sooner.
 _HUE_OD, _LEAST_GREY_OD = 0.2, 0.14
+# Of an overview: a grey still paler is a frame where so much is of the very same colour, which no scan of tissue is.
+_DRAWN_SHARE = 0.03
 # Ratios of optical densities of H&E, by ten published sources (benchmarks/robustness.py) and nine scans of five
 # scanners: red to green 0.04 (eosin) to 1.43 (hematoxylin), blue to green 0.1 to 0.8. Pens are outside on glass.
 _MOST_RED = 1.6
@@ -104,8 +106,12 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     kinds[neutral & (mean > _LEAST_GREY_OD) & (mean <= _GREY_OD)] = _SURROUND
     kinds[np.minimum(np.minimum(red, green), blue) > _BLACK_OD] = _SURROUND
     kinds[mean <= TISSUE_OD] = _GLASS
-    stained = (kinds == _TISSUE) & (mean > _HUE_OD)
     seen = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
+    colours, counts = np.unique(seen @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
+    drawn = colours[counts > _DRAWN_SHARE * len(seen)]
+    at = tuple((drawn >> shift & 255) >> (8 - _BITS) for shift in (16, 8, 0))
+    kinds[at] = np.where((neutral & (mean > TISSUE_OD) & (mean <= _LEAST_GREY_OD))[at], _SURROUND, kinds[at])
+    stained = (kinds == _TISSUE) & (mean > _HUE_OD)
     bins = np.ravel_multi_index((seen >> (8 - _BITS)).T, kinds.shape)
     own = to_blue.ravel()[bins[stained.ravel()[bins]]]
     if len(own):
@@ -118,6 +124,11 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
 def tissue_pixels(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """(N, 3) uint8, the pixels of an image (..., 3) that are neither glass nor ink, pigment, frame or padding."""
     return image[_looked_up(image, kinds) == _TISSUE]
+
+
+def without_surround(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """A copy of an image (..., 3) uint8 whose frames, rims and other black or grey are pure black padding."""
+    return np.where((_looked_up(image, kinds) == _SURROUND)[..., None], np.uint8(0), image)
 
 
 def own_tissue(

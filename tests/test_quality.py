@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from nsl.demo.slide import demo_slide
 from nsl.errors import SlideError
+from nsl.prediction import predict
 from nsl.quality import KINDS, OwnTissue, color_kinds, over_limits, own_tissue, slide_doubt, tile_quality, tissue_pixels
 from nsl.slides.slide import open_slide
 from nsl.stains import HED_VECTORS, SlideStains, estimate_white_point, transmitted
@@ -212,3 +214,19 @@ def test_no_real_h_and_e_is_refused_and_a_fluorescence_scan_is(data_folder):
         thumbnail = slide.thumbnail(1280)
     with pytest.raises(SlideError, match="fluorescence"):
         doubt_of(thumbnail, estimate_white_point(thumbnail).rgb)
+
+
+@pytest.mark.parametrize("grey", [(2, 2, 2), (128, 128, 128), (215, 215, 215), (222, 222, 222)], ids=str)
+@pytest.mark.parametrize("quality", [None, 80], ids=["lossless", "JPEG"])
+def test_a_drawn_surround_changes_a_map_no_more_than_padding_does(tmp_path, weights, grey, quality):
+    def mapped(surround: tuple[int, int, int]):
+        image = np.full((800, 800, 3), surround, np.uint8)
+        image[200:600, 200:600] = demo_slide(side_px=400).image
+        path = tmp_path / ("a.jpg" if quality else "a.png")
+        Image.fromarray(image).save(path, **({"quality": quality} if quality else {}))
+        with open_slide(path, mpp=1.0) as slide:
+            return predict(slide, weights)
+
+    padded, surrounded = mapped((0, 0, 0)), mapped(grey)
+    assert surrounded.obs_names.tolist() == padded.obs_names.tolist()
+    np.testing.assert_allclose(surrounded.X, padded.X, atol=0.05 * padded.X.std())

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 _JPEG = 7
 _OPENSLIDE_COMPRESSIONS = (1, 5, _JPEG, 8, 32946, 32773, 50000)
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-OTHER_MAGIC = {b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"}
+OTHER_MAGIC = {
+    **{b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"},
+    **{b"\0\0\0\x0cjP  ": "a JPEG 2000", b"\xff\x4f\xff\x51": "a JPEG 2000", b"\x89HDF": "an HDF5 file"},
+    **{b"\0\0\0\x0cJXL ": "a JPEG XL", b"\xff\x0a": "a JPEG XL"},
+}
 
 
 def open_reader(path: Path | Address) -> Reader:
@@ -51,7 +55,7 @@ def open_reader(path: Path | Address) -> Reader:
             f"{path.name} is DICOM, but not whole-slide microscopy; export the slide as DICOM whole-slide microscopy"
         )
     raise SlideError(
-        f"{path.name} looks like {_looks_like(head)}, not an image; open a JPEG, PNG, BMP, WebP, TIFF, "
+        f"{path.name} looks like {_looks_like(head)}, which is not read as a slide; open a JPEG, PNG, BMP, WebP, TIFF, "
         "OME-TIFF or a scanner's slide file (SVS, NDPI, SCN, MRXS, BIF, …)"
     )
 
@@ -88,7 +92,7 @@ def _looks_like(head: bytes) -> str:
         if head.startswith(magic):
             return kind
     if head[4:8] == b"ftyp":
-        return "an HEIC photo or a video"
+        return "an HEIC or AVIF photo or a video"
     if b"\0" not in head and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
         return "a text file"
     return "an unknown kind of file"

@@ -33,8 +33,9 @@ def segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
 def stated_colours(data: bytes, tables: bytes = b"") -> str | None:
     """RGB or YCBCR where a JPEG of three components tells which they are; None where it leaves that to a TIFF's tag.
 
-    It tells by the marks of JFIF (ITU-T T.871) and Adobe, by components that are called R, G and B or, as JFIF counts,
-    1, 2 and 3, and by a resolution of some that is less than that of others. TIFF writers count from 0.
+    It tells by the mark of JFIF (ITU-T T.871), by a resolution of some components that is less than that of others,
+    which RGB has not whatever stands beside it, by the mark of Adobe, and by components that are called R, G and B or,
+    as JFIF counts, 1, 2 and 3. TIFF writers count from 0.
 
     tables : the segments that it shares with others.
     """
@@ -46,8 +47,17 @@ def stated_colours(data: bytes, tables: bytes = b"") -> str | None:
             elif marker == _ADOBE and body[:5] == b"Adobe":
                 found["Adobe"] = {0: "RGB", 1: "YCBCR"}.get(body[11])
             elif marker in _FRAMES and len(body) == 15:
-                names, is_even = body[6::3], len(set(body[7::3])) == 1
-                found["frame"] = "YCBCR" if names == b"\1\2\3" or not is_even else {b"RGB": "RGB"}.get(names)
+                found["coarser"] = "YCBCR" if len(set(body[7::3])) > 1 else None
+                found["names"] = {b"\1\2\3": "YCBCR", b"RGB": "RGB"}.get(body[6::3])
     except (ValueError, struct.error, IndexError):
         return None
-    return found.get("JFIF") or found.get("Adobe") or found.get("frame")
+    return next((colours for told in ("JFIF", "coarser", "Adobe", "names") if (colours := found.get(told))), None)
+
+
+def stated_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Bits a channel, height and width that a JPEG says it has; None where it cannot be followed to its pixels."""
+    try:
+        frames = [struct.unpack(">BHH", body[:5]) for marker, body, _ in segments(data) if marker in _FRAMES]
+    except (ValueError, struct.error):
+        return None
+    return max(frames, key=lambda frame: frame[1] * frame[2], default=None)

@@ -5,10 +5,18 @@ After the OME schema of June 2016, https://www.openmicroscopy.org/Schemas/Docume
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from nsl.slides.reader import UNIT_UM, Scale, positive, positive_scale, spelled_unit
+
+# Dyes and proteins of fluorescence, as people name channels after them.
+_FLUORESCENT = re.compile(
+    r"dapi|hoechst|draq|sytox|sybr|propidium|fitc|tritc|rhodamine|texas.?red|cy ?-?\d|alexa|\baf ?-?\d{3}|atto ?-?\d|"
+    r"opal ?\d|\be?[gycrb]fp\b|mcherry|tdtomato|autofluo|fluoresc",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,10 @@ class OmeImage:
     scanner: str | None = None
     objective_power: float | None = None
     significant_bits: int | None = None
+    channels: tuple[str, ...] = ()
+    """Names of the channels, empty where one has none."""
+    is_fluorescence: bool = False
+    """Whether a channel says that it was taken in fluorescence, or is called after one of its dyes."""
 
 
 def ome_image(xml: str | None, number: int, size: tuple[int, int]) -> OmeImage:
@@ -39,7 +51,24 @@ def ome_image(xml: str | None, number: int, size: tuple[int, int]) -> OmeImage:
     image, pixels = images[at]
     scanner, objective_power = _instrument(root, image)
     bits = positive(pixels.get("SignificantBits"))
-    return OmeImage(_scale(pixels), scanner, objective_power, None if bits is None else int(bits))
+    channels = pixels.findall("{*}Channel")
+    return OmeImage(
+        _scale(pixels),
+        scanner,
+        objective_power,
+        None if bits is None else int(bits),
+        channels=tuple((channel.get("Name") or "").strip() for channel in channels),
+        is_fluorescence=any(map(_is_fluorescent, channels)),
+    )
+
+
+def _is_fluorescent(channel: ElementTree.Element) -> bool:
+    told = (
+        channel.get("Fluor")
+        or channel.get("EmissionWavelength")
+        or channel.get("IlluminationType") == "Epifluorescence"
+    )
+    return bool(told or _FLUORESCENT.search(channel.get("Name") or ""))
 
 
 def _size(pixels: ElementTree.Element) -> tuple[int, int]:

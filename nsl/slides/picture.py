@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from nsl.errors import SlideError
+from nsl.slides.jpeg_segments import stated_frame
 from nsl.slides.reader import (
     TIFF_DEFAULT_UNIT,
     TIFF_UNITS,
@@ -85,6 +86,7 @@ class PillowReader(Reader):
         self._file = path.open("rb")
         self._kept: tuple[int, np.ndarray] | None = None
         try:
+            self._require_eight_bits(head)
             with self._told(), _pillow_open(self._file) as image:
                 image.seek(page)
                 self._describe(image, head)
@@ -98,6 +100,15 @@ class PillowReader(Reader):
             yield
         except self._ERRORS as error:
             raise damaged(self._name) from error
+
+    def _require_eight_bits(self, head: bytes) -> None:
+        """SlideError at a JPEG of more bits, which Pillow takes for no image at all."""
+        if not head.startswith(b"\xff\xd8"):
+            return
+        self._file.seek(0)
+        frame = stated_frame(self._file.read(_MOST_HEAD))
+        if frame and frame[0] != 8:
+            raise SlideError(f"{self._name} is a JPEG of {frame[0]} bits a channel; export it with 8")
 
     def _describe(self, image: Image.Image, head: bytes) -> None:
         name, (width, height) = self._name, image.size
@@ -113,6 +124,11 @@ class PillowReader(Reader):
             raise greyscale(name)
         if image.mode not in ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr"):
             raise SlideError(f"{name} is stored as {image.mode}; export it as RGB")
+        if _belies_mark(image):
+            raise SlideError(
+                f"{name} is marked as RGB and holds colours as YCbCr does, two of them at less resolution; export it "
+                "again as JPEG or PNG"
+            )
         if image.has_transparency_data:
             self.altered += (f"{name} has transparency, which was laid on white.",)
         if image.mode != "CMYK":  # whose profile is of the inks
@@ -227,6 +243,13 @@ class PillowReader(Reader):
     def close(self) -> None:
         self._kept = None
         self._file.close()
+
+
+def _belies_mark(image: Image.Image) -> bool:
+    """Whether Adobe's mark, by which libjpeg goes, says RGB of a JPEG that cannot be: RGB is stored evenly."""
+    if image.format not in ("JPEG", "MPO") or image.mode != "RGB" or "jfif" in image.info:
+        return False
+    return image.info.get("adobe_transform") == 0 and len({tuple(layer[1:3]) for layer in image.layer}) > 1
 
 
 def _significant(png: bytes) -> list[float]:

@@ -6,6 +6,7 @@ import io
 import math
 import struct
 
+from nsl.slides.jpeg_segments import stated_frame
 from nsl.slides.picture import _pillow_open
 
 JPEG_2000_START = b"\xff\x4f\xff\x51"
@@ -29,6 +30,8 @@ def stated_pixels(data: bytes) -> int:
         data = data[data.index(_JPEG_XL_START, 12) :]
     if data.startswith(_JPEG_XL_START):
         return math.prod(_jpeg_xl_size(int.from_bytes(data[2:18], "little")))
+    if frame := stated_frame(data):  # of 12 bits a channel too, which Pillow does not take
+        return frame[1] * frame[2]
     with _pillow_open(io.BytesIO(data), ("JPEG", "PNG", "WEBP")) as picture:
         return math.prod(picture.size)
 

@@ -28,5 +28,5 @@ def full_scale(dtype: np.dtype, low: float, high: float, stated: Sequence[float]
     elif dtype.kind == "f" and high <= 1 + _OVERSHOOT:
         peak = 1.0
     else:
-        peak = 2.0 ** max(8, int(np.ceil(np.log2(high + 1)))) - 1
+        peak = min(2.0 ** max(8, int(np.ceil(np.log2(high + 1)))) - 1, room)
     return (peak, bool(told)) if low >= -_OVERSHOOT * peak else None

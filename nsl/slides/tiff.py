@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
 JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
 _APERIO_YCBCR = 33003
+_COLOURS = {name: name[0] for name in ("r", "g", "b", "red", "green", "blue")}
 _ICC_PROFILE = 34675  # TIFF's number of the tag
 # Looked at to learn how deep an image is: a slide is not read through for that when it is opened.
 _DEPTH_PIXELS = 2**24
@@ -47,12 +48,13 @@ class TiffReader(Reader):
         """Of the image `number` of the file, as `nsl.slides.tiff_images.slide_series` chose it."""
         self._name, self._tiff, self._series = name, tiff, tiff.series[number]
         self._alpha: str | None = None
+        self._order = [0, 1, 2]
+        self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
         self._check_compression()
         self._check_complete()
         self._check_axes()
         self.format = "OME-TIFF" if tiff.is_ome else "ImageJ TIFF" if tiff.is_imagej else "TIFF"
         self.levels = self._measure_levels()
-        self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
         self.scanner, self.objective_power = self._ome.scanner, self._ome.objective_power
         self.scale = self._ome.scale or self._tag_scale()
         self.icc_profile = self._series.keyframe.tags.valueof(_ICC_PROFILE)
@@ -95,7 +97,7 @@ class TiffReader(Reader):
             )
         self._channels = channels
         if axes == "CYX":
-            self.altered += (f"The three channels of {self._name} are read as red, green and blue.",)
+            self._order_channels()
         if channels == 4:
             extra = (*self._series.keyframe.extrasamples, 0)[0]
             self._alpha = {1: "associated", 2: "separate"}.get(int(extra))
@@ -104,6 +106,19 @@ class TiffReader(Reader):
                 if self._alpha
                 else (f"The fourth channel of {self._name} was left out.",)
             )
+
+    def _order_channels(self) -> None:
+        """Which of three single channels are red, green and blue: by their names, else as they stand."""
+        if self._ome.is_fluorescence:
+            names = ", ".join(name for name in self._ome.channels if name) or "as its metadata says"
+            raise SlideError(
+                f"{self._name} holds channels of fluorescence ({names}); the model reads the colour of H&E: give a "
+                "bright-field image in RGB"
+            )
+        colours = [_COLOURS.get(name.lower(), "") for name in self._ome.channels]
+        if sorted(colours) == ["b", "g", "r"]:
+            self._order = [colours.index(colour) for colour in "rgb"]
+        self.altered += (f"The three channels of {self._name} are read as red, green and blue.",)
 
     def _measure_levels(self) -> tuple[Level, ...]:
         levels = self._series.levels
@@ -128,6 +143,12 @@ class TiffReader(Reader):
         told = f"{self._name} holds {dtype} values up to {high:.7g}; 0 to {peak:.7g} became 0 to 255, {why}."
         return peak, told
 
+    @functools.cached_property
+    def _opaque(self) -> float:
+        """The value of transparency that hides what is behind; a camera's bits say nothing of it."""
+        found = full_scale(self._series.dtype, *self._value_range(slice(3, 4)), [])
+        return found[0] if found else self._depth[0]
+
     def _stated_scales(self) -> list[float]:
         """From MaxSampleValue (281) and SMaxSampleValue (341), bits that are used, and bits that are stored."""
         page, bits = self._series.keyframe, [self._ome.significant_bits, self._series.keyframe.bitspersample]
@@ -135,16 +156,17 @@ class TiffReader(Reader):
         whole = [2.0**n - 1 for n in bits if n and n < 64] if self._series.dtype.kind in "ui" else []
         return [value for value in tags if value is not None] + whole
 
-    def _value_range(self) -> tuple[float, float]:
-        """Least and greatest value in colour, of the coarsest level: of tiles or strips all over it if it is large."""
-        low, high, colours = math.inf, -math.inf, min(3, self._channels)
+    def _value_range(self, channels: slice = slice(0, 3)) -> tuple[float, float]:
+        """Least and greatest value of channels in the coarsest level: in some tiles all over it if it is large."""
+        low, high, wanted = math.inf, -math.inf, range(self._channels)[channels]
         for page in self._series.levels[-1].pages:
             stored = np.flatnonzero(page.databytecounts)
             pixels = len(stored) * math.prod(page.keyframe.chunks[:2])
             for number in stored[:: max(1, -(-pixels // _DEPTH_PIXELS))]:
                 decoded, plane, _, _ = self._chunk(page, int(number))
-                if decoded is not None and plane < colours:
-                    values = decoded[..., :colours]
+                held = [] if decoded is None else [n - plane for n in wanted if 0 <= n - plane < decoded.shape[-1]]
+                if held:
+                    values = decoded[..., held[0] : held[-1] + 1]
                     low, high = np.minimum(low, values.min()), np.maximum(high, values.max())
         return (float(low), float(high)) if high >= low or np.isnan(high) else (0.0, 0.0)
 
@@ -188,12 +210,13 @@ class TiffReader(Reader):
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         with any_error_told(self._name):
             pixels = self._raw(level, x, y, width, height)
-            peak = 255.0 if pixels.dtype == np.uint8 else self._depth[0]
-        if pixels.dtype != np.uint8:
-            scaled = np.rint(pixels.astype(np.float32) * np.float32(255 / peak))
+            peaks = [] if pixels.dtype == np.uint8 else [self._depth[0]] * min(3, self._channels)
+            peaks += [self._opaque] if peaks and self._alpha else []
+        if peaks:
+            scaled = np.rint(pixels[..., : len(peaks)].astype(np.float32) * np.float32(255 / np.array(peaks)))
             pixels = np.clip(scaled, 0, 255).astype(np.uint8)
         if self._alpha is None:
-            return pixels[..., :3]
+            return pixels[..., :3] if self._order == [0, 1, 2] else np.ascontiguousarray(pixels[..., self._order])
         colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
         if self._alpha == "separate":
             colour = (colour * alpha + 127) // 255

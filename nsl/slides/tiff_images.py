@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What scanners and converters call pictures that are not the slide: "macro", "Label Image", "a.svs - thumbnail".
 _OTHER_ROLE = re.compile(r"(.*[\s:;/_.-])?(label|macro|overview|thumbnail|barcode)([\s_-]?(image|img))?", re.DOTALL)
-_MASK = 4  # a bit of NewSubfileType
+_MASK, _PAGE_NAME = 4, 285  # a bit of NewSubfileType; TIFF's number of a tag
 # Of the largest image's pixels: one in colour that has so many is taken before a larger one that is not.
 _COMPARABLE = 0.5
 _SIZES_TOLD = 3
@@ -60,7 +60,8 @@ def _is_colour(series: tifffile.TiffPageSeries) -> bool:
 def _has_other_role(series: tifffile.TiffPageSeries) -> bool:
     page = series.keyframe
     first_line = page.description.strip().partition("\n")[0]
-    called = [text.strip().lower() for text in (series.name, first_line) if text]
+    named = str(page.tags.valueof(_PAGE_NAME, ""))
+    called = [text.strip("\0 ").lower() for text in (series.name, first_line, named) if text]
     return bool(page.subfiletype & _MASK) or any(_OTHER_ROLE.fullmatch(text) for text in called)
 
 

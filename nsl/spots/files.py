@@ -49,8 +49,23 @@ def files_in(path: Path) -> Iterator[Files]:
         yield {name: partial(content, file) for name, file in found.items() if not _is_clutter(name)}
         return
     with zipfile.ZipFile(path) as archive:
-        members = {member.filename.replace("\\", "/"): member for member in archive.infolist() if not member.is_dir()}
-        yield {name: partial(_member, archive, member) for name, member in members.items() if not _is_clutter(name)}
+        members = members_of(path.name, archive)
+        yield {name: partial(_member, archive, member) for name, member in members.items()}
+
+
+def members_of(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Files of a zip called `name` by path, but for a Mac's own; SpotsError at a path there twice or a password."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        path = member.filename.replace("\\", "/")
+        if member.is_dir() or _is_clutter(path):
+            continue
+        if path in members:
+            raise SpotsError(f"{name} holds two files called {path}; zip each file once")
+        if member.flag_bits & 1:
+            raise SpotsError(f"{name} is protected by a password; zip the files without one")
+        members[path] = member
+    return members
 
 
 def _is_clutter(name: str) -> bool:
@@ -116,21 +131,26 @@ def own_hdf5(name: str, source: Path | io.BytesIO) -> Iterator[h5py.File]:
         yield file
 
 
-def require_size(name: str, stored: h5py.Group | h5py.Dataset) -> None:
-    """SpotsError where an array, or those of a group together, would be more than MAX_BYTES."""
-    size = texts_at_once = 0
+def require_size(name: str, stored: h5py.Group | h5py.Dataset, beside: int = 0) -> int:
+    """Bytes that an array, or those of a group, take in memory, with those `beside`; SpotsError over MAX_BYTES.
+
+    beside : what else is read of the same file.
+    """
+    size, texts_at_once, alone = beside, 0, name
+    name = f"{alone} with what else is read of the file" if beside else alone
     for part in _reached(name, stored, again=True):
         size += _OBJECT_BYTES
         if isinstance(part, h5py.Dataset):
             # Counts of a byte each become 4-byte numbers; a chunk is unpacked whole, however little of it is used.
             size += max(part.size or 0, math.prod(part.chunks or ())) * max(part.dtype.itemsize, 4)
-            _require_honest_packing(name, part)
+            _require_honest_packing(alone, part)
         require_bytes(name, size)
         if isinstance(part, h5py.Dataset) and part.dtype.hasobject:
             texts_at_once = texts_at_once or max(_BYTES_AT_ONCE // _longest_text(part.file), 1)
             for length in _lengths(part, texts_at_once):
                 size += length
                 require_bytes(name, size)
+    return size
 
 
 def _require_honest_packing(name: str, dataset: h5py.Dataset) -> None:

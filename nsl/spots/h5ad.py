@@ -37,21 +37,39 @@ def read_h5ad(path: str | Path) -> anndata.AnnData:
     """
     path = Path(path)
     with readable(path.name), own_hdf5(path.name, path) as file:
-        require_size(f"{path.name}: obs", file["obs"])
-        obs = read_elem(file["obs"])
+        stated = _stated_by_tables(path.name, file)
+        obs = _table(file["obs"])
         scales = _image_scales(path.name, file, obs)
         positions = _positions(path.name, file, obs)
-        values, var = _raw_counts(path.name, file)
-        require_size(f"{path.name}: {var.name[1:]}", var)
-        names, gene_id = _symbols(read_elem(var))
+        values, var = _raw_counts(path.name, file, stated)
+        names, gene_id = _symbols(_table(var))
         counts, notices = by_symbol(path.name, values, obs.index, names, gene_id)
         return placed(counts, positions, notices, scales)
 
 
-def _image_scales(name: str, file: h5py.File, obs: pd.DataFrame) -> dict[str, float]:
+def _stated_by_tables(name: str, file: h5py.File) -> int:
+    """Bytes of all that is read but counts, before any of it is; SpotsError where it is too much together."""
+    stated = 0
+    for key in ("obs", "var", "raw/var", "obsm/spatial", "obsm"):
+        # Of obsm nothing else is read, unless it is one array, as before anndata 0.7.
+        if key in file and (key != "obsm" or isinstance(file[key], h5py.Dataset)):
+            label = 'obsm["spatial"]' if "obsm" in key else key
+            stated = require_size(f"{name}: {label}", file[key], stated)
+    for section in _sections(file).values():
+        if "scalefactors" in section:
+            stated = require_size(f"{name}: scalefactors", section["scalefactors"], stated)
+    return stated
+
+
+def _sections(file: h5py.File) -> dict[str, h5py.Group]:
     stored = file.get("uns/spatial")
-    is_group = isinstance(stored, h5py.Group)
-    sections = [key for key, value in stored.items() if isinstance(value, h5py.Group)] if is_group else []
+    held = stored.items() if isinstance(stored, h5py.Group) else ()
+    return {key: value for key, value in held if isinstance(value, h5py.Group)}
+
+
+def _image_scales(name: str, file: h5py.File, obs: pd.DataFrame) -> dict[str, float]:
+    stored = _sections(file)
+    sections = list(stored)
     column, held = _libraries(obs, sections)
     if len(held) > 1 or (len(sections) > 1 and not held):
         where, found = (f'obs["{column}"]', held) if held else ('uns["spatial"]', sections)
@@ -62,8 +80,6 @@ def _image_scales(name: str, file: h5py.File, obs: pd.DataFrame) -> dict[str, fl
     # A subset of joined sections keeps what uns has of all of them.
     section = held[0] if held and held[0] in sections else sections[0] if len(sections) == 1 else None
     factors = stored[section].get("scalefactors", {}) if section is not None else {}
-    if factors:
-        require_size(f"{name}: scalefactors", factors)
     return image_scales({key: value[()] for key, value in factors.items()})
 
 
@@ -84,16 +100,20 @@ _XY_NAMES = (("x", "y"), ("x_px", "y_px"), ("pxl_col_in_fullres", "pxl_row_in_fu
 
 
 def _positions(name: str, file: h5py.File, obs: pd.DataFrame) -> Positions:
-    if "obsm/spatial" not in file:
-        others = ", ".join(file.get("obsm", {})) or "nothing"
+    obsm = file.get("obsm", {})
+    held = list(obsm.dtype.names or ()) if isinstance(obsm, h5py.Dataset) else list(obsm)
+    if "spatial" not in held:
+        others = ", ".join(held) or "nothing"
         raise SpotsError(
             f'{name} has no obsm["spatial"] (obsm holds {others}); put the spot centres there, x and y in pixels of '
             "the full-resolution image"
         )
-    require_size(f'{name}: obsm["spatial"]', file["obsm/spatial"])
-    xy = read_elem(file["obsm/spatial"])
+    is_one_array = isinstance(obsm, h5py.Dataset)  # as of a table before anndata 0.7
+    xy = obsm["spatial"] if is_one_array else read_elem(obsm["spatial"])
     if isinstance(xy, pd.DataFrame):
         xy = _x_before_y(xy)
+    elif sparse.issparse(xy):
+        xy = xy.toarray()
     xy = np.asarray(xy, float)
     if xy.ndim != 2 or xy.shape[1] != 2:
         shape = " × ".join(map(str, xy.shape))
@@ -104,6 +124,18 @@ def _positions(name: str, file: h5py.File, obs: pd.DataFrame) -> Positions:
     return Positions(name, table)
 
 
+def _table(stored: h5py.Group | h5py.Dataset) -> pd.DataFrame:
+    """A table as anndata reads it; before version 0.7 it wrote an array of records, the names first."""
+    table = read_elem(stored)
+    if isinstance(table, pd.DataFrame):
+        return table
+    columns = {
+        name: [value.decode() if isinstance(value, bytes) else value for value in table[name].tolist()]
+        for name in table.dtype.names
+    }
+    return pd.DataFrame(columns).set_index(table.dtype.names[0])
+
+
 def _x_before_y(table: pd.DataFrame) -> pd.DataFrame:
     """The columns that are called x and y, in this order; all, as they stand, where none are."""
     columns = {str(column).strip().lower(): column for column in table.columns}
@@ -111,12 +143,12 @@ def _x_before_y(table: pd.DataFrame) -> pd.DataFrame:
     return table if named is None else table[[columns[one] for one in named]]
 
 
-def _raw_counts(name: str, file: h5py.File) -> tuple[sparse.csr_array, h5py.Group]:
-    """Counts, and the stored table of their genes."""
+def _raw_counts(name: str, file: h5py.File, beside: int) -> tuple[sparse.csr_array, h5py.Group]:
+    """Counts, and the stored table of their genes; beside : bytes that the file's tables take."""
     seen = []
     for key, label, var in _PLACES:
         if key in file:
-            require_size(f"{name}: {label}", file[key])
+            require_size(f"{name}: {label}", file[key], beside)  # of matrices one at a time is held
             if isinstance(file[key], h5py.Group):
                 # Turned from columns to rows, it takes memory by its shape, which a file can state as it likes.
                 require_bytes(f"{name}: {label}", 8 * sum(sparse_dataset(file[key]).shape))

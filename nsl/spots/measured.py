@@ -13,7 +13,7 @@ import numpy as np
 from nsl.errors import SpotsError
 from nsl.spots.files import content, readable, require_unpacked
 from nsl.spots.h5ad import read_h5ad
-from nsl.spots.tables import layout_of, read_spots, read_table
+from nsl.spots.tables import layout_of, read_spots, read_table, single_column
 from nsl.spots.visium import POSITIONS, read_files, read_visium, refuse_packed
 
 LEAST_SHARE_OF_COUNTS = 0.02
@@ -78,6 +78,9 @@ def _two_tables(first: Path, second: Path) -> anndata.AnnData:
         return read_spots(second, first)
     if has_positions == [False, True]:
         return read_spots(first, second)
+    for path, is_one in zip((first, second), has_positions, strict=True):
+        if not is_one and len(header := read_table(path, nrows=0).columns) == 1:
+            raise SpotsError(single_column(path.name, str(header[0])))
     which = "both can" if all(has_positions) else "neither can"
     seen = "; ".join(f"{path.name} has {_columns_of(path)}" for path in (first, second))
     raise SpotsError(

@@ -7,6 +7,7 @@ that sparse. What is dense is the expression of chosen genes, from `expression_o
 import contextlib
 import csv
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from nsl.errors import SpotsError, in_a_line
 MANIFEST_COLUMNS = ["section", "patient", "image", "mpp", "spots", "counts"]
 COUNTS_PER_SPOT = 10_000
 UNITS = "log1p of counts per 10,000"
+MOST_COUNTS = 2**24 - 1
+"""Of a gene in a spot: up to it 32-bit floats hold every whole number, and no spot comes near it."""
 # Of a table of counts, read at once: 120 MB where it holds 30,000 genes.
 _ROWS_AT_ONCE = 500
 # Of a table: every gene and transcript of a genome is a quarter of a million.
@@ -120,12 +123,15 @@ def read_counts(path: Path) -> Counts:
     # pandas renames a gene that stands twice; the header as written shows it. R's lacks a name for the spots' column.
     header, *rows = _first_rows(path, 2)
     if len(header) == 1:
-        raise SpotsError(_single_column(path.name, header[0]))
+        raise SpotsError(single_column(path.name, header[0]))
     is_spots_column_named = not rows or len(rows[0]) <= len(header)
     genes = pd.Index(header[int(is_spots_column_named) :], dtype=object)
+    # Spreadsheets end rows in nothing but commas, too.
+    is_named = np.array(genes != "")
     spots, parts = [], []
     # A name is text, whatever it looks like: 1, 2.30, TRUE, NA.
     options = {"header": 0, "names": range(len(genes) + 1), "converters": {0: str}, "low_memory": False}
+    options["skipinitialspace"] = True
     with _as_table(path), pd.read_csv(path, sep=_separator(path), chunksize=_ROWS_AT_ONCE, **options) as chunks:
         for chunk in chunks:
             names, values = chunk[0].astype(str), chunk.iloc[:, 1:].set_axis(genes, axis=1)
@@ -134,43 +140,51 @@ def read_counts(path: Path) -> Counts:
                 names, values = names[is_filled], values[is_filled]
             if (names == "").any():
                 raise SpotsError(f"{path.name} has counts in a row without a spot's name; fill in the first column")
+            if values.loc[:, ~is_named].notna().any(axis=None):
+                raise SpotsError(f"{path.name} has counts in a column without a gene's name; fill in the first row")
             spots.extend(names)
-            parts.append(sparse.csr_array(_numbers(path.name, values)))
+            parts.append(sparse.csr_array(_numbers(path.name, values.loc[:, is_named])))
     if not spots:
         raise SpotsError(f"{path.name} holds no counts; it needs one row a spot and one column a gene")
-    return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), genes)
+    return Counts(path.name, sparse.vstack(parts, format="csr"), pd.Index(spots, dtype=object), genes[is_named])
 
 
 def _first_rows(path: Path, count: int) -> list[list[str]]:
     """The first rows of a table, cell by cell: pandas takes a second for a row of 30,000 texts."""
     with _as_table(path):
         lines = pd.read_csv(path, sep="\x1f", header=None, nrows=count, dtype=str, quoting=3, na_filter=False)[0]
-        return list(csv.reader(lines, delimiter=_separator(path)))
+        return list(csv.reader((f"{line}\n" for line in lines), delimiter=_separator(path), skipinitialspace=True))
 
 
-def _single_column(name: str, header: str = "") -> str:
+def single_column(name: str, header: str = "") -> str:
+    """What to say of a table whose first row, `header`, has no separator that is read."""
     decimals = ", and points in decimals" if ";" in header else ""
     return f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV{decimals}"
 
 
 def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
-    try:
+    is_text = [dtype.kind not in "iuf" for dtype in table.dtypes]
+    if not any(is_text):
         return table.to_numpy(np.float32)
-    except ValueError:
-        is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
-        gene, values = table.columns[is_text][0], table.iloc[:, int(np.argmax(is_text))]
-        if at := _decimal_comma(values):
-            raise SpotsError(f"{name}: gene {gene} holds {at!r}, {_POINTS}") from None
-        raise SpotsError(f"{name}: gene {gene} holds text; counts are whole numbers") from None
+    gene, values = table.columns[is_text][0], table.iloc[:, int(np.argmax(is_text))]
+    if said := _with_commas(values):
+        raise SpotsError(f"{name}: gene {gene} holds {said}")
+    text = values.astype(str)
+    first = text[pd.to_numeric(text, errors="coerce").isna() & values.notna()].iloc[:1].tolist()
+    if not first:  # whole numbers of more digits than fit into 64 bits
+        return table.to_numpy(np.float32)
+    raise SpotsError(f"{name}: gene {gene} holds text ({first[0][:40]!r}); counts are whole numbers")
 
 
-_POINTS = "a number with a decimal comma; save the table with points in decimals"
-
-
-def _decimal_comma(values: pd.Series) -> str | None:
-    """The first of the values that is a number but for a comma; None where there is none."""
-    found = values.astype(str)[values.astype(str).str.fullmatch(r"\s*[+-]?\d+,\d+\s*")]
-    return found.iloc[0] if len(found) else None
+def _with_commas(values: pd.Series) -> str | None:
+    """The first of the values that is a number but for commas, and what to do; None where there is none."""
+    text = values.astype(str).str.strip()
+    found = text[text.str.fullmatch(r"[+-]?\d+(,\d+)+")].tolist()
+    if not found:
+        return None
+    if all(re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", one) for one in found):
+        return f"{found[0]!r}, a number with a comma; save the table with points in decimals and none between thousands"
+    return f"{found[0]!r}, a number with a decimal comma; save the table with points in decimals"
 
 
 class _Layout(NamedTuple):
@@ -202,7 +216,7 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
     layout = layout_of(table.columns)
     if layout is None:
         if table.shape[1] == 1:
-            raise SpotsError(_single_column(name, str(table.columns[0])))
+            raise SpotsError(single_column(name, str(table.columns[0])))
         missing = next(column for column in ("spot", "x_px", "y_px") if column not in table)
         raise SpotsError(
             f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
@@ -212,8 +226,8 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
     if layout.keep in table:
         table = table[is_kept(name, table[layout.keep])]
     for column in (layout.x, layout.y):
-        if at := _decimal_comma(table[column]):
-            raise SpotsError(f"{name}: {column} is {at!r}, {_POINTS}")
+        if said := _with_commas(table[column]):
+            raise SpotsError(f"{name}: {column} is {said}")
     spot = table[layout.spot[0]].astype(str).str.cat([table[part].astype(str) for part in layout.spot[1:]], sep="x")
     xy = table[[layout.x, layout.y]].apply(pd.to_numeric, errors="coerce")
     return Positions(name, xy.set_axis(["x_px", "y_px"], axis=1).set_axis(pd.Index(spot), axis=0))
@@ -294,15 +308,16 @@ def _require_counts(counts: Counts) -> None:
         row, column = np.searchsorted(counts.values.indptr, at, side="right") - 1, counts.values.indices[at]
         value = counts.values.data[at]
         remedy = "give the table before normalisation" if np.isfinite(value) else "fill it in, or drop the spot"
+        least_and_most = f"from 0 to {MOST_COUNTS:,}" if MOST_COUNTS < value < np.inf else "from 0"
         raise SpotsError(
-            f"{counts.file}: spot {counts.spots[row]}, gene {counts.genes[column]} is {value:g}; raw counts are whole "
-            f"numbers from 0, {remedy}"
+            f"{counts.file}: spot {counts.spots[row]}, gene {counts.genes[column]} is {value:.10g}; raw counts are "
+            f"whole numbers {least_and_most}, {remedy}"
         )
 
 
 def first_not_a_count(values: sparse.csr_array) -> int | None:
-    """Where in `values.data` the first entry is that is not a whole number from 0; None where all are."""
-    bad = ~np.isfinite(values.data) | (values.data < 0) | (values.data != np.rint(values.data))
+    """Where in `values.data` the first entry is that is no whole number from 0 to MOST_COUNTS; None where all are."""
+    bad = ~((values.data >= 0) & (values.data <= MOST_COUNTS)) | (values.data != np.rint(values.data))
     return int(bad.argmax()) if bad.any() else None
 
 
@@ -337,7 +352,7 @@ def log_normalised(counts: np.ndarray | sparse.sparray, columns: np.ndarray | sl
 def read_table(path: Path, **options) -> pd.DataFrame:
     """A CSV, or a TSV where its name says so, also gzipped. SpotsError says why it cannot be read."""
     with _as_table(path):
-        return pd.read_csv(path, sep=_separator(path), **options)
+        return pd.read_csv(path, sep=_separator(path), skipinitialspace=True, **options)
 
 
 def read_texts(path: Path) -> pd.DataFrame:
@@ -353,12 +368,19 @@ def _separator(path: Path) -> str:
 def _require_columns(path: Path) -> None:
     """SpotsError at a first row that no number of genes makes so long: pandas takes a kilobyte for each column."""
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        columns = file.readline(_MOST_HEADER_BYTES).count(_separator(path).encode()) + 1
+        header = file.readline(_MOST_HEADER_BYTES)
+        if b"\0" in header:  # UTF-16, spreadsheets and other files that are no tables
+            raise SpotsError(_no_plain_text(path.name))
+        columns = header.count(_separator(path).encode()) + 1
         if columns > _MOST_COLUMNS or file.tell() == _MOST_HEADER_BYTES:
             raise SpotsError(
                 f"{path.name} has {columns:,} columns or more, and a first row longer than any list of genes; give "
                 "a table with a row a spot and a column a gene"
             )
+
+
+def _no_plain_text(name: str) -> str:
+    return f"{name} is no plain text; save it as CSV in UTF-8, not as a spreadsheet under another name"
 
 
 @contextlib.contextmanager
@@ -372,14 +394,12 @@ def _as_table(path: Path) -> Iterator[None]:
     except pd.errors.EmptyDataError:
         raise SpotsError(f"{path.name} is empty; export it again") from None
     except UnicodeDecodeError:
-        raise SpotsError(
-            f"{path.name} is no plain text; save it as CSV in UTF-8, not as a spreadsheet under another name"
-        ) from None
+        raise SpotsError(_no_plain_text(path.name)) from None
     except pd.errors.ParserError as error:
         # Of semicolons as separators and commas in decimals, rows have as many columns as commas.
         (header,) = _first_rows(path, 1)
         if len(header) == 1 and ";" in header[0]:
-            raise SpotsError(_single_column(path.name, header[0])) from None
+            raise SpotsError(single_column(path.name, header[0])) from None
         raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None
     except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None

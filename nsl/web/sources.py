@@ -13,7 +13,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.web import limits, state, uploads
-from nsl.weights.config import WeightsConfig
+from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES, OPTIONAL
@@ -157,7 +157,7 @@ def unpack(content: bytes, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
+            members = _members(archive)
             for name, limit in MAX_BYTES.items():
                 if name not in members and name in OPTIONAL:
                     continue
@@ -172,3 +172,20 @@ def unpack(content: bytes, folder: Path) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise WeightsError(f"the zip cannot be read ({reason}); zip the weights folder again") from None
     return folder
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of a weights folder by their names: those beside the one config.json; WeightsError at two of a name."""
+    paths = [(info.filename.replace("\\", "/").rpartition("/"), info) for info in archive.infolist()]
+    paths = [(folder, name, info) for (folder, _, name), info in paths if "__MACOSX" not in folder.split("/")]
+    folders = [folder for folder, name, _ in paths if name == CONFIG]
+    members: dict[str, zipfile.ZipInfo] = {}
+    for folder, name, info in paths:
+        if name not in MAX_BYTES or (folder not in folders[:1] and name != CONFIG):
+            continue
+        if name in members:
+            raise WeightsError(f"the zip holds {name} twice; zip one weights folder")
+        if info.flag_bits & 1:
+            raise WeightsError("the zip is protected by a password; zip the weights folder without one")
+        members[name] = info
+    return members

@@ -13,7 +13,7 @@ import numpy as np
 
 from nsl.errors import WeightsError
 from nsl.stain_transfer import StainTransfer
-from nsl.stains import SlideStains
+from nsl.stains import SlideStains, angle_degrees
 
 CONFIG = "config.json"
 SCHEMA_VERSION = 2
@@ -150,7 +150,7 @@ class WeightsConfig:
         except (ValueError, RecursionError) as error:
             raise _unreadable(where, error) from None
         version = told.get("schema_version") if isinstance(told, dict) else None
-        if version not in _READ_VERSIONS:
+        if isinstance(version, bool) or version not in _READ_VERSIONS:
             raise WeightsError(
                 f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; update one of them"
             )
@@ -180,8 +180,11 @@ def _known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in fields if isinstance(value, np.ndarray) or value not in (None, (), {})}
 
 
-# No window or pixel is a metre wide, and nothing that is counted here comes to more: a file may say any number.
-_MOST_UM, _MOST = 1_000_000, 10**12
+# No window or pixel is a metre wide or finer than light shows, and nothing that is counted here comes to more: a file
+# may say any number, and a name of any length.
+_LEAST_UM, _MOST_UM, _MOST, _MOST_LETTERS = 0.01, 1_000_000, 10**12, 200
+# Stains that are told apart differ in hue by more.
+_LEAST_DEGREES = 1.0
 
 
 def _short(value: Any) -> str:
@@ -195,16 +198,20 @@ def _unreadable(where: str, error: Exception) -> WeightsError:
 
 
 def _text(where: str, told: dict, key: str) -> str:
-    if not (isinstance(told[key], str) and told[key].strip()):
-        raise WeightsError(f"{where}: {key} is {told[key]!r}, not a text; retrain, or correct the file")
+    if not (isinstance(told[key], str) and 0 < len(told[key].strip()) <= _MOST_LETTERS):
+        raise WeightsError(
+            f"{where}: {key} is {_short(told[key])}, not a text of up to {_MOST_LETTERS} letters; retrain, or correct "
+            "the file"
+        )
     return told[key]
 
 
 def _length(where: str, told: dict, key: str) -> float:
     value = told[key]
-    if not (isinstance(value, int | float) and 0 < value <= _MOST_UM):
+    if isinstance(value, bool) or not (isinstance(value, int | float) and _LEAST_UM <= value <= _MOST_UM):
         raise WeightsError(
-            f"{where}: {key} is {_short(value)}, not a positive number of µm up to {_MOST_UM:,}; copy the folder again"
+            f"{where}: {key} is {_short(value)}, not a positive number of µm from {_LEAST_UM} to {_MOST_UM:,}; copy "
+            "the folder again"
         )
     return value
 
@@ -242,14 +249,21 @@ def _training_stains(where: str, stains: Any) -> TrainingStains:
             for name, array in arrays.items()
         )
         fits = fits and all((array > 0).all() for array in arrays.values() if array.shape == (2,))
+        fits = fits and all(_are_two(array) for array in arrays.values() if array.shape == (2, 3))
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
         raise WeightsError(
             f"{where}: stains must hold two reference vectors and two positive spread_degrees, and either both of two "
-            "target_vectors and two positive target_strengths or neither"
+            "target_vectors and two positive target_strengths or neither; each two differ in hue by 1° and more"
         )
     return TrainingStains(**{name: array.astype(float) for name, array in arrays.items()})
+
+
+def _are_two(vectors: np.ndarray) -> bool:
+    """Whether rows are of two hues: a matrix of stains is inverted."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return bool((lengths > 0).all() and angle_degrees(*vectors.astype(float)) >= _LEAST_DEGREES)
 
 
 def _fit_record(fit: Any) -> FitRecord | None:

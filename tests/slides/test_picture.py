@@ -11,7 +11,8 @@ from PIL import Image
 
 from nsl.errors import SlideError
 from nsl.slides.slide import open_slide
-from tests.slides.test_slide import noise, open_quietly
+from tests.slides.test_slide import noise, open_quietly, smooth
+from tests.slides.test_tiff import belied
 
 
 def encoded(pixels: np.ndarray, kind: str, **options) -> bytearray:
@@ -134,3 +135,25 @@ def test_the_first_picture_of_an_animation_is_said_to_be_read(tmp_path, kind):
     slide = open_quietly(tmp_path / "a.img")
     assert slide.notices == ("a.img holds 3 pictures, of which the first is read.",)
     assert slide.read(0, 0, 1, 1).tolist() == [[[255, 0, 0]]]
+
+
+def test_a_jpeg_whose_mark_belies_its_colours_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(belied(smooth(64, 96)))
+    with pytest.raises(SlideError, match=r"a\.jpg is marked as RGB and holds colours as YCbCr does"):
+        open_slide(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jpg", imagecodecs.jpeg8_encode(np.zeros((8, 8, 3), np.uint16), bitspersample=12), "is a JPEG of 12 bits"),
+        ("a.jp2", b"\0\0\0\x0cjP  \r\n\x87\n", "looks like a JPEG 2000"),
+        ("a.jxl", imagecodecs.jpegxl_encode(np.zeros((8, 8, 3), np.uint8)), "looks like a JPEG XL"),
+        ("a.avif", b"\0\0\0\x20ftypavif", "looks like an HEIC or AVIF photo"),
+        ("a.png", b"\x89HDF\r\n\x1a\n", "looks like an HDF5 file"),
+    ],
+)
+def test_pictures_of_kinds_that_are_not_read_are_called_what_they_are(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SlideError, match=f"{name} {said}"):
+        open_slide(tmp_path / name)

@@ -506,7 +506,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "missing.svs": "does not exist",
         "folder.svs": "is a folder",
         "empty.jpg": "is empty (0 bytes); export it again",
-        "text.jpg": "looks like a text file, not an image; open a JPEG",
+        "text.jpg": "looks like a text file, which is not read as a slide; open a JPEG",
         "report.tif": "looks like a PDF",
         "header.png": "damaged or incomplete",
         "noise.svs": "an unknown kind of file",

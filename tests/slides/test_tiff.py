@@ -51,6 +51,42 @@ def test_a_macro_is_not_the_slide_even_where_it_is_larger(tmp_path, name):
     assert open_quietly(tmp_path / "a.ome.tif").size == (160, 120)
 
 
+def test_a_page_named_label_is_not_the_slide(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        page_name = [(285, "s", 0, "Label", True)]
+        writer.write(shade(SLIDE, 40), photometric="rgb", extratags=page_name, metadata=None)
+        writer.write(shade(OTHER, 200), photometric="rgb", metadata=None)
+    assert open_quietly(tmp_path / "a.tif").size == (160, 120)
+
+
+def channels_apart(path, pixels: np.ndarray, **channel) -> None:
+    metadata = {"axes": "CYX", "Channel": channel}
+    tifffile.imwrite(path, np.moveaxis(pixels, -1, 0), photometric="minisblack", metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [(["Blue", "Green", "Red"], [2, 1, 0]), (["g", "R", "b"], [1, 0, 2]), (["0", "1", "2"], [0, 1, 2])],
+)
+def test_single_channels_are_the_colours_that_they_are_called(tmp_path, names, order):
+    channels_apart(tmp_path / "a.ome.tif", smooth(*OTHER), Name=names)
+    np.testing.assert_array_equal(open_quietly(tmp_path / "a.ome.tif").read(0, 0, 160, 120), smooth(*OTHER)[..., order])
+
+
+@pytest.mark.parametrize(
+    ("channel", "told"),
+    [
+        ({"Name": ["DAPI", "FITC", "Cy3"]}, "DAPI, FITC, Cy3"),
+        ({"Name": ["a", "b", "Alexa 488"]}, "a, b, Alexa 488"),
+        ({"EmissionWavelength": [461, 519, 570]}, "as its metadata says"),
+    ],
+)
+def test_three_channels_of_fluorescence_are_no_colours(tmp_path, channel, told):
+    channels_apart(tmp_path / "a.ome.tif", smooth(*OTHER), **channel)
+    with pytest.raises(SlideError, match=rf"a\.ome\.tif holds channels of fluorescence \({told}\)"):
+        open_slide(tmp_path / "a.ome.tif")
+
+
 def test_a_file_with_nothing_but_a_macro_opens(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.ome.tif", shade(OTHER, 9), photometric="rgb", metadata={"axes": "YXS", "Name": "macro"}
@@ -191,13 +227,27 @@ def adobe_rgb(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def belied(pixels: np.ndarray) -> bytes:
+    """YCbCr under Adobe's mark of RGB, which the coarser colours give the lie."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=97, subsampling=2)
+    marked = buffer.getvalue()
+    return marked[:2] + b"\xff\xee\0\x0eAdobe\0\x64" + bytes(5) + marked[4 + int.from_bytes(marked[4:6], "big") :]
+
+
 @pytest.mark.parametrize("tile", [None, (64, 64)])
-@pytest.mark.parametrize("encoded", [jfif, unmarked, adobe_rgb])
+@pytest.mark.parametrize("encoded", [jfif, unmarked, adobe_rgb, belied])
 @pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
 def test_a_jpeg_says_its_colours_itself_whatever_the_tag_says(tmp_path, tile, encoded, photometric):
     pixels = smooth(128, 192)
     with open_slide(jpeg_tiff(tmp_path / "a.tif", pixels, photometric, encoded, tile)) as slide:
         assert np.abs(slide.read(0, 0, 192, 128).astype(float) - pixels).mean() < 1.5
+
+
+def test_a_jpeg_of_12_bits_in_a_tiff_reads(tmp_path):
+    pixels = smooth(64, 96)
+    tifffile.imwrite(tmp_path / "a.tif", pixels.astype(np.uint16) * 16, photometric="rgb", compression="jpeg")
+    assert np.abs(open_quietly(tmp_path / "a.tif").read(0, 0, 96, 64) - pixels.astype(float)).mean() < 1.5
 
 
 def test_a_jpeg_xl_that_says_it_is_larger_than_its_tile_is_refused(tmp_path):
@@ -231,6 +281,7 @@ def deep(dtype, top: float) -> np.ndarray:
         ("uint16", 1000, 1023),
         ("uint16", 8000, 8191),
         ("uint16", 16_383, 16_383),
+        ("int8", 100, 127),
         ("int16", 4000, 4095),
         ("uint32", 2**20, 2**21 - 1),
         ("float32", 254, 255),
@@ -275,6 +326,16 @@ def test_alpha_of_16_bits_says_nothing_of_a_cameras_13(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
     read = open_quietly(tmp_path / "a.tif").read(0, 0, 80, 60)
     assert np.abs(read - pixels[..., :3] / 8191 * 255).max() <= 1
+
+
+@pytest.mark.parametrize("opaque", [8191, 65_535])
+def test_half_transparent_is_half_white_whichever_bits_transparency_fills(tmp_path, opaque):
+    alpha = np.full((60, 80), opaque, np.uint16)
+    alpha[1:] = opaque // 2
+    pixels = np.dstack([deep("uint16", 8191), alpha])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    read = open_quietly(tmp_path / "a.tif").read(0, 1, 80, 59)
+    assert np.abs(read - (pixels[1:, :, :3] / 8191 * 127.5 + 127.5)).max() <= 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import re
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -307,6 +309,20 @@ def test_what_is_no_zip_or_not_there_is_refused_by_name(tmp_path):
 # What else lies in a folder
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_with_one_name_twice_or_a_password_is_refused(zipped):
+    path = zipped(outs())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{PREFIX}spatial/tissue_positions.csv", POSITIONS.replace("300,130", "1,1"))
+    assert "holds two files called sample/outs/spatial/tissue_positions.csv" in refusal(read_visium, path)
+    content = bytearray(zipped(outs()).read_bytes())
+    for mark, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        for found in re.finditer(re.escape(mark), bytes(content)):
+            content[found.start() + at] |= 1
+    path.write_bytes(content)
+    assert refusal(read_visium, path) == "visium.zip is protected by a password; zip the files without one"
+
+
 def test_companions_of_a_mac_are_not_files_of_the_section(zipped, tmp_path):
     contents = outs() | {f"{folder}._{name}": b"\0\5\x16\7" for folder, name in (
         ("", "filtered_feature_bc_matrix.h5"), ("spatial/", "tissue_positions.csv"),
@@ -525,6 +541,37 @@ def test_one_section_of_joined_ones_reads_with_its_own_scales(written, label):
     measured = read_h5ad(written(joined[joined.obs[label] == "V2"].copy()))
     assert measured.obs_names.tolist() == [f"{barcode}-V2" for barcode in BARCODES]
     assert measured.uns["image_scales"] == {"hires": 0.2}
+
+
+def as_before_version_0_7(file: h5py.File, is_one_array: bool) -> None:
+    """Tables as arrays of records, and of positions perhaps too; a sparse matrix by the attributes of h5sparse."""
+    genes = [name.encode() for name in ("ERBB2", "TBCE", "FN1", "TP53")]
+    for table, names in (("obs", [name.encode() for name in BARCODES]), ("var", genes)):
+        del file[table]
+        file[table] = np.array([(name, 1.5) for name in names], [("index", "S10"), ("n", "f4")])
+    if is_one_array:
+        xy = file["obsm/spatial"][()]
+        del file["obsm"]
+        file["obsm"] = np.array([(row,) for row in xy], [("spatial", "f8", (2,))])
+    del file["X"]
+    matrix = sparse.csr_matrix(COUNTS[:, :4].astype(np.float32))
+    for part in ("data", "indices", "indptr"):
+        file[f"X/{part}"] = getattr(matrix, part)
+    file["X"].attrs.update({"h5sparse_format": b"csr", "h5sparse_shape": np.array(matrix.shape)})
+
+
+@pytest.mark.parametrize("is_one_array", [False, True], ids=["positions apart", "positions as records"])
+def test_the_layout_before_anndata_0_7_is_read(written, is_one_array):
+    path = written(annotated())
+    with h5py.File(path, "r+") as file:
+        as_before_version_0_7(file, is_one_array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of anndata, on the age of the file
+        measured = read_h5ad(path)
+    assert measured.obs_names.tolist() == BARCODES
+    assert measured.var_names.tolist() == ["ERBB2", "TBCE", "FN1", "TP53"]
+    np.testing.assert_array_equal(measured.X.toarray(), COUNTS[:, :4])
+    np.testing.assert_array_equal(measured.obsm["spatial"], [[110, 100], [120, 200], [130, 300], [140, 400]])
 
 
 @pytest.mark.parametrize(
@@ -751,7 +798,8 @@ def test_a_column_that_takes_far_more_memory_than_disk_is_refused(written, monke
         column = "/note" if reached == "by path" else "note"
         file[table].attrs["column-order"] = np.array([column], h5py.string_dtype())
     assert path.stat().st_size < 2_000_000
-    assert f"section.h5ad: {table} is larger than 0.125 GB unpacked" in refusal(read_h5ad, path)
+    beside = " with what else is read of the file" if table == "var" else ""
+    assert f"section.h5ad: {table}{beside} is larger than 0.125 GB unpacked" in refusal(read_h5ad, path)
 
 
 def test_scale_factors_and_counts_of_a_byte_that_take_too_much_memory_are_refused(written):
@@ -759,12 +807,35 @@ def test_scale_factors_and_counts_of_a_byte_that_take_too_much_memory_are_refuse
     path = written(annotated(uns={"spatial": {"V1": library}}))
     with h5py.File(path, "r+") as file:
         declared(file, "uns/spatial/V1/scalefactors/tissue_lowres_scalef")
-    assert "section.h5ad: scalefactors is larger than 2 GB" in refusal(read_h5ad, path)
+    beside = "with what else is read of the file is larger than 2 GB"
+    assert f"section.h5ad: scalefactors {beside}" in refusal(read_h5ad, path)
     path = written(annotated(sparse.csr_matrix(COUNTS[:, :4])))
     with h5py.File(path, "r+") as file:
         del file["X/data"]
         file.create_dataset("X/data", (2**29,), "u1", chunks=(10**6,))
-    assert "section.h5ad: X is larger than 2 GB" in refusal(read_h5ad, path)
+    assert f"section.h5ad: X {beside}" in refusal(read_h5ad, path)
+
+
+def test_what_a_file_states_counts_together_before_any_of_it_is_read(written, monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 2**27)
+    monkeypatch.setattr(h5ad, "read_elem", lambda stored: pytest.fail(f"{stored.name} was read"))
+    library = {"scalefactors": {"tissue_hires_scalef": 0.17}}
+    path = written(annotated(uns={"spatial": {"V1": library}}))
+    with h5py.File(path, "r+") as file:  # each is under the limit, and all are beyond it
+        for where in ("obs/note", "var/note", "uns/spatial/V1/scalefactors/tissue_lowres_scalef"):
+            file.create_dataset(where, (15_000_000,), "u1", chunks=(10**6,))
+    said = "section.h5ad: scalefactors with what else is read of the file is larger than 0.125 GB unpacked"
+    assert said in refusal(read_h5ad, path)
+
+
+def test_a_matrix_counts_with_the_tables_beside_it(written, monkeypatch):
+    path = written(annotated(sparse.csr_matrix(COUNTS[:, :4])))
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("obs/note", (15_000_000,), "u1", chunks=(10**6,))
+        del file["X/data"]
+        file.create_dataset("X/data", (15_000_000,), "u1", chunks=(10**6,))
+    monkeypatch.setattr(files, "MAX_BYTES", 2**26 + 2**25)
+    assert "section.h5ad: X with what else is read of the file is larger than" in refusal(read_h5ad, path)
 
 
 def packed_twice(file: h5py.File, where: str) -> None:
@@ -877,6 +948,13 @@ def test_spots_that_are_nearly_empty_are_left_out_and_counted(tmp_path):
 def test_a_table_of_counts_that_is_none_is_told_what_it_lacks(tables, content, said):
     tables[0].write_bytes(content)
     assert said in refusal(read_measured, tables)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"], ids=["semicolons", "tabs", "bars"])
+def test_two_tables_of_another_separator_are_told_which_is_read(tables, separator):
+    for path in tables:
+        path.write_text(path.read_text().replace(",", separator))
+    assert refusal(read_measured, tables).startswith("counts.csv has a single column; put commas between columns")
 
 
 def test_two_tables_of_which_none_or_both_have_positions_are_refused(tables):

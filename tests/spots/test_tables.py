@@ -194,6 +194,29 @@ def test_a_flag_that_means_nothing_is_refused_with_its_value(table):
     assert said == "spots.csv: selected is 'maybe'; write 1 for spots to keep and 0 for others"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spot,A,B,\ns1,1,0,\ns2,0,2,\n",
+        "spot, A, B\ns1, 1, 0\ns2, 0, 2\n",
+        '"spot","A","B"\r\n"s1","1","0"\r\n"s2","0","2"\r\n',
+        "\ufeffspot,A,B\ns1,1.0,0\ns2,0,2e0\n",
+        "spot,A,B,,\ns1,1,0,,\ns2,0,2,,\n,,,,\n",
+    ],
+    ids=["rows end in a comma", "blanks after commas", "all quoted", "byte order mark", "empty columns and rows"],
+)
+def test_what_spreadsheets_make_of_a_table_reads_as_the_table(table, text):
+    measured = read_spots(table("counts.csv", text), table("spots.csv", "spot, x_px, y_px\ns1, 1, 2\ns2, 3, 4\n"))
+    assert (measured.obs_names.tolist(), measured.var_names.tolist()) == (["s1", "s2"], ["A", "B"])
+    np.testing.assert_array_equal(measured.X.toarray(), [[1, 0], [0, 2]])
+    np.testing.assert_array_equal(measured.obsm["spatial"], [[1, 2], [3, 4]])
+
+
+def test_a_quoted_name_keeps_its_line_break_and_comma(table):
+    counts = table("counts.csv", 'spot,"A\nb","C,d"\ns1,1,2\n')
+    assert read_spots(counts, table("spots.csv", SPOTS)).var_names.tolist() == ["A\nb", "C,d"]
+
+
 def test_decimal_commas_are_named(table):
     spots, counts = table("spots.csv", SPOTS), table("counts.csv", COUNTS)
     said = "a number with a decimal comma; save the table with points in decimals"
@@ -201,6 +224,28 @@ def test_decimal_commas_are_named(table):
     assert refusal(read_spots, tabbed, spots) == f"counts.tsv: gene B holds '2,5', {said}"
     tabbed = table("spots.tsv", "spot\tx_px\ty_px\ns1\t10,5\t20\n")
     assert refusal(read_spots, counts, tabbed) == f"spots.tsv: x_px is '10,5', {said}"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (
+            '"1,005"',
+            "'1,005', a number with a comma; save the table with points in decimals and none between thousands",
+        ),
+        ("1 005", "text ('1 005'); counts are whole numbers"),
+        ("1'005", """text ("1'005"); counts are whole numbers"""),
+        ("0x5", "text ('0x5'); counts are whole numbers"),
+    ],
+)
+def test_marks_between_thousands_and_other_texts_are_shown(table, count, said):
+    counts = table("counts.csv", f"spot,A,B\ns1,{count},0\n")
+    assert refusal(read_spots, counts, table("spots.csv", SPOTS)) == f"counts.csv: gene A holds {said}"
+
+
+def test_words_of_truth_are_no_counts(table):
+    counts = table("counts.csv", "spot,A,B\ns1,TRUE,0\ns2,FALSE,1\n")
+    assert refusal(read_spots, counts, table("spots.csv", SPOTS)).startswith("counts.csv: gene A holds text ('True')")
 
 
 @pytest.mark.parametrize("rows", ["s1;1;2\n", "s1;1,5;2,5\n", "s1;1;2\ns2;1,5;2\n"])
@@ -229,6 +274,10 @@ def test_semicolons_with_decimal_commas_are_told_both(table, rows):
         ("", "counts.csv is empty; export it again"),
         ("a" * 200_000 + "\n", "counts.csv cannot be read as a table (field larger than field limit"),
         ("spot,A\ns1,1\n,2\n", "counts.csv has counts in a row without a spot's name"),
+        ("spot,A,\ns1,1,2\n", "counts.csv has counts in a column without a gene's name"),
+        (f"spot,A\ns1,{2**24}\n", "gene A is 16777216; raw counts are whole numbers from 0 to 16,777,215"),
+        (f"spot,A\ns1,1{'0' * 30}\n", "raw counts are whole numbers from 0 to 16,777,215"),
+        ("s\0p,A\ns1,1\n", "counts.csv is no plain text"),
         ("spot,A\ns1,1\ns2,1,2,3\n", "counts.csv cannot be read as a table"),
         ("spot,A\nother,1\n", "counts.csv and spots.csv share no spot: the first of each are 'other' and 's1'"),
     ],
@@ -245,6 +294,10 @@ def test_semicolons_with_decimal_commas_are_told_both(table, rows):
         "empty",
         "a long name",
         "no name",
+        "no gene's name",
+        "more than floats hold",
+        "more than integers hold",
+        "no text",
         "rows",
         "overlap",
     ],

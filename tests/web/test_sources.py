@@ -41,6 +41,24 @@ def test_what_else_is_in_the_zip_is_left_there(members, tmp_path):
     assert not (tmp_path / "evil.py").exists()
 
 
+@pytest.mark.parametrize("separator", ["/", "\\"])
+def test_what_lies_in_other_folders_is_not_of_the_weights(members, tmp_path, separator):
+    own = {f"tiny{separator}{name}": content for name, content in members.items()}
+    other = {f"{folder}{separator}{name}": b"x" for folder in ("docs", "__MACOSX") for name in FILES[:1]}
+    other[f"__MACOSX{separator}config.json"] = b"{}"
+    assert load_weights(unpack(zipped(own | other), tmp_path / "upload")).genes == ["ERBB2", "CD24", "COX6C"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["tiny/config.json", "other/config.json"])
+def test_a_zip_of_two_configs_is_refused(members, tmp_path, second):
+    content = io.BytesIO(zipped({f"tiny/{name}": part for name, part in members.items()}))
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.writestr(second, b"{}")
+    with pytest.raises(WeightsError, match=r"^the zip holds config\.json twice; zip one weights folder$"):
+        unpack(content.getvalue(), tmp_path / "upload")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_zip_without_a_file_of_the_folder_is_told_which(members, tmp_path, name):
     del members[name]
@@ -86,5 +104,5 @@ def test_a_locked_zip_is_told(members, tmp_path):
         start = -1
         while (start := content.find(mark, start + 1)) >= 0:
             content[start + at] |= 1  # encrypted
-    with pytest.raises(WeightsError, match=r"the zip cannot be read .*encrypted"):
+    with pytest.raises(WeightsError, match="the zip is protected by a password; zip the weights folder"):
         unpack(bytes(content), tmp_path / "upload")

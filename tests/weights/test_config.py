@@ -98,10 +98,12 @@ def test_facts_that_are_no_texts_are_read_as_text():
         {"reference": [[1, 0, 0], [0, 1, None]], "spread_degrees": [1, 1]},
         {"reference": [[1, 0, 0], [0, 1, float("nan")]], "spread_degrees": [1, 1]},
         {"reference": [[1, 0, 0], [0, 1, 0]], "spread_degrees": 1},
+        {"reference": [[1, 0, 0], [0, 0, 0]], "spread_degrees": [1, 1]},
+        {"reference": [[1, 2, 3], [2, 4, 6]], "spread_degrees": [1, 1]},
         [1],
         None,
     ],
-    ids=["texts", "ragged", "null", "not finite", "one spread", "list", "none"],
+    ids=["texts", "ragged", "null", "not finite", "one spread", "no stain", "one stain twice", "list", "none"],
 )
 def test_stains_that_are_no_numbers_of_the_right_shape_are_refused(stains):
     with pytest.raises(WeightsError, match=r"^config\.json: stains must hold two reference vectors and two positive"):
