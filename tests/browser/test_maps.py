@@ -140,7 +140,7 @@ def test_a_finer_map_is_drawn_on_demand(maps):
 def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
     page, tiles = maps
     csv = download(page, button(page, "CSV of ERBB2 alone"), tmp_path)
-    assert list(pd.read_csv(csv).columns[-2:]) == ["tissue_fraction", "ERBB2"]
+    assert list(pd.read_csv(csv).columns[-3:]) == ["fold", "surround", "ERBB2"]
     with Image.open(download(page, button(page, "Map to print (PNG)"), tmp_path)) as picture:
         assert picture.info["dpi"][0] == pytest.approx(300, abs=1)
         assert picture.width / 300 * 25.4 == pytest.approx(180, abs=1)
