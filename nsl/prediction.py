@@ -217,6 +217,24 @@ def predict(
     return result
 
 
+def overview_quality(thumbnail: np.ndarray, grid: TileGrid, slide_width_px: int, white_point: np.ndarray) -> np.ndarray:
+    """(T, K) shares of `nsl.quality.tile_quality` as the overview shows them, before a slide is read for prediction.
+
+    Ink, pigment, frames and folds are told as well as in prediction up to 20 µm/px of the overview; blur above 6 µm/px
+    is not told, and is NaN.
+
+    thumbnail : (H, W, 3) uint8 RGB of the whole slide.
+    grid : T tiles.
+    white_point : (3,) intensity of the background.
+    """
+    mpp = grid.mpp * slide_width_px / thumbnail.shape[1]
+    kinds = color_kinds(thumbnail, white_point)
+    pixels = tissue_pixels(thumbnail, kinds)
+    stains = estimate_stains(tissue_colors(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], white_point))
+    own = own_tissue(thumbnail, mpp, white_point, kinds, stains)
+    return tile_quality(thumbnail, pixel_bounds(grid.centers_px, grid.tile_um, grid.mpp, mpp), white_point, mpp, own)
+
+
 def check_memory(tiles: int, genes: int) -> None:
     """Raise SlideError where a result of tissue tiles × genes would be more than memory may hold."""
     if tiles * genes > MAX_VALUES:

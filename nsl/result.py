@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high", "q_value", "patients_replicated")
 """What a result carries of each gene's reliability."""
+BY_HAND = "by_hand"
+"""Of tiles that were left out because somebody erased them (`without_tiles`)."""
 KINDS_IN_WORDS = {
     "ink": "ink",
     "pigment": "pigment",
     "blur": "out of focus",
     "fold": "folded",
     "surround": "black or grey",
+    BY_HAND: "by hand",
 }
-"""Of what is no tissue to predict from (`nsl.quality`)."""
+"""Of why tiles were left out: what is no tissue to predict from (`nsl.quality`), and what was erased."""
 
 
 # What files of versions that knew no stain transfer lack.
@@ -67,7 +70,7 @@ class Provenance:
     version: str
     inside_only: bool = False  # whether tiles outside annotated regions were left out
     quality: bool = False  # whether tiles of ink, pigment, blur, folds and frames were left out (`nsl.quality`)
-    left_out: dict = field(default_factory=dict)  # how many, by kind
+    left_out: dict = field(default_factory=dict)  # how many, by kind, those erased by hand among them
     slide_doubt: str = ""  # a sentence on why the slide may be no H&E
     color_profile: str = ""  # what the slide's file says of its colours, by the profile's own name
     brought_to_srgb: bool = False  # whether they were converted by it before anything else
@@ -172,6 +175,30 @@ def tile_at(result: "anndata.AnnData", x_mm: float, y_mm: float) -> str | None:
     return name if name in result.obs_names else None
 
 
+def nearest_tiles(result: "anndata.AnnData", places_px: np.ndarray) -> np.ndarray:
+    """(N,) names of the tiles whose centres are nearest to places (N, 2) of the slide, in level-0 pixels."""
+    from scipy.spatial import KDTree  # not needed to start
+
+    return np.asarray(result.obs_names)[KDTree(result.obsm["spatial"]).query(places_px)[1]]
+
+
+def without_tiles(result: "anndata.AnnData", tiles: Sequence[str]) -> "anndata.AnnData":
+    """The result without tiles that were erased by hand, which its provenance counts; the result itself stays whole.
+
+    tiles : their names; those that it does not hold change nothing.
+
+    Raises NslError: no tile would be left.
+    """
+    erased = result.obs_names.isin(list(tiles))
+    if erased.all():
+        raise NslError(f"that would erase all {result.n_obs:,} tiles of the map; leave some of them")
+    left = result[~erased].copy()
+    counts = Provenance.of(result).left_out
+    if erased.any():
+        left.uns["nsl"]["left_out"] = counts | {BY_HAND: counts.get(BY_HAND, 0) + int(erased.sum())}
+    return left
+
+
 def tile_beside(result: "anndata.AnnData", tile: str | None, columns: int, rows: int) -> str:
     """Name of the next tile in the direction of a step, over gaps; the same one at the edge, the middle one for None.
 
@@ -234,6 +261,8 @@ def left_out_in_words(counts: dict[str, int]) -> str:
     """How many tiles were left out and why, in a line, from counts by kind; empty where none was."""
     reasons = [f"{count:,} {KINDS_IN_WORDS[kind]}" for kind, count in counts.items() if count]
     total = sum(counts.values())
+    if total and total == counts.get(BY_HAND):
+        return f"{total:,} tile{'s' if total > 1 else ''} left out by hand"
     return f"{total:,} tile{'s' if total > 1 else ''} left out: {', '.join(reasons)}" if reasons else ""
 
 
@@ -251,4 +280,10 @@ def caveats(result: "anndata.AnnData") -> list[str]:
         said.append("This is part of the slide: the run was cancelled.")
     if known.inside_only:
         said.append("Only the tiles inside annotated regions were predicted.")
-    return said
+    return [*said, *erased_in_words(known)]
+
+
+def erased_in_words(known: Provenance) -> list[str]:
+    """A sentence on tiles that somebody erased; none where nobody did."""
+    number = known.left_out.get(BY_HAND, 0)
+    return [f"{number:,} tile{'s were' if number > 1 else ' was'} left out by hand."] if number else []

@@ -22,7 +22,7 @@ wide, narrow = controls.side_by_side(wide_first=True)
 with wide:
     gene_map.show_map(slide, gene, style)
     same_picture.tell(slide, gene)
-    gene_map.show_numbers(slide.result, gene)
+    gene_map.show_numbers(slide, gene)
 with narrow:
     tile_view.show(slide, gene)
     region_table = region_comparison.show(slide)

@@ -26,7 +26,10 @@ from nsl.errors import SlideError
 from nsl.slides.slide import open_slide
 from nsl.tiles import USUAL_STEP
 
-PLACE_COLUMNS = ["tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"]
+PLACE_COLUMNS = [
+    *("tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"),
+    *("ink", "pigment", "blur", "fold", "surround"),
+]
 GENES = ["ERBB2", "CD24", "COX6C"]
 
 

@@ -12,13 +12,16 @@ from nsl.result import (
     Provenance,
     SlidePicture,
     caveats,
+    left_out,
     map_of,
+    nearest_tiles,
     percentile_of,
     require_genes,
     stain_warning,
     tile_at,
     tile_beside,
     values_of,
+    without_tiles,
 )
 from tests.made_maps import map_of as made_map
 
@@ -138,3 +141,39 @@ def test_a_slide_taken_as_scanned_that_is_stained_otherwise_is_told_by_how_much(
 
 def test_a_slide_too_pale_to_compare_says_so(result):
     assert "Too little of this slide is stained" in stain_warning(as_scanned(result, np.nan, np.nan))
+
+
+def test_erased_tiles_are_gone_and_counted_and_the_result_stays_whole(result):
+    before, values, by_checks = list(result.obs_names), result.X.copy(), dict(result.uns["nsl"]["left_out"])
+    gone = [before[0], before[5]]
+    left = without_tiles(without_tiles(result, [gone[0]]), [gone[1], "r999c999"])
+    assert list(left.obs_names) == [tile for tile in before if tile not in gone]
+    np.testing.assert_array_equal(left.X, np.delete(values, [0, 5], axis=0))
+    np.testing.assert_array_equal(left.obsm["spatial"], np.delete(result.obsm["spatial"], [0, 5], axis=0))
+    assert Provenance.of(left).left_out == by_checks | {"by_hand": 2}
+    assert "2 tiles were left out by hand." in caveats(left)
+    assert list(result.obs_names) == before
+    assert Provenance.of(result).left_out == by_checks
+
+
+def test_tiles_left_out_by_hand_are_told_apart_from_those_that_the_checks_left_out(result):
+    result.uns["nsl"]["left_out"] = {}
+    assert left_out(without_tiles(result, result.obs_names[:2])) == "2 tiles left out by hand"
+    result.uns["nsl"]["left_out"] = {"ink": 3, "blur": 0}
+    assert left_out(without_tiles(result, result.obs_names[:2])) == "5 tiles left out: 3 ink, 2 by hand"
+
+
+def test_a_map_keeps_at_least_one_tile(result):
+    assert without_tiles(result, result.obs_names[1:]).n_obs == 1
+    with pytest.raises(NslError, match=f"erase all {result.n_obs} tiles"):
+        without_tiles(result, result.obs_names)
+
+
+def test_the_tile_nearest_to_a_finer_one_is_the_one_drawn_there(section_png, tiny_weights, result):
+    with open_slide(section_png, mpp=0.5) as slide:
+        finer = predict(slide, load_weights(tiny_weights), tile_um=25)
+    nearest = nearest_tiles(result, finer.obsm["spatial"])
+    at = [tile_at(result, *center) for center in finer.obs[["x_um", "y_um"]].to_numpy() / 1000]
+    drawn = [(one, there) for one, there in zip(nearest, at, strict=True) if there]
+    assert len(drawn) > 50
+    assert all(one == there for one, there in drawn)

@@ -12,6 +12,7 @@ from nsl import predict
 from nsl.errors import NslError, WeightsError
 from nsl.export import files
 from nsl.prediction import fine_map
+from nsl.quality import KINDS
 from nsl.result import map_of
 from nsl.signatures import Scoring, Signature, as_columns, as_table, parse_gmt, signatures_of, unit_of
 
@@ -160,7 +161,7 @@ def test_without_sets_a_result_is_what_it_was(slide, weights):
 def test_every_file_holds_the_scores(result, shape, tmp_path):
     given = shape(result)
     table = pd.read_csv(pd.io.common.StringIO(files.csv_text(given)), index_col=0)
-    assert list(table.columns[6:]) == ["tissue_fraction", "signature:growth", "signature:wide", *GENES]
+    assert list(table.columns[6:]) == ["tissue_fraction", *KINDS, "signature:growth", "signature:wide", *GENES]
     np.testing.assert_allclose(table["signature:growth"], result.obsm["signatures"].growth, atol=1e-4)
     told = json.loads(files.provenance_text(given))["signatures"]["wide"]
     assert (told["members"], told["missing"], told["r_heldout"]) == ("ERBB2;CD24;COX6C", "ESR1;PGR", None)

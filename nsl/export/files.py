@@ -16,7 +16,7 @@ from nsl.annotations.tiles import classes_of
 from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
 from nsl.numerals import csv_table, six_digits
-from nsl.result import Provenance, caveats, map_of, values_of
+from nsl.result import KINDS_IN_WORDS, Provenance, caveats, map_of, values_of
 from nsl.signatures import as_columns, as_table
 from nsl.stats.moran import with_morans_i
 from nsl.weights.reliability import has_held_up
@@ -36,9 +36,11 @@ _DEFLATE_LEVEL = 3
 
 
 def tile_table(result: anndata.AnnData) -> pd.DataFrame:
-    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, region, signatures, genes.
+    """One row a tile: its name, place in the grid, centre in µm and level-0 pixels, tissue, shares of ink and the like,
+    region, signatures, genes.
 
-    Region and class are columns where the result has them (`nsl.annotations.tiles.annotate`).
+    The shares (`nsl.quality.KINDS`) are columns where quality was checked, and empty where a tile is too small to tell;
+    region and class where the result has them (`nsl.annotations.tiles.annotate`).
     """
     result = as_columns(result)
     genes = pd.DataFrame(np.round(result.X, DECIMALS), index=result.obs_names, columns=result.var_names)
@@ -49,10 +51,11 @@ def _place_table(result: anndata.AnnData) -> pd.DataFrame:
     place = result.obs[["array_row", "array_col", "x_um", "y_um"]]
     x_px, y_px = result.obsm["spatial"].T
     centre = pd.DataFrame({"x_px": x_px, "y_px": y_px}, index=result.obs_names)
-    table = pd.concat([place, centre, result.obs[["tissue_fraction"]]], axis=1)
+    shares = ["tissue_fraction", *(kind for kind in KINDS_IN_WORDS if kind in result.obs)]
+    table = pd.concat([place, centre, result.obs[shares]], axis=1)
     positions = ["x_um", "y_um", "x_px", "y_px"]
     table[positions] = table[positions].round(2)
-    table["tissue_fraction"] = table["tissue_fraction"].round(DECIMALS)
+    table[shares] = table[shares].round(DECIMALS)
     given = [column for column in REGION_COLUMNS if column in result.obs]
     return table.join(result.obs[given].astype(str)).rename_axis("tile")
 
@@ -209,7 +212,8 @@ def _readme(
     measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as all are unreliable"
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
-        f"{result.n_vars:,} genes, as ln(1 + counts per 10,000)",
+        f"{result.n_vars:,} genes, as ln(1 + counts per 10,000), and before them what share of the tile is tissue, and "
+        "of what it shows beside glass, ink and the like",
         f"{stem}.genes.csv": "how well each gene was predicted where it was held out (Pearson r, interval, q-value), "
         "and how smooth its map is (Moran's I; any predicted map is smooth: compare genes of this slide alone)",
         f"{stem}.provenance.json": "how the prediction came to be: weights, slide (by checksum), scale, tiles, stains",

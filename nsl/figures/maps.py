@@ -32,7 +32,7 @@ _TOP_PX, _LEFT_PX = 8, 60
 # A map this wide is what a laptop has room for beside a column; its height follows the slide's shape within these.
 _WIDTH_PX, _LEAST_PX, _MOST_PX = 600, 300, 680
 _MARGIN_OF_TILES = 0.04
-_GRID_RGB = (20, 110, 190)
+_GRID_RGB, _LEFT_OUT_RGB = (20, 110, 190), (230, 100, 0)
 # More lines than this would hide the slide, and take seconds to draw.
 _MAX_OUTLINES = 20_000
 
@@ -47,32 +47,46 @@ def apart(low: float, high: float) -> tuple[float, float]:
     return (float(low), float(high)) if high - low > 1e-6 else (float(low) - 0.5, float(low) + 0.5)
 
 
-def preview(thumbnail: np.ndarray, grid: TileGrid, keep: np.ndarray, slide_width_px: int) -> np.ndarray:
+def preview(
+    thumbnail: np.ndarray,
+    grid: TileGrid,
+    keep: np.ndarray,
+    slide_width_px: int,
+    left_out: np.ndarray | None = None,
+) -> np.ndarray:
     """The slide with every tile to be predicted drawn on it.
 
     thumbnail : (H, W, 3) uint8 RGB.
     grid : T tiles.
     keep : (T,) bool, the tiles to draw.
     slide_width_px : width of the slide at level 0.
+    left_out : (T,) bool, tiles of tissue that are no part of `keep`, to be marked in orange as wide as the step.
 
     Returns (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline unless there are more than
     20,000.
     """
     scale = thumbnail.shape[1] / slide_width_px / grid.mpp
-    half = grid.tile_um / 2
-    corners = np.concatenate([grid.centers_um - half, grid.centers_um + half], axis=1) * scale
-    boxes = np.rint(corners).astype(int)[keep]
+    boxes = _boxes(grid, grid.tile_um, scale)[keep]
     height, width = thumbnail.shape[:2]
-    covered = covered_by(boxes, height, width)
     picture = thumbnail.astype(float)
-    picture[~covered] = 255 - (255 - picture[~covered]) * 0.45
+    paler = ~covered_by(boxes, height, width)
+    picture[paler] = 255 - (255 - picture[paler]) * 0.45
     if len(boxes) <= _MAX_OUTLINES:
         outline = np.zeros((height, width), bool)
         for x0, y0, x1, y1 in np.minimum(boxes, [width - 1, height - 1] * 2):
             outline[y0 : y1 + 1, [x0, x1]] = True
             outline[[y0, y1], x0 : x1 + 1] = True
         picture[outline] = 0.45 * picture[outline] + 0.55 * np.array(_GRID_RGB)
+    if left_out is not None and left_out.any():
+        marked = covered_by(_boxes(grid, min(grid.stride_um, grid.tile_um), scale)[left_out], height, width)
+        picture[marked] = 0.5 * thumbnail[marked] + 0.5 * np.array(_LEFT_OUT_RGB)
     return picture.astype(np.uint8)
+
+
+def _boxes(grid: TileGrid, side_um: float, scale: float) -> np.ndarray:
+    """(T, 4) left, top, right, bottom of squares around the tiles' centres, in pixels of a picture."""
+    corners = np.concatenate([grid.centers_um - side_um / 2, grid.centers_um + side_um / 2], axis=1)
+    return np.rint(corners * scale).astype(int)
 
 
 def expression_map(

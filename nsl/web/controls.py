@@ -12,7 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
-from nsl.result import Provenance, stain_warning
+from nsl.result import Provenance, erased_in_words, stain_warning
 from nsl.slides.archive import SLIDE_SUFFIXES
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
@@ -186,7 +186,7 @@ def duration(seconds: float) -> str:
 
 
 def cautions_of(slide: state.SessionSlide) -> list[Caution]:
-    """Doubtful stains, other weights by now, a run cut short, regions alone."""
+    """Doubtful stains, other weights by now, a run cut short, regions alone, tiles erased by hand."""
     found, known = stain_cautions(slide.result), slide.provenance
     if slide.weights is not None and not sources.are_in_use(slide.weights):
         told = f"Predicted with {escaped(slide.weights.name)}; run it again on Predict to use the weights now in use."
@@ -197,6 +197,8 @@ def cautions_of(slide: state.SessionSlide) -> list[Caution]:
     if known.inside_only:
         told = "Only the tiles inside annotated regions were predicted."
         found.append(Caution("regions alone", told, "polyline", is_grave=False))
+    for told in erased_in_words(known):
+        found.append(Caution("tiles erased", f"{told} They can be restored on Maps.", "ink_eraser", is_grave=False))
     return found
 
 

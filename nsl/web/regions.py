@@ -74,14 +74,15 @@ def kept(slide: state.SessionSlide) -> tuple[Region, ...]:
 
 
 def lay_over(slide: state.SessionSlide) -> None:
-    """Tell every tile of the result its region: before a page or a file shows the result."""
+    """Tell every tile its region, those erased by hand too: before a page or a file shows the result."""
     laid, regions = slide.of_result(_Laid), kept(slide)
     if laid.regions == regions and (not regions or "region" in slide.result.obs):
         return
-    if regions:
-        annotate(slide.result, regions)
-    else:
-        slide.result.obs = slide.result.obs.drop(columns=["region", "region_class"], errors="ignore")
+    for result in (slide.whole, *([slide.result] if slide.erased else [])):
+        if regions:
+            annotate(result, regions)
+        else:
+            result.obs = result.obs.drop(columns=["region", "region_class"], errors="ignore")
     laid.regions = regions
 
 

@@ -7,7 +7,7 @@ dataclass of its own: one a session (`of_session`), one a slide (`SessionSlide.o
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.result import Provenance
+from nsl.result import Provenance, without_tiles
 from nsl.slides.slide import Slide, open_slide
 from nsl.web import limits
 from nsl.web.jobs import Job
@@ -62,12 +62,21 @@ class SessionSlide:
     """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
     finished: Job | None = None  # the last run that came to a result
     is_crowded_out: bool = False  # whether its result was let go to make room for others
+    erased: tuple[tuple[str, ...], ...] = ()
+    """Names of the tiles of the result that were erased by hand, those of each time together."""
+    _erased_on: tuple[float, ...] = ()  # the grid of these tiles
+    _left: "anndata.AnnData | None" = None  # the result without them; None where none is erased
     _of_slide: dict[type, Any] = field(default_factory=dict)
     _of_result: dict[type, Any] = field(default_factory=dict)
 
     @property
     def result(self) -> "anndata.AnnData | None":
-        """What was predicted."""
+        """What was predicted, without the tiles erased by hand."""
+        return self.whole if self._left is None else self._left
+
+    @property
+    def whole(self) -> "anndata.AnnData | None":
+        """What was predicted, with them."""
         return self.finished.result if self.finished else None
 
     def result_at_hand(self) -> "anndata.AnnData":
@@ -85,7 +94,9 @@ class SessionSlide:
     @property
     def run(self) -> str | None:
         """Tells the result from every other of the session: what is remembered of one is of no use for another."""
-        return self.finished.key if self.finished else None
+        if self.finished is None:
+            return None
+        return f"{self.finished.key} without {hash(self.erased)}" if self.erased else self.finished.key
 
     @property
     def weights(self) -> Weights | None:
@@ -109,11 +120,41 @@ class SessionSlide:
         """Predict anew; what was predicted before stays until that is done."""
         self.job, self.is_running = Job().start(work), True
 
+    @property
+    def erased_tiles(self) -> tuple[str, ...]:
+        """Names of all tiles that were erased by hand."""
+        return tuple(tile for together in self.erased for tile in together)
+
+    def take(self, job: Job) -> None:
+        """Have what a run came to as the result; tiles that were erased by hand are so again on the same grid."""
+        erased = self.erased if _grid(job.result) == self._erased_on else ()
+        self.finished, self.is_crowded_out = job, False
+        try:
+            self._leave_out(erased)
+        except NslError:  # of a run inside a region, say, that was erased
+            self._leave_out(())
+
+    def erase(self, tiles: Sequence[str]) -> None:
+        """Leave these tiles out of the result until they are restored.
+
+        Raises NslError: no tile would be left.
+        """
+        self._leave_out((*self.erased, tuple(tiles)))
+
+    def restore(self, *, last_only: bool = False) -> None:
+        """Take back the tiles that were erased, or those alone that were erased last."""
+        self._leave_out(self.erased[:-1] if last_only else ())
+
+    def _leave_out(self, erased: tuple[tuple[str, ...], ...]) -> None:
+        left = without_tiles(self.whole, [tile for together in erased for tile in together]) if erased else None
+        self.erased, self._erased_on, self._left = erased, _grid(self.whole), left
+        self.forget()
+
     def let_go(self) -> None:
         """End what still runs for this slide, and free the memory of what was predicted, whoever still knows it."""
         if self.job:
             self.job.is_stopped = True
-        self.job, self.finished, self.is_running = None, None, False
+        self.job, self.finished, self._left, self.is_running = None, None, None, False
         _stop_jobs(self._of_slide)
         self.forget()
 
@@ -124,7 +165,7 @@ class SessionSlide:
     def crowd_out(self) -> None:
         """Free the memory of the result, for those of others; pages then say so, and how to run it again."""
         # Whoever knows the job, such as a download that is on offer, knows the result by it alone.
-        self.finished.result, self.finished, self.is_crowded_out = None, None, True
+        self.finished.result, self.finished, self._left, self.is_crowded_out = None, None, None, True
         self.forget()
 
     @property
@@ -268,7 +309,7 @@ def make_room() -> None:
 
 
 def _result_bytes(held: SessionSlide) -> int:
-    return int(held.result.X.nbytes)
+    return int(held.whole.X.nbytes + (held.result.X.nbytes if held.erased else 0))
 
 
 def collect_results() -> None:
@@ -281,9 +322,14 @@ def collect_results() -> None:
         if _is_whole(slide.result) and not _is_whole(job.result):
             job.result, job.error = None, "the run was cancelled; the result from before stays"
             continue
-        slide.finished, slide.is_crowded_out = job, False
-        slide.forget()
+        slide.take(job)
     make_room()
+
+
+def _grid(result: "anndata.AnnData") -> tuple[float, ...]:
+    """What decides where the tiles of a slide lie."""
+    known = Provenance.of(result)
+    return known.mpp, known.tile_um, known.stride_um
 
 
 def _is_whole(result: "anndata.AnnData | None") -> bool:

@@ -101,6 +101,41 @@ def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path)
         expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
 
 
+def test_tiles_are_erased_by_a_box_and_by_keys_and_restored(maps):
+    page, tiles = maps
+    x, y = middle_tile(page)
+    drag(page, "Box Select", [on_map(page, x - 0.2, y - 0.2), on_map(page, x + 0.2, y + 0.2)])
+    erase = page.get_by_role("button", name=re.compile(r"Erase its \d+ tiles"))
+    number = int(re.search(r"\d+", erase.inner_text()).group())
+    erase.click()
+    told = page.get_by_test_id("stMain").get_by_text(re.compile("left out.* by hand"))
+    expect(told.first).to_contain_text(f"{number:,}")
+    _see_tiles(page, tiles - number)
+    expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
+
+    # Without a mouse: step to a tile, and press the button.
+    page.locator(".nsl-chart").first.focus()
+    page.keyboard.press("ArrowRight")
+    button(page, "Erase this tile").focus()
+    page.keyboard.press("Enter")
+    _see_tiles(page, tiles - number - 1)
+    button(page, "Restore the last 1").click()
+    _see_tiles(page, tiles - number)
+    button(page, f"Restore all {number} erased").click()
+    _see_tiles(page, tiles)
+
+
+def _see_tiles(page: Page, number: int) -> None:
+    """Wait until the map holds so many tiles, and the number beside it says so."""
+    expect(page.get_by_test_id("stMetric").filter(has_text="Tiles")).to_contain_text(f"{number:,}")
+    page.wait_for_function(
+        """(number) => document.querySelector('.nsl-chart')._fullData[0].z.reduce(
+            (sum, row) => sum + Array.from(row).filter(Number.isFinite).length, 0) === number""",
+        arg=number,
+    )
+    assert _drawn(page)["tiles"] == number
+
+
 def test_a_finer_map_is_drawn_on_demand(maps):
     page, _ = maps
     page.get_by_text("A finer map of ERBB2").click()
@@ -114,7 +149,7 @@ def test_a_finer_map_is_drawn_on_demand(maps):
 def test_every_format_opens_in_what_it_is_for(maps, tmp_path):
     page, tiles = maps
     csv = download(page, button(page, "CSV of ERBB2 alone"), tmp_path)
-    assert list(pd.read_csv(csv).columns[-2:]) == ["tissue_fraction", "ERBB2"]
+    assert list(pd.read_csv(csv).columns[-3:]) == ["fold", "surround", "ERBB2"]
     with Image.open(download(page, button(page, "Map to print (PNG)"), tmp_path)) as picture:
         assert picture.info["dpi"][0] == pytest.approx(300, abs=1)
         assert picture.width / 300 * 25.4 == pytest.approx(180, abs=1)

@@ -121,6 +121,14 @@ def test_columns_come_in_the_order_promised(result):
     ]
 
 
+def test_shares_of_what_is_no_tissue_stand_before_the_region(result):
+    result.obs = result.obs.assign(ink=[0.04567, 0], fold=[np.nan, 0.2], region=["", "Front"], region_class="")
+    table = pd.read_csv(io.StringIO(csv_text(result)), index_col="tile")
+    assert list(table.columns[6:]) == ["tissue_fraction", "ink", "fold", "region", "region_class", *result.var_names]
+    assert table.ink.tolist() == [0.0457, 0.0]
+    assert table.fold.isna().tolist() == [True, False]
+
+
 def test_making_a_table_leaves_the_result_as_it_was(result):
     before = result.copy()
     tile_table(result)

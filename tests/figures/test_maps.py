@@ -122,6 +122,15 @@ def test_preview_outlines_the_tiles_kept_and_pales_the_rest():
     assert (picture[60:, 60:] > 200).all()
 
 
+def test_preview_marks_tiles_left_out_in_orange():
+    white = np.full((100, 200, 3), 200, np.uint8)
+    grid = grid_over((2000, 1000), 1.0, 500.0)
+    left_out = np.arange(8) == 2
+    picture = preview(white, grid, ~left_out, 2000, left_out).astype(int)
+    assert (picture[10:40, 110:140, 0] > picture[10:40, 110:140, 2] + 50).all()
+    assert (picture[10:40, 60:90] == 200).all()
+
+
 def test_preview_of_very_many_tiles_shades_them_without_lines():
     white = np.full((200, 200, 3), 200, np.uint8)
     grid = grid_over((2000, 2000), 1.0, 100.0, 10.0)

@@ -586,6 +586,18 @@ def test_the_summary_says_what_was_found_and_when_it_is_no_test(compared, counts
     assert "her2-breast learned from A1, A2, B4, C2, C3, C4, C5" in said(compared)
 
 
+def test_spots_on_tiles_erased_by_hand_take_no_part(compared, counts):
+    slide(compared).erase(slide(compared).result.obs_names[:5])
+    compared.run()
+    assert "have changed since the comparison" in said(compared)
+    assert "5 of them lie on tiles erased by hand" in said(compared)
+    click(compared, "Compare again")
+    _brought(compared).job.thread.join(60)
+    compared.run()
+    assert f"**3 genes compared at {len(counts) - 5} spots: median r" in said(compared)
+    assert list(_brought(compared).compared.measured.obs_names) == list(counts.index[5:])
+
+
 def test_one_gene_is_shown_at_the_spots_and_its_choice_kept(compared, counts):
     figure = chart(compared)
     assert [trace["name"] for trace in figure["data"]] == ["Measured", "Predicted"]

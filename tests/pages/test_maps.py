@@ -1,15 +1,35 @@
 """The Maps page: its states, a clicked tile, a drawn region, a finer map, and links to a view."""
 
 import copy
+import io
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from shapely.geometry import box
 
+from nsl.annotations.region import Region
+from nsl.export.files import csv_text
+from nsl.export.report import report_html
+from nsl.numerals import signed
+from nsl.web import regions
 from nsl.web.jobs import Job
 from nsl.web.maps.finer_map import FinerMap
 from nsl.web.state import Marks
-from tests.app_driver import chart, charts, click, finish, metrics, png_bytes, predict_demo, said, slide, upload
+from tests.app_driver import (
+    chart,
+    charts,
+    click,
+    finish,
+    metrics,
+    png_bytes,
+    predict_demo,
+    said,
+    slide,
+    told_of_pictures,
+    upload,
+)
 
 MAPS = "pages/maps.py"
 
@@ -335,3 +355,63 @@ def test_a_map_that_is_the_same_everywhere_is_no_prediction(maps):
     result.X[:, list(result.var_names).index("COX6C")] = 1.5
     maps.selectbox(key="gene").select("COX6C").run()
     assert "**No prediction**: the map is the same everywhere" in said(maps)
+
+
+def test_an_erased_region_is_gone_from_numbers_and_files_until_it_is_restored(maps):
+    shown = slide(maps)
+    whole, shown.marks.region = shown.result, {"kind": "box", "x": [0.5, 1.5], "y": [2.6, 1.4], "axis": "x"}
+    maps.run()
+    place = whole.obs[["x_um", "y_um"]] / 1000
+    inside = (place.x_um.between(0.5, 1.5) & place.y_um.between(1.4, 2.6)).to_numpy()
+    click(maps, f"Erase its {inside.sum():,} tiles")
+    assert not maps.exception
+    left = whole[~inside]
+    assert metrics(maps)["Tiles"] == f"{left.n_obs:,}"
+    assert metrics(maps)["Highest"] == signed(left[:, "ERBB2"].X.max())
+    assert f"{inside.sum():,} tiles left out by hand" in said(maps)
+    assert f"{left.n_obs:,} tiles" in told_of_pictures(maps)[-1]
+    assert list(pd.read_csv(io.StringIO(csv_text(shown.result))).tile) == list(left.obs_names)
+    assert f"{inside.sum():,} tiles left out by hand" in report_html(shown.result, "a", genes=["ERBB2"])
+    assert shown.marks.region is None
+
+    shown.marks.tile = left.obs_names[300]
+    click(maps.run(), "Erase this tile")
+    assert metrics(maps)["Tiles"] == f"{left.n_obs - 1:,}"
+    assert shown.marks.tile == left.obs_names[301]
+    click(maps, "Restore the last 1")
+    assert metrics(maps)["Tiles"] == f"{left.n_obs:,}"
+    click(maps, f"Restore all {inside.sum():,} erased")
+    assert metrics(maps)["Tiles"] == f"{whole.n_obs:,}"
+    assert shown.result is whole
+    assert "by hand" not in said(maps)
+
+
+def test_what_was_erased_stays_so_in_the_next_run_on_the_same_tiles_and_regions_are_laid_over_it(maps):
+    shown, region = slide(maps), Region("Front", "Tumor", None, box(300, 300, 1500, 2000))
+    shown.erase(shown.result.obs_names[:40])
+    regions.keep(shown, [region])
+    shown.restore()
+    assert (shown.result.obs.region_class == "Tumor").sum() > 10
+    shown.erase(shown.result.obs_names[:40])
+    left = list(shown.result.obs_names)
+    assert list(shown.result.obs.region[left[:300]]) == list(shown.whole.obs.region[left[:300]])
+    again = replace(shown.finished, key="again", result=shown.whole.copy())
+    shown.take(again)
+    assert list(shown.result.obs_names) == left
+    again.result.uns["nsl"]["stride_um"] = 70.0
+    shown.take(again)
+    assert (shown.erased, shown.result.n_obs) == ((), shown.whole.n_obs)
+
+
+def test_a_finer_map_is_blank_where_tiles_are_erased(maps):
+    shown = slide(maps)
+    place = shown.result.obs[["x_um", "y_um"]]
+    shown.erase(shown.result.obs_names[place.x_um < 1500])
+    maps.session_state["fine_part"] = True
+    click(maps.run(), "Draw it")
+    shown.of_result(FinerMap).job.thread.join(60)
+    maps.run()
+    fine = shown.of_result(FinerMap).job.result
+    assert fine.n_obs > 1000
+    assert fine.obs.x_um.min() > 1500 - shown.provenance.stride_um
+    assert "by hand" in next(caption.value for caption in maps.caption if "squares of 20 µm" in caption.value)

@@ -254,3 +254,17 @@ def test_the_way_to_the_maps_stands_where_run_is_pressed(app):
     labels = [getattr(getattr(element, "proto", None), "label", "") for element in app.main]
     way = labels.index("**See the maps**")
     assert next(label for label in labels[way + 1 :] if label) == "Run"
+
+
+def test_the_preview_says_what_will_be_left_out_before_the_run(app, section):
+    inked = section.pixels.copy()
+    inked[250:400, 200:400] = (30, 60, 160)
+    upload(app, "inked.png", png_bytes(inked))
+    app.number_input[0].set_value(1.0).run()
+    told = re.search(r"In orange, about (\d+) tiles to be left out: (\d+) ink", said(app))
+    finish(click(app, "Run"))
+    left_out = slide(app).provenance.left_out
+    assert int(told[1]) == int(told[2]) > 3
+    assert left_out["ink"] == pytest.approx(int(told[2]), abs=1)
+    app.checkbox(key="quality").set_value(False).run()
+    assert "In orange" not in said(app)

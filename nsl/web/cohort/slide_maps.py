@@ -115,8 +115,8 @@ def _open(cohort: CohortFolder, name: str) -> None:
             raise NslError(f"{listed} is another slide than the one that was predicted; run the cohort again")
     uploads.take_server_file(path, listed)
     held = state.slide()
-    held.job = held.finished = Job(result=result, weights=weights)
-    held.forget()
+    held.job = Job(result=result, weights=weights)
+    held.take(held.job)
     st.session_state[f"mpp of {held.key}"] = held.provenance.mpp
 
 

@@ -159,7 +159,7 @@ def _offer_run(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData
     compared = held.compared
     if compared is None:
         return
-    if compared.measured is not held.data or compared.terms != ready.terms:
+    if compared.brought is not held.data or compared.terms != ready.terms:
         st.info("The prediction, the data or the scale have changed since the comparison. Compare again to use them.")
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from nsl.errors import NslError
+from nsl.errors import NslError, SpotsError
 from nsl.numerals import csv_table
 from nsl.prediction import predict_spots
-from nsl.result import SlidePicture
+from nsl.result import SlidePicture, nearest_tiles
 from nsl.signatures import LEAST_MEMBERS, Scoring, is_signature, signatures_of
 from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
 from nsl.spots.tables import expression_of
@@ -35,12 +35,14 @@ class Terms(NamedTuple):
     white_point: tuple[float, ...]
     genes: tuple[str, ...]
     scale: float  # that turned the positions into pixels of the slide
+    erased: tuple[str, ...]  # tiles that were erased by hand
 
 
 class CheckedData(NamedTuple):
     """Measured data that passed the checks against a slide and its prediction."""
 
     centers_px: np.ndarray
+    is_kept: np.ndarray  # (S,) bool: of each spot whether the tile nearest to it is not erased
     match: GeneMatch
     is_on_tissue: bool  # nearly all of the spots are
     notices: list[str]
@@ -55,7 +57,8 @@ class Comparison:
     """A row a set, then a row a gene: what `nsl.stats.agreement` gives, and the weights' r_heldout and heldout_q_value.
     """
     predicted: np.ndarray  # (S, G) float32, NaN for spots off the slide
-    measured: anndata.AnnData  # raw counts of the S spots
+    brought: anndata.AnnData  # what was measured, of all spots
+    measured: anndata.AnnData  # raw counts of the S spots that are compared
     measured_as: dict[str, str]  # of each gene its name among the measured
     scores: np.ndarray  # (S, sets) as measured
     centers_px: np.ndarray
@@ -169,6 +172,7 @@ def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
         tuple(info.white_point),
         tuple(gene for gene in slide.result.var_names if not is_signature(gene)),
         scale,
+        slide.erased_tiles,
     )
 
 
@@ -180,9 +184,13 @@ def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> Checke
     data = held.data
     centers_px = check_on_slide(data, slide.size, scale=scale)
     match = match_genes(data, list(terms.genes))
-    off_tissue = check_on_tissue(centers_px, slide.result, data.uns["image_scales"])
-    notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice) if notice]
-    ready = CheckedData(centers_px, match, off_tissue is None, notices, terms)
+    off_tissue = check_on_tissue(centers_px, slide.whole, data.uns["image_scales"])
+    is_kept = ~np.isin(nearest_tiles(slide.whole, centers_px), slide.erased_tiles)
+    if not is_kept.any():
+        raise SpotsError(f"all {len(is_kept):,} spots lie on tiles that were erased by hand; restore some on Maps")
+    erased = f"{(~is_kept).sum():,} of them lie on tiles erased by hand and take no part." if not is_kept.all() else ""
+    notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice, erased) if notice]
+    ready = CheckedData(centers_px, is_kept, match, off_tissue is None, notices, terms)
     held.checked = ((held.label, terms), data, ready)
     return ready
 
@@ -192,7 +200,8 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
 
     A set is scored over those of its genes that were measured, where they are enough.
     """
-    data, label, weights = held.data, held.label, slide.weights
+    brought, label, weights = held.data, held.label, slide.weights
+    data, centers_px = brought[ready.is_kept], ready.centers_px[ready.is_kept]
     held_out = slide.result.var[["r_heldout", "q_value"]]
     terms, match, transfer = ready.terms, ready.match, slide.provenance.transfer
     measured_as = dict(zip(match.predicted, match.measured, strict=True))
@@ -207,7 +216,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
             predicted = predict_spots(
                 opened,
                 weights,
-                ready.centers_px,
+                centers_px,
                 genes=match.predicted,
                 spot_window_um=terms.window_um,
                 analysis_mpp=terms.analysis_mpp,
@@ -215,23 +224,24 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
                 transfer=transfer,
                 progress=job,
             )
-        table = agreement(predicted, data, ready.centers_px, match.predicted, progress=job)
+        table = agreement(predicted, data, centers_px, match.predicted, progress=job)
         scores = np.empty((len(predicted), 0))
         if sets:
             known = weights.reliability
             scoring = Scoring.of(sets, known.expression_mean, known.expression_sd)
             scored = scoring.score(predicted[:, pd.Index(match.predicted).get_indexer(scoring.genes)])
             names = {column: [measured_as[gene] for gene in own] for column, own in sets.items()}
-            of_sets, scores = signature_agreement(scored, data, ready.centers_px, names)
+            of_sets, scores = signature_agreement(scored, data, centers_px, names)
             predicted, table = np.column_stack([scored, predicted]), pd.concat([of_sets, table])
         known = held_out.reindex(table.index)
         return Comparison(
             table=table.assign(r_heldout=known.r_heldout, heldout_q_value=known.q_value),
             predicted=predicted,
+            brought=brought,
             measured=data,
             measured_as=measured_as,
             scores=scores,
-            centers_px=ready.centers_px,
+            centers_px=centers_px,
             label=label,
             terms=terms,
         )

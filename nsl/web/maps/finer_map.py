@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import anndata
+import numpy as np
 import streamlit as st
 
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
 from nsl.prediction import FINE_STEPS_UM, fine_map
-from nsl.result import Provenance
+from nsl.result import Provenance, left_out, nearest_tiles, without_tiles
 from nsl.signatures import as_columns, signatures_of
 from nsl.web import chart, controls, downloads, state
 from nsl.web.jobs import Job
@@ -55,7 +56,7 @@ def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
 
 def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
     info, weights = slide.provenance, slide.weights
-    of = signatures_of(slide.result).get(gene, gene)
+    whole, erased, of = slide.whole, slide.erased_tiles, signatures_of(slide.result).get(gene, gene)
 
     def work(job: Job):
         with slide.open() as opened:
@@ -70,6 +71,8 @@ def _start_fine(slide: state.SessionSlide, gene: str, step_um: float) -> Job:
                 quality=info.quality,
                 progress=job,
             )
+        if erased:
+            fine = without_tiles(fine, fine.obs_names[np.isin(nearest_tiles(whole, fine.obsm["spatial"]), erased)])
         return as_columns(fine)
 
     return Job().start(work)
@@ -91,6 +94,7 @@ def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -
     st.caption(
         f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
         f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
+        f"{f' {left_out(fine)}.' if slide.erased else ''}"
     )
     with st.container(horizontal=True):
         downloads.button("CSV of the finer map", lambda: files.csv_text(fine), f"{stem}.csv")

@@ -11,10 +11,11 @@ import streamlit as st
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
-from nsl.result import left_out, map_of, tile_at
+from nsl.result import map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
+from nsl.web.maps import erasure
 from nsl.web.maps.tile_view import step_to
 from nsl.web.zoom import zoom
 
@@ -145,15 +146,14 @@ def _keep_region(slide: state.SessionSlide) -> None:
         slide.marks.region = area
 
 
-def show_numbers(result: anndata.AnnData, gene: str) -> None:
-    """Extent of the predicted values, and what they are."""
-    values = map_of(result, gene)
+def show_numbers(slide: state.SessionSlide, gene: str) -> None:
+    """Extent of the predicted values, what they are, and which tiles are not among them."""
+    result, values = slide.result, map_of(slide.result, gene)
     with st.container(horizontal=True):
         st.metric("Tiles", f"{result.n_obs:,}", width=110)
         for name, value in (("Lowest", values.min()), ("Median", np.median(values)), ("Highest", values.max())):
             st.metric(name, signed(value), width=110)
-    if left_out(result):
-        st.caption(f"{left_out(result)}.")
+    erasure.show(slide)
     st.caption(
         f"{_what_values_are(result, gene, values)} They are predicted from colour alone: read the pattern over the "
         "tissue, not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."

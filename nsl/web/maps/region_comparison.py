@@ -12,6 +12,7 @@ from nsl.numerals import six_digits
 from nsl.result import centers_mm
 from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
 from nsl.web import controls, downloads, regions, state
+from nsl.web.maps import erasure
 
 
 def show(slide: state.SessionSlide) -> pd.DataFrame | None:
@@ -22,9 +23,14 @@ def show(slide: state.SessionSlide) -> pd.DataFrame | None:
             st.caption("Choose the box or the lasso beside the map and draw: the region is compared with the rest.")
             _tell_kept(slide)
             return None
-        controls.offer_removal("Clear the region", setattr, slide.marks, "region", None)
+        first = st.container(horizontal=True)
+        with first:
+            controls.offer_removal("Clear the region", setattr, slide.marks, "region", None)
         with controls.shown_errors():
             inside = points_inside(centers_mm(slide.result), region)
+            if 0 < inside.sum() < len(inside):
+                with first:
+                    erasure.offer_region(slide, slide.result.obs_names[inside])
             _offer_to_keep(slide, region)
             table = _compared(slide.run, json.dumps(region), slide.result, inside)
             told = f"{inside.sum():,} tiles inside, {(~inside).sum():,} outside."

@@ -9,6 +9,7 @@ from nsl.prediction import Patch, patch
 from nsl.result import map_of, percentile_of, tile_beside
 from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, is_signature, spoken
 from nsl.web import controls, gene_choice, state
+from nsl.web.maps import erasure
 
 _STEPS = {"←": ("to the left", -1, 0), "↑": ("up", 0, -1), "↓": ("down", 0, 1), "→": ("to the right", 1, 0)}
 
@@ -38,6 +39,7 @@ def show(slide: state.SessionSlide, gene: str) -> None:
             controls.show_error(slide.by_users_name(str(error)))
             return
         _show_tissue(slide, tile, tissue)
+        erasure.offer_tile(slide)
         followed = gene_choice.choose_some(
             slide.result.var, slide.weights, key="followed", label="Genes to read here", most=12, default=4
         )

@@ -11,7 +11,7 @@ from PIL import Image
 from nsl.annotations.region import Region
 from nsl.genes import parse_gene_list
 from nsl.numerals import some_of
-from nsl.result import Provenance, left_out, transfer_in_words
+from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, limits, regions, runs, sources, state
@@ -312,19 +312,27 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
             st.image(_plain(slide.key, slide.thumbnail, width), width=width, output_format="JPEG", alt="The slide")
             return None
         with controls.shown_errors():
-            place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue)
+            place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue, chosen.quality)
             inside = (hash(chosen.inside), chosen.inside)
-            picture, tiles = _preview(slide.key, slide.thumbnail, width, slide.size, *place, *inside)
+            picture, tiles, left_out = _preview(slide.key, slide.thumbnail, width, slide.size, *place, *inside)
             st.image(picture, width=width, output_format="JPEG", alt=f"The slide with {tiles} tissue tiles outlined")
             if tiles:
                 st.caption(
                     f"About {tiles:,} tiles hold at least {chosen.min_tissue:.0%} tissue. Paler areas are left out, as "
                     "is a margin on the right and below that holds no whole tile."
+                    f"{_left_out_beforehand(left_out)}"
                 )
             else:
                 st.warning("No tissue was found. Check the image, or lower the least share of tissue.")
             return tiles
         return None
+
+
+def _left_out_beforehand(counts: dict[str, int]) -> str:
+    """What of these tiles will be left out for what it shows, as far as the overview tells."""
+    told = left_out_in_words(counts).replace(" left out:", " to be left out:")
+    unknown = "" if "blur" in counts else "; what is out of focus is found in the run"
+    return f" In orange, about {told}{unknown}." if told else ""
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner=False)
@@ -342,19 +350,32 @@ def _preview(
     tile_um: float,
     stride_um: float,
     min_tissue: float,
+    quality: bool,
     inside: int,
     _inside: tuple[Region, ...],
-) -> tuple[bytes, int]:
-    """The thumbnail with its tissue tiles, and how many; keyed by the session's own name for the slide."""
+) -> tuple[bytes, int, dict[str, int]]:
+    """The thumbnail with its tissue tiles, how many, and how many of them will be left out by kind.
+
+    Keyed by the session's own name for the slide.
+    """
     from nsl.annotations.tiles import tiles_inside
     from nsl.figures import preview
+    from nsl.prediction import overview_quality
+    from nsl.quality import KINDS, left_out_counts, over_limits
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)
     if _inside:
         grid = grid[tiles_inside(grid.centers_px, tile_um / mpp, _inside)]
-    keep = overview_tissue(grid, _thumbnail, size[0], mpp, estimate_white_point(_thumbnail).rgb) >= min_tissue
-    return _jpeg(preview(_thumbnail, grid, keep, size[0]), width), int(keep.sum())
+    white_point = estimate_white_point(_thumbnail).rgb
+    grid = grid[overview_tissue(grid, _thumbnail, size[0], mpp, white_point) >= min_tissue]
+    left_out, counts = np.zeros(len(grid), bool), {}
+    if quality and len(grid):
+        shares = overview_quality(_thumbnail, grid, size[0], white_point)
+        left_out, counts = over_limits(shares).any(axis=1), left_out_counts(shares)
+        if np.isnan(shares[:, KINDS.index("blur")]).all():
+            counts.pop("blur")
+    return _jpeg(preview(_thumbnail, grid, ~left_out, size[0], left_out), width), len(grid), counts
 
 
 def _jpeg(image: np.ndarray, width: int) -> bytes:
