@@ -1,20 +1,28 @@
 """Many visitors of one server at once: do all get what a single one gets, how long do they wait, and is memory let go?
 
-    python benchmarks/load.py [--visitors 6] [--minutes 2] [--slide IMAGE:MPP]
+    python benchmarks/load.py [--visitors 6] [--minutes 2] [--slide IMAGE:MPP] [--hostile]
 
 Visitors speak the server's protocol. Each brings a slide, every second one the demo slide and the others IMAGE, runs it
-with all genes, looks at maps of three genes, removes the slide, and begins again until the time is over. A map must be
-the figure that a visitor alone was sent. Memory is that of the server's process and of the one that forks for uploads,
-looked at after one visitor was there alone, while many are, and when the last folder of theirs has gone, minutes after.
+with all genes, looks at maps of three genes, takes the result home as CSV, removes the slide, and begins again until
+the time is over. A map must be the figure that a visitor alone was sent, and the CSV the same bytes. Memory is that of
+the server's process and of the one that forks for uploads, looked at after one visitor was there alone, while many are,
+and when the last folder of theirs has gone, minutes after.
+
+With --hostile one more visitor brings bad files, sends values that no widget has and leaves midway, all the time
+(`benchmarks/hostile_visitor.py`); a file of somebody else beside the server's must stay as it is.
 """
 
 import argparse
+import contextlib
+import hashlib
 import os
+import re
 import statistics
 import sys
 import tempfile
 import threading
 import time
+import urllib.error
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: E402
 
+from benchmarks.hostile_visitor import Hostility  # noqa: E402
 from tests.browser.serving import is_healthy, started  # noqa: E402
 from tests.visitor import Visitor, visiting  # noqa: E402
 
@@ -31,12 +40,14 @@ UPLOADER, PATIENCE_SECONDS, FORGOTTEN_SECONDS = "H&E image or whole-slide file",
 
 
 class Waits:
-    """Seconds that visitors waited, by what for, the figures they were sent, and what failed."""
+    """Seconds that visitors waited, by what for, the figures and files they were sent, and what failed."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.figures: dict[str, set[str]] = defaultdict(set)
         self.failures: list[str] = []
+        self.repeated = 0
+        """Downloads that were gone before they came, and were asked for again."""
 
     def timed(self, what: str, act) -> None:
         start = time.perf_counter()
@@ -49,11 +60,13 @@ def main() -> int:
     parser.add_argument("--visitors", type=int, default=6)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--slide", help="an image with its µm/px, such as section.jpg:0.69; the demo alone without")
+    parser.add_argument("--hostile", action="store_true", help="one more visitor, who is")
     args = parser.parse_args()
     image = args.slide.rpartition(":")[::2] if args.slide else None
     with tempfile.TemporaryDirectory() as folder:
-        own = os.environ | {"TMPDIR": folder}
-        log = Path(folder) / "log.txt"
+        own = os.environ | {"TMPDIR": folder, "STREAMLIT_LOGGER_ENABLE_RICH": "false"}
+        log, of_somebody_else = Path(folder) / "log.txt", Path(folder) / "other.svs"
+        of_somebody_else.write_text("of somebody else")
         with started(log, own) as (address, server):
             while not is_healthy(address):
                 time.sleep(0.1)
@@ -61,20 +74,27 @@ def main() -> int:
             for slide in (None, image) if image else (None,):
                 visit(address, slide, 0, alone)
             before_mb = memory_mb(server.pid)
-            peak_mb = crowd(address, image, args, together, server.pid)
+            hostility = Hostility(address) if args.hostile else None
+            peak_mb = crowd(address, image, args, together, server.pid, hostility)
             _await_end(folder)
-            after_mb = memory_mb(server.pid)
-        faults = log.read_text().count("Traceback")
+            after_mb, lives = memory_mb(server.pid), is_healthy(address)
+        if not lives or of_somebody_else.read_text() != "of somebody else":
+            together.failures.append("a file of somebody else was changed" if lives else "the server ended")
+        faults = tracebacks(log.read_text(), only_own=args.hostile)
+    if hostility:
+        tell_hostility(hostility)
     return tell(alone, together, (before_mb, peak_mb, after_mb), faults)
 
 
-def crowd(address: str, image, args, waits: Waits, process: int) -> float:
-    """Visitors at the same time; the most memory meanwhile, in MB."""
+def crowd(address: str, image, args, waits: Waits, process: int, hostility: Hostility | None = None) -> float:
+    """Visitors at the same time, and a hostile one; the most memory meanwhile, in MB."""
     ends, peak_mb = time.monotonic() + 60 * args.minutes, 0.0
     visitors = [
         threading.Thread(target=visit, args=[address, image if number % 2 else None, ends, waits])
         for number in range(args.visitors)
     ]
+    if hostility:
+        visitors.append(threading.Thread(target=hostility.visit_until, args=[ends]))
     for visitor in visitors:
         visitor.start()
     while any(visitor.is_alive() for visitor in visitors):
@@ -111,9 +131,22 @@ def _round(visitor: Visitor, image, waits: Waits) -> None:
         charts = [element.json for element in visitor.all("bidi_component") if '"figure"' in element.json]
         if not charts or visitor.all("exception"):
             raise RuntimeError(f"no map of {gene}")
-        waits.figures[f"{'demo' if image is None else 'image'}, {gene}"].add(charts[0])
+        waits.figures[f"{'demo' if image is None else 'image'}, {gene}"].add(digest(charts[0].encode()))
     _go(visitor, "predict")
+    slide = "demo" if image is None else "image"
+    waits.timed("download", lambda: waits.figures[f"{slide}, CSV"].add(digest(_csv(visitor, waits))))
     visitor.press("Remove this slide")
+
+
+def _csv(visitor: Visitor, waits: Waits) -> bytes:
+    """Streamlit lets a file that was made for a click go once other sessions' scripts have ended twice."""
+    try:
+        return visitor.download("Download CSV")
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        waits.repeated += 1
+        return visitor.download("Download CSV")
 
 
 def _run(visitor: Visitor) -> None:
@@ -134,19 +167,45 @@ def _look(visitor: Visitor, gene: str) -> None:
     _go(visitor, "maps", f"gene={gene}")
 
 
+def tracebacks(log: str, only_own: bool) -> int:
+    """In what a server printed; `only_own`, those that end in this project's own lines, and not in Streamlit's.
+
+    Streamlit answers what no browser sends, such as a file whose ending an uploader does not take, with an error.
+    """
+    blocks = log.split("Traceback (most recent call last):")[1:]
+    ends = [(re.findall(r'File "([^"]+)"', block) or [""])[-1] for block in blocks]
+    return sum(end.startswith(str(ROOT)) or not only_own for end in ends)
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def memory_mb(process: int) -> float:
     """Of a process and of those that it began, as far as it is theirs alone."""
     parts = [process, *map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
-    lines = [line for part in parts for line in Path(f"/proc/{part}/smaps_rollup").read_text().splitlines()]
+    lines = []
+    for part in parts:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that looked at a file has ended
+            lines += Path(f"/proc/{part}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def _await_end(folder: str) -> None:
     """Until the folders of all sessions have gone."""
     deadline = time.monotonic() + FORGOTTEN_SECONDS
-    while list(Path(folder).glob("nsl-*")) and time.monotonic() < deadline:
+    while any(map(Path.is_dir, Path(folder).glob("nsl-server-*/*"))) and time.monotonic() < deadline:
         time.sleep(1)
     time.sleep(3)
+
+
+def tell_hostility(hostility: Hostility) -> None:
+    done = ", ".join(f"{deed.replace('_', ' ')} {number:,}" for deed, number in hostility.deeds.most_common())
+    away = ", ".join(f"{kind} {number:,}" for kind, number in hostility.sent_away.items())
+    print(
+        f"hostile: {sum(hostility.deeds.values()):,} deeds ({done}); sent away or left: {away or 'never'}; "
+        f"errors that pages showed: {hostility.errors:,}"
+    )
 
 
 def tell(alone: Waits, together: Waits, memory: tuple[float, float, float], faults: int) -> int:
@@ -159,7 +218,8 @@ def tell(alone: Waits, together: Waits, memory: tuple[float, float, float], faul
         )
     other = [what for what, figures in together.figures.items() if figures != alone.figures[what]]
     before_mb, peak_mb, after_mb = memory
-    print(f"maps that differ from a single visitor's: {len(other)} of {len(together.figures)}")
+    print(f"maps and files that differ from a single visitor's: {len(other)} of {len(together.figures)}")
+    print(f"downloads gone before they came, and asked for again: {together.repeated}")
     print(f"failures: {len(together.failures)}, tracebacks in the log: {faults}", *together.failures[:3], sep="\n  ")
     share = after_mb / before_mb
     print(f"memory: {before_mb:,.0f} MB before, {peak_mb:,.0f} at most, {after_mb:,.0f} after ({share:.0%})")

@@ -37,6 +37,28 @@ class Visitor:
             elif answer.HasField("script_finished") and answer.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                 return
 
+    def send_bytes(self, content: bytes) -> None:
+        """Send what need not be a message, and wait for no answer."""
+        self._connection.send(content)
+
+    def download(self, label: str) -> bytes:
+        """What a button of the page gives, which is made when it is asked for."""
+        button = next(button for button in self.all("download_button") if button.label == label)
+        asked = {
+            "request_id": "1",
+            "session_id": self.session_id,
+            "deferred_file": {"file_id": button.deferred_file_id},
+        }
+        self._connection.send(BackMsg(backend_operation_request=asked).SerializeToString())
+        answer = ForwardMsg()
+        while answer.WhichOneof("type") != "backend_operation_response":
+            answer = ForwardMsg.FromString(self._connection.recv(timeout=ANSWER_SECONDS))
+        assert not answer.backend_operation_response.error_msg, answer.backend_operation_response.error_msg
+        with urlopen(
+            self._address + answer.backend_operation_response.deferred_file.url, timeout=ANSWER_SECONDS
+        ) as file:
+            return file.read()
+
     def all(self, kind: str) -> list:
         """Elements of a kind on the page."""
         return [getattr(element, kind) for element in self.elements if element.WhichOneof("type") == kind]

@@ -163,17 +163,17 @@ def single_column(name: str, header: str = "") -> str:
 
 
 def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
+    are_flags = [dtype.kind == "b" for dtype in table.dtypes]  # which numpy would count as 0 and 1
+    with contextlib.suppress(ValueError):
+        if not any(are_flags):
+            return table.to_numpy(np.float32)
     is_text = [dtype.kind not in "iuf" for dtype in table.dtypes]
-    if not any(is_text):
-        return table.to_numpy(np.float32)
     gene, values = table.columns[is_text][0], table.iloc[:, int(np.argmax(is_text))]
     if said := _with_commas(values):
         raise SpotsError(f"{name}: gene {gene} holds {said}")
-    text = values.astype(str)
-    first = text[pd.to_numeric(text, errors="coerce").isna() & values.notna()].iloc[:1].tolist()
-    if not first:  # whole numbers of more digits than fit into 64 bits
-        return table.to_numpy(np.float32)
-    raise SpotsError(f"{name}: gene {gene} holds text ({first[0][:40]!r}); counts are whole numbers")
+    text = values.astype(str)[pd.to_numeric(values.astype(str), errors="coerce").isna() & values.notna()].tolist()
+    shown = f" ({text[0][:40]!r})" if text else ""
+    raise SpotsError(f"{name}: gene {gene} holds text{shown}; counts are whole numbers")
 
 
 def _with_commas(values: pd.Series) -> str | None:

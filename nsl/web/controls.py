@@ -265,7 +265,7 @@ def offer_removal(label: str, remove: Callable[..., None], *what, **look) -> Non
 
 def type_genes(key: str, **look) -> str:
     """A list of genes as it is pasted or typed."""
-    return st.text_area(
+    box = st.text_area(
         "Gene symbols",
         placeholder="ERBB2, CD24, COX6C",
         help="Separated by commas, spaces or line breaks; common names such as HER2 are understood.",
@@ -274,6 +274,7 @@ def type_genes(key: str, **look) -> str:
         persist_state="session",
         **look,
     )
+    return state.typed_text(box)
 
 
 def offer_measured(label: str, key: str, **look) -> list:

@@ -1,5 +1,6 @@
 """Long work in threads of their own, which draw nothing; fragments of a page look in on them."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -20,6 +21,8 @@ _LOGGER = logging.getLogger(__name__)
 FORGOTTEN_SECONDS = 120
 # Of a run, before its pace says how long the rest takes.
 _LEAST_SECONDS = 1.0
+# A loop that is busy for longer is not waited for.
+_LOOP_SECONDS = 5.0
 
 
 @dataclass
@@ -119,6 +122,25 @@ class Job(Progress):
             self.away_since = time.monotonic()
         elif time.monotonic() - self.away_since > FORGOTTEN_SECONDS:
             raise Cancelled("the run was stopped because its page was closed; run again")
+
+
+def drop_session(session_id: str) -> None:
+    """Have Streamlit let go of a session that nobody can come back to any more; returns when it has.
+
+    Its store keeps such a one, with all its slides, results and uploads, until others leave and come to take its place
+    (`streamlit.runtime.memory_session_storage`). It may be changed on the server's own loop alone.
+    """
+    if not runtime.exists():
+        return
+    server, is_done = runtime.get_instance(), threading.Event()
+
+    def drop() -> None:
+        with contextlib.suppress(KeyError):  # says the store where its time is over, and drops it
+            server._session_mgr._session_storage.delete(session_id)
+        is_done.set()
+
+    server._get_async_objs().eventloop.call_soon_threadsafe(drop)
+    is_done.wait(_LOOP_SECONDS)
 
 
 def is_connected(session_id: str) -> bool:

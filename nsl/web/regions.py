@@ -234,7 +234,9 @@ def _edit(slide: state.SessionSlide) -> None:
 def _apply(slide: state.SessionSlide, place: int, keys: dict[str, str], before: str) -> None:
     """Take what is typed, which this run of the page need not have seen yet."""
     regions = list(kept(slide))
-    name, class_name, text = (st.session_state.get(keys[field], "") for field in ("name", "class", "corners"))
+    name, class_name, text = (
+        state.typed_text(st.session_state.get(keys[field])) for field in ("name", "class", "corners")
+    )
     try:
         # Corners that stand as they were stay what they were, to the last digit.
         is_same = place != _NEW and text == before

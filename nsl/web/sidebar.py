@@ -55,7 +55,7 @@ def _slides() -> None:
                 max_chars=uploads.LONGEST_NAME,
                 key=key,
                 help="It stands on the page and names the files you download.",
-                on_change=lambda: uploads.rename(slide, st.session_state[key]),
+                on_change=lambda: uploads.rename(slide, state.typed_text(st.session_state[key])),
             )
         controls.offer_removal(
             "Remove this slide",
@@ -159,6 +159,6 @@ def _offer() -> None:
 
 
 def _ask_hub() -> None:
-    source = st.session_state["hub_source"].strip()
+    source = state.typed_text(st.session_state["hub_source"]).strip()
     if source:
         sources.ask_hub(source)

@@ -157,6 +157,8 @@ class SessionSlide:
         self.job, self.finished, self._left, self.is_running = None, None, None, False
         _stop_jobs(self._of_slide)
         self.forget()
+        # Streamlit keeps what a widget's callback was made with as long as the session, and so the slide it was of.
+        self.thumbnail = np.empty((0, 0, 3), np.uint8)
 
     def forget(self) -> None:
         """Drop what pages remember of a result, and end what they still make of it."""
@@ -209,6 +211,11 @@ def of_session(kind: type[Kept]) -> Kept:
     if key not in st.session_state:
         st.session_state[key] = kind()
     return st.session_state[key]
+
+
+def typed_text(value: Any) -> str:
+    """What a box of text holds; nothing where a browser says that it holds something else."""
+    return value if isinstance(value, str) else ""
 
 
 def _made(held: dict[type, Any], kind: type[Kept]) -> Kept:

@@ -29,7 +29,7 @@ from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.slides.archive import unpack_slide
 from nsl.slides.overview import overview_of
 from nsl.web import limits, scratch, state
-from nsl.web.jobs import is_connected
+from nsl.web.jobs import drop_session, is_connected
 
 if TYPE_CHECKING:
     import anndata
@@ -96,6 +96,7 @@ def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
             if looks[session_id] >= LOOKS_BEFORE_DELETION:
                 folders.pop(session_id).cleanup()
                 del looks[session_id]
+                drop_session(session_id)
                 give_memory_back()
 
 

@@ -1,9 +1,11 @@
 """The pages in each of their states, driven without a browser."""
 
+import asyncio
 import io
 import re
 import threading
 import time
+import weakref
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -13,10 +15,14 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from streamlit.runtime import Runtime
+from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.pages_manager import PagesManager
+from streamlit.runtime.session_manager import SessionInfo
+from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
 from streamlit.testing.v1 import AppTest
 
-from nsl.web import controls, sources
+from nsl.web import controls, jobs, sources
 from nsl.web.state import SessionState
 from nsl.weights.hub import fetch
 from tests import remembered_runs
@@ -483,6 +489,40 @@ def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
     with pytest.raises(EndOfTest):
         uploads._sweep({"a session that is no more": folder})
     assert not Path(folder.name).exists()
+
+
+def test_a_session_that_nobody_can_come_back_to_is_dropped_though_no_other_leaves(monkeypatch):
+    class Session:
+        id = "a session that is no more"
+
+    store, session = MemorySessionStorage(ttl_seconds=0), Session()
+    store.save(SessionInfo(client=None, session=session))
+    left, loop = weakref.ref(session), asyncio.new_event_loop()
+    del session
+    assert left() is not None
+    server = SimpleNamespace(
+        _session_mgr=SimpleNamespace(_session_storage=store),
+        _get_async_objs=lambda: SimpleNamespace(eventloop=loop),
+    )
+    monkeypatch.setattr(jobs, "runtime", SimpleNamespace(exists=lambda: True, get_instance=lambda: server))
+    serving = threading.Thread(target=loop.run_forever)
+    serving.start()
+    jobs.drop_session(Session.id)
+    loop.call_soon_threadsafe(loop.stop)
+    serving.join()
+    loop.close()
+    assert left() is None
+    # What is taken of a server here is no promise of Streamlit's.
+    assert {"_session_mgr", "_get_async_objs"} <= {*Runtime.__init__.__code__.co_names, *vars(Runtime)}
+    assert "_session_storage" in WebsocketSessionManager.__init__.__code__.co_names
+
+
+def test_a_removed_slide_keeps_no_picture_in_memory_whoever_knows_it(app):
+    click(app, "Use the demo slide")
+    gone = slide(app)
+    assert gone.thumbnail.size
+    click(app, "Remove this slide")
+    assert (gone.thumbnail.size, gone.job, gone.finished) == (0, None, None)
 
 
 # Weights other than the embedded ones

@@ -365,7 +365,12 @@ def test_a_visitor_of_a_real_server_reaches_no_other_visitors_slides(server_fold
                 assert [exception.type, *exception.stack_trace] == [""]
         with visiting(address) as attacker:
             attacker.send(BackMsg(clear_cache=True))
-        assert _files(server_folders) == before
+            attacker.press("Use the demo slide")
+            for value in ({"string_array_value": {"data": ["a"]}}, {"bytes_value": b"\xff"}):
+                for box in attacker.all("text_input"):
+                    attacker.change(id=box.id, **value)
+                    assert not attacker.all("exception"), (box.label, value)
+        assert before <= _files(server_folders)
         victim.press("Remove this slide")
         assert not [path for path in _files(server_folders) if path.name == "nsl-upload.png"]
 

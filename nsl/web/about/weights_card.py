@@ -11,7 +11,7 @@ from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
 from nsl.numerals import csv_table, signed, some_of
-from nsl.web import controls, downloads, gene_choice, sources
+from nsl.web import controls, downloads, gene_choice, sources, state
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder
@@ -132,7 +132,7 @@ def _show_genes(weights: Weights) -> None:
         persist_state="session",
         width=360,
     )
-    found = matching(table, wanted)
+    found = matching(table, state.typed_text(wanted))
     st.dataframe(found, height=320, column_config=_columns(protocol), key="reliability_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)

@@ -56,7 +56,7 @@ def _offer_to_keep(slide: state.SessionSlide, region: dict) -> None:
 def _keep(slide: state.SessionSlide, region: dict, keys: list[str]) -> None:
     """Under the names typed, which this run of the page need not have seen yet."""
     try:
-        regions.keep_drawn(slide, region, *(st.session_state.get(key, "") for key in keys))
+        regions.keep_drawn(slide, region, *(state.typed_text(st.session_state.get(key)) for key in keys))
         slide.marks.region = None
     except NslError as error:
         slide.of_slide(regions.SlideRegions).error = str(error)

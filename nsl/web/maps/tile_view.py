@@ -55,7 +55,7 @@ def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
             st.button(label, on_click=setattr, args=[slide.marks, "tile", names[row]])
         for sign, (way, *step) in _STEPS.items():
             st.button(sign, on_click=step_to, args=[slide, *step], help=f"The next tile {way}")
-        typed = st.text_input(
+        box = st.text_input(
             "Name of a tile",
             placeholder="r21c19",
             max_chars=40,
@@ -64,7 +64,8 @@ def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
             args=[slide],
             label_visibility="collapsed",
             width=120,
-        ).strip()
+        )
+    typed = state.typed_text(box).strip()
     if typed and typed not in names:
         controls.show_error(
             f"there is no tile {typed} on this map; the CSV names all {len(names):,}, such as {names[0]}"
@@ -72,7 +73,7 @@ def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
 
 
 def _take_typed(slide: state.SessionSlide) -> None:
-    typed = st.session_state[f"tile of {slide.run}"].strip()
+    typed = state.typed_text(st.session_state[f"tile of {slide.run}"]).strip()
     if typed in slide.result.obs_names:
         slide.marks.tile = typed
 

@@ -151,7 +151,7 @@ def _listed_genes() -> list[str]:
     weights = sources.in_use()
     genes, unknown = [], []
     with controls.shown_errors():
-        text = text if upload is None else _text_of(upload)
+        text = state.typed_text(text) if upload is None else _text_of(upload)
         if text.strip():
             genes, unknown = weights.find_genes(parse_gene_list(text))
     if genes:
@@ -179,7 +179,7 @@ def _bring_signatures() -> tuple[Signature, ...]:
         )
         upload = st.file_uploader("or a GMT file", type=["gmt", "txt"], max_upload_size=GENE_FILE_MB, key="gmt_file")
         with controls.shown_errors():
-            text = text if upload is None else _text_of(upload)
+            text = state.typed_text(text) if upload is None else _text_of(upload)
             if not text.strip():
                 return ()
             brought = parse_gmt(text)

@@ -155,7 +155,7 @@ def _labels(number: int) -> tuple[str, str]:
         "Both labels are written into the weights folder as you type them, and go nowhere else: type nothing that "
         "tells who the patient is."
     )
-    return name, patient
+    return state.typed_text(name), state.typed_text(patient)
 
 
 def _add(slide: state.SessionSlide, mpp: float, measured, name: str, patient: str, positions_scale: float) -> None:
@@ -195,7 +195,9 @@ def settings(sections: Sequence[PairedSection]) -> Plan | None:
                 genes = _choose_genes(sections, fit["is_choosing"])
     if genes is None:
         return None
-    return Plan(sections=list(sections), name=" ".join(name.split()) or "my-weights", **about, **fit, **genes)
+    return Plan(
+        sections=list(sections), name=" ".join(state.typed_text(name).split()) or "my-weights", **about, **fit, **genes
+    )
 
 
 def _about(sections: Sequence[PairedSection]) -> dict[str, str]:
@@ -209,7 +211,7 @@ def _about(sections: Sequence[PairedSection]) -> dict[str, str]:
     with st.expander("For the model card"):
         for name, (label, example, of_demo, unknown) in fields.items():
             text = st.text_input(label, placeholder=example, key=f"train_{name}", persist_state="session")
-            about[name] = text.strip() or (of_demo if is_synthetic else unknown)
+            about[name] = state.typed_text(text).strip() or (of_demo if is_synthetic else unknown)
     return about
 
 
