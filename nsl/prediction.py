@@ -271,6 +271,7 @@ class _Strip:
     image: np.ndarray  # (H, W, 3) uint8
     bounds: np.ndarray  # (N, 4) pixel bounds of the windows in the image
     edges: tuple[np.ndarray, np.ndarray] | None  # x and y of all edges in the image, of a grid
+    corner: tuple[int, int]  # x and y of the image on the slide at the analysis resolution
 
 
 @dataclass(frozen=True)
@@ -329,7 +330,7 @@ def _predict_bands(
         keep = tissue >= min_tissue
         shares = np.full((len(tissue), len(KINDS)), np.nan, np.float32)
         if own is not None:
-            shares[keep] = tile_quality(strip.image, strip.bounds[keep], white_point.rgb, mpp, own)
+            shares[keep] = tile_quality(strip.image, strip.bounds[keep], white_point.rgb, mpp, own, strip.corner)
             keep &= ~over_limits(shares).any(axis=1)
         expression = model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges)
         # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
@@ -473,7 +474,8 @@ def _strips(
         right, bottom = np.minimum(bounds[windows, 2:].max(axis=0), size)
         region = np.array([left, top, right - left, bottom - top]) * scale
         inside = edges and (edges[0] - left, edges[1] - top)
-        yield _Strip(windows, slide.read(*region, mpp), bounds[windows] - [left, top, left, top], inside)
+        image = slide.read(*region, mpp)
+        yield _Strip(windows, image, bounds[windows] - [left, top, left, top], inside, (left, top))
 
 
 def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:

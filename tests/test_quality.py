@@ -230,3 +230,46 @@ def test_a_drawn_surround_changes_a_map_no_more_than_padding_does(tmp_path, weig
     padded, surrounded = mapped((0, 0, 0)), mapped(grey)
     assert surrounded.obs_names.tolist() == padded.obs_names.tolist()
     np.testing.assert_allclose(surrounded.X, padded.X, atol=0.05 * padded.X.std())
+
+
+def stroma(side: int = 400) -> np.ndarray:
+    """(side, side, 2) concentrations of even tissue of one layer."""
+    rng = np.random.default_rng(1)
+    return np.stack(
+        [0.3 + 0.1 * gaussian_filter(rng.normal(size=(side, side)), 2), np.full((side, side), 0.5)], axis=-1
+    )
+
+
+def folded_tiles(layers: np.ndarray) -> np.ndarray:
+    """(rows, columns) bool: which tiles of a slide of these concentrations are left out for folds."""
+    image = transmitted(layers @ STAIN_VECTORS, WHITE_POINT)
+    own = own_tissue(image, MPP, WHITE_POINT, color_kinds(image, WHITE_POINT), STAINS)
+    y, x = np.mgrid[: len(image) : SIDE, : len(image) : SIDE]
+    bounds = np.stack([x, y, x + SIDE, y + SIDE], axis=-1).reshape(-1, 4)
+    shares = tile_quality(image, bounds, WHITE_POINT, MPP, own)
+    return over_limits(shares)[:, KINDS.index("fold")].reshape(y.shape)
+
+
+def test_a_straight_band_of_two_layers_is_a_fold_and_a_dense_half_is_not():
+    layers = stroma()
+    assert not folded_tiles(layers).any()
+    band, half = layers.copy(), layers.copy()
+    band[:, 205:245] *= 2  # 120 µm
+    half[:, 200:] *= 1.8
+    found = folded_tiles(band)
+    assert found[2:6, 4].all()
+    assert not found[:, [0, 1, 2, 6, 7]].any()
+    assert not folded_tiles(half)[:, :6].any()
+
+
+def test_a_fold_is_found_where_the_strip_lies_that_is_read():
+    layers = stroma()
+    layers[:, 205:245] *= 2
+    image = transmitted(layers @ STAIN_VECTORS, WHITE_POINT)
+    own = own_tissue(image, MPP, WHITE_POINT, color_kinds(image, WHITE_POINT), STAINS)
+    bounds = np.array([[0, 0, SIDE, SIDE], [200, 0, 250, SIDE]])
+    shares = [
+        tile_quality(image[150:200, at:], bounds - [at, 0, at, 0], WHITE_POINT, MPP, own, (at, 150)) for at in (0, 7)
+    ]
+    np.testing.assert_array_equal(shares[0][1], shares[1][1])
+    assert shares[0][1, KINDS.index("fold")] > 0.3 > shares[0][0, KINDS.index("fold")]

@@ -101,12 +101,17 @@ def _cells(values: np.ndarray) -> Iterator[list[str]]:
         yield from np.array([*texts, ""], object)[codes.reshape(block.shape)].tolist()
 
 
-def csv_files(result: anndata.AnnData, stem: str, *, header_comments: bool = False) -> dict[str, str]:
-    """The tile table, the reliability of its genes and its provenance: text by file name."""
+def csv_files(
+    result: anndata.AnnData, stem: str, *, header_comments: bool = False, genes: pd.DataFrame | None = None
+) -> dict[str, str]:
+    """The tile table, the reliability of its genes and its provenance: text by file name.
+
+    genes : what `with_morans_i` gives of the result with its signatures as columns, where it was asked already.
+    """
     result = as_columns(result)
     return {
         f"{stem}.csv": csv_text(result, header_comments=header_comments),
-        f"{stem}.genes.csv": csv_table(with_morans_i(result), index_label="gene"),
+        f"{stem}.genes.csv": csv_table(with_morans_i(result) if genes is None else genes, index_label="gene"),
         f"{stem}.provenance.json": provenance_text(result),
     }
 
@@ -185,9 +190,10 @@ def everything_zip(
     """
     result = as_columns(result)
     genes = genes_for_qupath(result) if qupath_genes is None else list(qupath_genes)
+    known = with_morans_i(result)
     files: dict[str, bytes | str] = {
-        **csv_files(result, stem),
-        f"{stem}.h5ad": h5ad_bytes(result),
+        **csv_files(result, stem, genes=known),
+        f"{stem}.h5ad": h5ad_bytes(result, known),
         f"{stem}.geojson": geojson_text(result, genes),
         **{f"{stem}.{file_part(gene)}.png": _map_png(result, gene, stem) for gene in figure_genes},
     }
@@ -285,14 +291,17 @@ def write_regions(result: anndata.AnnData, path: Path) -> None:
     _write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def write_h5ad(result: anndata.AnnData, path: Path, *, compression: str | None = "gzip") -> None:
+def write_h5ad(
+    result: anndata.AnnData, path: Path, *, compression: str | None = "gzip", genes: pd.DataFrame | None = None
+) -> None:
     """Write the whole result, the slide's small image included, for scanpy and squidpy.
 
     compression : of HDF5; None takes a fifth more of the disk, and a thirtieth of the time.
+    genes : what `with_morans_i` gives of the result, where it was asked already.
     """
     result = as_table(result)
     parts = {name: getattr(result, name) for name in ("X", "obs", "obsm", "layers", "uns")}
-    whole = anndata.AnnData(**parts, var=with_morans_i(result))
+    whole = anndata.AnnData(**parts, var=with_morans_i(result, genes))
     _write(path, lambda part: whole.write_h5ad(part, compression=compression))
 
 
@@ -334,11 +343,11 @@ def _map_png(result: anndata.AnnData, gene: str, slide_name: str) -> bytes:
     return map_png(result, gene, limits=percentile_limits(map_of(result, gene)), slide_name=slide_name)
 
 
-def h5ad_bytes(result: anndata.AnnData) -> bytes:
+def h5ad_bytes(result: anndata.AnnData, genes: pd.DataFrame | None = None) -> bytes:
     """What `write_h5ad` writes; the same result gives the same bytes."""
     with tempfile.TemporaryDirectory() as folder:  # anndata writes to paths alone
         path = Path(folder) / "result.h5ad"
-        write_h5ad(result, path)
+        write_h5ad(result, path, genes=genes)
         return path.read_bytes()
 
 

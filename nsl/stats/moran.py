@@ -31,10 +31,15 @@ def morans_i(result: anndata.AnnData) -> np.ndarray:
     return out
 
 
-def with_morans_i(result: anndata.AnnData) -> pd.DataFrame:
-    """What `var` says of each gene, and Moran's I of its map as `morans_i` where the result is of tiles on a grid."""
+def with_morans_i(result: anndata.AnnData, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What `var` says of each gene, and Moran's I of its map as `morans_i` where the result is of tiles on a grid.
+
+    known : what this gave of the same tiles and at least these genes.
+    """
     if "array_row" not in result.obs:  # of spots, say
         return result.var
+    if known is not None:
+        return result.var.assign(morans_i=known.morans_i[result.var_names])
     return result.var.assign(morans_i=morans_i(result).round(4))
 
 

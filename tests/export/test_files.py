@@ -34,6 +34,7 @@ from nsl.export.files import (
 from nsl.prediction import predict
 from nsl.result import Provenance, caveats
 from nsl.slides.slide import open_slide
+from nsl.stats import moran
 from nsl.weights.folder import load_weights
 
 PROVENANCE = Provenance(
@@ -119,6 +120,18 @@ def test_columns_come_in_the_order_promised(result):
         *("tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"),
         *("ERBB2", "HLA-DRB1"),
     ]
+
+
+def test_the_zip_of_everything_asks_once_how_smooth_maps_are_and_says_it_twice(predicted, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(moran, "morans_i", lambda result, real=moran.morans_i: asked.append(1) or real(result))
+    with zipfile.ZipFile(io.BytesIO(everything_zip(predicted, "a"))) as files:
+        table = pd.read_csv(io.BytesIO(files.read("a.genes.csv")), index_col="gene")
+        files.extract("a.h5ad", tmp_path)
+    var = anndata.read_h5ad(tmp_path / "a.h5ad").var
+    assert asked == [1]
+    assert table.morans_i.notna().all()
+    np.testing.assert_allclose(table.morans_i[var.index], var.morans_i)
 
 
 def test_shares_of_what_is_no_tissue_stand_before_the_region(result):

@@ -1,7 +1,7 @@
 """The parts of the Stains page: a gene's 11 numbers, its stain vectors, what they do, and those of all genes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,11 @@ _DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
 class _VectorTable:
     made_of: tuple[str, str | None] | None = None  # checksum of the weights, and the run of the slide
     table: pd.DataFrame | None = None
+
+
+@dataclass
+class _OpenParts:
+    titles: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,16 @@ def tell_trust(view: View, gene: str, heading: DeltaGenerator) -> None:
 
 
 def show_when_opened(parts: Mapping[str, Callable[[], None]]) -> None:
-    """Parts of the page by their titles, each made when it is opened: all at once would take seconds."""
+    """Parts of the page by their titles, each made when it is opened: all at once would take seconds.
+
+    What is open stays so while other pages are looked at.
+    """
+    kept = state.of_session(_OpenParts)
     for title, show in parts.items():
-        part = st.expander(title, key=f"stains_part {title}", on_change="rerun")
+        key = f"stains_part {title}"
+        st.session_state.setdefault(key, title in kept.titles)
+        part = st.expander(title, key=key, on_change="rerun")
+        (kept.titles.add if part.open else kept.titles.discard)(title)
         if part.open:
             with part:
                 show()

@@ -133,3 +133,17 @@ def test_numbers_are_behind_and_made_when_they_are_opened(page):
     page.session_state["stains_part The 11 numbers"] = True
     page.run()
     assert "ERBB2" in page.code[0].value
+
+
+def test_a_part_that_was_opened_is_open_again_when_one_comes_back(page):
+    page.session_state["stains_part The 11 numbers"] = True
+    page.run()
+    page.switch_page("pages/about.py").run()
+    page.switch_page("pages/stains.py").run()
+    assert not page.exception
+    assert "ERBB2" in page.code[0].value
+    page.session_state["stains_part The 11 numbers"] = False
+    page.run()
+    page.switch_page("pages/about.py").run()
+    page.switch_page("pages/stains.py").run()
+    assert not page.code
