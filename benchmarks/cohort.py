@@ -1,13 +1,14 @@
 """Whether a cohort comes to the same whatever becomes of its workers, and what a slide of it costs.
 
-    python benchmarks/cohort.py [--tissue IMAGE] [--slides 40] [--most 1000] [--genes 250] [--json FILE]
+    python benchmarks/cohort.py [--tissue IMAGE] [--slides 40] [--most 1000] [--genes 250] [--side-px 2000]
+                                [--cost-alone] [--json FILE]
 
 Makes slides by cutting squares out of an image of a section (the demo slide, if none is given) and takes them through
 `python -m nsl cohort`. First one after another, then on two workers, one of which is ended with signal 9 midway, one
 slide being cut short: every file of every other slide must be the same to the last bit, and a third run must compute
 nothing. Then the cost of a slide from 10 slides to `--most`, one after another, by the median of the time that each
-takes by itself and by the time of the whole run, with the largest memory; and one worker against two. Exit status 1
-where anything differs.
+takes by itself and by the time of the whole run, with the largest memory; and one worker against two. `--cost-alone`
+measures the cost from 10 slides to `--most` and nothing else. Exit status 1 where anything differs.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-SIDE_PX, MPP = 2_000, 0.69
+MPP = 0.69
 _TISSUE_SHARE, _STAINED = 0.6, 40
 
 
@@ -39,6 +40,8 @@ def main() -> int:
     parser.add_argument("--slides", type=int, default=40)
     parser.add_argument("--most", type=int, default=1_000, help="the largest cohort whose cost is measured")
     parser.add_argument("--genes", type=int, default=250)
+    parser.add_argument("--side-px", type=int, default=2_000, help="of each slide")
+    parser.add_argument("--cost-alone", action="store_true", help="measure what a slide costs, and nothing else")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     from nsl import load_weights
@@ -46,19 +49,21 @@ def main() -> int:
     genes = ",".join(load_weights().genes[: args.genes])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        images = squares(args.tissue, args.slides, folder / "slides")
-        report = {"lost worker": lost_worker(folder, images, genes)}
-        for title, figures in report["lost worker"].items():
-            print(f"{title}: {figures}", flush=True)
+        images, report = squares(args.tissue, args.slides, args.side_px, folder / "slides"), {}
+        if not args.cost_alone:
+            report["lost worker"] = lost_worker(folder, images, genes)
+            for title, figures in report["lost worker"].items():
+                print(f"{title}: {figures}", flush=True)
         report["cost"] = cost_by_number(folder, images, genes, args.most)
-        report["workers"] = cost_by_workers(folder, images, genes)
+        if not args.cost_alone:
+            report["workers"] = cost_by_workers(folder, images, genes)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
-    demonstrated = report["lost worker"]
-    return int(demonstrated["files that differ"] > 0 or demonstrated["computed by the rerun"] > 0)
+    demonstrated = report.get("lost worker", {})
+    return int(any(demonstrated.get(fault, 0) > 0 for fault in ("files that differ", "computed by the rerun")))
 
 
-def squares(tissue: Path | None, number: int, folder: Path) -> list[Path]:
+def squares(tissue: Path | None, number: int, side_px: int, folder: Path) -> list[Path]:
     """So many JPEG squares of tissue, each from another place of the image."""
     from nsl.demo.slide import demo_slide
 
@@ -67,8 +72,8 @@ def squares(tissue: Path | None, number: int, folder: Path) -> list[Path]:
     folder.mkdir()
     rng, paths = np.random.default_rng(0), []
     while len(paths) < number:
-        x, y = (int(rng.integers(side - SIDE_PX)) for side in image.size)
-        square = image.crop((x, y, x + SIDE_PX, y + SIDE_PX))
+        x, y = (int(rng.integers(side - side_px)) for side in image.size)
+        square = image.crop((x, y, x + side_px, y + side_px))
         if (np.ptp(np.asarray(square.reduce(8), int), axis=2) > _STAINED).mean() > _TISSUE_SHARE:  # glass is grey
             paths.append(folder / f"slide{len(paths):04}.jpg")
             square.save(paths[-1], quality=90)

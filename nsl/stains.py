@@ -72,7 +72,8 @@ def estimate_white_point(image: np.ndarray) -> WhitePoint:
     Pure black and pure white pixels are padding or clipping and take no part. An image that shows no
     background (bright and nearly neutral on less than 1 % of it) gets paper white.
     """
-    red, green, blue = (image[..., c] for c in range(3))
+    # A channel at a time, as in `tissue_colors`.
+    red, green, blue = np.ascontiguousarray(image.reshape(-1, 3).T)
     lightest = np.maximum(np.maximum(red, green), blue)
     darkest = np.minimum(np.minimum(red, green), blue)
     valid = (lightest > 0) & (darkest < 255)

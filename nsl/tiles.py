@@ -219,12 +219,24 @@ def may_hold_tissue(
     in a tile and the pixels around it, the tile need not be read.
     """
     overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
-    red, green, blue = (overview[..., channel] for channel in range(3))
     shares = (1 - np.arange(1, 257) / (np.asarray(white_point)[:, None] + 1)) / 3
-    loss = np.maximum(shares[0][red] + shares[1][green] + shares[2][blue], 0)
-    loss[(red | green | blue) == 0] = 0  # padding
-    summed = np.pad(loss.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    summed = np.zeros((overview.shape[0] + 1, overview.shape[1] + 1))
+    _sum_loss(overview, shares, summed)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide_mpp, overview_mpp) + np.array([-1, -1, 1, 1])
     x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(overview.shape[1::-1], 2)).T
     lost = summed[y1, x1] - summed[y0, x1] - summed[y1, x0] + summed[y0, x0]
     return lost >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2
+
+
+@kernel
+def _sum_loss(image, shares, summed):
+    """Of the light that pixels take: in `summed`, (H + 1, W + 1), what all above and to the left of a corner take."""
+    down = np.zeros(image.shape[1])
+    for y in range(image.shape[0]):
+        total = 0.0
+        for x in range(image.shape[1]):
+            r, g, b = image[y, x]
+            if r | g | b:  # black is padding
+                down[x] += max(shares[0, r] + shares[1, g] + shares[2, b], 0.0)
+            total += down[x]
+            summed[y + 1, x + 1] = total
