@@ -250,12 +250,14 @@ def folded_tiles(layers: np.ndarray) -> np.ndarray:
     return over_limits(shares)[:, KINDS.index("fold")].reshape(y.shape)
 
 
-def test_a_straight_band_of_two_layers_is_a_fold_and_a_dense_half_is_not():
+def test_a_straight_band_of_two_layers_is_a_fold_and_a_dense_half_or_a_strand_of_nuclei_is_not():
     layers = stroma()
     assert not folded_tiles(layers).any()
-    band, half = layers.copy(), layers.copy()
+    band, half, strand = layers.copy(), layers.copy(), layers.copy()
     band[:, 205:245] *= 2  # 120 µm
     half[:, 200:] *= 1.8
+    strand[:, 205:245] *= (3, 0.9)
+    assert not folded_tiles(strand).any()
     found = folded_tiles(band)
     assert found[2:6, 4].all()
     assert not found[:, [0, 1, 2, 6, 7]].any()
