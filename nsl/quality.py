@@ -57,10 +57,10 @@ _COARSEST_BLUR_MPP = 6.0
 # Times the amount of both stains together in three quarters of the slide's squares: what is clean lies under that in
 # 99.5 of 100, tissue of three layers over it in 80 to 99, of two layers in 40 to 60.
 _FOLD_PERCENTILE, _FOLD_TIMES = 75.0, 1.7
-# A fold is also a band that holds more than the tissue on both its sides, over 1.25 times as much, and of each stain over
-# 1.15 times: a strand of tumour has no more eosin than the stroma beside it. Seen on the overview: means over squares
-# of 90 µm, compared with those 120 µm to either side, at four places 150 µm apart along the band, of which one may be
-# bare. Rims of glands hold more than one side, and are bent within half a mm.
+# A fold is also a band that holds more than the tissue on both its sides, over 1.25 times as much, and of each stain
+# over 1.15 times: a strand of tumour has no more eosin than the stroma beside it. Seen on the overview: means over
+# squares of 90 µm, compared with those 120 µm to either side, at four places 150 µm apart along the band, of which one
+# may be bare. Rims of glands hold more than one side, and are bent within half a mm.
 _BAND_UM, _BAND_SQUARE_UM, _BAND_AWAY_UM, _BAND_STEP_UM = 15.0, 90.0, 120.0, 150.0
 _BAND_PLACES, _BAND_MISSES, _BAND_DIRECTIONS = 4, 1, 8
 _BAND_TIMES, _BAND_TIMES_OF_EACH = 1.25, 1.15
