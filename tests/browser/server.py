@@ -20,7 +20,7 @@ from nsl.progress import Progress
 from nsl.web import runs, state, uploads
 from tests import remembered_runs, shared_work
 
-WAITS_SECONDS = 60
+WAITS_SECONDS = 300
 _collect_results = state.collect_results
 
 
