@@ -199,6 +199,8 @@ def _fold_bands(
         is_band = np.minimum(*(_moved(both, way) for way in aside)) >= least
         for mean, times in ((both, _BAND_TIMES), *((one, _BAND_TIMES_OF_EACH) for one in each)):
             is_band &= mean > times * np.maximum(*(_moved(mean, way) for way in aside))
+        # A fold ends beside itself; where a small piece is only thicker in its middle, it goes on thinning.
+        is_band &= np.logical_or(*(both * _moved(both, 2 * way) > _moved(both, way) ** 2 for way in aside))
         places = sum(_moved(is_band, far * np.array([across[1], -across[0]])).astype(np.uint8) for far in along)
         found |= places >= _BAND_PLACES - _BAND_MISSES
     return found, pixel_um

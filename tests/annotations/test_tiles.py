@@ -90,8 +90,7 @@ def test_tiles_of_a_result_say_their_region_and_class(slide, weights):
 
 def test_tiles_predicted_inside_regions_alone_are_those_among_all(slide, weights):
     inside = [region(box(100, 200, 300, 400), "a", "Tumor"), region(box(500, 300, 600, 400), "b")]
-    every = predict(slide, weights, regions=inside, quality=False)
-    some = predict(slide, weights, regions=inside, inside_only=True, quality=False)
+    every, some = predict(slide, weights, regions=inside), predict(slide, weights, regions=inside, inside_only=True)
     expected = every[every.obs.region != ""]
     assert sorted(expected.obs_names) == ["r2c1", "r2c2", "r3c1", "r3c2", "r3c5"]
     assert some.obs_names.tolist() == expected.obs_names.tolist()
