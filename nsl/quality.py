@@ -14,6 +14,7 @@ from scipy.ndimage import uniform_filter
 from nsl.errors import SlideError
 from nsl.parallel import kernel, over_rows
 from nsl.stains import TISSUE_OD, SlideStains, completed, od_table, optical_density
+from nsl.tiles import box_sums, summed_from_corner
 
 LIMITS = {"ink": 0.1, "pigment": 0.25, "blur": 0.5, "fold": 0.25, "surround": 0.1}
 """Of each kind, the share of what a tile shows beside glass up to which it is predicted."""
@@ -92,10 +93,10 @@ class OwnTissue(NamedTuple):
     """(3,) float64: its scalar product with an optical density is the amount of both stains, in their strengths."""
     fold_amount: float
     """From which the mean of a square of 50 µm is folded; infinite where the slide's stains are not known."""
-    bands: np.ndarray
-    """(H, W) bool, where the slide has the bands of a fold; (0, 0) where that cannot be told."""
+    band_sums: np.ndarray
+    """`nsl.tiles.summed_from_corner` of where the slide has the bands of a fold; of no pixel where that is unknown."""
     band_um: float
-    """µm per pixel of these."""
+    """µm per pixel of that."""
 
 
 def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
@@ -161,18 +162,19 @@ def own_tissue(
     box = (0, 0, *(min(blocks * block, side) for blocks, side in zip(whole, thumbnail.shape[1::-1], strict=True)))
     blocks = tissue_pixels(np.asarray(Image.fromarray(thumbnail).resize(whole, Image.Resampling.BOX, box)), kinds)
     if stains is None or not len(blocks):
-        return OwnTissue(kinds, np.zeros(3), np.inf, np.zeros((0, 0), bool), _BAND_UM)
+        return OwnTissue(kinds, np.zeros(3), np.inf, np.zeros((1, 1), np.int64), _BAND_UM)
     per_stain = np.linalg.inv(completed(stains.vectors))[:, :2] / stains.strengths
     per_od = per_stain.sum(axis=1)
     amounts = optical_density(blocks, white_point) @ per_od
     most = _FOLD_TIMES * float(np.percentile(amounts, _FOLD_PERCENTILE))
-    return OwnTissue(kinds, per_od, most, *_fold_bands(thumbnail, mpp, white_point, per_stain))
+    bands, band_um = _fold_bands(thumbnail, mpp, white_point, per_stain)
+    return OwnTissue(kinds, per_od, most, summed_from_corner(bands.astype(np.int64)), band_um)
 
 
 def _fold_bands(
     thumbnail: np.ndarray, mpp: float, white_point: np.ndarray, per_stain: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Where a slide has straight bands of more tissue than on both their sides, and the µm per pixel of that.
+    """(H, W) bool, where a slide has straight bands of more tissue than on both their sides, and the µm per pixel.
 
     per_stain : (3, 2), its product with an optical density is the amount of each stain, in its strength.
     """
@@ -196,11 +198,13 @@ def _fold_bands(
     for angle in np.arange(_BAND_DIRECTIONS) * np.pi / _BAND_DIRECTIONS:
         across = np.array([np.sin(angle), np.cos(angle)])
         aside = [way * _BAND_AWAY_UM / pixel_um * across for way in (1, -1)]
-        is_band = np.minimum(*(_moved(both, way) for way in aside)) >= least
-        for mean, times in ((both, _BAND_TIMES), *((one, _BAND_TIMES_OF_EACH) for one in each)):
-            is_band &= mean > times * np.maximum(*(_moved(mean, way) for way in aside))
+        beside = [_moved(both, way) for way in aside]
+        is_band = (np.minimum(*beside) >= least) & (both > _BAND_TIMES * np.maximum(*beside))
+        for one in each:
+            is_band &= one > _BAND_TIMES_OF_EACH * np.maximum(*(_moved(one, way) for way in aside))
         # A fold ends beside itself; where a small piece is only thicker in its middle, it goes on thinning.
-        is_band &= np.logical_or(*(both * _moved(both, 2 * way) > _moved(both, way) ** 2 for way in aside))
+        beyond = [_moved(both, 2 * way) for way in aside]
+        is_band &= np.logical_or(*(both * far > near**2 for far, near in zip(beyond, beside, strict=True)))
         places = sum(_moved(is_band, far * np.array([across[1], -across[0]])).astype(np.uint8) for far in along)
         found |= places >= _BAND_PLACES - _BAND_MISSES
     return found, pixel_um
@@ -262,11 +266,9 @@ def tile_quality(
 
 def _band_shares(tissue: OwnTissue, bounds_um: np.ndarray) -> np.ndarray:
     """(T,) share of each tile, (T, 4) in µm of the slide, that lies in bands of folds."""
-    size = np.array(tissue.bands.shape[::-1])
-    sums = np.pad(tissue.bands.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    x0, y0, x1, y1 = np.clip(np.rint(bounds_um / tissue.band_um).astype(int), 0, np.tile(size, 2)).T
-    inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-    return inside / np.maximum((x1 - x0) * (y1 - y0), 1)
+    height, width = tissue.band_sums.shape
+    bounds = np.clip(np.rint(bounds_um / tissue.band_um).astype(int), 0, [width - 1, height - 1] * 2)
+    return box_sums(tissue.band_sums, bounds) / np.maximum((bounds[:, 2:] - bounds[:, :2]).prod(axis=1), 1)
 
 
 def left_out_counts(shares: np.ndarray) -> dict[str, int]:

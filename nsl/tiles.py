@@ -223,14 +223,27 @@ def may_hold_tissue(
     summed = np.zeros((overview.shape[0] + 1, overview.shape[1] + 1))
     _sum_loss(overview, shares, summed)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide_mpp, overview_mpp) + np.array([-1, -1, 1, 1])
-    x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(overview.shape[1::-1], 2)).T
-    lost = summed[y1, x1] - summed[y0, x1] - summed[y1, x0] + summed[y0, x0]
-    return lost >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2
+    return box_sums(summed, bounds) >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2
+
+
+def summed_from_corner(picture: np.ndarray) -> np.ndarray:
+    """(H + 1, W + 1), at every corner of a pixel of (H, W) the sum of all that lies above and to the left of it."""
+    return np.pad(picture, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+
+
+def box_sums(summed: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """(T,) sums over boxes of a picture, from its `summed_from_corner`; what lies outside it takes no part.
+
+    bounds : (T, 4) int, left, top, right and bottom in its pixels.
+    """
+    height, width = summed.shape
+    x0, y0, x1, y1 = np.clip(bounds, 0, [width - 1, height - 1] * 2).T
+    return summed[y1, x1] - summed[y0, x1] - summed[y1, x0] + summed[y0, x0]
 
 
 @kernel
 def _sum_loss(image, shares, summed):
-    """Of the light that pixels take: in `summed`, (H + 1, W + 1), what all above and to the left of a corner take."""
+    """Of the light that pixels take, what `summed_from_corner` gives, written to `summed`."""
     down = np.zeros(image.shape[1])
     for y in range(image.shape[0]):
         total = 0.0

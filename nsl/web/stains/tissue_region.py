@@ -25,7 +25,7 @@ from nsl.prediction import Patch
 from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
 from nsl.stains import optical_density
-from nsl.tiles import pixel_bounds
+from nsl.tiles import box_sums, pixel_bounds, summed_from_corner
 from nsl.web import chart, controls, state
 from nsl.web.stains.gene_stains import View
 
@@ -148,10 +148,8 @@ def _richest(result: anndata.AnnData, vectors: np.ndarray) -> str:
     picture, info = SlidePicture.of(result), Provenance.of(result)
     amounts = stain_amounts(optical_density(picture.rgb, info.white_point).reshape(-1, 3), vectors)[:, 0]
     hematoxylin = np.where(picture.rgb.any(axis=-1), amounts.reshape(picture.rgb.shape[:2]), 0)  # pure black is padding
-    sums = np.pad(hematoxylin, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     bounds = pixel_bounds(result.obsm["spatial"], info.tile_um, info.mpp, picture.mpp)
-    x0, y0, x1, y1 = np.clip(bounds, 0, np.tile(picture.rgb.shape[1::-1], 2)).T
-    within = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+    within = box_sums(summed_from_corner(hematoxylin), bounds)
     # The tissue's edge is where it folds, and folds are dark.
     inner = result.obs["tissue_fraction"].to_numpy() >= min(_INNER_TISSUE, result.obs["tissue_fraction"].max())
     return result.obs_names[np.where(inner, within, -np.inf).argmax()]
