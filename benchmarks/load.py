@@ -22,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 from collections import defaultdict
 from pathlib import Path
 
@@ -46,8 +45,6 @@ class Waits:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.figures: dict[str, set[str]] = defaultdict(set)
         self.failures: list[str] = []
-        self.repeated = 0
-        """Downloads that were gone before they came, and were asked for again."""
 
     def timed(self, what: str, act) -> None:
         start = time.perf_counter()
@@ -134,19 +131,8 @@ def _round(visitor: Visitor, image, waits: Waits) -> None:
         waits.figures[f"{'demo' if image is None else 'image'}, {gene}"].add(digest(charts[0].encode()))
     _go(visitor, "predict")
     slide = "demo" if image is None else "image"
-    waits.timed("download", lambda: waits.figures[f"{slide}, CSV"].add(digest(_csv(visitor, waits))))
+    waits.timed("download", lambda: waits.figures[f"{slide}, CSV"].add(digest(visitor.download("Download CSV"))))
     visitor.press("Remove this slide")
-
-
-def _csv(visitor: Visitor, waits: Waits) -> bytes:
-    """Streamlit lets a file that was made for a click go once other sessions' scripts have ended twice."""
-    try:
-        return visitor.download("Download CSV")
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise
-        waits.repeated += 1
-        return visitor.download("Download CSV")
 
 
 def _run(visitor: Visitor) -> None:
@@ -219,7 +205,6 @@ def tell(alone: Waits, together: Waits, memory: tuple[float, float, float], faul
     other = [what for what, figures in together.figures.items() if figures != alone.figures[what]]
     before_mb, peak_mb, after_mb = memory
     print(f"maps and files that differ from a single visitor's: {len(other)} of {len(together.figures)}")
-    print(f"downloads gone before they came, and asked for again: {together.repeated}")
     print(f"failures: {len(together.failures)}, tracebacks in the log: {faults}", *together.failures[:3], sep="\n  ")
     share = after_mb / before_mb
     print(f"memory: {before_mb:,.0f} MB before, {peak_mb:,.0f} at most, {after_mb:,.0f} after ({share:.0%})")

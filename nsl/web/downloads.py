@@ -1,10 +1,14 @@
 """Results to take home: each file is made when its button is clicked."""
 
+import functools
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime import media_file_manager
 
 from nsl.web import controls, state
 
@@ -22,8 +26,35 @@ _MIME = {
 }
 
 
+FETCHED_WITHIN_SECONDS = 60
+"""How long a file that was made for a click is there at least for the browser that asked for it."""
+
+
+class _KeptFile(media_file_manager.MediaFileMetadata):
+    """What Streamlit knows of a file that no page holds on to, such as one made for a click.
+
+    Its own lets such a file go when scripts have ended twice, whosever they are: on a server of many visitors that is
+    before the browser comes for it.
+    """
+
+    _marked = math.inf
+
+    def mark_for_delete(self) -> None:
+        self._marked = min(self._marked, time.monotonic())
+
+    @property
+    def is_marked_for_delete(self) -> bool:
+        return time.monotonic() - self._marked > FETCHED_WITHIN_SECONDS
+
+
+@functools.cache
+def _outlast_other_sessions() -> None:
+    media_file_manager.MediaFileMetadata = _KeptFile
+
+
 def button(label: str, make: Callable[[], str | bytes], file_name: str, *, icon: str = "download") -> None:
     """One download, of what the file's ending says; making it keeps the page as it is."""
+    _outlast_other_sessions()
     mime = _MIME[Path(file_name).suffix]
     icon = "image" if mime == "image/png" else icon
     st.download_button(

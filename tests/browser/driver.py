@@ -15,8 +15,10 @@ RUN_MS = 90_000
 def settle(page: Page) -> None:
     """Wait until the script has run and its pictures have arrived: left earlier, a page's pictures are not served.
 
+    What was clicked becomes a run of the script after the page has drawn itself anew, which takes a frame or two.
     Wherever a test waits, no exception box may stand.
     """
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(drawn))))")
     page.wait_for_selector("[data-testid='stApp'][data-test-connection-state='CONNECTED']")
     page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']")
     page.wait_for_function("Array.from(document.images).every((image) => image.complete)")
