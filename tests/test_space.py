@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 
-from nsl.web import limits
+from nsl.web import server
 from tests.browser.serving import served
 
 ROOT = Path(__file__).parents[1]
@@ -242,11 +242,11 @@ def test_the_limits_of_the_image_are_good_ones(monkeypatch):
     for variable, value in values.items():
         monkeypatch.setenv(variable, value)
         assert f"`{variable}` | {int(value):,} |" in DOCUMENT
-    limits.read.cache_clear()
+    server.limits.cache_clear()
     try:
-        assert None not in vars(limits.read()).values()
+        assert None not in vars(server.limits()).values()
     finally:
-        limits.read.cache_clear()
+        server.limits.cache_clear()
 
 
 # What the documentation says

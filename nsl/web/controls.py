@@ -16,7 +16,7 @@ from nsl.result import Provenance, erased_in_words, stain_warning
 from nsl.slides.archive import SLIDE_SUFFIXES
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
-from nsl.web import limits, links, sources, state
+from nsl.web import links, server, sources, state
 from nsl.web.jobs import Job
 from nsl.web.uploads import MEASURED_TYPES
 
@@ -279,7 +279,7 @@ def type_genes(key: str, **look) -> str:
 
 def offer_measured(label: str, key: str, **look) -> list:
     """Uploaded files of measured data."""
-    most_mb = limits.read().max_upload_mb
+    most_mb = server.limits().max_upload_mb
     return st.file_uploader(
         label, type=MEASURED_TYPES, accept_multiple_files=True, max_upload_size=most_mb, key=key, **look
     )

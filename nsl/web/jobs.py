@@ -14,7 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from nsl.errors import Cancelled, NslError
 from nsl.progress import Progress
-from nsl.web import limits
+from nsl.web import server
 
 _LOGGER = logging.getLogger(__name__)
 # Streamlit forgets a session that has been away this long: nobody can come back to its run.
@@ -42,7 +42,7 @@ class Job(Progress):
     thread: threading.Thread | None = None
     is_cancelled: bool = False  # the user wants no more of it, but keeps what is there
     is_stopped: bool = False  # nobody wants anything of it
-    turn: limits.Turn | None = None
+    turn: server.Turn | None = None
     session_id: str | None = None
     away_since: float | None = None
 
@@ -50,7 +50,7 @@ class Job(Progress):
         """Run `work`, which reports its progress to this job; returns the job."""
         context = get_script_run_ctx(suppress_warning=True)
         self.session_id = context.session_id if context else None
-        self.turn = limits.line().join()
+        self.turn = server.line().join()
         self.thread = threading.Thread(target=self._run, args=[work], daemon=True)
         self.thread.start()
         return self
@@ -132,14 +132,14 @@ def drop_session(session_id: str) -> None:
     """
     if not runtime.exists():
         return
-    server, is_done = runtime.get_instance(), threading.Event()
+    running, is_done = runtime.get_instance(), threading.Event()
 
     def drop() -> None:
         with contextlib.suppress(KeyError):  # says the store where its time is over, and drops it
-            server._session_mgr._session_storage.delete(session_id)
+            running._session_mgr._session_storage.delete(session_id)
         is_done.set()
 
-    server._get_async_objs().eventloop.call_soon_threadsafe(drop)
+    running._get_async_objs().eventloop.call_soon_threadsafe(drop)
     is_done.wait(_LOOP_SECONDS)
 
 

@@ -23,7 +23,7 @@ from nsl.annotations.region import (
 )
 from nsl.annotations.tiles import annotate
 from nsl.errors import AnnotationsError, NslError
-from nsl.web import controls, downloads, limits, patterns, state
+from nsl.web import controls, downloads, patterns, server, state
 from nsl.weights.reliability import has_held_up
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def bring(slide: state.SessionSlide) -> None:
     )
     if upload is not None:
         with controls.shown_errors():
-            limits.check_upload(upload.name, upload.size, FILE_MB)
+            server.check_upload(upload.name, upload.size, FILE_MB)
             found = parse_geojson(upload.getvalue())
             check_on_slide(found.regions, slide.size)
             keep(slide, [*kept(slide), *found.regions])

@@ -15,7 +15,7 @@ from nsl.annotations.region import Region
 from nsl.result import Provenance
 from nsl.signatures import PREFIX, Signature, as_columns
 from nsl.slides import overview
-from nsl.web import controls, links, regions, scratch, sources, state, uploads
+from nsl.web import controls, links, regions, server, sources, state, uploads
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
 
@@ -148,9 +148,10 @@ def warm_up() -> None:
 
     The first user then waits for no import and no compiler, and neither does the process that looks at uploads.
     """
+    server.hold_memory_in_pieces()
     confinement.prepare(overview.rehearse)
     # What is left behind may be many gigabytes, for which no first page waits.
-    threading.Thread(target=scratch.clear_abandoned, daemon=True).start()
+    threading.Thread(target=server.clear_abandoned, daemon=True).start()
     threading.Thread(target=rehearse, args=[_known()], daemon=True).start()
 
 

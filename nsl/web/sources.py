@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import HubError, NslError, WeightsError
-from nsl.web import limits, state, uploads
+from nsl.web import server, state, uploads
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source
@@ -115,7 +115,7 @@ def ask_hub(source: str) -> None:
 
 def take_zip(upload: UploadedFile) -> None:
     """Unpack an uploaded zip and ask for its weights; NslError where it is too large or `unpack` refuses it."""
-    limits.check_upload(upload.name, upload.size, MAX_ZIP_MB)
+    server.check_upload(upload.name, upload.size, MAX_ZIP_MB)
     with uploads.new_folder() as folder:
         unpack(upload.getvalue(), folder)
     choice().request = WeightsRequest(folder, upload.name, is_uploaded=True)

@@ -19,7 +19,7 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.result import Provenance, without_tiles
 from nsl.slides.slide import Slide, open_slide
-from nsl.web import limits
+from nsl.web import server
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
 
@@ -288,14 +288,14 @@ def looking() -> Iterator[None]:
 
 
 def make_room() -> None:
-    """Let results go that were looked at longest ago, until those of all sessions keep to `limits.read`.
+    """Let results go that were looked at longest ago, until those of all sessions keep to `server.limits`.
 
     The one looked at now stays, and so do those of sessions that are at work.
     """
     looked_at, own = slide(), shared()
     if not any(held.run for held in own.slides.values()):
         return
-    most_mb = limits.read().max_results_mb
+    most_mb = server.limits().max_results_mb
     with _guard:
         for held in own.slides.values():
             if held.run is not None and (held is looked_at or held.run not in _shelf):

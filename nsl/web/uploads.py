@@ -4,10 +4,7 @@ Nothing there is named by the browser, which chooses the id of an upload as well
 by the name it was brought under.
 """
 
-import contextlib
-import ctypes
 import functools
-import gc
 import hashlib
 import re
 import shutil
@@ -28,7 +25,7 @@ from nsl.demo.slide import demo_slide
 from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.slides.archive import unpack_slide
 from nsl.slides.overview import overview_of
-from nsl.web import limits, scratch, state
+from nsl.web import server, state
 from nsl.web.jobs import drop_session, is_connected
 
 if TYPE_CHECKING:
@@ -49,7 +46,7 @@ def session_folder() -> Path:
     with _one_at_a_time:
         folders = _folders()
         if session_id not in folders:
-            folders[session_id] = tempfile.TemporaryDirectory(dir=scratch.folder(), ignore_cleanup_errors=True)
+            folders[session_id] = tempfile.TemporaryDirectory(dir=server.folder(), ignore_cleanup_errors=True)
         return Path(folders[session_id].name)
 
 
@@ -97,14 +94,7 @@ def _sweep(folders: dict[str, tempfile.TemporaryDirectory]) -> None:
                 folders.pop(session_id).cleanup()
                 del looks[session_id]
                 drop_session(session_id)
-                give_memory_back()
-
-
-def give_memory_back() -> None:
-    """Free what only circles of objects hold, as no rerun does, and hand to the system what the C library keeps."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # only the C library of Linux has it
-        ctypes.CDLL(None).malloc_trim(0)
+                server.give_memory_back()
 
 
 # Slides
@@ -172,7 +162,7 @@ def take_server_file(path: Path, name: str) -> None:
 
 def _store(upload) -> None:
     _check_room()
-    limits.check_upload(upload.name, upload.size, limits.read().max_upload_mb)
+    server.check_upload(upload.name, upload.size, server.limits().max_upload_mb)
     # No sentence holds this name, so that the user's can be put in its place.
     stored = f"nsl-upload{_suffix(upload.name)}"
     try:
@@ -180,7 +170,7 @@ def _store(upload) -> None:
             path = folder / stored
             path.write_bytes(upload.getbuffer())
             if path.suffix == ".zip":
-                archive, path = path, unpack_slide(path, folder / "unpacked", limits.max_unpacked_bytes())
+                archive, path = path, unpack_slide(path, folder / "unpacked", server.max_unpacked_bytes())
                 archive.unlink()
                 stored = path.name
             _adopt(folder.name, upload.name, path, folder, synthetic=False)
@@ -196,7 +186,7 @@ def _check_room() -> None:
 
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
-    seen = overview_of(path, limits.read().max_pixels)
+    seen = overview_of(path, server.limits().max_pixels)
     opened = state.SessionSlide(
         key=key,
         name=_distinct(name, key),
@@ -275,7 +265,7 @@ def read_measured_uploads(files: Sequence[UploadedFile]) -> "anndata.AnnData":
         raise SpotsError(f"{empty} is empty (0 bytes); export it again")
     try:
         for file in files:
-            limits.check_upload(file.name, file.size, limits.read().max_upload_mb)
+            server.check_upload(file.name, file.size, server.limits().max_upload_mb)
         with tempfile.TemporaryDirectory(dir=folder) as own:
             paths = [Path(own) / name for name in names]
             _store_measured(files, paths, all_names)

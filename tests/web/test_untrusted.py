@@ -14,7 +14,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SpotsError
-from nsl.web import chart, controls, jobs, limits, scratch, sources, state, uploads
+from nsl.web import chart, controls, jobs, server, sources, state, uploads
 from tests.app_driver import (
     click,
     png_bytes,
@@ -57,7 +57,7 @@ def server_folders(tmp_path, monkeypatch) -> Path:
     for folder in (outer, inner, inner / "nsl-other", outer / "elsewhere"):
         (folder / "slide.svs").write_text("of somebody else")
     monkeypatch.setattr(tempfile, "tempdir", str(inner))
-    monkeypatch.setattr(scratch, "_own", functools.cache(scratch._own.__wrapped__))
+    monkeypatch.setattr(server, "_own", functools.cache(server._own.__wrapped__))
     return inner
 
 
@@ -155,7 +155,7 @@ def test_a_browser_that_clears_streamlits_caches_parts_no_session_from_its_folde
 
 
 def test_an_upload_larger_than_its_place_says_is_refused_by_the_server_too(app, monkeypatch, section):
-    monkeypatch.setattr(limits, "read", lambda: limits.Limits(None, 1, None, None))
+    monkeypatch.setattr(server, "limits", lambda: server.Limits(None, 1, None, None))
     large = png_bytes(section.pixels) + bytes(2**20)
     upload(app.run(), "large.png", large)
     assert "large.png has" in app.error[0].value

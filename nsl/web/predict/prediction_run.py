@@ -14,7 +14,7 @@ from nsl.numerals import some_of
 from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.stains import estimate_white_point
-from nsl.web import controls, downloads, limits, regions, runs, sources, state
+from nsl.web import controls, downloads, regions, runs, server, sources, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import has_held_up
 from nsl.weights.weights import Weights
@@ -163,7 +163,7 @@ def _listed_genes() -> list[str]:
 
 
 def _text_of(upload: "UploadedFile") -> str:
-    limits.check_upload(upload.name, upload.size, GENE_FILE_MB)
+    server.check_upload(upload.name, upload.size, GENE_FILE_MB)
     return upload.getvalue().decode("utf-8", errors="replace")
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.slides import folder as server_folder
-from nsl.web import controls, limits, sources, state, uploads
+from nsl.web import controls, server, sources, state, uploads
 
 FILE_TYPES = [
     *("jpg", "jpeg", "png", "tif", "tiff", "svs", "ndpi", "scn", "bif", "webp", "bmp", "svslide", "czi", "zip"),
@@ -19,7 +19,7 @@ def choose_slide() -> None:
         upload = st.file_uploader(
             "H&E image or whole-slide file",
             type=FILE_TYPES,
-            max_upload_size=limits.read().max_upload_mb,
+            max_upload_size=server.limits().max_upload_mb,
             key=f"slide_upload {state.shared().uploads}",
             help="JPEG, PNG, TIFF, OME-TIFF, SVS, NDPI, SCN, BIF; MRXS and DICOM as a zip of slide and folder. "
             "Each upload is one more slide. Slides are deleted within minutes of closing the page.",

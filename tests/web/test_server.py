@@ -17,8 +17,8 @@ from streamlit.testing.v1 import AppTest
 from nsl.errors import NslError, SlideError
 from nsl.slides.overview import overview_of
 from nsl.slides.slide import open_slide
-from nsl.web import jobs, limits, state
-from nsl.web.limits import Limits, Line
+from nsl.web import jobs, server, state
+from nsl.web.server import Limits, Line
 from tests.app_driver import session_held, slide
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +31,8 @@ def environment(monkeypatch):
     """No limits, and nothing remembered of other tests' limits; returns how to set one."""
 
     def forget():
-        limits.read.cache_clear()
-        limits.line.cache_clear()
+        server.limits.cache_clear()
+        server.line.cache_clear()
 
     def limit(variable: str, value: str) -> None:
         monkeypatch.setenv(variable, value)
@@ -40,7 +40,7 @@ def environment(monkeypatch):
 
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(limits, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(server, "LOOK_SECONDS", 0.01)
     forget()
     yield limit
     forget()
@@ -92,10 +92,10 @@ def _end(*runs: tuple[jobs.Job, Work]) -> None:
 
 def test_only_pixels_and_memory_are_limited_where_nothing_is_set(environment, monkeypatch):
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 4 * 2**20}.get)
-    assert limits.read() == Limits(40_000_000_000, None, None, 8 * 1024)
+    assert server.limits() == Limits(40_000_000_000, None, None, 8 * 1024)
     for variable in VARIABLES:
         environment(variable, "")
-    assert limits.read() == Limits(None, None, None, None)
+    assert server.limits() == Limits(None, None, None, None)
 
 
 def test_limits_come_from_the_environment_and_an_empty_one_is_none(environment):
@@ -103,14 +103,14 @@ def test_limits_come_from_the_environment_and_an_empty_one_is_none(environment):
     environment("NSL_MAX_UPLOAD_MB", " 500 ")
     environment("NSL_MAX_CONCURRENT_RUNS", "")
     environment("NSL_MAX_RESULTS_MB", "2000")
-    assert limits.read() == Limits(4_000_000_000, 500, None, 2000)
+    assert server.limits() == Limits(4_000_000_000, 500, None, 2000)
 
 
 def test_limits_are_read_once(environment, monkeypatch):
     environment("NSL_MAX_PIXELS", "100")
-    limits.read()
+    server.limits()
     monkeypatch.setenv("NSL_MAX_PIXELS", "200")
-    assert limits.read().max_pixels == 100
+    assert server.limits().max_pixels == 100
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
@@ -118,7 +118,7 @@ def test_limits_are_read_once(environment, monkeypatch):
 def test_a_bad_value_is_told_with_its_variable_and_the_remedy(environment, variable, value):
     environment(variable, value)
     with pytest.raises(NslError) as told:
-        limits.read()
+        server.limits()
     assert str(told.value) == (
         f'{variable} must be a whole number above 0, got "{value}"; leave it unset for the usual limit'
     )
@@ -194,7 +194,7 @@ def other_app(app) -> AppTest:
 
 
 def _keep_results_to(monkeypatch, most_mb: float) -> None:
-    monkeypatch.setattr(limits, "read", functools.cache(lambda: Limits(None, None, None, most_mb)))
+    monkeypatch.setattr(server, "limits", functools.cache(lambda: Limits(None, None, None, most_mb)))
 
 
 def test_the_result_looked_at_longest_ago_makes_room_and_can_be_had_again(app, other_app, monkeypatch):

@@ -1,12 +1,24 @@
-"""What a server lets its visitors ask of it, set in the environment; set to nothing, it limits nothing but runs."""
+"""What one server has for all its visitors: limits, a line in which runs wait, a folder, and memory that it gives back.
 
+Limits are set in the environment; set to nothing, they limit nothing but runs.
+"""
+
+import contextlib
+import ctypes
 import functools
+import gc
 import math
 import os
+import shutil
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from nsl.errors import NslError
 from nsl.slides.archive import MAX_BYTES
@@ -14,6 +26,12 @@ from nsl.slides.archive import MAX_BYTES
 # How often a run that waits looks whether it is still wanted.
 LOOK_SECONDS = 0.5
 _UNPACKED_TO_ZIPPED = 4
+_PREFIX, _LOCK = "nsl-server-", "in-use"
+# A server that begins has made its folder and not yet locked it.
+_BEGINS_SECONDS = 60
+# The C library's name for the size from which memory is taken of the system, and given back to it, piece by piece.
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 4 * 2**20
 MAX_PIXELS = 40_000_000_000
 """Of a slide, where nothing else is set: 200,000 × 200,000, as large as scanners make them."""
 
@@ -29,7 +47,7 @@ class Limits:
 
 
 @functools.cache
-def read() -> Limits:
+def limits() -> Limits:
     """The limits of this server, read once; NslError where one is set to no whole number above 0."""
     return Limits(
         max_pixels=_number("NSL_MAX_PIXELS", MAX_PIXELS),
@@ -49,8 +67,32 @@ def check_upload(name: str, size_bytes: int, most_mb: int | None) -> None:
 
 def max_unpacked_bytes() -> int:
     """What the slide in a zip may come to. Slides are packed already: zipped, they are hardly smaller."""
-    most = read().max_upload_mb
+    most = limits().max_upload_mb
     return MAX_BYTES if most is None else _UNPACKED_TO_ZIPPED * most * 10**6
+
+
+def _half_of_memory_mb() -> int | None:
+    """Of this computer; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _number(variable: str, unset: int | None = None) -> int | None:
+    text = os.environ.get(variable, str(unset or "")).strip()
+    if not text:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise NslError(f'{variable} must be a whole number above 0, got "{text}"; leave it unset for the usual limit')
+    return number
+
+
+# Runs in turn
 
 
 class Line:
@@ -103,25 +145,61 @@ class Turn(AbstractContextManager):
 @functools.cache
 def line() -> Line:
     """The one line of this server; more runs at once than it has cores would only wait for each other."""
-    return Line(read().max_concurrent_runs or os.cpu_count() or 1)
+    return Line(limits().max_concurrent_runs or os.cpu_count() or 1)
 
 
-def _half_of_memory_mb() -> int | None:
-    """Of this computer; None where the system does not say."""
+# Files
+
+
+def folder() -> Path:
+    """Holds all that this server stores of its visitors; nobody else may read it, and it is gone once the server is."""
+    return Path(_own()[0].name)
+
+
+def clear_abandoned() -> None:
+    """Delete the folders of servers that ended without doing so, such as killed ones."""
+    for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if not _may_be_abandoned(other):
+            continue
+        try:
+            with FileLock(other / _LOCK, blocking=False):
+                shutil.rmtree(other, ignore_errors=True)
+        except (Timeout, OSError):  # it is in use, or was deleted by another server that starts
+            continue
+
+
+def _may_be_abandoned(other: Path) -> bool:
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
-    except (AttributeError, ValueError, OSError):
-        return None
+        told = other.lstat()
+    except OSError:
+        return False
+    is_own = not hasattr(os, "getuid") or told.st_uid == os.getuid()
+    return is_own and other.is_dir() and not other.is_symlink() and time.time() - told.st_mtime > _BEGINS_SECONDS
 
 
-def _number(variable: str, unset: int | None = None) -> int | None:
-    text = os.environ.get(variable, str(unset or "")).strip()
-    if not text:
-        return None
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise NslError(f'{variable} must be a whole number above 0, got "{text}"; leave it unset for the usual limit')
-    return number
+@functools.cache
+def _own() -> tuple[tempfile.TemporaryDirectory, FileLock]:
+    made = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+    lock = FileLock(Path(made.name) / _LOCK)
+    lock.acquire()
+    return made, lock
+
+
+# Memory
+
+
+def hold_memory_in_pieces() -> None:
+    """Have the C library keep no large piece of memory that was freed.
+
+    Its own threshold grows with what is freed, up to 32 MB: after the pictures of twenty visitors it held five times
+    what was in use, between small things that stay.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # only the C library of Linux has it
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def give_memory_back() -> None:
+    """Free what only circles of objects hold, as no rerun does, and hand to the system what the C library keeps."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
