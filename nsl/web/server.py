@@ -31,7 +31,7 @@ _PREFIX, _LOCK = "nsl-server-", "in-use"
 _BEGINS_SECONDS = 60
 # The C library's name for the size from which memory is taken of the system, and given back to it, piece by piece.
 _M_MMAP_THRESHOLD = -3
-_LARGE_BYTES = 4 * 2**20
+_LARGE_BYTES = 2**20
 MAX_PIXELS = 40_000_000_000
 """Of a slide, where nothing else is set: 200,000 × 200,000, as large as scanners make them."""
 
