@@ -15,7 +15,7 @@ _MAX_SIDE_PX = 640
 # Of each of three panels on a page as wide as a laptop's; and how much taller than wide one may be.
 _PANEL_WIDTH_PX, _MAX_TALLNESS = 290, 1.6
 # Room for an axis below a panel, and for a colour bar, set close, with its title above one.
-_BELOW_PANEL_PX, _ABOVE_PANEL_PX = 34, BAR_PX - 10
+_BELOW_PANEL_PX, _ABOVE_PANEL_PX = 34, BAR_PX - 6
 
 
 def concentration_figure(
@@ -65,7 +65,7 @@ def concentration_figure(
     plain(figure, above_px + round(panel_px) + _BELOW_PANEL_PX)
     figure.update_layout(margin_t=above_px, margin_b=_BELOW_PANEL_PX)
     axis = {"showgrid": False, "zeroline": False, "nticks": 4, "constrain": "domain", "automargin": True}
-    axis |= {"ticksuffix": " µm"}
+    axis |= {"ticksuffix": " µm", "showticksuffix": "last"}
     figure.update_xaxes(range=[0, width_um], matches="x", **axis)
     figure.update_yaxes(range=[height_um, 0], matches="y", constraintoward="top", **axis)
     figure.update_yaxes(scaleanchor="x", col=1)
