@@ -215,9 +215,8 @@ def _figure(pairs: PairsOfGenes) -> go.Figure:
     figure.update_yaxes(constraintoward="top", **small)
     if len(pairs.correlations.genes) > NAMED:
         # Some of the names; the rest as one zooms in.
-        figure.update_layout(
-            {axis: {"showticklabels": True, "dtick": None, "nticks": 30} for axis in ("xaxis", "yaxis")}
-        )
+        some = {"showticklabels": True, "tickmode": "auto", "dtick": None, "nticks": 30}
+        figure.update_layout({axis: some for axis in ("xaxis", "yaxis")})
     return figure
 
 
