@@ -216,7 +216,7 @@ def _figure(pairs: PairsOfGenes) -> go.Figure:
     if len(pairs.correlations.genes) > NAMED:
         # Some of the names; the rest as one zooms in.
         some = {"showticklabels": True, "tickmode": "auto", "dtick": None, "nticks": 30}
-        figure.update_layout({axis: some for axis in ("xaxis", "yaxis")})
+        figure.update_layout(xaxis=some, yaxis=some)
     return figure
 
 
