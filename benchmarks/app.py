@@ -1,6 +1,6 @@
-"""How soon the app can be used, and how soon it shows another gene.
+"""How soon the app can be used, how soon it shows another gene, and how soon the Stains page opens.
 
-    python benchmarks/app.py [--repeat 5] [--only paint|gene]
+    python benchmarks/app.py [--repeat 5] [--only paint|gene|stains] [--slides FILE[=MPP] ...]
 
 First paint: from the server answering to the first page on the screen; without weights named on a Hub, and with
 NSL_WEIGHTS naming some on a Hub that answers, refuses connections or never answers, in turns. Each run starts a server
@@ -8,6 +8,10 @@ of its own with an empty cache of the Hub. Needs chromium and playwright (requir
 
 Another gene: what the server works, from the choice to the last element sent, on a map of 5,000 tiles of all genes,
 with nothing chosen on the map, and with a tile and a region on the page.
+
+Stains: from the click in the navigation to its pictures drawn, the first time after a prediction of all genes, of the
+demo slide and of `--slides` (µm/px follow a file that does not say them), each on a server of its own that has
+rehearsed.
 """
 
 import argparse
@@ -22,23 +26,29 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 GENES = ("COX6C", "CD24", "ERBB2", "EPCAM", "TMSB4X")
+REHEARSAL_SECONDS = 20
+STAINS_CHARTS = 3  # the slide's own stains, the gene's, the map
 REGION = {"kind": "box", "x": [0.8, 1.6], "y": [1.0, 2.0], "axis": "x"}
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.browser.serving import is_healthy, started  # noqa: E402
+from tests.browser.driver import go_to, run, see_charts, settle, take_demo, take_file  # noqa: E402
+from tests.browser.serving import is_healthy, served, started  # noqa: E402
 from tests.fake_hub import FakeHub  # noqa: E402
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only", choices=["paint", "gene"])
+    parser.add_argument("--only", choices=["paint", "gene", "stains"])
+    parser.add_argument("--slides", nargs="*", default=[], metavar="FILE[=MPP]")
     args = parser.parse_args()
-    if args.only != "gene":
+    if args.only in (None, "paint"):
         print_first_paint(args.repeat)
-    if args.only != "paint":
+    if args.only in (None, "gene"):
         print_gene_change(args.repeat)
+    if args.only in (None, "stains"):
+        print_stains(args.repeat, args.slides)
 
 
 def print_first_paint(repeat: int) -> None:
@@ -136,6 +146,43 @@ def first_paint(browser: Browser, hub: str | None) -> tuple[float, float]:
         painted = time.perf_counter()
         page.close()
     return healthy - begun, painted - healthy
+
+
+def print_stains(repeat: int, files: list[str]) -> None:
+    """Medians over `repeat` openings of the page of each slide."""
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for file in [None, *files]:
+            seconds = [stains_opening(browser, file) for _ in range(repeat)]
+            busy = ", ".join(f"{load:.1f}" for _, load in seconds)
+            shown, least, most = (f(one for one, _ in seconds) for f in (statistics.median, min, max))
+            name = Path(file.partition("=")[0]).name if file else "demo slide"
+            print(
+                f"Stains of {name}: {shown:.2f} s ({least:.2f} to {most:.2f}), the computer's load {busy}", flush=True
+            )
+        browser.close()
+
+
+def stains_opening(browser: Browser, file: str | None) -> tuple[float, float]:
+    """Seconds from the click on Stains to its pictures drawn, and the computer's load then; None for the demo slide."""
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "log.txt") as address:
+        time.sleep(REHEARSAL_SECONDS)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(address)
+        settle(page)
+        if file is None:
+            take_demo(page)
+        else:
+            path, _, mpp = file.partition("=")
+            take_file(page, Path(path), float(mpp) if mpp else None)
+        run(page)
+        load, begun = os.getloadavg()[0], time.perf_counter()
+        go_to(page, "Stains")
+        see_charts(page, STAINS_CHARTS)
+        seconds = time.perf_counter() - begun
+        page.close()
+    return seconds, load
 
 
 if __name__ == "__main__":

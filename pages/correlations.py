@@ -1,5 +1,7 @@
 """Correlations: which genes go together, and how predictions agree with measurement."""
 
+import streamlit as st
+
 from nsl.web import controls, links, runs
 from nsl.web.correlations import gene_pairs, measured_agreement
 
@@ -11,13 +13,15 @@ heading = controls.heading("Correlations")
 
 slide = runs.predicted_slide()
 controls.cautions(slide, heading)
-what = controls.choose_one(
-    "What is correlated",
-    [WITH_EACH_OTHER, AGAINST_MEASUREMENT],
-    "correlated_with",
-    label_visibility="collapsed",
-)
+with st.container(horizontal=True, vertical_alignment="center"):
+    what = controls.choose_one(
+        "What is correlated",
+        [WITH_EACH_OTHER, AGAINST_MEASUREMENT],
+        "correlated_with",
+        label_visibility="collapsed",
+    )
+    listing = controls.listing_part() if what == WITH_EACH_OTHER else None
 if what == WITH_EACH_OTHER:
-    gene_pairs.show(slide)
+    gene_pairs.show(slide, listing)
 else:
     measured_agreement.show(slide)

@@ -14,8 +14,8 @@ from nsl.stains import PAPER_WHITE
 _MAX_SIDE_PX = 640
 # Of each of three panels on a page as wide as a laptop's; and how much taller than wide one may be.
 _PANEL_WIDTH_PX, _MAX_TALLNESS = 290, 1.6
-# Room for an axis below a panel.
-_BELOW_PANEL_PX = 58
+# Room for an axis below a panel, and for a colour bar, set close, with its title above one.
+_BELOW_PANEL_PX, _ABOVE_PANEL_PX = 34, BAR_PX - 6
 
 
 def concentration_figure(
@@ -42,7 +42,7 @@ def concentration_figure(
     step = factor * mpp
     place = {"x0": step / 2, "dx": step, "y0": step / 2, "dy": step}
     figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *names])
-    figure.update_annotations(yshift=BAR_PX)
+    figure.update_annotations(yshift=_ABOVE_PANEL_PX)
     picture = np.rint(_averaged(rgb, factor)).astype(np.uint8)
     figure.add_image(source=images.png(picture), hoverinfo="skip", row=1, col=1, **place)
     for s, stain in enumerate(names):
@@ -58,13 +58,14 @@ def concentration_figure(
             **place,
         )
         left, right = figure.layout[f"xaxis{s + 2}"].domain
-        bar = color_bar("learned stain concentration", left, right - left)
+        bar = color_bar("learned stain concentration", left, right - left) | {"ypad": 2}
         scale = _stain_scale(vectors[s], white_point, STAIN_COLORS[s])
         figure.layout[axis] = {"colorscale": scale, "cmin": 0, "cmax": _upper_end(values), "colorbar": bar}
-    plain(figure, 4 * MARGIN_PX + BAR_PX + round(panel_px) + _BELOW_PANEL_PX)
-    figure.update_layout(margin_t=figure.layout.margin.t + BAR_PX, margin_b=_BELOW_PANEL_PX)
+    above_px = 3 * MARGIN_PX + _ABOVE_PANEL_PX
+    plain(figure, above_px + round(panel_px) + _BELOW_PANEL_PX)
+    figure.update_layout(margin_t=above_px, margin_b=_BELOW_PANEL_PX)
     axis = {"showgrid": False, "zeroline": False, "nticks": 4, "constrain": "domain", "automargin": True}
-    axis |= {"ticksuffix": " µm"}
+    axis |= {"ticksuffix": " µm", "showticksuffix": "last"}
     figure.update_xaxes(range=[0, width_um], matches="x", **axis)
     figure.update_yaxes(range=[height_um, 0], matches="y", constraintoward="top", **axis)
     figure.update_yaxes(scaleanchor="x", col=1)

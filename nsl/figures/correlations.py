@@ -1,5 +1,6 @@
 """What goes with what, as Plotly figures: genes with genes, predicted with measured."""
 
+import html
 from collections.abc import Sequence
 
 import anndata
@@ -11,15 +12,15 @@ from scipy import stats
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, literal, plain, points
 from nsl.numerals import signed
 from nsl.result import map_of
-from nsl.signatures import unit_of
+from nsl.signatures import PREFIX, unit_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
 _DIVERGING = "RdBu_r"
-# More names than this cannot be read.
-_MAX_NAMES = 80
+# More names than this cannot be read; nor are more letters of one shown.
+_MAX_NAMES, _LONGEST_NAME = 80, 14
 # Rounding to fewer bits, on the way to the browser, may not make it 0.
 _LEAST_Q = 1e-12
 # More points than this hide each other, and would only cost time to send.
@@ -57,9 +58,17 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     figure.update_layout(coloraxis={"colorscale": _DIVERGING, "cmin": -1, "cmax": 1, "colorbar": bar})
     axis = {"type": "category", "showticklabels": named, "dtick": 1, "tickfont": {"size": 9 if len(names) > 40 else 11}}
     axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
+    if named:
+        axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(name) for name in names]}
     figure.update_xaxes(tickangle=-90, **axis)
     figure.update_yaxes(autorange="reversed", scaleanchor="x", **axis)
     return figure
+
+
+def _short(name: str) -> str:
+    """A name beside the heat map: of a set its own, and no longer than leaves the map its room."""
+    name = html.unescape(name).removeprefix(PREFIX)
+    return literal(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 
 def agreement_scatter(

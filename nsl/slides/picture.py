@@ -32,8 +32,8 @@ from nsl.slides.sample_depth import full_scale
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 600_000_000
-"""Pillow decodes an image whole, at 4 bytes a pixel, and 3 more are kept: 600 megapixels take 4.2 GB; no photograph is
-larger. JPEGs are decoded smaller where that serves."""
+"""Pillow decodes an image whole, at 4 bytes a pixel: 600 megapixels take 2.4 GB; no photograph is larger. JPEGs are
+decoded smaller where that serves."""
 MAX_CONVERTED_PIXELS = 300_000_000
 """Of an image with transparency, a palette or inks: a screenshot or a drawing, of which some bytes state any size."""
 
@@ -84,7 +84,7 @@ class PillowReader(Reader):
         """Of a TIFF's directory `page`, from 0; other files have one picture, or one that stands for all."""
         self._name, self._page = path.name, page
         self._file = path.open("rb")
-        self._kept: tuple[int, np.ndarray] | None = None
+        self._kept: tuple[int, Image.Image | np.ndarray] | None = None  # a level, and its pixels as they are stored
         try:
             self._require_eight_bits(head)
             with self._told(), _pillow_open(self._file) as image:
@@ -179,26 +179,37 @@ class PillowReader(Reader):
         if self._kept is None or self._kept[0] != level:
             self._kept = None
             self._kept = (level, self._decode(int(self.levels[level].downsample)))
-        return self._kept[1][y : y + height, x : x + width]
-
-    def _decode(self, factor: int) -> np.ndarray:
-        pixels = self._decode_deep() if self._is_deep else self._decode_shallow(factor)
         is_turned, reverses_x, reverses_y = self._turn or (False, False, False)
+        x = self.levels[level].width - x - width if reverses_x else x
+        y = self.levels[level].height - y - height if reverses_y else y
+        pixels = self._cropped(y, x, height, width) if is_turned else self._cropped(x, y, width, height)
         pixels = pixels.swapaxes(0, 1) if is_turned else pixels
         return pixels[:: -1 if reverses_y else 1, :: -1 if reverses_x else 1]
 
-    def _decode_shallow(self, factor: int) -> np.ndarray:
-        with self._told(), _pillow_open(self._file) as image:
+    def _cropped(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """RGB of a part of the level that is kept, as it is stored."""
+        kept = self._kept[1]
+        if isinstance(kept, np.ndarray):
+            return kept[y : y + height, x : x + width]
+        pixels = np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, _BAND_ROWS):
+            band = kept.crop((x, y + top, x + width, y + min(top + _BAND_ROWS, height)))
+            pixels[top : top + band.height] = on_white(band)
+        return pixels
+
+    def _decode(self, factor: int) -> Image.Image | np.ndarray:
+        return self._decode_deep() if self._is_deep else self._decode_shallow(factor)
+
+    def _decode_shallow(self, factor: int) -> Image.Image:
+        """The picture as Pillow has it: to make RGB of all of it takes as long again, and memory."""
+        with self._told():
+            image = _pillow_open(self._file)
             image.seek(self._page)
             if self._can_draft:
                 image.draft(None, (image.width // factor, image.height // factor))
             image.load()
             self._require_pixels(image)
-            pixels = np.empty((image.height, image.width, 3), np.uint8)
-            for top in range(0, image.height, _BAND_ROWS):
-                band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
-                pixels[top : top + band.height] = on_white(band)
-        return pixels
+        return image
 
     def _decode_deep(self) -> np.ndarray:
         """A PNG of 16 bits, of which Pillow hands out the upper 8, be they used or not."""

@@ -6,11 +6,14 @@ const load = (url) =>
     const script = document.createElement("script");
     script.src = url;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error(`${url} did not load`));
+    script.onerror = () => {
+      window.nslPlotly = undefined; // the next chart asks again
+      reject(new Error(`${url} did not load`));
+    };
     document.head.append(script);
   }));
 
-const BUTTONS_PX = 36, LEAST_PANEL_PX = 150, BELOW_PX = 12, VIEW_MS = 250, BAR_PX = 110;
+const BUTTONS_PX = 36, LEAST_PANEL_PX = 150, BELOW_PX = 12, VIEW_MS = 250, RESIZE_MS = 150, BAR_PX = 110;
 
 // Text and lines follow the app's theme; what a figure sets itself stays.
 function themed(layout, element) {
@@ -68,21 +71,48 @@ function config(Plotly, selectable) {
   return configs.get(selectable);
 }
 
+const pageOf = (chart) => chart.closest("[data-testid='stMain']") ?? document.body;
+const screenOf = (chart) => `${pageOf(chart).offsetWidth} ${pageOf(chart).offsetHeight}`;
+
 // How high a figure may be to end where the screen does, seen from the top of its page.
 function roomBelow(chart) {
-  const page = chart.closest("[data-testid='stMain']");
-  return window.innerHeight - (chart.getBoundingClientRect().top + (page?.scrollTop ?? 0)) - BELOW_PX;
+  return window.innerHeight - (chart.getBoundingClientRect().top + pageOf(chart).scrollTop) - BELOW_PX;
+}
+
+// Draw anew when the page has another size: a window made smaller, a browser zoomed, a sidebar closed.
+function watchPage(chart, draw) {
+  chart.nslDraw = draw;
+  if (chart.nslWatch) return;
+  chart.nslWatch = new ResizeObserver(() => {
+    if (!chart.isConnected) return chart.nslWatch.disconnect();
+    clearTimeout(chart.nslResize);
+    chart.nslResize = setTimeout(() => {
+      if (chart.isConnected && chart.dataset.screen !== screenOf(chart)) chart.nslDraw();
+    }, RESIZE_MS);
+  });
+  chart.nslWatch.observe(pageOf(chart));
+}
+
+// How high a panel can be at the width of its chart, where both its axes count alike; what is higher stays bare.
+function mostPanel(layout, width) {
+  const y = Object.keys(layout).find((key) => /^yaxis\d*$/.test(key) && layout[key].scaleanchor && layout[key].range);
+  const x = y && layout[y.replace("y", "x")];
+  if (!x?.range) return Infinity;
+  const [left, right] = x.domain ?? [0, 1], span = ({ range: [from, to] }) => Math.abs(to - from);
+  const inside = width - (layout.margin.l ?? 0) - Math.max(layout.margin.r ?? 0, BUTTONS_PX);
+  return ((right - left) * inside * span(layout[y])) / span(x);
 }
 
 // The same figure less high: panels shrink, while titles, scales and axes keep their pixels.
-function fitted(layout, room) {
+function fitted(layout, room, width) {
   const { t = 0, b = 0 } = layout.margin, before = layout.height - t - b;
   const panels = Object.keys(layout).filter((key) => /^yaxis\d*$/.test(key) && !layout[key].fixedrange);
   const rows = [...new Map(panels.map((key) => layout[key].domain ?? [0, 1]).map((row) => [`${row}`, row])).values()]
     .map(([low, high]) => [(1 - high) * before, (1 - low) * before]);
   if (!rows.length) return layout;
   const least = Math.max(...rows.map(([top, bottom]) => Math.min(0, LEAST_PANEL_PX - (bottom - top))));
-  const lost = Math.max(Math.min((room - layout.height) / rows.length, 0), least);
+  const bare = Math.max(mostPanel(layout, width), LEAST_PANEL_PX) - Math.max(...rows.map(([top, bottom]) => bottom - top));
+  const lost = Math.min(Math.max((room - layout.height) / rows.length, least), bare, 0);
   const after = before + rows.length * lost;
   const moved = (share) => {
     const down = (1 - share) * before;
@@ -147,29 +177,31 @@ function takeKeys(chart, isStepping, setTriggerValue) {
 }
 
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+  // Loaded ahead of the first chart; what fails then is told where a chart is drawn.
+  if (!data.figure) return void load(data.plotly).catch(() => {});
   const chart = parentElement.querySelector(".nsl-chart"), scales = parentElement.querySelector(".nsl-scales");
   chart.setAttribute("aria-label", data.alt);
   chart.setAttribute("role", data.steps ? "application" : "img");
   takeKeys(chart, data.steps, setTriggerValue);
   const figure = JSON.parse(data.figure);
   chart.dataset.fileName = data.fileName;
-  const screen = `${window.innerWidth} ${window.innerHeight}`;
-  if (data.fits && chart.dataset.screen !== screen) {
-    Object.assign(chart.dataset, { screen, room: roomBelow(chart) });
-    chart.style.minHeight = `${fitted(figure.layout, +chart.dataset.room).height}px`;
-  }
-  load(data.plotly)
-    .then((Plotly) => {
-      const own = data.fits ? fitted(figure.layout, +chart.dataset.room) : figure.layout;
+  const draw = () => {
+    const screen = screenOf(chart);
+    if (data.fits && chart.dataset.screen !== screen) Object.assign(chart.dataset, { screen, room: roomBelow(chart) });
+    const own = data.fits ? fitted(figure.layout, +chart.dataset.room, chart.clientWidth) : figure.layout;
+    chart.style.minHeight = `${own.height}px`;
+    return load(data.plotly).then((Plotly) => {
       const layout = themed(own, parentElement);
       layout.images = [...(layout.images ?? []), ...asImages(data.zooms)];
-      chart.style.minHeight = `${layout.height}px`;
       // Only the picture under the map may be new; the rest, which is large, then stays as it is.
       const look = `${data.drawn} ${layout.font.color} ${layout.height}`;
       if (chart.dataset.look === look) return Plotly.relayout(chart, { images: layout.images });
       chart.dataset.look = look;
       return Plotly.react(chart, figure.data, layout, config(Plotly, data.selectable));
-    })
+    }).then(() => drawScales(chart, scales, data.zooms));
+  };
+  if (data.fits) watchPage(chart, draw);
+  draw()
     .then(() => {
       for (const name of ["plotly_click", "plotly_selected", "plotly_relayout"]) chart.removeAllListeners(name);
       chart.on("plotly_click", (event) => event.points?.length && setTriggerValue("clicked", place(event)));
@@ -191,7 +223,6 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
         chart.nslWait = setTimeout(tell, VIEW_MS);
       });
       chart.dataset.views ??= JSON.stringify(views(chart, data.zooms));
-      drawScales(chart, scales, data.zooms);
       chart.dataset.drawn = data.drawn;
     })
     .catch((error) => (chart.textContent = `The chart cannot be drawn (${error.message}); reload the page.`));

@@ -45,6 +45,13 @@ _mount = st.components.v2.component(
     isolate_styles=False,
 )
 
+_mount_ahead = st.components.v2.component("nsl.chart_ahead", html="<span></span>", js=_SCRIPT)
+
+
+def load_ahead() -> None:
+    """Have the browser fetch and compile Plotly while the user waits for something else: the first chart needs it."""
+    _mount_ahead(key="plotly ahead", data={"plotly": _plotly_url()}, height="content")
+
 
 class Detail(NamedTuple):
     """A picture of a part of the slide that is finer than the figure's, laid over that one."""

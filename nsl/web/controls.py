@@ -35,10 +35,12 @@ CONTROL_PX = 150
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
-_WIDE, _NARROW = "wide_part", "narrow_part"
+_WIDE, _NARROW, _FORM, _BESIDE_FORM = "wide_part", "narrow_part", "form_part", "beside_form_part"
+PREVIEW, CHOSEN_ROW, _HEADING = "preview", "chosen_row", "page_heading"
 # Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
 # nothing before it lets it stand alone; marks a link that has the keyboard's focus hardly at all; and on screens that
-# are touched leaves the tools of a chart, which elsewhere come with the pointer, on its title for good.
+# are touched leaves the tools of a chart, which elsewhere come with the pointer, on its title for good. Where the
+# screen is low, as of a laptop at 150 %, what stands above a map stands closer.
 _STYLE = f"""<style>
 .stMainBlockContainer {{ padding: 1.25rem clamp(1rem, 4vw, 5rem) 4rem; }}
 body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding-top: 2.75rem; }}
@@ -49,6 +51,19 @@ body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding
 }}
 .stHorizontalBlock > div:has(> .st-key-{_WIDE}) {{ flex: 1000 1 min(100%, {WIDE_LEAST_PX}px); }}
 .stHorizontalBlock > div:has(> .st-key-{_NARROW}) {{ flex: 1 1 min(100%, {NARROW_PX}px); }}
+.stHorizontalBlock > div:has(> .st-key-{_BESIDE_FORM}) {{ flex: 1000 1 280px; }}
+.stHorizontalBlock > div:has(> .st-key-{_FORM}) {{ flex: 1 1 clamp(240px, 41%, {NARROW_PX}px); }}
+[class*="st-key-{CHOSEN_ROW}"] > div:first-child {{ flex: 1 1 190px; }}
+[class*="st-key-{CHOSEN_ROW}"] > div:last-child:not(:first-child) {{ flex: 1000 1 345px; }}
+.stHorizontalBlock.st-key-{_HEADING} {{ row-gap: 0; }}
+[data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
+.st-key-{PREVIEW} img {{ width: auto !important; max-height: calc(100vh - 11rem); }}
+@media (max-height: 640px) {{
+  .stMainBlockContainer {{ padding-top: 0.5rem; }}
+  .stMainBlockContainer > .stVerticalBlock {{ gap: 0.5rem; }}
+  .stMainBlockContainer > .stVerticalBlock > div > .stHorizontalBlock {{ row-gap: 0.25rem; }}
+  [data-testid="stHeading"] :is(h2, h3) {{ padding: 0; }}
+}}
 [data-testid="stSidebarNavLink"]:focus-visible {{ outline: 2px solid currentColor; }}
 </style>"""
 
@@ -60,7 +75,7 @@ def compact() -> None:
 
 def heading(title: str) -> DeltaGenerator:
     """A page's title, and what the app is not for; returns a place for badges between them."""
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key=_HEADING):
         st.title(title, width="content")
         badges = st.container(width="content")
         st.caption(RESEARCH_ONLY, text_alignment="right")
@@ -342,6 +357,11 @@ def display_part() -> DeltaGenerator:
     return st.popover("Display", icon=":material/tune:", help="Colours, outlines, which genes are listed")
 
 
+def listing_part() -> DeltaGenerator:
+    """The same, where there is nothing to choose but which genes are listed."""
+    return st.popover("Genes listed", icon=":material/tune:", help="One gene a picture, or every gene")
+
+
 def choose_opacity() -> float:
     """Opacity of maps over the slide, 0 to 1; what is chosen on one page holds on the others."""
     percent = st.slider("Opacity, %", 0, 100, 70, step=5, key="opacity", persist_state="session", width=CONTROL_PX)
@@ -390,4 +410,4 @@ def side_by_side(*, wide_first: bool = False) -> tuple[DeltaGenerator, DeltaGene
     with st.container(horizontal=True, gap="medium"):
         if wide_first:
             return st.container(width="stretch", key=_WIDE), st.container(width=NARROW_PX, key=_NARROW)
-        return st.container(width=NARROW_PX, key=_NARROW), st.container(width="stretch", key=_WIDE)
+        return st.container(width=NARROW_PX, key=_FORM), st.container(width="stretch", key=_BESIDE_FORM)

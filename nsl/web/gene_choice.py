@@ -263,7 +263,7 @@ def box_of_some(
             st.session_state[key] = [*st.session_state[key], gene]
 
     is_full = len(chosen) == most
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key=f"{controls.CHOSEN_ROW} {key}"):
         _box(
             label,
             [gene for gene in listed if gene not in chosen],

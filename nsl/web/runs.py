@@ -22,6 +22,8 @@ from nsl.weights.weights import Weights
 if TYPE_CHECKING:
     import anndata
 
+    from nsl.demo.slide import DemoSlide
+
 STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
 
 
@@ -172,16 +174,25 @@ def rehearse(known: dict[str, float] | None = None) -> None:
         tiles = {"tile": (256, 256), "compression": "jpeg", "photometric": "ycbcr"}
         tifffile.imwrite(path, small.image, resolution=(per_cm, per_cm), resolutionunit="CENTIMETER", **tiles)
         with open_slide(path) as slide:
-            predict(slide, weights, genes=weights.genes[:1])  # many genes are answered in another way, below
+            one = predict(slide, weights, genes=weights.genes[:1])  # many genes are answered in another way, below
     squares = [[x, y, x + 50, y + 50] for x in range(0, 600, 50) for y in range(0, 300, 50)]
     start = time.perf_counter()
     predict_pixels(weights.model, small.image, np.array(squares), small.white_point)
     taken = time.perf_counter() - start
-    import nsl.figures  # for the Maps page: Plotly, SciPy and scikit-image
-    import nsl.stats.regions  # noqa: F401
+    _rehearse_figures(one, weights, small)
 
     if known is not None:
         known["responses_per_second"] = responses(len(squares), 50, 50, 1, len(weights.genes)) / taken
+
+
+def _rehearse_figures(result: "anndata.AnnData", weights: Weights, slide: "DemoSlide") -> None:
+    """For Maps and Stains: SciPy and scikit-image, and of Plotly what it imports when a figure is first made."""
+    import nsl.stats.regions  # noqa: F401
+    from nsl.figures import concentration_figure, expression_map
+
+    expression_map(result, weights.genes[0], limits=(0.0, 1.0)).to_json()
+    corner, vectors = slide.image[:50, :50], weights.config.stains.reference
+    concentration_figure(corner, np.ones((50, 50, 2)), slide.mpp, vectors=vectors).to_json()
 
 
 # Where a page needs a result

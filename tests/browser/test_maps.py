@@ -17,6 +17,7 @@ from tests.browser.driver import (
     choose,
     download,
     drag,
+    go_to,
     middle_tile,
     on_map,
     see_charts,
@@ -197,11 +198,8 @@ def test_the_map_is_never_squeezed(untouched):
         assert overflow <= 0, width
 
 
-# Of a laptop, and of the same at 150 %.
-@pytest.mark.parametrize("size", [(1366, 768), (911, 512)])
-def test_the_whole_map_is_in_view_without_scrolling(visit, size):
-    page = visit("/maps", "demo", viewport=dict(zip(("width", "height"), size, strict=True)))
-    see_charts(page)
+def _first_panel(page: Page) -> tuple[float, float]:
+    """Where the first panel of a page's first chart ends on the screen, and how high it is."""
     bottom, side = page.evaluate(
         """() => {
             const chart = document.querySelector('.nsl-chart'), { yaxis } = chart._fullLayout;
@@ -209,8 +207,28 @@ def test_the_whole_map_is_in_view_without_scrolling(visit, size):
             return [top + yaxis._length, yaxis._length];
         }"""
     )
-    assert bottom < size[1]
-    assert side >= 149
+    return bottom, side
+
+
+# Of a laptop, and of the same at 150 %.
+@pytest.mark.parametrize("size", [(1366, 768), (911, 512)])
+def test_the_whole_map_is_in_view_without_scrolling_on_every_page(visit, size):
+    page = visit("/maps", "demo", viewport=dict(zip(("width", "height"), size, strict=True)))
+    for name, charts, least in (("Maps", 1, 149), ("Compare", 2, 149), ("Stains", 3, 125), ("Correlations", 1, 120)):
+        go_to(page, name)
+        see_charts(page, charts)
+        bottom, side = _first_panel(page)
+        assert bottom < size[1], name
+        assert side >= least, name
+
+
+def test_the_map_follows_the_size_of_the_window(demo_maps):
+    high = _first_panel(demo_maps)[1]
+    demo_maps.set_viewport_size({"width": 911, "height": 512})
+    demo_maps.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.yaxis._length < {high} - 100")
+    assert _first_panel(demo_maps)[0] < 512
+    demo_maps.set_viewport_size({"width": 1440, "height": 1000})
+    demo_maps.wait_for_function(f"document.querySelector('.nsl-chart')._fullLayout.yaxis._length > {high} - 2")
 
 
 def test_zooming_in_brings_the_slide_itself_with_scale_and_magnification_and_keys_step_on(visit, data_folder):

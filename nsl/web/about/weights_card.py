@@ -11,6 +11,7 @@ from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
 from nsl.numerals import csv_table, signed, some_of
+from nsl.signatures import EXPRESSION_UNIT
 from nsl.web import controls, downloads, gene_choice, sources, state
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
@@ -162,6 +163,7 @@ def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
 
 def _columns(protocol: HeldOutProtocol) -> dict:
     number = st.column_config.NumberColumn
+    next_one = f"the next {protocol.left_out}"
     of = f"of {protocol.groups} {gene_choice.plural(protocol.left_out)} left out"
     return {
         "gene": st.column_config.TextColumn("Gene", pinned=True),
@@ -169,10 +171,14 @@ def _columns(protocol: HeldOutProtocol) -> dict:
         "r_heldout": number("Held-out r", format="%.2f"),
         "r_low": number("r, low", format="%.2f", help="Lower end of the 95 % interval"),
         "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),
+        "r_next_low": number("Next, low", format="%.2f", help=f"Lower end of what to expect of r in {next_one}"),
+        "r_next_high": number("Next, high", format="%.2f", help=f"Upper end of what to expect of r in {next_one}"),
         "p_value": number("p", format="%.2g"),
         "q_value": number("q", format="%.2g", help="False discovery rate"),
         "patients_replicated": number("Replicated in", format="%d", help=of),
         "n_spots": number("Spots", format="%d"),
+        "expression_mean": number("Measured mean", format="%.2f", help=f"Over the spots, {EXPRESSION_UNIT}"),
+        "expression_sd": number("Measured sd", format="%.2f", help="Standard deviation over the spots"),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
@@ -63,24 +64,27 @@ class PairsOfGenes(NamedTuple):
     patterns: float  # independent ones, see `nsl.stats.correlation.independent_patterns`
 
 
-def show(slide: state.SessionSlide) -> None:
-    """Choose genes; the heat map, the table of pairs, the two genes of a cell or a row, downloads."""
+def show(slide: state.SessionSlide, listing: DeltaGenerator) -> None:
+    """Choose genes; the heat map, the table of pairs, the two genes of a cell or a row, downloads.
+
+    listing : the place for which genes are listed.
+    """
     with controls.shown_errors():
-        chosen, method = _choose(slide)
+        chosen, method = _choose(slide, listing)
         if len(chosen) < 2:
             st.info("Name two genes or more that were predicted here to see how they go together.")
             return
         pairs = _correlated(slide.run, tuple(chosen), method, slide.result)
-        st.markdown(patterns_in_words(pairs))
-        st.caption(
-            "Correlation of predictions is not correlation of expression: two genes go together here where their "
-            "weights answer to the same colours, whether or not the tissue regulates them together. As colour drives "
-            "every map, nearly all pairs have a small q, and it tells little."
-        )
         wide, narrow = controls.side_by_side(wide_first=True)
         with wide:
             _show_heatmap(slide, pairs)
+            st.caption(
+                "Correlation of predictions is not correlation of expression: two genes go together here where their "
+                "weights answer to the same colours, whether or not the tissue regulates them together. As colour "
+                "drives every map, nearly all pairs have a small q, and it tells little."
+            )
         with narrow:
+            st.markdown(patterns_in_words(pairs))
             _show_pair(slide, pairs)
             _show_table(slide, pairs)
         stem = f"{controls.file_stem(slide)}_{method}"
@@ -93,10 +97,10 @@ def show(slide: state.SessionSlide) -> None:
             downloads.button("Download the matrix (CSV)", lambda: matrix_csv(pairs), f"{stem}_matrix.csv")
 
 
-def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+def _choose(slide: state.SessionSlide, listing: DeltaGenerator) -> tuple[list[str], str]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         which = controls.choose_one("Genes", [MOST_RELIABLE, A_LIST], "correlated_which")
-        chosen = _most_reliable(slide) if which == MOST_RELIABLE else []
+        chosen = _most_reliable(slide, listing) if which == MOST_RELIABLE else []
         method = controls.choose_one(
             "Correlation",
             list(METHODS),
@@ -106,7 +110,7 @@ def _choose(slide: state.SessionSlide) -> tuple[list[str], str]:
     return chosen if which == MOST_RELIABLE else _listed(slide), METHODS[method]
 
 
-def _most_reliable(slide: state.SessionSlide) -> list[str]:
+def _most_reliable(slide: state.SessionSlide, listing: DeltaGenerator) -> list[str]:
     """As many as the slider says, one a pattern, out of those that held up where there are any."""
     table = slide.result.var.sort_values("r_heldout", ascending=False)
     reliable = has_held_up(table)
@@ -120,8 +124,9 @@ def _most_reliable(slide: state.SessionSlide) -> list[str]:
     most = min(MOST, len(ranked))
     which = "reliable and weak genes" if held_up else "genes"
     told = f"{len(ranked):,} different pictures, which {len(candidates):,} {which} draw"
-    st.caption(told if len(ranked) < len(candidates) else f"All {most:,} {which} of {len(table):,}", width="content")
-    patterns.offer_every(len(ranked), len(candidates))
+    with listing:
+        st.caption(told if len(ranked) < len(candidates) else f"All {most:,} {which} of {len(table):,}")
+        patterns.offer_every(len(ranked), len(candidates))
     if most <= FEWEST:
         return ranked
     key = "correlated_patterns" if patterns.are_collapsed() else "correlated_number"
@@ -134,7 +139,7 @@ def _most_reliable(slide: state.SessionSlide) -> list[str]:
         min(USUAL, most),
         key=key,
         persist_state="session",
-        width=220,
+        width=controls.CONTROL_PX,
         help="Those of the highest held-out r",
     )
     return ranked[:number]
@@ -185,6 +190,7 @@ def _show_heatmap(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
         "predicted genes, those that go together side by side; the table of pairs holds the same numbers",
         file_name=f"{controls.file_stem(slide)}_correlations",
         on_click=lambda: _take_cell(slide, key, _table_key(slide, pairs)),
+        fits=True,
     )
     unnamed = " Zoom in to read every name." if len(correlations.genes) > NAMED else ""
     st.caption(
@@ -209,9 +215,8 @@ def _figure(pairs: PairsOfGenes) -> go.Figure:
     figure.update_yaxes(constraintoward="top", **small)
     if len(pairs.correlations.genes) > NAMED:
         # Some of the names; the rest as one zooms in.
-        figure.update_layout(
-            {axis: {"showticklabels": True, "dtick": None, "nticks": 30} for axis in ("xaxis", "yaxis")}
-        )
+        some = {"showticklabels": True, "tickmode": "auto", "dtick": None, "nticks": 30}
+        figure.update_layout(xaxis=some, yaxis=some)
     return figure
 
 

@@ -26,14 +26,14 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
     same = int((others.abs() >= SAME_R).sum())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
-            f"{same:,} of the {len(others):,} other genes that are not unreliable draw this same picture here, or its "
+            f"{same:,} of the {len(others):,} other reliable and weak genes draw this same picture here, or its "
             f"reverse (r over {SAME_R:g}): the map shows a pattern of the tissue that they share.",
             width="stretch",
         )
         differs = others.abs().idxmin()
         st.button(
             f"Most different: {controls.escaped(differs)}",
-            help=f"Of the genes that are not unreliable, {controls.escaped(differs)} has the map least like this one.",
+            help=f"Of the reliable and weak genes, {controls.escaped(differs)} has the map least like this one.",
             on_click=_look_at,
             args=[differs],
             icon=":material/contrast:",

@@ -239,6 +239,9 @@ def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> 
     if slide.is_running:
         with st.container(border=True):
             controls.watch_job(slide.job)
+        from nsl.web import chart  # Plotly, for which no first page waits
+
+        chart.load_ahead()
         return
     genes = len(sources.config_in_use().genes) if chosen.genes is None else len(chosen.genes)
     can_run, is_done = bool(genes), slide.result is not None and chosen.gave(slide)
@@ -303,7 +306,7 @@ def show_result(slide: state.SessionSlide, chosen: runs.Settings | None) -> None
 
 def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int | None:
     """The slide, with its tiles once the scale is known; how many of them hold tissue."""
-    with st.container(border=True):
+    with st.container(border=True, key=controls.PREVIEW):
         controls.synthetic_badge(slide)
         # At which a picture of any shape fits on the screen beside the settings.
         height, width = slide.thumbnail.shape[:2]

@@ -258,6 +258,7 @@ def _show_own(view: View, tissue: Patch) -> None:
             key=f"own stains of {slide.key}",
             alt="The region's H&E and, for this slide's own hematoxylin and eosin, how much each pixel has",
             file_name=f"{controls.file_stem(slide)}_own_stains",
+            fits=True,
         )
     st.caption(transfer_in_words(slide.result))
 
@@ -275,9 +276,10 @@ def _show_images(view: View, gene: str, tissue: Patch) -> None:
         key=f"concentrations of {slide.key}",
         alt=f"The region's H&E and, for either stain learned for {gene}, each pixel's concentration",
         file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_stains",
+        fits=True,
     )
     st.caption(
-        f"{tissue.mpp:.2g} µm/px. Concentrations are in the gene's own scale of D. The model was trained at "
-        f"{view.weights.config.analysis_mpp:g} µm/px: a finer picture shows what it makes of each pixel, which no "
-        "measurement has confirmed."
+        f"Drawn at {tissue.mpp:.2g} µm/px. Concentrations are on a scale of the gene's own, and compare with no other "
+        f"gene's. The model was trained at {view.weights.config.analysis_mpp:g} µm/px: a finer picture shows what it "
+        "makes of each pixel, which no measurement has confirmed."
     )
