@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nsl.parallel import kernel, over_rows
+from nsl.parallel import kernel, over_rows, read_only
 from nsl.stains import od_table
 
 
@@ -62,7 +62,7 @@ def count_colors(image: np.ndarray, grid: np.ndarray, white_point: np.ndarray, b
     if not 1 <= bits <= 8:
         raise ValueError(f"bits must lie between 1 and 8, got {bits}")
     table = od_table(white_point)
-    grid = np.ascontiguousarray(grid, np.int64)
+    image, grid = read_only(image), np.ascontiguousarray(grid, np.int64)
     occupied = np.zeros(1 << (3 * bits), np.bool_)
     over_rows(_mark_occupied, len(grid), image, grid, bits, occupied)
     bins = np.flatnonzero(occupied)

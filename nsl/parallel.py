@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 from numba import njit
 
 from nsl.errors import NslError
@@ -19,6 +20,13 @@ T = TypeVar("T")
 VARIABLE = "NSL_THREADS"
 
 kernel = njit(cache=True, nogil=True, fastmath=False)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array, in one piece and not to be written to: a loop is compiled once for all that come so."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def over_rows(run: Callable, rows: int, *arrays) -> None:

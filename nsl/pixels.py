@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from nsl.model import NeuralStain
-from nsl.parallel import kernel, over_rows
+from nsl.parallel import kernel, over_rows, read_only
 from nsl.stain_transfer import REFERENCE
 from nsl.stains import od_table
 from nsl.tiles import Blocks
@@ -129,7 +129,7 @@ class PixelModel:
         (T, G) float32; NaN for a window of nothing but padding, which is pure black and never counts.
         """
         expression = np.empty((len(bounds), self.affine.shape[2]), np.float32)
-        self._answer(image, bounds, od_table(white_point), edges, expression)
+        self._answer(read_only(image), bounds, od_table(white_point), edges, expression)
         return expression
 
     def _answer(self, image, bounds, table, edges, expression) -> None:
@@ -188,7 +188,8 @@ def _gather(image, bounds, table, colors):
 
 # In both loops four pixels share one reading of the weights, and a chunk of pixels is added up in single precision,
 # chunks in double: single drifts over a million pixels. Finite inputs make finite sums, so the compiler may reorder
-# them and fill the processor's vector units.
+# them and fill the processor's vector units. Arrays are added element by element: whole ones take the compiler longer
+# than all else, for the words of an error that cannot be.
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -215,8 +216,10 @@ def _answer_genes(start, stop, image, blocks, table, affine, effect, sums, pixel
                         c2 = max(r2 * red + g2 * green + b2 * blue + k2 * offset, none)
                         c3 = max(r3 * red + g3 * green + b3 * blue + k3 * offset, none)
                         chunk[i] += w[i] * ((c0 + c1) + (c2 + c3))
-            total += chunk
-        sums[block] = total
+            for i in range(genes):
+                total[i] += chunk[i]
+        for i in range(genes):
+            sums[block, i] = total[i]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -244,8 +247,12 @@ def _answer_planes(start, stop, image, blocks, table, affine, sums, pixels):
                     chunk[1, i] += (c0 * g0 + c1 * g1) + (c2 * g2 + c3 * g3)
                     chunk[2, i] += (c0 * b0 + c1 * b1) + (c2 * b2 + c3 * b3)
                     chunk[3, i] += (c0 + c1) + (c2 + c3)
-            total += chunk
-        sums[block] = total
+            for k in range(4):
+                for i in range(planes):
+                    total[k, i] += chunk[k, i]
+        for k in range(4):
+            for i in range(planes):
+                sums[block, k, i] = total[k, i]
 
 
 @kernel
@@ -255,14 +262,16 @@ def _most_pixels(bounds):
 
 @kernel
 def _add_up(span, numbers, sums, pixels, total):
-    """Write the sums of a window's blocks to `total`, and return how many pixels they are of."""
+    """Write the sums of a window's blocks, rows of `sums`, to `total`; return how many pixels they are of."""
     x0, y0, x1, y1 = span
     total[:] = 0
     seen = 0
     for y in range(y0, y1):
         for x in range(x0, x1):
-            total += sums[numbers[y, x]]
-            seen += pixels[numbers[y, x], 0]
+            block = numbers[y, x]
+            for i in range(len(total)):
+                total[i] += sums[block, i]
+            seen += pixels[block, 0]
     return seen
 
 
@@ -277,14 +286,19 @@ def _add_genes(start, stop, spans, numbers, sums, pixels, intercept, expression)
 
 @kernel
 def _add_planes(start, stop, spans, numbers, sums, pixels, intercept, expression, affine, effect, of_stain):
-    total, mean = np.empty(sums.shape[1:], np.float64), np.empty(sums.shape[1:], np.float32)
+    planes = sums.shape[2]
+    rows, total = sums.reshape(len(sums), 4 * planes), np.empty(4 * planes, np.float64)
+    mean = np.empty((4, planes), np.float32)
     for window in range(start, stop):
-        seen = _add_up(spans[window], numbers, sums, pixels, total)
+        seen = _add_up(spans[window], numbers, rows, pixels, total)
         if not seen:
             expression[window] = np.nan
             continue
-        mean[:] = total / seen
-        expression[window] = intercept
+        for k in range(4):
+            for i in range(planes):
+                mean[k, i] = total[k * planes + i] / seen
+        for i in range(len(intercept)):
+            expression[window, i] = intercept[i]
         for s in range(2):
             a = affine[s]
             for i in range(len(intercept)):

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from nsl.errors import SlideError
-from nsl.parallel import kernel, over_rows
+from nsl.parallel import kernel, over_rows, read_only
 from nsl.stains import TISSUE_OD, SlideStains, completed, od_table, optical_density
 from nsl.tiles import box_sums, summed_from_corner
 
@@ -248,6 +248,7 @@ def tile_quality(
     shares = np.zeros((len(bounds), len(KINDS)), np.float32)
     if not len(bounds):
         return shares
+    image = read_only(image)
     kinds = np.empty(image.shape[:2], np.uint8)
     od = np.empty(image.shape[:2], np.float32)
     table = od_table(white_point)

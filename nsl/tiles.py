@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from nsl.errors import ScaleError, SlideError
-from nsl.parallel import kernel, over_rows
+from nsl.parallel import kernel, over_rows, read_only
 from nsl.slides.slide import Slide
 from nsl.stains import TISSUE_OD, od_table
 
@@ -134,7 +134,7 @@ class Blocks:
         """
         if edges is None:
             own = np.arange(len(windows))
-            return cls(windows, own[None], np.stack([own, own * 0, own + 1, own * 0 + 1], axis=1))
+            return cls(np.ascontiguousarray(windows), own[None], np.stack([own, own * 0, own + 1, own * 0 + 1], axis=1))
         x, y = edges
         spans = np.stack([np.searchsorted((x, y)[side % 2], windows[:, side]) for side in range(4)], axis=1)
         first = spans.min(axis=0)[:2] if len(spans) else np.zeros(2, np.int64)
@@ -162,9 +162,9 @@ def tissue_fraction(
     """
     blocks = Blocks.of(bounds, edges)
     tissue = np.zeros((len(blocks.bounds), 1), np.int64)
-    over_rows(_count_tissue, len(tissue), image, blocks.bounds, od_table(white_point), 3 * TISSUE_OD, tissue)
+    over_rows(_count_tissue, len(tissue), read_only(image), blocks.bounds, od_table(white_point), 3 * TISSUE_OD, tissue)
     fraction = np.empty(len(bounds), np.float32)
-    over_rows(_add_tissue, len(bounds), bounds, blocks.spans, blocks.numbers, tissue, fraction)
+    over_rows(_add_tissue, len(bounds), np.ascontiguousarray(bounds), blocks.spans, blocks.numbers, tissue, fraction)
     return fraction
 
 
@@ -221,7 +221,7 @@ def may_hold_tissue(
     overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
     shares = (1 - np.arange(1, 257) / (np.asarray(white_point)[:, None] + 1)) / 3
     summed = np.zeros((overview.shape[0] + 1, overview.shape[1] + 1))
-    _sum_loss(overview, shares, summed)
+    _sum_loss(read_only(overview), shares, summed)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide_mpp, overview_mpp) + np.array([-1, -1, 1, 1])
     return box_sums(summed, bounds) >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1 import AppTest, local_script_runner
 
 from nsl.web import uploads
 from nsl.web.sources import WeightsChoice
@@ -23,6 +23,15 @@ from tests.shared_work import kept
 ROOT = Path(__file__).parents[1]
 # What every server makes once.
 demo_file, demo_counts = kept(uploads._demo_file), kept(paired_sections._demo_counts)
+
+
+_look_for_page = local_script_runner.require_widgets_deltas
+
+
+def wait_for_page(runner: local_script_runner.LocalScriptRunner, timeout: float) -> None:
+    """Sleep until the page is drawn; AppTest would look a thousand times a second, beside what draws it."""
+    runner._script_thread.join(timeout)
+    _look_for_page(runner, timeout)
 
 
 def start() -> AppTest:

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, Trainin
 from nsl.weights.folder import load_weights, save_weights
 from nsl.weights.weights import Weights
 from tests.fake_hub import FakeHub
-from tests.shared_work import FOLDER
+from tests.shared_work import FOLDER, once
 
 # Plotly takes the name of a property apart each time it meets it, a quarter of what drawing a page takes.
 plotly.basedatatypes._str_to_dict_path_full = functools.cache(plotly.basedatatypes._str_to_dict_path_full)
@@ -46,6 +47,13 @@ class StainedSection:
     stain_vectors: np.ndarray
     """(2, 3) unit optical densities of hematoxylin and eosin."""
 
+    @functools.cached_property
+    def png(self) -> bytes:
+        """`pixels` as a file, which says no µm/px."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
     def stain_under(self, centers_px: np.ndarray, side_px: float) -> np.ndarray:
         """(T, 2) mean hematoxylin and eosin in square windows that lie inside the image."""
         corners = np.rint(np.asarray(centers_px) - side_px / 2).astype(int)
@@ -53,8 +61,9 @@ class StainedSection:
         return np.array([self.stain[y : y + side, x : x + side].mean(axis=(0, 1)) for x, y in corners])
 
 
+@functools.cache
 def stained_section(seed: int) -> StainedSection:
-    """A blob of hematoxylin beside a blob of eosin, on glass."""
+    """A blob of hematoxylin beside a blob of eosin, on glass; not to be written to."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     blobs = []
@@ -91,12 +100,16 @@ def _measured(section: StainedSection, rng: np.random.Generator) -> tuple[pd.Dat
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared(tmp_path_factory, worker_id):
-    """The folder of `tests.shared_work`."""
+    """The folder of `tests.shared_work`; of several processes one compiles what all use."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "shared"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER, str(folder))
+        if worker_id != "master":
+            from nsl.web.runs import rehearse
+
+            once(("loops are compiled",), rehearse)
         yield
 
 
@@ -136,7 +149,7 @@ def section() -> StainedSection:
 def section_png(section, tmp_path) -> Path:
     """`section` as a PNG, which says no µm/px: it is 1."""
     path = tmp_path / "section.png"
-    Image.fromarray(section.pixels).save(path, compress_level=1)
+    path.write_bytes(section.png)
     return path
 
 
@@ -208,7 +221,7 @@ def paired(tmp_path_factory) -> Path:
         name = f"S{number}"
         section = stained_section(10 + number)
         counts, spots = _measured(section, np.random.default_rng(number))
-        Image.fromarray(section.pixels).save(folder / f"{name}.png", compress_level=1)
+        (folder / f"{name}.png").write_bytes(section.png)
         counts.to_csv(folder / f"{name}_counts.csv")
         spots.to_csv(folder / f"{name}_spots.csv", index=False)
         rows.append((name, patient, f"{name}.png", 1.0, f"{name}_spots.csv", f"{name}_counts.csv"))
@@ -242,6 +255,7 @@ def app(monkeypatch):
     """The app on its first page, without a browser (`tests.app_driver`)."""
     import streamlit as st
     from streamlit.runtime.pages_manager import PagesManager
+    from streamlit.testing.v1 import local_script_runner
 
     from nsl.web import uploads
     from nsl.web.train import paired_sections
@@ -255,6 +269,7 @@ def app(monkeypatch):
     st.cache_data.clear()
     st.cache_resource.clear()
     uploads._folders.cache_clear()
+    monkeypatch.setattr(local_script_runner, "require_widgets_deltas", app_driver.wait_for_page)
     # The rehearsal would go on beside the tests that follow.
     monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
     monkeypatch.setattr("nsl.prediction.predict", remembered_runs.predict)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nsl import NeuralStain, load_weights, open_slide
+from nsl import pixels as loops
 from nsl.demo.slide import demo_slide
 from nsl.pixels import PLANES, PixelModel
 from nsl.stain_transfer import StainTransfer
@@ -45,6 +46,19 @@ def test_thousands_of_genes_are_answered_as_each_by_itself(data_folder, name, mp
     assert np.median(error) <= 0.01
     assert np.mean(error <= 0.10) >= 0.95
     np.testing.assert_allclose(together[:, ~varies], alone[:, ~varies], atol=1e-5)
+
+
+def test_images_are_answered_by_one_compiled_loop_however_they_lie_in_memory():
+    image = np.random.default_rng(0).integers(1, 256, (40, 40, 3)).astype(np.uint8)
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    framed = np.pad(image, ((2, 2), (2, 2), (0, 0)))[2:-2, 2:-2]
+    model, bounds = NeuralStain(["A", "B"]), np.array([[0, 0, 20, 20], [20, 10, 40, 40]])
+    expected = PixelModel.of(model).predict(image, bounds, WHITE)
+    compiled = len(loops._answer_genes.signatures)
+    for same, windows in ((frozen, bounds), (framed, bounds), (image, np.asfortranarray(bounds))):
+        np.testing.assert_array_equal(PixelModel.of(model).predict(same, windows, WHITE), expected)
+    assert len(loops._answer_genes.signatures) == compiled
 
 
 @pytest.fixture(scope="module")

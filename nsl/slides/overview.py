@@ -63,6 +63,7 @@ def rehearse() -> None:
     import openslide  # noqa: F401
     import tifffile  # noqa: F401
 
+    from nsl.parallel import read_only
     from nsl.slides.jpeg_scan import is_whole_jpeg
     from nsl.slides.resampling import average_rows
 
@@ -70,7 +71,7 @@ def rehearse() -> None:
     with io.BytesIO() as file:
         Image.new("RGB", (16, 16)).save(file, "JPEG")
         is_whole_jpeg(file.getvalue(), b"", 16, 16)
-    lines, edges, out = np.zeros((2, 6), np.uint8), np.array([0.0]), np.empty((2, 2, 3), np.uint8)
+    lines, edges, out = read_only(np.zeros((2, 6), np.uint8)), np.array([0.0]), np.empty((2, 2, 3), np.uint8)
     for place in (out[:1, :1], out[:1, :1].copy()):
         average_rows(0, 1, lines, edges, edges + 2, edges, edges + 2, place)
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from PIL import Image
 from shapely.geometry import box
 
 from nsl.annotations.geojson import geojson_text
@@ -22,7 +21,7 @@ def made_slides(folder: Path, number: int, *, corrupt: int | None = None, annota
     tumor = Region("left", "Tumor", None, box(0, 0, 350, 600))
     for i in range(number):
         path = folder / f"slides/s{i}.png"
-        Image.fromarray(stained_section(i).pixels).save(path, compress_level=1)
+        path.write_bytes(stained_section(i).png)
         if i == corrupt:
             path.write_bytes(path.read_bytes()[:50_000])
         regions = f"slides/s{i}.geojson" if i < annotated else ""

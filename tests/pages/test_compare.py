@@ -14,7 +14,6 @@ from tests.app_driver import (
     choose_genes,
     click,
     finish,
-    png_bytes,
     predict_demo,
     predict_section,
     said,
@@ -68,7 +67,7 @@ def test_without_a_slide_the_page_offers_the_demo_and_comes_back_with_its_maps(a
 
 
 def test_with_a_slide_not_predicted_the_page_shows_the_way(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.switch_page(COMPARE).run()
     assert "There is no prediction yet" in said(app)
     assert charts(app) == 0
@@ -396,7 +395,7 @@ def test_a_link_to_more_than_four_genes_shows_four(app):
 
 def with_second(app, section, genes: str, name: str = "S23 [left].png"):
     """Beside the demo slide another one, predicted for some genes; the demo slide is looked at."""
-    predict_section(app, name, png_bytes(section.pixels), genes)
+    predict_section(app, name, section.png, genes)
     session_held(app, SessionState).current = "demo"
     app.switch_page(COMPARE).run()
     return in_mode(app, ACROSS)
@@ -407,7 +406,7 @@ def test_one_slide_alone_is_told_how_to_come_by_another(page, section):
     assert "is the only slide of this session" in said(page)
     assert charts(page) == 0
     page.switch_page("pages/predict.py").run()
-    upload(page, "b.png", png_bytes(section.pixels))
+    upload(page, "b.png", section.png)
     session_held(page, SessionState).current = "demo"
     page.switch_page(COMPARE).run()
     assert "is the only slide with a prediction" in said(page)

@@ -29,7 +29,6 @@ from tests.app_driver import (
     click,
     finish,
     metrics,
-    png_bytes,
     predict_demo,
     predict_section,
     said,
@@ -47,7 +46,7 @@ GENES = ["ERBB2", "CD24", "COX6C", "KRT19", "EPCAM", "GAPDH", "ACTB", "SCD", "IG
 @pytest.fixture
 def page(app, section):
     """The page with a small section predicted for twelve genes."""
-    predict_section(app, "my section.png", png_bytes(section.pixels), " ".join(GENES))
+    predict_section(app, "my section.png", section.png, " ".join(GENES))
     return app.switch_page(PAGE).run()
 
 
@@ -144,7 +143,7 @@ def test_without_a_slide_the_page_offers_the_demo(app):
 
 
 def test_with_a_slide_not_predicted_the_page_shows_the_way(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.switch_page(PAGE).run()
     assert "There is no prediction yet" in said(app)
 

@@ -23,7 +23,6 @@ from tests.app_driver import (
     click,
     finish,
     metrics,
-    png_bytes,
     predict_demo,
     said,
     slide,
@@ -53,7 +52,7 @@ def test_without_a_slide_the_page_offers_the_demo_and_comes_back_with_its_map(ap
 
 
 def test_with_a_slide_not_predicted_the_page_shows_the_way(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.switch_page(MAPS).run()
     assert "There is no prediction yet" in said(app)
     assert charts(app) == 0

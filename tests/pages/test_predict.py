@@ -57,7 +57,7 @@ def test_a_zip_without_a_slide_is_told_by_the_users_name_for_it(app, tmp_path):
 def server_folder(tmp_path, monkeypatch, section):
     folder = tmp_path / "slides"
     (folder / "2026").mkdir(parents=True)
-    (folder / "2026/a.png").write_bytes(png_bytes(section.pixels))
+    (folder / "2026/a.png").write_bytes(section.png)
     monkeypatch.setenv("NSL_SLIDE_DIR", str(folder))
     return folder
 
@@ -148,7 +148,7 @@ def test_a_file_with_gene_names_is_taken(app):
 
 
 def test_finer_analysis_than_the_slide_is_taken_at_the_slides_own(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.number_input[0].set_value(4.0).run()
     finish(click(app, "Run"))
     assert slide(app).result.uns["nsl"]["analysis_mpp"] == 4.0
@@ -207,7 +207,7 @@ def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypa
         return look(path, most_pixels)
 
     monkeypatch.setattr(uploads, "overview_of", click_once)
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.run()
     assert clicks
     assert slide(app).name == "a.png"
@@ -216,9 +216,9 @@ def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypa
 
 
 def test_an_uploader_is_empty_again_once_its_slide_is_there(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     assert not app.main.get("file_uploader")[0].value
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     assert [one.name for one in session_held(app, SessionState).slides.values()] == ["a.png", "a (2).png"]
 
 

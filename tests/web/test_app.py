@@ -112,7 +112,7 @@ def test_colour_range_goes_by_percentile_or_by_value(app):
 
 
 def test_scale_is_asked_for_when_the_file_has_none_and_never_guessed(app, section, tmp_path):
-    upload(app, "patient 12.png", png_bytes(section.pixels))
+    upload(app, "patient 12.png", section.png)
     assert not app.exception
     assert app.number_input[0].value is None
     assert any("does not say its scale" in info.value for info in app.info)
@@ -138,7 +138,7 @@ def test_scale_is_asked_for_when_that_of_the_file_is_impossible(app, section):
 
 @pytest.mark.parametrize(("scale", "says"), [(0.0, "positive number, got 0"), (500.0, "between 0.01 and 100, got 500")])
 def test_an_impossible_scale_is_refused_in_a_sentence(app, section, tmp_path, scale, says):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.number_input[0].set_value(scale).run()
     assert not app.exception
     assert says in app.error[0].value
@@ -225,7 +225,7 @@ def test_a_result_that_memory_cannot_hold_is_told_before_the_run(app, monkeypatc
 
 
 def test_the_sidebar_follows_a_run_of_a_slide_that_is_not_looked_at(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.number_input[0].set_value(1.0).run()
     other = slide(app)
     click(app, "Use the demo slide")
@@ -285,7 +285,7 @@ def test_damaged_weights_are_told_on_the_page(app, monkeypatch, tmp_path):
 def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, section):
     predict_demo(app)
     demo = slide(app)
-    upload(app, "patient 7.png", png_bytes(section.pixels))
+    upload(app, "patient 7.png", section.png)
     assert slide(app).name == "patient 7.png"
     assert slide(app).result is None
     choice = app.sidebar.radio(key="slide_choice")
@@ -302,7 +302,7 @@ def test_a_second_slide_comes_beside_the_first_and_each_keeps_its_result(app, se
 
 
 def test_a_slide_of_the_same_name_is_numbered(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     upload(app, "a.png", png_bytes(section.pixels[::-1]))
     assert slide(app).name == "a (2).png"
 
@@ -312,7 +312,7 @@ def test_slides_of_like_names_are_downloaded_under_names_of_their_own_and_can_be
         next(box for box in app.sidebar.text_input if box.label == "Name of this slide").set_value(text).run()
         return controls.file_stems([one.name for one in session_held(app, SessionState).slides.values()])
 
-    upload(app, "a b.png", png_bytes(section.pixels))
+    upload(app, "a b.png", section.png)
     upload(app, "a_b.png", png_bytes(section.pixels[::-1]))
     assert named("") == ["a_b", "a_b_2"]
     assert named("  core 2.5 of  block 7 ") == ["a_b", "core_2_5_of_block_7"]
@@ -324,7 +324,7 @@ def test_slides_of_like_names_are_downloaded_under_names_of_their_own_and_can_be
 
 
 def test_a_removed_slide_takes_its_file_and_its_run_with_it(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     first = slide(app)
     click(app, "Use the demo slide")
     click(app, "Run")
@@ -357,8 +357,8 @@ def _cancel_at_half(job, done, total, stage=""):
 
 def test_a_session_holds_so_many_slides_and_says_so(app, section, monkeypatch):
     monkeypatch.setattr("nsl.web.uploads.MAX_SLIDES", 1)
-    upload(app, "a.png", png_bytes(section.pixels))
-    upload(app, "b.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
+    upload(app, "b.png", section.png)
     assert "holds 1 slides, as many as it can; remove one first" in app.error[0].value
     assert slide(app).name == "a.png"
 
@@ -370,7 +370,7 @@ def test_notices_call_the_file_what_the_user_calls_it(app, section, tmp_path):
 
 
 def test_a_full_disk_is_told_and_stays_told(app, section, tmp_path, monkeypatch):
-    content = png_bytes(section.pixels)
+    content = section.png
 
     def full(self, data):
         raise OSError(28, "No space left on device")
@@ -438,12 +438,12 @@ def test_colours_of_another_profile_are_told_and_can_be_brought_to_srgb(app, sec
     assert [one.uns["nsl"]["brought_to_srgb"] for one in results] == [False, True]
     with slide(app).open() as opened:
         assert opened.is_converted  # what is looked at is what was predicted
-    upload(app, "plain.png", png_bytes(section.pixels))
+    upload(app, "plain.png", section.png)
     assert not [box for box in app.checkbox if box.key.startswith("to_srgb")]
 
 
 def test_the_transfer_of_stains_is_said_and_can_be_switched_off(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     app.number_input[0].set_value(1.0).run()
     finish(click(app, "Run"))
     assert "brought to those that the weights know" in said(app)

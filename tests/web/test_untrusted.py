@@ -93,7 +93,7 @@ def test_the_id_of_an_upload_names_no_folder(app, hostile_id, section):
     assert "notes.png looks like a text file" in app.error[0].value
     click(app, "Use the demo slide")
     demo = slide(app)
-    _send(app, app.main.get("file_uploader")[0], hostile_id, "a.png", png_bytes(section.pixels))
+    _send(app, app.main.get("file_uploader")[0], hostile_id, "a.png", section.png)
     assert not app.exception
     assert slide(app).name == "a.png"
     assert slide(app).path.exists()
@@ -140,7 +140,7 @@ def test_only_folders_inside_the_sessions_are_deleted(server_folders, monkeypatc
 
 
 def test_a_browser_that_clears_streamlits_caches_parts_no_session_from_its_folder(app, section):
-    upload(app, "a.png", png_bytes(section.pixels))
+    upload(app, "a.png", section.png)
     st.cache_resource.clear()
     click(app, "Use the demo slide")
     demo, first = slide(app), next(iter(session_held(app, state.SessionState).slides.values()))
@@ -156,7 +156,7 @@ def test_a_browser_that_clears_streamlits_caches_parts_no_session_from_its_folde
 
 def test_an_upload_larger_than_its_place_says_is_refused_by_the_server_too(app, monkeypatch, section):
     monkeypatch.setattr(server, "limits", lambda: server.Limits(None, 1, None, None))
-    large = png_bytes(section.pixels) + bytes(2**20)
+    large = section.png + bytes(2**20)
     upload(app.run(), "large.png", large)
     assert "large.png has" in app.error[0].value
     assert "at most 1 MB are taken here; bring a smaller file" in app.error[0].value
@@ -351,7 +351,7 @@ def test_a_file_that_cannot_be_read_is_told_without_the_servers_paths(tmp_path, 
 def test_a_visitor_of_a_real_server_reaches_no_other_visitors_slides(server_folders, section):
     environment = os.environ | {"TMPDIR": str(server_folders)}
     with served(server_folders.parents[1] / "log.txt", environment) as address, visiting(address) as victim:
-        victim.upload(SLIDE_UPLOAD, "b4b2d9a0", "mine.png", png_bytes(section.pixels))
+        victim.upload(SLIDE_UPLOAD, "b4b2d9a0", "mine.png", section.png)
         before = _files(server_folders)
         assert any(path.name == "nsl-upload.png" for path in before)
         for file_id in ("..", "a\0b", "x" * 300, victim.session_id):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nsl.web import chart, zoom
 from nsl.web.chart import View
-from tests.app_driver import charts, png_bytes, predict_section, slide
+from tests.app_driver import charts, predict_section, slide
 
 WHOLE, PART = View(0, 0, 0.7, 0.6, 500), View(0.1, 0.1, 0.3, 0.25, 500)
 
@@ -18,7 +18,7 @@ WHOLE, PART = View(0, 0, 0.7, 0.6, 500), View(0.1, 0.1, 0.3, 0.25, 500)
 @pytest.fixture
 def maps(app, section):
     """The Maps page of a section of 1 µm/px whose result brings a picture of 8 µm/px."""
-    predict_section(app, "section.png", png_bytes(section.pixels), "ERBB2 COX6C")
+    predict_section(app, "section.png", section.png, "ERBB2 COX6C")
     brought = slide(app).result.uns["spatial"]["slide"]
     brought["images"]["hires"] = np.ascontiguousarray(brought["images"]["hires"][::8, ::8])
     brought["scalefactors"]["tissue_hires_scalef"] /= 8

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.app_driver import chart, charts, open_stains, png_bytes, predict_section, said, seen, slide
+from tests.app_driver import chart, charts, open_stains, predict_section, said, seen, slide
 
 STAINS, TILE_UM = "pages/stains.py", 150.0
 
@@ -13,7 +13,7 @@ STAINS, TILE_UM = "pages/stains.py", 150.0
 @pytest.fixture
 def page(app, section):
     """The page with a section of 1 µm/px predicted: a blob of hematoxylin beside one of eosin."""
-    predict_section(app, "section.png", png_bytes(section.pixels), "ERBB2 COX6C")
+    predict_section(app, "section.png", section.png, "ERBB2 COX6C")
     return app.switch_page(STAINS).run()
 
 
