@@ -145,7 +145,9 @@ def tissue_pixels(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 
 def without_surround(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """A copy of an image (..., 3) uint8 whose frames, rims and other black or grey are pure black padding."""
-    return np.where((_looked_up(image, kinds) == _SURROUND)[..., None], np.uint8(0), image)
+    without = image.copy()
+    without[_looked_up(image, kinds) == _SURROUND] = 0
+    return without
 
 
 def own_tissue(
@@ -184,8 +186,8 @@ def _fold_bands(
     size = [max(round(side * mpp / pixel_um), 1) for side in thumbnail.shape[1::-1]]
     small = np.asarray(Image.fromarray(thumbnail).resize(size, Image.Resampling.BOX))
     amounts = np.maximum(optical_density(small, white_point) @ per_stain, 0).astype(np.float32)
-    amounts[~small.any(axis=-1)] = 0
-    amount = amounts.sum(axis=-1)
+    amounts[(small[..., 0] | small[..., 1] | small[..., 2]) == 0] = 0
+    amount = amounts[..., 0] + amounts[..., 1]
     stained = amount[amount > _LEAST_AMOUNT]
     least = _LEAST_BESIDE * float(np.median(stained)) if len(stained) else np.inf
     square = max(round(_BAND_SQUARE_UM / pixel_um), 1)
@@ -326,8 +328,10 @@ def _no_h_and_e(reason: str) -> SlideError:
 
 def _looked_up(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """(...) uint8, what each pixel of an image (..., 3) is; pure black padding is `_GLASS`."""
-    red, green, blue = (image[..., c] >> (8 - _BITS) for c in range(3))
-    return np.where(image.any(axis=-1), kinds[red, green, blue], _GLASS)
+    # NumPy takes ten times as long to reduce an axis of three.
+    red, green, blue = (image[..., c] for c in range(3))
+    bins = tuple(channel >> (8 - _BITS) for channel in (red, green, blue))
+    return np.where(red | green | blue, kinds[bins], _GLASS)
 
 
 @kernel
