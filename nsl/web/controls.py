@@ -354,7 +354,7 @@ def choose_positions_scale(key: str, help: str, **look) -> float:
 
 def display_part() -> DeltaGenerator:
     """The place for what is seldom chosen anew of how maps are drawn, which opens."""
-    return st.popover("Display", icon=":material/tune:", help="Colours, outlines, which genes are listed")
+    return st.popover("Display", icon=":material/tune:", help="How maps are drawn, and what is listed")
 
 
 def listing_part() -> DeltaGenerator:

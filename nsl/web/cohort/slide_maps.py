@@ -25,7 +25,8 @@ _ORDERS = ("As listed", "Highest first", "By group")
 def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str) -> None:
     """A page of small maps, with a way to each slide."""
     with controls.part("On every slide"):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        scale = st.container(horizontal=True, vertical_alignment="center")
+        with scale, controls.display_part():
             opacity, palette = controls.choose_opacity(), controls.choose_palette()
             order = controls.choose_one("Order", _ORDERS, "cohort_order")
         names = _in_order(slides, gene, order)
@@ -34,7 +35,7 @@ def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str) -> None:
         if pages > 1:
             number = st.number_input("Page", 1, pages, key="cohort_page", width=controls.CONTROL_PX)
         limits = apart(*slides.var.loc[gene, ["scale_low", "scale_high"]].astype(float))
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with scale:
             st.caption(signed(limits[0]), width="content")
             st.image(scale_bar(palette), alt=f"Colour scale {palette}", output_format="PNG")
             st.caption(f"{signed(limits[1])} · {unit_of(gene)}, one scale for all slides", width="content")
