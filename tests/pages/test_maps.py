@@ -343,7 +343,7 @@ def test_the_page_says_how_many_genes_draw_the_same_picture_and_leads_to_another
     held_up = (result.var.r_heldout > 0) & (result.var.q_value < 0.05) & ~result.var_names.str.startswith("signature:")
     others = [name for name in result.var_names[held_up] if name != gene]
     r = np.corrcoef(result[:, [gene, *others]].X.T)[0, 1:]
-    assert f"{(abs(r) >= 0.95).sum():,} of the {len(others):,} other genes" in said(app)
+    assert f"{(abs(r) >= 0.95).sum():,} of the {len(others):,} other reliable and weak genes" in said(app)
     click(app, f"Most different: {others[np.argmin(abs(r))]}")
     assert app.selectbox(key="gene").value == others[np.argmin(abs(r))]
     assert not app.exception
