@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import SlideError, WeightsError
-from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, optical_density, transmitted
+from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, is_shown, optical_density, transmitted
 from nsl.weights.reliability import trust_in
 from nsl.weights.weights import Weights
 
@@ -152,7 +152,7 @@ def amount_images(rgb: np.ndarray, vectors: np.ndarray, white_point: np.ndarray)
     """
     od = optical_density(rgb, white_point)
     amounts = np.maximum(stain_amounts(od.reshape(-1, 3), vectors), 0).reshape(*rgb.shape[:2], 2).astype(np.float32)
-    amounts[~rgb.any(axis=-1)] = np.nan
+    amounts[~is_shown(rgb)] = np.nan
     return amounts
 
 

@@ -60,6 +60,12 @@ def optical_density(image: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     return np.stack([table[c][image[..., c]] for c in range(3)], axis=-1)
 
 
+def is_shown(image: np.ndarray) -> np.ndarray:
+    """(...) bool, which pixels of a uint8 RGB image (..., 3) are not padding, which is pure black."""
+    # NumPy takes ten times as long to reduce an axis of three.
+    return (image[..., 0] | image[..., 1] | image[..., 2]) > 0
+
+
 def transmitted(od: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     """Colour seen through an optical density (..., 3): uint8 RGB, the inverse of `optical_density`."""
     intensity = (np.asarray(white_point) + 1) * np.exp(-np.asarray(od, float)) - 1

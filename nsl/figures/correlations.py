@@ -1,6 +1,5 @@
 """What goes with what, as Plotly figures: genes with genes, predicted with measured."""
 
-import html
 from collections.abc import Sequence
 
 import anndata
@@ -59,7 +58,7 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     axis = {"type": "category", "showticklabels": named, "dtick": 1, "tickfont": {"size": 9 if len(names) > 40 else 11}}
     axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
     if named:
-        axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(name) for name in names]}
+        axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(correlations.genes[i]) for i in order]}
     figure.update_xaxes(tickangle=-90, **axis)
     figure.update_yaxes(autorange="reversed", scaleanchor="x", **axis)
     return figure
@@ -67,7 +66,7 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
 
 def _short(name: str) -> str:
     """A name beside the heat map: of a set its own, and no longer than leaves the map its room."""
-    name = html.unescape(name).removeprefix(PREFIX)
+    name = str(name).removeprefix(PREFIX)
     return literal(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 

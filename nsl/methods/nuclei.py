@@ -15,7 +15,7 @@ from skimage.morphology import reconstruction, remove_small_holes
 from skimage.segmentation import watershed
 
 from nsl.spots.measured_section import Windows
-from nsl.stains import HED_VECTORS, TISSUE_OD, optical_density
+from nsl.stains import HED_VECTORS, TISSUE_OD, is_shown, optical_density
 
 NUCLEI_MPP = 1.0
 """µm/px at which nuclei are looked for, where the image allows."""
@@ -139,7 +139,7 @@ def _unmixed(image: np.ndarray, white_point: np.ndarray) -> tuple[np.ndarray, np
     Eosin is below 0 where a colour is bluer than the published hematoxylin, and its mean is kept so.
     """
     od = optical_density(image, white_point)
-    od[~image.any(axis=-1)] = 0
+    od[~is_shown(image)] = 0
     return od @ _UNMIXING[:, :2], od.mean(axis=-1)
 
 

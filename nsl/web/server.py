@@ -26,9 +26,9 @@ from nsl.slides.archive import MAX_BYTES
 # How often a run that waits looks whether it is still wanted.
 LOOK_SECONDS = 0.5
 _UNPACKED_TO_ZIPPED = 4
-_PREFIX, _LOCK = "nsl-server-", "in-use"
+_FOLDER_PREFIX, _FOLDER_LOCK = "nsl-server-", "in-use"
 # A server that begins has made its folder and not yet locked it.
-_BEGINS_SECONDS = 60
+_FOLDER_BEGINS_SECONDS = 60
 # The C library's name for the size from which memory is taken of the system, and given back to it, piece by piece.
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 2**20
@@ -158,11 +158,11 @@ def folder() -> Path:
 
 def clear_abandoned() -> None:
     """Delete the folders of servers that ended without doing so, such as killed ones."""
-    for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for other in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
         if not _may_be_abandoned(other):
             continue
         try:
-            with FileLock(other / _LOCK, blocking=False):
+            with FileLock(other / _FOLDER_LOCK, blocking=False):
                 shutil.rmtree(other, ignore_errors=True)
         except (Timeout, OSError):  # it is in use, or was deleted by another server that starts
             continue
@@ -174,13 +174,13 @@ def _may_be_abandoned(other: Path) -> bool:
     except OSError:
         return False
     is_own = not hasattr(os, "getuid") or told.st_uid == os.getuid()
-    return is_own and other.is_dir() and not other.is_symlink() and time.time() - told.st_mtime > _BEGINS_SECONDS
+    return is_own and other.is_dir() and not other.is_symlink() and time.time() - told.st_mtime > _FOLDER_BEGINS_SECONDS
 
 
 @functools.cache
 def _own() -> tuple[tempfile.TemporaryDirectory, FileLock]:
-    made = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-    lock = FileLock(Path(made.name) / _LOCK)
+    made = tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX, ignore_cleanup_errors=True)
+    lock = FileLock(Path(made.name) / _FOLDER_LOCK)
     lock.acquire()
     return made, lock
 

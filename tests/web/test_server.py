@@ -87,6 +87,16 @@ def _end(*runs: tuple[jobs.Job, Work]) -> None:
         assert not job.is_running
 
 
+def _run_behind(app: AppTest, environment, *, count: int) -> list[tuple[jobs.Job, Work]]:
+    """Ask for a run of the demo slide where one goes on at a time, behind so many of others, which are returned."""
+    environment("NSL_MAX_CONCURRENT_RUNS", "1")
+    others = _started(count=count)
+    app.run()
+    _click(app, "Use the demo slide")
+    _click(app, "Run")
+    return others
+
+
 # What the environment says
 
 
@@ -358,11 +368,7 @@ def test_leaving_the_line_twice_does_no_harm():
 
 
 def test_the_page_says_how_many_runs_come_first_and_shows_the_result_when_its_turn_has_come(app, environment):
-    environment("NSL_MAX_CONCURRENT_RUNS", "1")
-    others = _started(count=2)
-    app.run()
-    _click(app, "Use the demo slide")
-    _click(app, "Run")
+    others = _run_behind(app, environment, count=2)
     assert not app.exception
     assert _waiting(app) == ["Waiting for 2 other runs to end"]
     _end(others[0])
@@ -377,11 +383,7 @@ def test_the_page_says_how_many_runs_come_first_and_shows_the_result_when_its_tu
 
 
 def test_a_removed_slide_takes_its_waiting_run_out_of_the_line(app, environment):
-    environment("NSL_MAX_CONCURRENT_RUNS", "1")
-    (other,) = _started(count=1)
-    app.run()
-    _click(app, "Use the demo slide")
-    _click(app, "Run")
+    (other,) = _run_behind(app, environment, count=1)
     job = slide(app).job
     _click(app, "Remove this slide")
     job.thread.join(SECONDS)
@@ -391,11 +393,7 @@ def test_a_removed_slide_takes_its_waiting_run_out_of_the_line(app, environment)
 
 
 def test_a_run_cancelled_while_it_waits_gives_its_place_up_and_says_so(app, environment):
-    environment("NSL_MAX_CONCURRENT_RUNS", "1")
-    (other,) = _started(count=1)
-    app.run()
-    _click(app, "Use the demo slide")
-    _click(app, "Run")
+    (other,) = _run_behind(app, environment, count=1)
     assert "waiting for its turn" in " ".join(caption.value for caption in app.sidebar.caption)
     _click(app, "Cancel")
     slide(app).job.thread.join(SECONDS)

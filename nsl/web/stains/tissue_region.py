@@ -24,7 +24,7 @@ from nsl.numerals import signed
 from nsl.prediction import Patch
 from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
-from nsl.stains import optical_density
+from nsl.stains import is_shown, optical_density
 from nsl.tiles import box_sums, pixel_bounds, summed_from_corner
 from nsl.web import chart, controls, state
 from nsl.web.stains.gene_stains import View
@@ -147,7 +147,7 @@ def _richest(result: anndata.AnnData, vectors: np.ndarray) -> str:
     """The tile that absorbs most along the hematoxylin vector, by the slide's picture."""
     picture, info = SlidePicture.of(result), Provenance.of(result)
     amounts = stain_amounts(optical_density(picture.rgb, info.white_point).reshape(-1, 3), vectors)[:, 0]
-    hematoxylin = np.where(picture.rgb.any(axis=-1), amounts.reshape(picture.rgb.shape[:2]), 0)  # pure black is padding
+    hematoxylin = np.where(is_shown(picture.rgb), amounts.reshape(picture.rgb.shape[:2]), 0)
     bounds = pixel_bounds(result.obsm["spatial"], info.tile_um, info.mpp, picture.mpp)
     within = box_sums(summed_from_corner(hematoxylin), bounds)
     # The tissue's edge is where it folds, and folds are dark.
