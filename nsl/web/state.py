@@ -276,12 +276,19 @@ _shelf: dict[str, tuple[weakref.ref[SessionState], weakref.ref[SessionSlide]]] =
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """A run of the script, during which no other session lets a result of this one go."""
+    """A run of the script or of a fragment, during which no other run lets go of a result that it may show.
+
+    A click starts the next run while this one still draws, and may remove what this one looks at. What such a run
+    stumbles over is no fault: it ends as Streamlit has asked it to.
+    """
     session = shared()
     with _guard:
         session.scripts += 1
     try:
         yield
+    except Exception:
+        shared()  # Streamlit ends a run that the next has overtaken where it asks for what the session holds.
+        raise
     finally:
         with _guard:
             session.scripts -= 1
@@ -309,7 +316,7 @@ def make_room() -> None:
         for session, held in kept.values():
             if most_mb is None or size <= most_mb * 2**20:
                 return
-            if held is looked_at or held.is_worked_on or (session is not own and session.scripts):
+            if held is looked_at or held.is_worked_on or session.scripts > (session is own):
                 continue
             size -= _result_bytes(held)
             held.crowd_out()

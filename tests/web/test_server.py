@@ -241,6 +241,31 @@ def test_no_result_is_let_go_under_a_page_that_is_being_made(app, other_app, mon
     assert slide(other_app).result is not None
 
 
+@pytest.mark.parametrize("is_fragment", [False, True])
+@pytest.mark.parametrize("is_overtaken", [False, True])
+def test_what_a_run_stumbles_over_that_the_next_has_overtaken_is_no_fault(is_fragment, is_overtaken, capfd):
+    def page(is_fragment, is_overtaken):
+        import streamlit as st
+        from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+        from nsl.web import state
+
+        @state.looking()
+        def draw():
+            looked_at = state.slide()
+            if is_overtaken:
+                get_script_run_ctx().script_requests.request_stop()  # as a click does, from the server's own thread
+            looked_at.open()  # removed by that click
+
+        st.fragment(draw)() if is_fragment else draw()
+
+    app = AppTest.from_function(page, kwargs={"is_fragment": is_fragment, "is_overtaken": is_overtaken}).run()
+    printed = "".join(capfd.readouterr())
+    assert ("AttributeError" in printed) == (not is_overtaken)
+    assert len(app.exception) == (not is_overtaken)
+    assert session_held(app, state.SessionState).scripts == 0
+
+
 def test_a_download_of_a_result_that_is_gone_says_so(app):
     _predicted(app)
     held = slide(app)
