@@ -1,6 +1,6 @@
 """Many visitors of one server at once: do all get what a single one gets, how long do they wait, and is memory let go?
 
-    python benchmarks/load.py [--visitors 6] [--minutes 2] [--slide IMAGE:MPP] [--hostile]
+    python benchmarks/load.py [--visitors 6] [--minutes 2] [--slide IMAGE:MPP] [--hostile] [--browser]
 
 Visitors speak the server's protocol. Each brings a slide, every second one the demo slide and the others IMAGE, runs it
 with all genes, looks at maps of three genes, takes the result home as CSV, removes the slide, and begins again until
@@ -10,6 +10,8 @@ and when the last folder of theirs has gone, minutes after.
 
 With --hostile one more visitor brings bad files, sends values that no widget has and leaves midway, all the time
 (`benchmarks/hostile_visitor.py`); a file of somebody else beside the server's must stay as it is.
+
+With --browser visitors come in Chromium, one in each, and a map is what their browser drew.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import statistics
 import sys
 import tempfile
@@ -28,9 +31,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: E402
 
 from benchmarks.hostile_visitor import Hostility  # noqa: E402
+from tests.browser import driver  # noqa: E402
 from tests.browser.serving import is_healthy, started  # noqa: E402
 from tests.visitor import Visitor, visiting  # noqa: E402
 
@@ -58,6 +63,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--slide", help="an image with its µm/px, such as section.jpg:0.69; the demo alone without")
     parser.add_argument("--hostile", action="store_true", help="one more visitor, who is")
+    parser.add_argument("--browser", action="store_true", help="visitors come in Chromium")
     args = parser.parse_args()
     image = args.slide.rpartition(":")[::2] if args.slide else None
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +75,7 @@ def main() -> int:
                 time.sleep(0.1)
             alone, together = Waits(), Waits()
             for slide in (None, image) if image else (None,):
-                visit(address, slide, 0, alone)
+                (browse if args.browser else visit)(address, slide, 0, alone)
             before_mb = memory_mb(server.pid)
             hostility = Hostility(address) if args.hostile else None
             peak_mb = crowd(address, image, args, together, server.pid, hostility)
@@ -87,7 +93,9 @@ def crowd(address: str, image, args, waits: Waits, process: int, hostility: Host
     """Visitors at the same time, and a hostile one; the most memory meanwhile, in MB."""
     ends, peak_mb = time.monotonic() + 60 * args.minutes, 0.0
     visitors = [
-        threading.Thread(target=visit, args=[address, image if number % 2 else None, ends, waits])
+        threading.Thread(
+            target=browse if args.browser else visit, args=[address, image if number % 2 else None, ends, waits]
+        )
         for number in range(args.visitors)
     ]
     if hostility:
@@ -133,6 +141,41 @@ def _round(visitor: Visitor, image, waits: Waits) -> None:
     slide = "demo" if image is None else "image"
     waits.timed("download", lambda: waits.figures[f"{slide}, CSV"].add(digest(visitor.download("Download CSV"))))
     visitor.press("Remove this slide")
+
+
+def browse(address: str, image, ends: float, waits: Waits) -> None:
+    """As `visit`, in a browser."""
+    try:
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+            chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = chromium.new_page(viewport={"width": 1366, "height": 768})
+            waits.timed("first page", lambda: (page.goto(address), driver.settle(page)))
+            while True:
+                _round_in_browser(page, image, waits, Path(folder))
+                if time.monotonic() >= ends:
+                    chromium.close()
+                    return
+    except Exception as error:
+        waits.failures.append(repr(error)[:300])
+
+
+def _round_in_browser(page: Page, image, waits: Waits, folder: Path) -> None:
+    slide, file = ("demo", None) if image is None else ("image", Path(image[0]))
+    waits.timed("open", lambda: driver.take_file(page, file, float(image[1])) if file else driver.take_demo(page))
+    waits.timed("run", lambda: driver.run(page))
+    driver.go_to(page, "Maps")
+    for gene in GENES:
+        waits.timed("map", lambda gene=gene: (driver.choose(page, "Gene", gene), driver.see_charts(page)))
+        drawn = page.evaluate("Array.from(document.querySelector('.nsl-chart')._fullData[0].z, (row) => row.join())")
+        waits.figures[f"{slide}, {gene}"].add(digest("\n".join(drawn).encode()))
+    driver.go_to(page, "Predict")
+    download = driver.button(page, "Download CSV")
+    waits.timed(
+        "download",
+        lambda: waits.figures[f"{slide}, CSV"].add(digest(driver.download(page, download, folder).read_bytes())),
+    )
+    driver.button(page, "Remove this slide").click()
+    driver.settle(page)
 
 
 def _run(visitor: Visitor) -> None:
