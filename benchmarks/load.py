@@ -165,7 +165,7 @@ def _round_in_browser(page: Page, image, waits: Waits, folder: Path) -> None:
     waits.timed("run", lambda: driver.run(page))
     driver.go_to(page, "Maps")
     for gene in GENES:
-        waits.timed("map", lambda gene=gene: (driver.choose(page, "Gene", gene), driver.see_charts(page)))
+        waits.timed("map", lambda gene=gene: _see(page, gene))
         drawn = page.evaluate("Array.from(document.querySelector('.nsl-chart')._fullData[0].z, (row) => row.join())")
         waits.figures[f"{slide}, {gene}"].add(digest("\n".join(drawn).encode()))
     driver.go_to(page, "Predict")
@@ -176,6 +176,12 @@ def _round_in_browser(page: Page, image, waits: Waits, folder: Path) -> None:
     )
     driver.button(page, "Remove this slide").click()
     driver.settle(page)
+
+
+def _see(page: Page, gene: str) -> None:
+    driver.choose(page, "Gene", gene)
+    title = "document.querySelector('.nsl-chart')?._fullLayout?.coloraxis.colorbar.title.text"
+    page.wait_for_function(f"{title}?.startsWith('{gene}')")
 
 
 def _run(visitor: Visitor) -> None:
@@ -247,7 +253,7 @@ def tell(alone: Waits, together: Waits, memory: tuple[float, float, float], faul
         )
     other = [what for what, figures in together.figures.items() if figures != alone.figures[what]]
     before_mb, peak_mb, after_mb = memory
-    print(f"maps and files that differ from a single visitor's: {len(other)} of {len(together.figures)}")
+    print(f"maps and files that differ from a single visitor's: {len(other)} of {len(together.figures)}", *other)
     print(f"failures: {len(together.failures)}, tracebacks in the log: {faults}", *together.failures[:3], sep="\n  ")
     share = after_mb / before_mb
     print(f"memory: {before_mb:,.0f} MB before, {peak_mb:,.0f} at most, {after_mb:,.0f} after ({share:.0%})")
