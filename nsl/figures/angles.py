@@ -49,7 +49,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     figure.add_scattergl(x=[None], y=[None], name=figure.data[-1].name, legendgroup="True", **sign)
     plain(figure, 560)
     figure.update_layout(
-        coloraxis={"colorscale": _R_SCALE, "colorbar": color_bar("held-out r, where<br>not unreliable", 1.01)},
+        coloraxis={"colorscale": _R_SCALE, "colorbar": color_bar("held-out r", 1.01)},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         uirevision="stain angles",
         hovermode="closest",

@@ -16,7 +16,7 @@ const load = (url) =>
 const BUTTONS_PX = 36, LEAST_PANEL_PX = 150, BELOW_PX = 12, VIEW_MS = 250, RESIZE_MS = 150, BAR_PX = 110;
 
 // Text and lines follow the app's theme; what a figure sets itself stays.
-function themed(layout, element) {
+function themed(layout, element, isStill) {
   const style = getComputedStyle(element);
   const text = style.getPropertyValue("--st-text-color").trim();
   const line = style.getPropertyValue("--st-border-color").trim();
@@ -24,12 +24,13 @@ function themed(layout, element) {
   const font = { family: style.getPropertyValue("--st-font").trim(), size: 13, color: text, ...layout.font };
   const title = { ...layout.title, font: { size: 15, weight: 600, ...layout.title?.font } };
   // The buttons stand in a margin of their own, where they lie on no title, on touch screens either.
-  const margin = { ...layout.margin, r: Math.max(layout.margin?.r ?? 0, BUTTONS_PX) };
+  const margin = { ...layout.margin, r: Math.max(layout.margin?.r ?? 0, isStill ? 0 : BUTTONS_PX) };
   const modebar = { orientation: "v", color: text, activecolor: text, bgcolor: back };
   const out = { autosize: true, ...layout, font, title, margin, modebar };
   out.hoverlabel = { bgcolor: back, bordercolor: line, font: { color: text }, ...layout.hoverlabel };
   for (const name of Object.keys(out).filter((key) => /^[xy]axis\d*$/.test(key)))
-    out[name] = { linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line, ...out[name] };
+    out[name] = { linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line, automargin: true,
+      fixedrange: isStill, ...out[name] };
   return out;
 }
 
@@ -58,8 +59,10 @@ function size(chart) {
 }
 
 // Made once: Plotly starts over, zoom and all, where it is handed another configuration.
+const STILL = { responsive: true, displayModeBar: false };
 const configs = new Map();
-function config(Plotly, selectable) {
+function config(Plotly, { selectable, still }) {
+  if (still) return STILL;
   if (!configs.has(selectable)) {
     const name = "savePng", title = "Download as PNG";
     const click = (chart) => Plotly.downloadImage(onPaper(chart), { format: "png", scale: 3, ...size(chart) });
@@ -191,13 +194,13 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     const own = data.fits ? fitted(figure.layout, +chart.dataset.room, chart.clientWidth) : figure.layout;
     chart.style.minHeight = `${own.height}px`;
     return load(data.plotly).then((Plotly) => {
-      const layout = themed(own, parentElement);
+      const layout = themed(own, parentElement, data.still);
       layout.images = [...(layout.images ?? []), ...asImages(data.zooms)];
       // Only the picture under the map may be new; the rest, which is large, then stays as it is.
       const look = `${data.drawn} ${layout.font.color} ${layout.height}`;
       if (chart.dataset.look === look) return Plotly.relayout(chart, { images: layout.images });
       chart.dataset.look = look;
-      return Plotly.react(chart, figure.data, layout, config(Plotly, data.selectable));
+      return Plotly.react(chart, figure.data, layout, config(Plotly, data));
     }).then(() => drawScales(chart, scales, data.zooms));
   };
   if (data.fits) watchPage(chart, draw);

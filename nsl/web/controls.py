@@ -38,17 +38,12 @@ RESEARCH_ONLY = "For research use only; not a diagnostic device."
 _WIDE, _NARROW, _FORM, _BESIDE_FORM = "wide_part", "narrow_part", "form_part", "beside_form_part"
 PREVIEW, CHOSEN_ROW, _HEADING = "preview", "chosen_row", "page_heading"
 # Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
-# nothing before it lets it stand alone; marks a link that has the keyboard's focus hardly at all; and on screens that
-# are touched leaves the tools of a chart, which elsewhere come with the pointer, on its title for good. Where the
-# screen is low, as of a laptop at 150 %, what stands above a map stands closer.
+# nothing before it lets it stand alone; and marks a link that has the keyboard's focus hardly at all. Where the screen
+# is low, as of a laptop at 150 %, what stands above a map stands closer.
 _STYLE = f"""<style>
 .stMainBlockContainer {{ padding: 1.25rem clamp(1rem, 4vw, 5rem) 4rem; }}
 body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding-top: 2.75rem; }}
 [data-testid="stHeading"] h1 {{ padding: 0; }}
-@media (hover: none) {{
-  [data-testid="stElementContainer"]:has(.stPlotlyChart) [data-testid="stElementToolbar"],
-  .stPlotlyChart .modebar-container {{ display: none; }}
-}}
 .stHorizontalBlock > div:has(> .st-key-{_WIDE}) {{ flex: 1000 1 min(100%, {WIDE_LEAST_PX}px); }}
 .stHorizontalBlock > div:has(> .st-key-{_NARROW}) {{ flex: 1 1 min(100%, {NARROW_PX}px); }}
 .stHorizontalBlock > div:has(> .st-key-{_BESIDE_FORM}) {{ flex: 1000 1 280px; }}

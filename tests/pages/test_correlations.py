@@ -1,6 +1,7 @@
 """The Correlations page: genes with each other, and predictions against what was measured, in each of their states."""
 
 import io
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -255,7 +256,7 @@ def test_the_r_of_a_scatter_is_of_the_kind_chosen(page):
     a, b = page.query_params["genes"].split(",")
     result = slide(page).result
     r = stats.spearmanr(result[:, a].X.ravel(), result[:, b].X.ravel()).statistic
-    assert f"Spearman r {r:.2f}" in page.get("plotly_chart")[0].proto.spec
+    assert f"Spearman r {r:.2f}" in json.dumps(chart(page, 1), ensure_ascii=False)
 
 
 def test_pairs_of_one_gene_are_found_among_all(page):
@@ -288,7 +289,7 @@ def test_a_clicked_cell_chooses_the_two_genes_of_the_scatter(page, monkeypatch):
     assert looked_at.of_result(ChosenPair).genes == ("CD24", "SCD")
     monkeypatch.undo()
     page.run()
-    assert "CD24 and SCD" in page.get("plotly_chart")[0].proto.spec
+    assert "CD24 and SCD" in json.dumps(chart(page, 1), ensure_ascii=False)
     assert page.query_params["genes"] == "CD24,SCD"
 
 
@@ -308,7 +309,7 @@ def test_a_marked_row_chooses_the_two_genes_of_the_scatter(page, marking):
     mark(table.iloc[3])
     page.run()
     first, second = table.gene_a[3], table.gene_b[3]
-    assert f"{first} and {second}" in page.get("plotly_chart")[0].proto.spec
+    assert f"{first} and {second}" in json.dumps(chart(page, 1), ensure_ascii=False)
     assert page.query_params["genes"] == f"{first},{second}"
 
 

@@ -12,7 +12,7 @@ from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
 from nsl.numerals import csv_table, signed, some_of
 from nsl.signatures import EXPRESSION_UNIT
-from nsl.web import controls, downloads, gene_choice, sources, state
+from nsl.web import chart, controls, downloads, gene_choice, sources, state
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder
@@ -109,10 +109,10 @@ def show_reliability(weights: Weights) -> None:
             st.metric(label, value, width=130)
     unknown = int(table.r_heldout.isna().sum())
     if unknown < len(table):
-        st.plotly_chart(
+        chart.show(
             reliability_histogram(table),
-            theme="streamlit",
             key="reliability_histogram",
+            still=True,
             alt=f"Histogram of held-out r over genes: median {figures['Median r']}, from "
             f"{signed(table.r_heldout.min())} to {signed(table.r_heldout.max())}; {usable:,} genes "
             "are reliable or weak",

@@ -253,7 +253,7 @@ def _pair(slide: state.SessionSlide, pairs: PairsOfGenes) -> tuple[str, str]:
 
 def _show_pair(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     first, second = _pair(slide, pairs)
-    st.plotly_chart(
+    chart.show(
         gene_scatter(slide.result, first, second, method=pairs.correlations.method).update_layout(height=380),
         key="pair_scatter",
         alt=f"Predicted {second} against predicted {first}, a point a tile",

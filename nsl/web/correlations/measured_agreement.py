@@ -10,7 +10,7 @@ from nsl.numerals import signed, six_digits, some_of
 from nsl.signatures import PREFIX
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
-from nsl.web import controls, downloads, state
+from nsl.web import chart, controls, downloads, state
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, has_held_up
@@ -167,7 +167,7 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
     with controls.part("Agreement"):
         st.markdown(summary_in_words(compared.table))
         st.caption(controls.escaped(no_test_if_learned(slide)))
-        st.plotly_chart(
+        chart.show(
             agreement_overview(compared.table).update_layout(height=340),
             key="agreement_overview",
             alt="Pearson r of predicted with measured expression, a point a gene, the highest first",

@@ -51,12 +51,12 @@ def _show_scatter(compared: Comparison, gene: str, measured: np.ndarray, predict
     figure = agreement_scatter(predicted, measured, gene, row, spots=compared.measured.obs_names)
     # As text it wraps on narrow screens.
     st.markdown(f"**{controls.escaped(gene)}**: {figure.layout.title.subtitle.text}.")
-    st.plotly_chart(
-        figure.update_layout(title=None, margin_t=8, height=400),
-        key="agreement_scatter",
-        width=620,
-        alt=f"Measured against predicted expression of {gene}, a point a spot",
-    )
+    with st.container(width=620):
+        chart.show(
+            figure.update_layout(title=None, margin_t=8, height=400),
+            key="agreement_scatter",
+            alt=f"Measured against predicted expression of {gene}, a point a spot",
+        )
 
 
 def _choose_gene(slide: state.SessionSlide, compared: Comparison) -> str:

@@ -24,7 +24,7 @@ from nsl.numerals import signed
 from nsl.result import SlidePicture
 from nsl.signatures import is_signature, signatures_of, spoken
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
-from nsl.web import controls, gene_choice, links, sources, state
+from nsl.web import chart, controls, gene_choice, links, sources, state
 from nsl.weights.reliability import UNRELIABLE
 from nsl.weights.weights import Weights
 
@@ -299,9 +299,10 @@ def show_response(view: View, gene: str) -> None:
     surface = response_surface(
         view.weights.model, gene, vectors=view.mixed_vectors, white_point=view.white_point, max_od=most_od
     )
-    st.plotly_chart(
+    chart.show(
         response_surface_figure(surface, pixels),
         key="response",
+        still=True,
         alt=f"Colours mixed of hematoxylin and eosin, and the expression of {gene} predicted for each, from "
         f"{surface.expression.min():.2f} to {surface.expression.max():.2f}",
     )
@@ -316,4 +317,4 @@ def show_response(view: View, gene: str) -> None:
 def show_rows(figure: go.Figure, key: str, alt: str) -> None:
     """A figure with a row a name, which is looked at and not zoomed."""
     figure.update_yaxes(tickfont_size=14)
-    st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False})
+    chart.show(figure, key=key, alt=alt, still=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.numerals import csv_table, signed
-from nsl.web import controls, downloads, sources, state
+from nsl.web import chart, controls, downloads, sources, state
 from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
@@ -166,10 +166,10 @@ def show() -> None:
         if failed:
             st.warning(f"These checks failed before the fit:\n\n{_as_list(failed)}", icon=":material/error_outline:")
         _offer(trained)
-        st.plotly_chart(
+        chart.show(
             reliability_histogram(table, _BIN_R),
-            theme="streamlit",
             key="trained_histogram",
+            still=True,
             alt=f"Histogram of the held-out r of {len(table):,} genes; {has_held_up(table).sum():,} of them held up",
         )
         st.caption(f"The dashed line is at r {USEFUL_R}, from where papers on this task count a gene as predicted.")
