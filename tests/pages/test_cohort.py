@@ -51,7 +51,7 @@ def test_a_cohort_is_shown_slide_by_slide_on_one_scale(server, app):
     app.run().switch_page(PAGE).run()
     assert not app.exception
     assert not app.error
-    assert "7 of 8 slides have a result, 1 failed." in said(app)
+    assert app.expander[0].label == "7 of 8 slides have a result, 1 failed."
     table = app.dataframe[0].value.set_index("name")
     assert table.status.tolist() == ["done"] * 7 + ["failed"]
     assert "damaged or incomplete" in table.reason["s7"]
