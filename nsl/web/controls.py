@@ -36,7 +36,7 @@ RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
 _WIDE, _NARROW, _FORM, _BESIDE_FORM = "wide_part", "narrow_part", "form_part", "beside_form_part"
-PREVIEW, CARDS, CHOSEN_ROW, _HEADING = "preview", "cards", "chosen_row", "page_heading"
+PREVIEW, CARDS, CHOSEN_ROW, NOTE, _HEADING = "preview", "cards", "chosen_row", "note_below_row", "page_heading"
 # Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
 # nothing before it lets it stand alone; cuts short which kinds of files are taken; marks a link that has the keyboard's
 # focus hardly at all; and on screens that are touched leaves the tools of a chart, which elsewhere come with the
@@ -56,6 +56,7 @@ body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding
 .stHorizontalBlock > div:has(> .st-key-{_FORM}) {{ flex: 1 1 clamp(240px, 41%, {NARROW_PX}px); }}
 [class*="st-key-{CHOSEN_ROW}"] > div:first-child {{ flex: 1 1 190px; }}
 [class*="st-key-{CHOSEN_ROW}"] > div:last-child:not(:first-child) {{ flex: 1000 1 345px; }}
+.stHorizontalBlock > div:has(> [class*="st-key-{NOTE}"]) {{ order: 1; flex: 1 0 100%; }}
 .stHorizontalBlock.st-key-{_HEADING} {{ row-gap: 0; }}
 [data-testid="stButtonGroup"] button[data-variant] {{ min-height: 2.5rem; }}
 .st-key-{PREVIEW} img {{ width: auto !important; max-height: max(15rem, calc(100vh - 17rem)); }}

@@ -126,6 +126,11 @@ def marked(trust: Trust, spelt: Collection[Trust]) -> str:
     return f"{trust.sign} {trust.word}".strip() if trust in spelt else trust.sign
 
 
+def in_table(names: pd.Series) -> pd.Series:
+    """Names as a table on a page has them: of a set its own words."""
+    return names.str.removeprefix(PREFIX)
+
+
 def signed_tiers(words: pd.Series) -> pd.Series:
     """Tiers told by their words, each with its sign before it, for a table on a page."""
     return words.map({one.word: marked(one, {one}) for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
@@ -332,7 +337,7 @@ def _box(
             filter_mode="contains",
             **look,
         )
-        _tell(key, held)
+    _tell(key, held)
     return gene
 
 
@@ -350,10 +355,11 @@ def _tell(key: str, held: Boxed) -> None:
     if not name:
         return
     gene = held.find(name)
-    if gene is None:
-        st.warning(why_missing(name, held), icon=":material/search_off:")
-    elif gene.upper() != name.upper() and not is_signature(gene):
-        st.caption(f"{controls.escaped(name)} is the gene {controls.escaped(gene)}.")
+    with st.container(key=f"{controls.NOTE} {key}"):
+        if gene is None:
+            st.warning(why_missing(name, held), icon=":material/search_off:")
+        elif gene.upper() != name.upper() and not is_signature(gene):
+            st.caption(f"{controls.escaped(name)} is the gene {controls.escaped(gene)}.")
 
 
 def why_missing(name: str, held: Boxed) -> str:

@@ -13,7 +13,6 @@ from streamlit.delta_generator import DeltaGenerator
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import six_digits, some_of
-from nsl.signatures import PREFIX
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns, state
 from nsl.weights.reliability import has_held_up
@@ -279,7 +278,7 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     if only:
         table = table[(table.gene_a == only) | (table.gene_b == only)]
     pairs_shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
-    shown = pairs_shown.assign(gene_a=pairs_shown.gene_a.map(_in_table), gene_b=pairs_shown.gene_b.map(_in_table))
+    shown = pairs_shown.assign(gene_a=_in_table(pairs_shown.gene_a), gene_b=_in_table(pairs_shown.gene_b))
     controls.table_to_mark(
         shown,
         _COLUMNS,
@@ -294,10 +293,10 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     )
 
 
-def _in_table(name: str) -> str:
-    """A name as the table has room for it: of a set its own."""
-    name = name.removeprefix(PREFIX)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+def _in_table(names: pd.Series) -> pd.Series:
+    """Names cut to what the table has room for."""
+    short = gene_choice.in_table(names)
+    return short.where(short.str.len() <= _LONGEST_NAME, short.str[: _LONGEST_NAME - 1] + "…")
 
 
 def matrix_csv(pairs: PairsOfGenes) -> str:

@@ -68,7 +68,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
             persist_state="session",
         )
         quality = st.checkbox(
-            "Leave out ink, folds and blur",
+            "Checks of quality: leave out ink, folds and blur",
             True,
             key="quality",
             persist_state="session",
