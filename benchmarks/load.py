@@ -149,6 +149,7 @@ def browse(address: str, image, ends: float, waits: Waits) -> None:
         with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = chromium.new_page(viewport={"width": 1366, "height": 768})
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
             waits.timed("first page", lambda: (page.goto(address), driver.settle(page)))
             while True:
                 _round_in_browser(page, image, waits, Path(folder))

@@ -19,9 +19,10 @@ if cohort:
             gene_choice.follow_link(slides.var)
             with row:
                 gene = gene_choice.choose_one(slides.var, sources.in_use())
+                style = slide_maps.choose_style()
             links.write(gene=gene)
         cohort_choice.show_status(cohort, status, slides)
         if slides is not None:
-            slide_maps.show(cohort, slides, gene)
+            slide_maps.show(cohort, slides, gene, style)
             group_comparison.show(cohort, slides, gene)
             stains.show(slides)

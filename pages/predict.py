@@ -21,8 +21,10 @@ with look:
     if slide is None:
         slide_choice.explain()
     else:
+        # Above the tiles that it is told of, where it is in view on any screen.
+        run = st.container()
         prediction_run.show_result(slide, settings)
         tiles = prediction_run.show_preview(slide, settings)
-if settings:
-    with choose:
-        prediction_run.run(slide, settings, tiles)
+        if settings:
+            with run:
+                prediction_run.run(slide, settings, tiles)

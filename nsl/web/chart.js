@@ -75,15 +75,16 @@ function config(Plotly, { selectable, still }) {
 }
 
 const pageOf = (chart) => chart.closest("[data-testid='stMain']") ?? document.body;
-const screenOf = (chart) => `${pageOf(chart).offsetWidth} ${pageOf(chart).offsetHeight}`;
+const screenOf = (chart) => `${pageOf(chart).offsetWidth} ${pageOf(chart).offsetHeight} ${chart.clientWidth}`;
 
 // How high a figure may be to end where the screen does, seen from the top of its page.
 function roomBelow(chart) {
   return window.innerHeight - (chart.getBoundingClientRect().top + pageOf(chart).scrollTop) - BELOW_PX;
 }
 
-// Draw anew when the page has another size: a window made smaller, a browser zoomed, a sidebar closed.
-function watchPage(chart, draw) {
+// Draw anew when page or chart has another size: a window made smaller, a browser zoomed, a sidebar closed, and what
+// stands beside the chart come only after it. Plotly itself looks at the window alone.
+function watchSize(chart, draw) {
   chart.nslDraw = draw;
   if (chart.nslWatch) return;
   chart.nslWatch = new ResizeObserver(() => {
@@ -93,8 +94,10 @@ function watchPage(chart, draw) {
       if (chart.isConnected && chart.dataset.screen !== screenOf(chart)) chart.nslDraw();
     }, RESIZE_MS);
   });
-  chart.nslWatch.observe(pageOf(chart));
+  for (const watched of [pageOf(chart), chart]) chart.nslWatch.observe(watched);
 }
+
+const isAsWide = ({ clientWidth, _fullLayout: { width } }) => !clientWidth || Math.abs(width - clientWidth) < 1;
 
 // How high a panel can be at the width of its chart, where both its axes count alike; what is higher stays bare.
 function mostPanel(layout, width) {
@@ -190,7 +193,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   chart.dataset.fileName = data.fileName;
   const draw = () => {
     const screen = screenOf(chart);
-    if (data.fits && chart.dataset.screen !== screen) Object.assign(chart.dataset, { screen, room: roomBelow(chart) });
+    if (chart.dataset.screen !== screen) Object.assign(chart.dataset, { screen, room: roomBelow(chart) });
     const own = data.fits ? fitted(figure.layout, +chart.dataset.room, chart.clientWidth) : figure.layout;
     chart.style.minHeight = `${own.height}px`;
     return load(data.plotly).then((Plotly) => {
@@ -201,9 +204,10 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       if (chart.dataset.look === look) return Plotly.relayout(chart, { images: layout.images });
       chart.dataset.look = look;
       return Plotly.react(chart, figure.data, layout, config(Plotly, data));
-    }).then(() => drawScales(chart, scales, data.zooms));
+    }).then(() => isAsWide(chart) || window.Plotly.Plots.resize(chart))
+      .then(() => drawScales(chart, scales, data.zooms));
   };
-  if (data.fits) watchPage(chart, draw);
+  watchSize(chart, draw);
   draw()
     .then(() => {
       for (const name of ["plotly_click", "plotly_selected", "plotly_relayout"]) chart.removeAllListeners(name);

@@ -25,7 +25,7 @@ _SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
 def _plotly_url() -> str:
     """Where the server hands out plotly.js: nothing comes from elsewhere.
 
-    It is of those charts alone that the app draws (`plotly/bundle.js`), and the browser is ready with it in a quarter of
+    It holds those charts alone that the app draws (`plotly/bundle.js`), and a browser is ready with it in a quarter of
     the time that all of plotly.js takes.
     """
     component = streamlit.components.v1.declare_component("plotly", path=str(PLOTLY.parent))

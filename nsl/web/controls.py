@@ -36,10 +36,10 @@ RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
 _WIDE, _NARROW, _FORM, _BESIDE_FORM = "wide_part", "narrow_part", "form_part", "beside_form_part"
-PREVIEW, CHOSEN_ROW, _HEADING = "preview", "chosen_row", "page_heading"
+PREVIEW, CARDS, CHOSEN_ROW, NOTE, _HEADING = "preview", "cards", "chosen_row", "note_below_row", "page_heading"
 # Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
-# nothing before it lets it stand alone; and marks a link that has the keyboard's focus hardly at all. Where the screen
-# is low, as of a laptop at 150 %, what stands above a map stands closer.
+# nothing before it lets it stand alone; cuts short which kinds of files are taken; and marks a link that has the
+# keyboard's focus hardly at all. Where the screen is low, as of a laptop at 150 %, what stands above a map is closer.
 _STYLE = f"""<style>
 .stMainBlockContainer {{ padding: 1.25rem clamp(1rem, 4vw, 5rem) 4rem; }}
 body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding-top: 2.75rem; }}
@@ -50,15 +50,18 @@ body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding
 .stHorizontalBlock > div:has(> .st-key-{_FORM}) {{ flex: 1 1 clamp(240px, 41%, {NARROW_PX}px); }}
 [class*="st-key-{CHOSEN_ROW}"] > div:first-child {{ flex: 1 1 190px; }}
 [class*="st-key-{CHOSEN_ROW}"] > div:last-child:not(:first-child) {{ flex: 1000 1 345px; }}
+.stHorizontalBlock > div:has(> [class*="st-key-{NOTE}"]) {{ order: 1; flex: 1 0 100%; }}
 .stHorizontalBlock.st-key-{_HEADING} {{ row-gap: 0; }}
-[data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
-.st-key-{PREVIEW} img {{ width: auto !important; max-height: calc(100vh - 11rem); }}
+[data-testid="stButtonGroup"] button[data-variant] {{ min-height: 2.5rem; }}
+.st-key-{PREVIEW} img {{ width: auto !important; max-height: max(15rem, calc(100vh - 17rem)); }}
+.st-key-{CARDS} img {{ width: auto !important; max-height: max(10rem, calc(100vh - 21rem)); }}
 @media (max-height: 640px) {{
   .stMainBlockContainer {{ padding-top: 0.5rem; }}
   .stMainBlockContainer > .stVerticalBlock {{ gap: 0.5rem; }}
   .stMainBlockContainer > .stVerticalBlock > div > .stHorizontalBlock {{ row-gap: 0.25rem; }}
-  [data-testid="stHeading"] :is(h2, h3) {{ padding: 0; }}
+  [data-testid="stHeading"] :is(h2, h3) {{ padding: 0 0 0.5rem; }}
 }}
+[data-testid="stFileUploaderDropzoneInstructions"] span {{ white-space: normal; }}
 [data-testid="stSidebarNavLink"]:focus-visible {{ outline: 2px solid currentColor; }}
 </style>"""
 

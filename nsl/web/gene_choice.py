@@ -14,7 +14,16 @@ from nsl.numerals import signed
 from nsl.signatures import PREFIX, is_signature, spoken
 from nsl.web import controls, links, state
 from nsl.weights.config import HeldOutProtocol
-from nsl.weights.reliability import UNRELIABLE, UNTESTED, WEAK, Trust, has_held_up, held_out_in_words, trust_in
+from nsl.weights.reliability import (
+    RELIABLE,
+    UNRELIABLE,
+    UNTESTED,
+    WEAK,
+    Trust,
+    has_held_up,
+    held_out_in_words,
+    trust_in,
+)
 from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
@@ -115,6 +124,16 @@ def labels(table: pd.DataFrame, groups: int) -> dict[str, str]:
 def marked(trust: Trust, spelt: Collection[Trust]) -> str:
     """The sign of a tier, with its word where the tier is one of those spelt out."""
     return f"{trust.sign} {trust.word}".strip() if trust in spelt else trust.sign
+
+
+def in_table(names: pd.Series) -> pd.Series:
+    """Names as a table on a page has them: of a set its own words."""
+    return names.str.removeprefix(PREFIX)
+
+
+def signed_tiers(words: pd.Series) -> pd.Series:
+    """Tiers told by their words, each with its sign before it, for a table on a page."""
+    return words.map({one.word: marked(one, {one}) for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
 
 
 def _named(gene: str) -> str:
@@ -318,7 +337,7 @@ def _box(
             filter_mode="contains",
             **look,
         )
-        _tell(key, held)
+    _tell(key, held)
     return gene
 
 
@@ -336,10 +355,11 @@ def _tell(key: str, held: Boxed) -> None:
     if not name:
         return
     gene = held.find(name)
-    if gene is None:
-        st.warning(why_missing(name, held), icon=":material/search_off:")
-    elif gene.upper() != name.upper() and not is_signature(gene):
-        st.caption(f"{controls.escaped(name)} is the gene {controls.escaped(gene)}.")
+    with st.container(key=f"{controls.NOTE} {key}"):
+        if gene is None:
+            st.warning(why_missing(name, held), icon=":material/search_off:")
+        elif gene.upper() != name.upper() and not is_signature(gene):
+            st.caption(f"{controls.escaped(name)} is the gene {controls.escaped(gene)}.")
 
 
 def why_missing(name: str, held: Boxed) -> str:

@@ -37,6 +37,7 @@ def take_file(page: Page, path: Path, mpp: float | None = None) -> None:
     page.set_input_files(UPLOAD, path)
     expect(page.get_by_test_id("stSidebar").get_by_text(path.name).first).to_be_visible()
     if mpp is not None:
+        settle(page)  # a box that is drawn anew loses what is typed into it
         scale = page.get_by_role("spinbutton", name="Scale, µm per pixel")
         scale.fill(str(mpp))
         scale.press("Enter")

@@ -41,6 +41,12 @@ def test_a_cohort_is_looked_through_compared_by_class_and_opened_in_maps(cohort,
     inside = _compared(page, tmp_path)
     assert list(inside.index) == list(whole.index) == ["CD24", "ERBB2", "GAPDH"]
     assert (inside.mean_inside != whole.mean_inside).all()
+    size = page.viewport_size
+    page.set_viewport_size({"width": 911, "height": 512})  # of a laptop at 150 %
+    page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, 0)")
+    for name in ("s0", "s1"):
+        expect(page.get_by_role("img", name=f"CD24 on {name}")).to_be_in_viewport(ratio=1)
+    page.set_viewport_size(size)
     button(page, "Open in Maps").nth(2).click()
     page.wait_for_url("**/maps*")
     see_charts(page)

@@ -182,11 +182,16 @@ def test_the_camera_prints_dark_letters_on_white_whatever_the_theme(untouched, t
     assert above.min() < 80
 
 
-def _resize(page: Page, width: int, height: int) -> None:
-    page.set_viewport_size({"width": width, "height": height})
+def _see_fitted(page: Page) -> None:
+    """Wait until the first chart is drawn as wide as there is room for it."""
     page.wait_for_function(
         "(chart => Math.abs(chart._fullLayout.width - chart.clientWidth) < 1)(document.querySelector('.nsl-chart'))"
     )
+
+
+def _resize(page: Page, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    _see_fitted(page)
 
 
 def test_the_map_is_never_squeezed(untouched):
@@ -220,6 +225,14 @@ def test_the_whole_map_is_in_view_without_scrolling_on_every_page(visit, size):
         bottom, side = _first_panel(page)
         assert bottom < size[1], name
         assert side >= least, name
+
+
+def test_the_map_is_as_wide_as_its_place_when_what_stands_beside_it_comes_later(demo_maps):
+    go_to(demo_maps, "Stains")
+    see_charts(demo_maps, 3)
+    go_to(demo_maps, "Maps")
+    see_charts(demo_maps)
+    _see_fitted(demo_maps)
 
 
 def test_the_map_follows_the_size_of_the_window(demo_maps):

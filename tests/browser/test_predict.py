@@ -23,6 +23,14 @@ def test_demo_slide_from_click_to_csv(page, tmp_path):
     assert table.notna().all().all()
 
 
+def test_run_and_the_way_to_the_maps_are_in_view_without_scrolling(visit, data_folder):
+    page = visit(viewport={"width": 911, "height": 512})
+    take_file(page, data_folder / "slides/cmu_small_region.svs")
+    expect(button(page, "Run")).to_be_in_viewport(ratio=1)
+    run(page)
+    expect(page.get_by_role("link", name="See the maps")).to_be_in_viewport(ratio=1)
+
+
 def test_a_scanner_slide_needs_no_scale(page, data_folder, tmp_path):
     take_file(page, data_folder / "slides/cmu_small_region.svs")
     facts = "Aperio SVS · ScanScope CPAPERIOCS · scanned at 20× · 2,220 × 2,967 px"
@@ -55,7 +63,7 @@ def test_a_cancelled_run_keeps_the_tiles_it_came_to(page, tmp_path):
     page.get_by_role("combobox", name="Step between tiles").click()
     page.get_by_role("option", name="A quarter of a tile").click()
     settle(page)
-    expected = int(page.get_by_text("on this computer").inner_text().split(" tiles")[0].split()[-1].replace(",", ""))
+    expected = int(page.get_by_text("genes: about").inner_text().split(" tiles")[0].split()[-1].replace(",", ""))
     button(page, "Run").click()
     expect(page.get_by_role("progressbar").first).to_be_visible()
     expect(page.get_by_text("tiles").filter(has_text=" of ").first).to_be_visible()

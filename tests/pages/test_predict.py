@@ -87,7 +87,7 @@ def test_without_a_servers_folder_nothing_is_offered(app, monkeypatch):
 
 def wait_said(app) -> float:
     """Seconds that the page says a run will take."""
-    told = re.search(r"about ([\d.]+) (s|min|h) on this computer", said(app))
+    told = re.search(r"about ([\d.]+) (s|min|h)\.", said(app))
     return float(told[1]) * {"s": 1, "min": 60, "h": 3600}[told[2]]
 
 

@@ -41,7 +41,7 @@ SHOWN = {
         ("How it works", "None yet"), offers=("Use the demo slide",), withholds=("Run", "Download CSV")
     ),
     ("predict", "loaded"): Shown(
-        ("2 · Settings", "tissue tiles outlined", "on this computer", "not predicted yet"),
+        ("2 · Settings", "tissue tiles outlined", "genes: about", "not predicted yet"),
         offers=("Run",),
         withholds=("Download CSV", "Cancel"),
         silent=("How it works", "Tissue tiles"),

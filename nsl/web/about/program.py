@@ -175,13 +175,13 @@ def show_citation(weights: Weights) -> None:
     """The paper, this software, and the data that the weights were learned from."""
     st.subheader("Citing", anchor="cite")
     st.markdown("The method:")
-    st.code(_PAPER, language="latex")
+    st.code(_PAPER, language="latex", wrap_lines=True)
     st.markdown("This software:")
-    st.code(_SOFTWARE.format(version=nsl.__version__), language="latex")
+    st.code(_SOFTWARE.format(version=nsl.__version__), language="latex", wrap_lines=True)
     source = weights.config.training_data.source
     if _DATA_NAMED in str(source):
         st.markdown("The data that the weights in use were learned from:")
-        st.code(_DATA, language="latex")
+        st.code(_DATA, language="latex", wrap_lines=True)
     else:
         st.markdown(
             f"The weights in use were learned from: {controls.escaped(str(source))}."

@@ -134,7 +134,8 @@ def _show_genes(weights: Weights) -> None:
         width=360,
     )
     found = matching(table, state.typed_text(wanted))
-    st.dataframe(found, height=320, column_config=_columns(protocol), key="reliability_table")
+    shown = found.assign(trust=gene_choice.signed_tiers(found.trust))
+    st.dataframe(shown, height=320, column_config=_columns(protocol), key="reliability_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)
         downloads.button(

@@ -55,15 +55,14 @@ def _read(cohort: CohortFolder, changed: int) -> anndata.AnnData:
 
 
 def show_status(cohort: CohortFolder, status: pd.DataFrame, slides: anndata.AnnData | None) -> None:
-    """How many slides are done, and each of them in a table."""
+    """How many slides are done; opened, each of them in a table."""
     counts = status.status.value_counts()
     done = int(counts.get("done", 0) + counts.get("skipped", 0))
     told = [f"{done:,} of {len(status):,} slides have a result"]
     told += [f"{counts[word]:,} {word}" for word in ("failed", "not run") if word in counts]
-    st.markdown(f"{', '.join(told)}.")
     tissue = slides.obs.tissue_mm2 if slides is not None else pd.Series(dtype=float)
     table = status.assign(tissue_mm2=tissue.reindex(status.index)).reset_index()
     table["status"] = table.status.replace({"skipped": "done"})
-    with st.expander("All slides", expanded=done < len(status)):
+    with st.expander(f"{', '.join(told)}.", expanded=done < len(status)):
         st.dataframe(table[list(_COLUMNS)], hide_index=True, column_config=_COLUMNS, alt="The slides of the cohort")
         downloads.button("Download the table (CSV)", lambda: csv_table(table, index=False), "cohort_slides.csv")

@@ -120,13 +120,15 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     table = compare_groups(slides[among], inside[among])
     reliable = has_held_up(slides.var.loc[table.index])
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
-    kind = "reliable " if len(shown) < len(table) else ""
+    kind = "reliable and weak " if len(shown) < len(table) else ""
     st.caption(
         f"{inside.sum():,} slides of {controls.escaped(one)}, {(among & ~inside).sum():,} of "
         f"{controls.escaped(_named(other))}. {len(shown):,} {kind}genes and signatures, the largest effect first."
     )
+    shown = shown.reset_index()[list(_COLUMNS)]
+    shown["gene"] = gene_choice.in_table(shown.gene)
     st.dataframe(
-        shown.reset_index()[list(_COLUMNS)],
+        shown,
         hide_index=True,
         height=280,
         column_config=_COLUMNS,

@@ -1,5 +1,7 @@
 """One gene or signature on all slides of a cohort, on one scale; a slide opens in Maps."""
 
+from typing import NamedTuple
+
 import anndata
 import pandas as pd
 import streamlit as st
@@ -18,34 +20,55 @@ from nsl.web import controls, sources, state, uploads
 from nsl.web.jobs import Job
 
 A_PAGE = 12
-_CARD_PX = 240
+# A card is as wide as a thumbnail, the scale as its bar with the numbers at both ends.
+_CARD_PX, _SCALE_PX = 240, 360
 _ORDERS = ("As listed", "Highest first", "By group")
 
 
-def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str) -> None:
+class Style(NamedTuple):
+    """How the maps are drawn, and which comes first."""
+
+    opacity: float
+    palette: str
+    order: str
+
+
+def choose_style() -> Style:
+    """What opens beside the gene."""
+    with controls.display_part():
+        return Style(
+            controls.choose_opacity(),
+            controls.choose_palette(),
+            controls.choose_one("Order", _ORDERS, "cohort_order"),
+        )
+
+
+def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str, style: Style) -> None:
     """A page of small maps, with a way to each slide."""
-    with controls.part("On every slide"):
-        scale = st.container(horizontal=True, vertical_alignment="center")
-        with scale, controls.display_part():
-            opacity, palette = controls.choose_opacity(), controls.choose_palette()
-            order = controls.choose_one("Order", _ORDERS, "cohort_order")
-        names = _in_order(slides, gene, order)
+    with st.container(border=True):
+        head = st.container(horizontal=True, vertical_alignment="center")
+        head.subheader("On every slide", width="content")
+        names = _in_order(slides, gene, style.order)
         pages = -(-len(names) // A_PAGE)
         number = 1
         if pages > 1:
             number = st.number_input("Page", 1, pages, key="cohort_page", width=controls.CONTROL_PX)
         limits = apart(*slides.var.loc[gene, ["scale_low", "scale_high"]].astype(float))
-        with scale:
-            st.caption(signed(limits[0]), width="content")
-            st.image(scale_bar(palette), alt=f"Colour scale {palette}", output_format="PNG")
-            st.caption(f"{signed(limits[1])} · {unit_of(gene)}, one scale for all slides", width="content")
-        with st.container(horizontal=True):
+        with head:
+            # The numbers stay at the ends of their bar where the row wraps.
+            with st.container(horizontal=True, vertical_alignment="center", width=_SCALE_PX, gap="small"):
+                st.caption(signed(limits[0]), width="content")
+                st.image(scale_bar(style.palette), alt=f"Colour scale {style.palette}", output_format="PNG")
+                st.caption(signed(limits[1]), width="content")
+            st.caption(unit_of(gene), width="content")
+        with st.container(horizontal=True, key=controls.CARDS):
             for name in names[(number - 1) * A_PAGE : number * A_PAGE]:
                 with st.container(width=_CARD_PX, border=True):
-                    _show_slide(cohort, slides, name, gene, limits, palette, opacity)
+                    _show_slide(cohort, slides, name, gene, limits, style)
         st.caption(
-            "The scale runs from the lowest 2nd percentile of a slide to the highest 98th. Slides that were stained or "
-            "scanned differently differ in it for that reason too: compare the patterns before the levels."
+            "The scale is one for all slides: it runs from the lowest 2nd percentile of a slide to the highest 98th. "
+            "Slides that were stained or scanned differently differ in it for that reason too: compare the patterns "
+            "before the levels."
         )
 
 
@@ -64,15 +87,14 @@ def _show_slide(
     name: str,
     gene: str,
     limits: tuple[float, float],
-    palette: str,
-    opacity: float,
+    style: Style,
 ) -> None:
     row, mean = slides.obs.loc[name], map_of(slides[name], gene).item()
     tiles = _map_of(cohort, name, gene)
     if tiles is None:
         st.caption("Its map cannot be read; run the cohort again.")
     else:
-        picture = map_thumbnail(tiles, gene, limits, palette, opacity)
+        picture = map_thumbnail(tiles, gene, limits, style.palette, style.opacity)
         st.image(picture, alt=f"{gene} on {name}, mean {signed(mean)}", output_format="JPEG")
     group = f" · {controls.escaped(str(row['group']))}" if row["group"] else ""
     st.caption(f"**{controls.escaped(name)}**{group} · mean {signed(mean)}")

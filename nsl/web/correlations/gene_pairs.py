@@ -21,7 +21,9 @@ METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
 MOST_RELIABLE, A_LIST = "The most reliable", "A list"
 FEWEST, MOST, USUAL = 10, 200, 50
 PAIRS_SHOWN = 2_000
-HEATMAP_PX = 620
+HEATMAP_PX = 660
+# As many letters of a set's name as the table has room for.
+_LONGEST_NAME = 17
 # More names than this do not fit beside each other.
 NAMED = 50
 LEFT_OUT_NAMED = 8
@@ -30,17 +32,16 @@ _ALIKE = ((0.8, "nearly alike"), (0.5, "much alike"), (0.3, "somewhat alike"), (
 _ONE_CAUSE_R = 0.5
 
 _COLUMNS = {
-    "gene_a": st.column_config.TextColumn("Gene", width=72),
-    "gene_b": st.column_config.TextColumn("and gene", width=72),
-    "r": st.column_config.NumberColumn("r", format="%.3f", width=52),
-    "effective_n": st.column_config.NumberColumn(
-        "Eff. tiles",
-        format="%.0f",
-        width=70,
-        help="Effective number of tiles: neighbours resemble each other, so all tiles tell no more than so many "
-        "independent ones",
+    "gene_a": st.column_config.TextColumn("Gene", width=120),
+    "gene_b": st.column_config.TextColumn("and gene", width=120),
+    "r": st.column_config.NumberColumn("r", format="%.3f", width=54),
+    "q_value": st.column_config.NumberColumn(
+        "q",
+        format="%.1g",
+        width=58,
+        help="False discovery rate over all pairs. Neighbouring tiles resemble each other, and count for fewer "
+        "independent ones; the CSV says for how many.",
     ),
-    "q_value": st.column_config.NumberColumn("q", format="%.1g", width=66, help="False discovery rate over all pairs"),
 }
 
 
@@ -205,7 +206,7 @@ def _figure(pairs: PairsOfGenes) -> go.Figure:
     bar = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "len": 0.5, "thickness": 11}
     bar |= {"title": {"side": "top"}, "ypad": 0, "xpad": 0, "tickvals": [-1, -0.5, 0, 0.5, 1]}
     figure.update_layout(
-        height=min(figure.layout.height, HEATMAP_PX),
+        height=HEATMAP_PX,
         margin_t=70,
         coloraxis={"colorbar": bar},
         uirevision=_mark(pairs),
@@ -276,19 +277,26 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     )
     if only:
         table = table[(table.gene_a == only) | (table.gene_b == only)]
-    shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
+    pairs_shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
+    shown = pairs_shown.assign(gene_a=_in_table(pairs_shown.gene_a), gene_b=_in_table(pairs_shown.gene_b))
     controls.table_to_mark(
         shown,
         _COLUMNS,
         key=_table_key(slide, pairs),
         alt="Pairs of genes with their correlation",
-        on_mark=lambda row: slide.of_result(ChosenPair).take((row.gene_a, row.gene_b)),
+        on_mark=lambda row: slide.of_result(ChosenPair).take(tuple(pairs_shown.loc[row.name, ["gene_a", "gene_b"]])),
     )
     more = f"; the CSV holds all {len(table):,}" if len(table) > len(shown) else ""
     st.caption(
         f"{len(shown):,} pairs, the largest |r| first{more}. Mark a row to see its genes above; the magnifying glass "
         "searches, a column's head sorts."
     )
+
+
+def _in_table(names: pd.Series) -> pd.Series:
+    """Names cut to what the table has room for."""
+    short = gene_choice.in_table(names)
+    return short.where(short.str.len() <= _LONGEST_NAME, short.str[: _LONGEST_NAME - 1] + "…")
 
 
 def matrix_csv(pairs: PairsOfGenes) -> str:

@@ -56,7 +56,7 @@ def show(slide: state.SessionSlide) -> None:
     by_checks = sum(slide.provenance.left_out.values()) - slide.provenance.left_out.get(BY_HAND, 0)
     st.caption(
         f"{left_out(slide.result)}.",
-        help="Tiles that the checks left out were not predicted. To have them, switch “Leave out ink, folds and blur” "
+        help="Tiles that the checks left out were not predicted. To have them, switch “Checks of quality” "
         "off on Predict and run again; those that you do not want can then be erased here."
         if by_checks
         else None,

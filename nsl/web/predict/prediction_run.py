@@ -68,7 +68,7 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
             persist_state="session",
         )
         quality = st.checkbox(
-            "Leave out ink, folds and blur",
+            "Checks of quality: leave out ink, folds and blur",
             True,
             key="quality",
             persist_state="session",
@@ -245,22 +245,28 @@ def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> 
         return
     genes = len(sources.config_in_use().genes) if chosen.genes is None else len(chosen.genes)
     can_run, is_done = bool(genes), slide.result is not None and chosen.gave(slide)
-    if slide.result is not None:
-        with st.container(border=True):
-            st.page_link("pages/maps.py", label="**See the maps**", icon=":material/map:", width="stretch")
-    if not genes:
-        st.caption("Name the genes to predict.")
-    elif tiles:
-        can_run = _fits(tiles, genes) and can_run
-        mpp = max(chosen.analysis_mpp, chosen.mpp)
-        work = runs.responses(tiles, chosen.tile_um, chosen.stride_um, mpp, genes)
-        wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
-        st.caption(f"About {tiles:,} tiles and {genes:,} genes: about {wait} on this computer.")
-    kind = "secondary" if is_done else "primary"
-    if st.button("Run", type=kind, width="stretch", disabled=not can_run, icon=":material/play_arrow:"):
-        runs.start(slide, chosen)
-        st.rerun()
+    with st.container(border=True):
+        row = st.container(horizontal=True, vertical_alignment="center")
+        if not genes:
+            row.caption("Name the genes to predict.", width="stretch")
+        elif tiles:
+            can_run = _fits(tiles, genes) and can_run
+            row.caption(_expected(slide, chosen, tiles, genes), width="stretch")
+        with row:
+            if slide.result is not None:
+                st.page_link("pages/maps.py", label="**See the maps**", icon=":material/map:", width="content")
+            kind = "secondary" if is_done else "primary"
+            if st.button("Run", type=kind, disabled=not can_run, icon=":material/play_arrow:"):
+                runs.start(slide, chosen)
+                st.rerun()
     controls.show_failure(slide)
+
+
+def _expected(slide: state.SessionSlide, chosen: runs.Settings, tiles: int, genes: int) -> str:
+    mpp = max(chosen.analysis_mpp, chosen.mpp)
+    work = runs.responses(tiles, chosen.tile_um, chosen.stride_um, mpp, genes)
+    wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
+    return f"About {tiles:,} tiles and {genes:,} genes: about {wait}."
 
 
 def _fits(tiles: int, genes: int) -> bool:

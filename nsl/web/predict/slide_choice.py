@@ -45,7 +45,8 @@ def _offer_server_folder() -> None:
     if where is None:
         return
     found = {slide.name: slide for slide in _server_slides(where)}
-    name = st.selectbox(
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    name = row.selectbox(
         "A slide on the server",
         list(found),
         index=None,
@@ -54,7 +55,7 @@ def _offer_server_folder() -> None:
         disabled=not found,
         key="server_slide",
     )
-    if st.button("Open it", disabled=name is None, icon=":material/folder_open:"):
+    if row.button("Open it", disabled=name is None, icon=":material/folder_open:"):
         uploads.take_server_file(server_folder.resolve(where, name), name)
         st.rerun()
 

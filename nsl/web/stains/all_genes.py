@@ -7,7 +7,7 @@ from nsl.export.files import file_part
 from nsl.figures import angle_plot
 from nsl.interpretation import qupath_stains, vectors_of
 from nsl.numerals import six_digits
-from nsl.web import chart, controls, downloads
+from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.stains.gene_stains import View, degrees
 from nsl.weights.reliability import UNRELIABLE
 
@@ -42,7 +42,8 @@ def show_table(view: View) -> None:
         table = table.drop(columns=["h_angle_to_slide_degrees", "e_angle_to_slide_degrees"])
     first = ["r_heldout", "trust"]
     order = [*first, *table.columns.drop(first)]
-    st.dataframe(table, height=380, column_config=_columns(), column_order=order, key="vector_table")
+    shown = table.assign(trust=gene_choice.signed_tiers(table.trust))
+    st.dataframe(shown, height=380, column_config=_columns(), column_order=order, key="vector_table")
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
         downloads.button("Download all vectors (CSV)", lambda: six_digits(table), f"{stem}_stain_vectors.csv")

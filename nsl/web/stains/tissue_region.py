@@ -21,7 +21,6 @@ from nsl.interpretation import (
     vectors_of,
 )
 from nsl.numerals import signed
-from nsl.prediction import Patch
 from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
 from nsl.stains import is_shown, optical_density
@@ -56,6 +55,13 @@ class Region(NamedTuple):
     bottom: float
 
 
+class Picture(NamedTuple):
+    """A region as it is drawn."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    mpp: float
+
+
 def choose(view: View, gene: str, row: DeltaGenerator) -> Region | None:
     """The region to look at, chosen in the row; None without a slide, or where there is none, which is said."""
     if view.slide is None:
@@ -68,19 +74,18 @@ def choose(view: View, gene: str, row: DeltaGenerator) -> Region | None:
 def show(view: View, gene: str, region: Region) -> None:
     """The region as its own stains make it up, what the gene's model reads in it, and what that adds up to."""
     try:
-        tissue = _read(view.slide.run, region, view.slide.provenance.analysis_mpp, view.slide)
+        tissue = _picture(view.slide, region)
+        st.subheader("The slide's own hematoxylin and eosin")
+        _show_own(view, tissue)
+        st.subheader(f"What {controls.escaped(gene)} reads")
+        _show_images(view, gene, tissue)
+        look, told = controls.side_by_side(wide_first=True)
+        with look:
+            _show_overview(view.slide, gene, region)
+        with told:
+            _show_sum(view, gene, region)
     except NslError as error:
         controls.show_error(view.slide.by_users_name(str(error)))
-        return
-    st.subheader("The slide's own hematoxylin and eosin")
-    _show_own(view, tissue)
-    st.subheader(f"What {controls.escaped(gene)} reads")
-    _show_images(view, gene, tissue)
-    look, told = controls.side_by_side(wide_first=True)
-    with look:
-        _show_overview(view.slide, gene, region)
-    with told:
-        _show_sum(view, gene, tissue)
 
 
 def _choose(view: View, gene: str) -> Region:
@@ -178,16 +183,20 @@ def _within(slide: state.SessionSlide, region: Region) -> Region:
     return Region(*map(float, (left, top, right, bottom)))
 
 
-@st.cache_data(max_entries=8, scope="session", show_spinner="Reading the region")
-def _read(run: str, region: Region, analysis_mpp: float, _slide: state.SessionSlide) -> Patch:
-    longest_um = max(region.right - region.left, region.bottom - region.top)
+def _picture(slide: state.SessionSlide, region: Region) -> Picture:
+    mpp = max(slide.provenance.mpp, _longest_um(region) / _SHOWN_PX)
+    return Picture(_read(slide.run, region, mpp, slide), mpp)
+
+
+def _longest_um(region: Region) -> float:
+    return max(region.right - region.left, region.bottom - region.top)
+
+
+@st.cache_data(max_entries=16, scope="session", show_spinner="Reading the region")
+def _read(run: str, region: Region, mpp: float, _slide: state.SessionSlide) -> np.ndarray:
     with _slide.open() as opened:
-        mpp = opened.require_mpp()
         corner_and_size = (region.left, region.top, region.right - region.left, region.bottom - region.top)
-        place = [um / mpp for um in corner_and_size]
-        shown_mpp = max(mpp, longest_um / _SHOWN_PX)
-        measured_mpp = max(analysis_mpp, longest_um / _MEASURED_PX)
-        return Patch(opened.read(*place, shown_mpp), shown_mpp, opened.read(*place, measured_mpp))
+        return opened.read(*(um / opened.require_mpp() for um in corner_and_size), mpp)
 
 
 def _show_overview(slide: state.SessionSlide, gene: str, region: Region) -> None:
@@ -216,8 +225,11 @@ def _keep_tile(slide: state.SessionSlide, key: str) -> None:
         st.session_state["stain_place"] = "tile"
 
 
-def _show_sum(view: View, gene: str, tissue: Patch) -> None:
-    concentrations = tile_concentrations(view.weights.model, gene, tissue.analysed, view.white_point)
+def _show_sum(view: View, gene: str, region: Region) -> None:
+    # Read last: of a JPEG that is as much work as a picture of its own, and the browser draws the others meanwhile.
+    measured_mpp = max(view.slide.provenance.analysis_mpp, _longest_um(region) / _MEASURED_PX)
+    rgb = _read(view.slide.run, region, measured_mpp, view.slide)
+    concentrations = tile_concentrations(view.weights.model, gene, rgb, view.white_point)
     row = view.table.loc[gene]
     parts = [row.h_effect, row.e_effect] * concentrations
     lines = ["| | Mean | Adds |", "|:--|--:|--:|"]
@@ -237,14 +249,14 @@ def _show_sum(view: View, gene: str, tissue: Patch) -> None:
 def show_transfer(view: View, region: Region) -> None:
     """The region as it is stained, and in the stains that the weights know."""
     with controls.shown_errors():
-        tissue = _read(view.slide.run, region, view.slide.provenance.analysis_mpp, view.slide)
+        tissue = _picture(view.slide, region)
         seen = paint(tissue.rgb, view.white_point, view.slide.provenance.transfer)
         pictures = (("The region as it is stained", tissue.rgb), ("The same as the model sees it", seen))
         for place, (words, picture) in zip(st.columns(2), pictures, strict=True):
             place.image(picture, caption=words, width="stretch", output_format="PNG", alt=words)
 
 
-def _show_own(view: View, tissue: Patch) -> None:
+def _show_own(view: View, tissue: Picture) -> None:
     """The region's hematoxylin and eosin by the slide's own vectors."""
     slide, own = view.slide, view.slide_vectors
     if np.isfinite(own).all():
@@ -263,7 +275,7 @@ def _show_own(view: View, tissue: Patch) -> None:
     st.caption(transfer_in_words(slide.result))
 
 
-def _show_images(view: View, gene: str, tissue: Patch) -> None:
+def _show_images(view: View, gene: str, tissue: Picture) -> None:
     slide = view.slide
     concentrations = concentration_images(view.weights.model, gene, tissue.rgb, view.white_point)
     figure = concentration_figure(
