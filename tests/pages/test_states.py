@@ -78,28 +78,28 @@ SHOWN = {
     ("compare", "error"): Shown((NO_TISSUE, "There is no prediction yet"), offers=(DEMO,), withholds=("Cancel",)),
     ("stains", "nothing"): Shown(
         (*LEARNED, "Once a slide is predicted", "The background is paper white"),
-        charts=1,
+        charts=4,
         offers=("Download all vectors (CSV)",),
         silent=("estimated on this slide",),
     ),
     ("stains", "loaded"): Shown(
         (*LEARNED, "Once a slide is predicted", "The background is paper white", "not predicted yet"),
-        charts=1,
+        charts=4,
         withholds=("Cancel",),
         silent=("estimated on this slide",),
     ),
     ("stains", "running"): Shown(
-        (*LEARNED, "predicting"), charts=1, progress=HALF_WAY, offers=("Cancel",), silent=("estimated on this slide",)
+        (*LEARNED, "predicting"), charts=4, progress=HALF_WAY, offers=("Cancel",), silent=("estimated on this slide",)
     ),
     ("stains", "result"): Shown(
         (*LEARNED, "estimated on this slide", "THIS SLIDE'S OWN STAINS", "The region's H&E", "Predicted here"),
-        charts=4,
+        charts=8,
         offers=("Download all vectors (CSV)",),
         withholds=("Cancel",),
         silent=("Once a slide is predicted",),
     ),
     ("stains", "error"): Shown(
-        (NO_TISSUE, *LEARNED, "Once a slide is predicted"), charts=1, silent=("estimated on this slide",)
+        (NO_TISSUE, *LEARNED, "Once a slide is predicted"), charts=4, silent=("estimated on this slide",)
     ),
     ("correlations", "nothing"): Shown(("There is no slide yet",), offers=(DEMO,)),
     ("correlations", "loaded"): Shown(
@@ -108,7 +108,7 @@ SHOWN = {
     ("correlations", "running"): Shown((WAITS,), progress=HALF_WAY, offers=("Cancel",), withholds=(DEMO,)),
     ("correlations", "result"): Shown(
         ("independent patterns", "Heat map of the Pearson correlations", "the largest |r| first"),
-        charts=1,
+        charts=2,
         offers=("Download the pairs (CSV)", "Download the matrix (CSV)"),
         withholds=("Cancel", DEMO),
     ),
@@ -132,6 +132,7 @@ SHOWN = {
     ),
     ("train", "result"): Shown(
         ("Result: my-weights", "Median held-out r", "Trained in", "Checks"),
+        charts=1,
         offers=("Train", "Use these weights", "Download the weights (zip)", "Download the table (CSV)"),
         withholds=("Cancel",),
     ),
@@ -141,10 +142,10 @@ SHOWN = {
         withholds=("Train", "Cancel"),
         silent=("Checks",),
     ),
-    ("about", "nothing"): Shown((*CARD, "None yet"), offers=("Download all genes (CSV)",)),
-    ("about", "loaded"): Shown((*CARD, "not predicted yet"), offers=("Download all genes (CSV)",)),
-    ("about", "running"): Shown((*CARD, "predicting"), offers=("Download all genes (CSV)",)),
-    ("about", "result"): Shown((*CARD, "720 tiles predicted"), offers=("Download all genes (CSV)",)),
+    ("about", "nothing"): Shown((*CARD, "None yet"), charts=1, offers=("Download all genes (CSV)",)),
+    ("about", "loaded"): Shown((*CARD, "not predicted yet"), charts=1, offers=("Download all genes (CSV)",)),
+    ("about", "running"): Shown((*CARD, "predicting"), charts=1, offers=("Download all genes (CSV)",)),
+    ("about", "result"): Shown((*CARD, "720 tiles predicted"), charts=1, offers=("Download all genes (CSV)",)),
     ("about", "error"): Shown(
         ("model.safetensors is damaged", "copy it again"), withholds=("Download all genes (CSV)",), silent=CARD[2:]
     ),

@@ -90,7 +90,7 @@ def test_a_tile_and_a_region_tell_scores_beside_genes(app):
     click(app, "Highest")
     assert not app.exception
     values = app.dataframe[0].value.set_index("Gene")
-    assert values.index[0] == "signature:epithelium"
+    assert values.index[0] == "epithelium"
     result = slide(app).result
     assert values.Value.iloc[0] == pytest.approx(result[:, "signature:epithelium"].X.max(), abs=1e-6)
     assert "MEAN CONCENTRATION OF THE STAINS" not in said(app)
