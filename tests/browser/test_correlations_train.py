@@ -85,7 +85,7 @@ def _see_pair(page: Page, pair: list[str]) -> None:
     page.wait_for_function(
         "(genes) => new URL(location).searchParams.get('genes') === genes", arg=",".join(pair), timeout=30_000
     )
-    scatter = page.get_by_role("figure", name=f"Predicted {pair[1]} against predicted {pair[0]}, a point a tile")
+    scatter = page.get_by_role("img", name=f"Predicted {pair[1]} against predicted {pair[0]}, a point a tile")
     expect(scatter).to_be_visible()
     settle(page)
 
