@@ -227,13 +227,18 @@ def transfer_in_words(result: "anndata.AnnData") -> str:
         return "Too little of this slide is stained to tell its stains; its colours were taken as they are."
     if not known.is_transferred:
         return "Its colours were taken as they are: bringing stains over to the weights was switched off."
-    stronger = [
-        f"{stain} is {'as strong' if abs(ratio - 1) < 0.05 else f'{ratio:.1f} times as strong'}"
-        for stain, ratio in zip(("hematoxylin", "eosin"), 1 / known.transfer_strengths, strict=True)
-    ]
+    hematoxylin, eosin = (
+        "about as strong" if abs(ratio - 1) < 0.05 else f"{ratio:.1f} times as strong"
+        for ratio in 1 / known.transfer_strengths
+    )
+    beside = (
+        f"its hematoxylin and its eosin are both {eosin} as theirs"
+        if hematoxylin == eosin
+        else f"its hematoxylin is {hematoxylin} as theirs and its eosin {eosin}"
+    )
     return (
         "Every laboratory stains a little differently. Hematoxylin and eosin were told from this slide's own tissue "
-        f"and brought to those that the weights know: beside these, its {stronger[0]} and its {stronger[1]}."
+        f"and brought to those that the weights know: {beside}."
     )
 
 

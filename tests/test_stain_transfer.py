@@ -202,6 +202,17 @@ def test_what_was_transferred_is_recorded_and_said(painted_slide, embedded):
     assert stain_warning(result) is None
 
 
+def test_how_strong_a_slide_is_stained_is_said_beside_what_the_weights_know(painted_slide, embedded):
+    result = _maps(painted_slide[1], embedded, True)
+    for strengths, said in (
+        ((1, 0.97), "its hematoxylin and its eosin are both about as strong as theirs."),
+        ((0.5, 0.5), "its hematoxylin and its eosin are both 2.0 times as strong as theirs."),
+        ((1.02, 2.5), "its hematoxylin is about as strong as theirs and its eosin 0.4 times as strong."),
+    ):
+        result.uns["nsl"]["transfer_strengths"] = np.array(strengths)
+        assert transfer_in_words(result).endswith(f"those that the weights know: {said}")
+
+
 def test_a_transfer_that_is_switched_off_is_said_and_warned_of(painted_slide, embedded):
     result = _maps(painted_slide[1], embedded, False)
     np.testing.assert_array_equal(result.uns["nsl"]["transfer"], np.eye(3))
