@@ -27,7 +27,7 @@ WIDTHS_PX, HEIGHT_PX = (1440, 900), 1100
 LAPTOP_PX, ON_LAPTOP = (1366, 768), ("Maps", "Compare", "Stains")
 PAGES = ("Predict", "Maps", "Compare", "Stains", "Correlations", "Train", "About")
 # Pages with a chart that is drawn after the page itself.
-CHARTS = {"Maps", "Compare"}
+CHARTS = {"Maps", "Compare", "Stains", "Correlations", "About"}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
 from nsl.result import Provenance, erased_in_words, stain_warning
+from nsl.signatures import PREFIX
 from nsl.slides.archive import SLIDE_SUFFIXES
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
@@ -234,6 +235,11 @@ def synthetic_badge(slide: state.SessionSlide) -> None:
     """Mark the demo slide wherever it appears."""
     if slide.synthetic:
         st.badge("Synthetic: made by this program, not from a patient", icon=":material/science:", color="orange")
+
+
+def in_table(names: "pd.Series") -> "pd.Series":
+    """Names as a table on a page has them: of a set its own words."""
+    return names.str.removeprefix(PREFIX)
 
 
 def table_to_mark(

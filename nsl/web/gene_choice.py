@@ -126,11 +126,6 @@ def marked(trust: Trust, spelt: Collection[Trust]) -> str:
     return f"{trust.sign} {trust.word}".strip() if trust in spelt else trust.sign
 
 
-def in_table(names: pd.Series) -> pd.Series:
-    """Names as a table on a page has them: of a set its own words."""
-    return names.str.removeprefix(PREFIX)
-
-
 def signed_tiers(words: pd.Series) -> pd.Series:
     """Tiers told by their words, each with its sign before it, for a table on a page."""
     return words.map({one.word: marked(one, {one}) for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})

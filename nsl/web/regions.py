@@ -23,7 +23,7 @@ from nsl.annotations.region import (
 )
 from nsl.annotations.tiles import annotate
 from nsl.errors import AnnotationsError, NslError
-from nsl.web import controls, downloads, gene_choice, patterns, server, state
+from nsl.web import controls, downloads, patterns, server, state
 from nsl.weights.reliability import has_held_up
 
 if TYPE_CHECKING:
@@ -275,6 +275,6 @@ def show_comparison(
     columns = [name for name in _COLUMNS if with_interval or name not in ("effect_low", "effect_high")]
     columns = [name for name in columns if collapsed or name != "alike"]
     shown = shown.reset_index()[columns]
-    shown["gene"] = gene_choice.in_table(shown.gene)
+    shown["gene"] = controls.in_table(shown.gene)
     st.dataframe(shown, hide_index=True, height=280, column_config=_COLUMNS, key=key)
     st.caption(caveat)

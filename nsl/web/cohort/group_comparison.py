@@ -126,7 +126,7 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
         f"{controls.escaped(_named(other))}. {len(shown):,} {kind}genes and signatures, the largest effect first."
     )
     shown = shown.reset_index()[list(_COLUMNS)]
-    shown["gene"] = gene_choice.in_table(shown.gene)
+    shown["gene"] = controls.in_table(shown.gene)
     st.dataframe(
         shown,
         hide_index=True,

@@ -295,7 +295,7 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
 
 def _in_table(names: pd.Series) -> pd.Series:
     """Names cut to what the table has room for."""
-    short = gene_choice.in_table(names)
+    short = controls.in_table(names)
     return short.where(short.str.len() <= _LONGEST_NAME, short.str[: _LONGEST_NAME - 1] + "…")
 
 

@@ -98,7 +98,7 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
     row = result.obs_names.get_loc(tile)
     table = pd.DataFrame(
         {
-            "Gene": gene_choice.in_table(pd.Series(chosen)),
+            "Gene": controls.in_table(pd.Series(chosen)),
             "Value": [float(map_of(result, gene)[row]) for gene in chosen],
             "Percentile": [percentile_of(result, gene, tile) for gene in chosen],
             "Held-out r": result.var.r_heldout[chosen].to_numpy(),
