@@ -61,8 +61,10 @@ def tiles_predicted(page: Page) -> int:
 
 
 def go_to(page: Page, name: str) -> None:
-    """Another page, by the navigation."""
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+    """Another page, by the navigation; its script has begun when its link is the current one."""
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True)
+    link.click()
+    expect(link).to_have_attribute("aria-current", "page")
     settle(page)
 
 

@@ -205,13 +205,13 @@ def test_the_map_is_never_squeezed(untouched):
 
 def _first_panel(page: Page) -> tuple[float, float]:
     """Where the first panel of a page's first chart ends on the screen, and how high it is."""
-    bottom, side = page.evaluate(
+    bottom, side = page.wait_for_function(
         """() => {
-            const chart = document.querySelector('.nsl-chart'), { yaxis } = chart._fullLayout;
-            const top = chart.getBoundingClientRect().top + yaxis._offset;
-            return [top + yaxis._length, yaxis._length];
+            const chart = document.querySelector('.nsl-chart'), yaxis = chart?._fullLayout?.yaxis;
+            const top = chart?.getBoundingClientRect().top + yaxis?._offset;
+            return yaxis && [top + yaxis._length, yaxis._length];
         }"""
-    )
+    ).json_value()
     return bottom, side
 
 

@@ -39,7 +39,7 @@ def test_stains_of_a_result_name_the_slides_own_vectors_and_background(app):
     assert not app.exception
     white = slide(app).result.uns["nsl"]["white_point"]
     assert f'"Background" : "{white[0]:.0f} {white[1]:.0f} {white[2]:.0f}"' in _code(app)
-    assert charts(app) == 4
+    assert charts(app) == 8
 
 
 def test_stains_of_another_gene_are_another_equation(app):
