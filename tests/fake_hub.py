@@ -334,9 +334,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "drip":
             self._drip(data[half:])
         elif fault == "slow":
-            for start in range(0, len(data), 2048):
-                self.hub.wait(0.8)
-                self.wfile.write(data[start : start + 2048])
+            for start in range(0, len(data), 1024):
+                self.hub.wait(0.4)
+                self.wfile.write(data[start : start + 1024])
         elif fault != "truncate":
             self.wfile.write(data)
         return None

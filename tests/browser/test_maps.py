@@ -117,6 +117,8 @@ def test_tiles_are_erased_by_a_box_and_by_keys_and_restored(maps):
     # Without a mouse: step to a tile, and press the button.
     page.locator(".nsl-chart").first.focus()
     page.keyboard.press("ArrowRight")
+    expect(button(page, "Erase this tile")).to_be_visible()
+    settle(page)
     button(page, "Erase this tile").focus()
     page.keyboard.press("Enter")
     _see_tiles(page, tiles - number - 1)
@@ -135,6 +137,7 @@ def _see_tiles(page: Page, number: int) -> None:
         arg=number,
     )
     assert _drawn(page)["tiles"] == number
+    settle(page)
 
 
 def test_a_finer_map_is_drawn_on_demand(maps):
