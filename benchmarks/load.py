@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,7 @@ def main() -> int:
     parser.add_argument("--browser", action="store_true", help="visitors come in Chromium")
     args = parser.parse_args()
     image = args.slide.rpartition(":")[::2] if args.slide else None
+    come = browse if args.browser else visit
     with tempfile.TemporaryDirectory() as folder:
         own = os.environ | {"TMPDIR": folder, "STREAMLIT_LOGGER_ENABLE_RICH": "false"}
         log, of_somebody_else = Path(folder) / "log.txt", Path(folder) / "other.svs"
@@ -75,10 +77,10 @@ def main() -> int:
                 time.sleep(0.1)
             alone, together = Waits(), Waits()
             for slide in (None, image) if image else (None,):
-                (browse if args.browser else visit)(address, slide, 0, alone)
+                come(address, slide, 0, alone)
             before_mb = memory_mb(server.pid)
             hostility = Hostility(address) if args.hostile else None
-            peak_mb = crowd(address, image, args, together, server.pid, hostility)
+            peak_mb = crowd(come, address, image, args, together, server.pid, hostility)
             _await_end(folder)
             after_mb, lives = memory_mb(server.pid), is_healthy(address)
         if not lives or of_somebody_else.read_text() != "of somebody else":
@@ -89,13 +91,13 @@ def main() -> int:
     return tell(alone, together, (before_mb, peak_mb, after_mb), faults)
 
 
-def crowd(address: str, image, args, waits: Waits, process: int, hostility: Hostility | None = None) -> float:
-    """Visitors at the same time, and a hostile one; the most memory meanwhile, in MB."""
+def crowd(
+    come: Callable[..., None], address: str, image, args, waits: Waits, process: int, hostility: Hostility | None = None
+) -> float:
+    """Visitors at the same time, each a `visit` or `browse`, and a hostile one; the most memory meanwhile, in MB."""
     ends, peak_mb = time.monotonic() + 60 * args.minutes, 0.0
     visitors = [
-        threading.Thread(
-            target=browse if args.browser else visit, args=[address, image if number % 2 else None, ends, waits]
-        )
+        threading.Thread(target=come, args=[address, image if number % 2 else None, ends, waits])
         for number in range(args.visitors)
     ]
     if hostility:

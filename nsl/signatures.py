@@ -195,6 +195,12 @@ def spoken(name: str) -> str:
     return f"signature {name.removeprefix(PREFIX)}" if is_signature(name) else name
 
 
+def short_name(name: str, most_letters: int) -> str:
+    """A column's name where there is little room: of a set its own, cut where it has more letters than that."""
+    name = str(name).removeprefix(PREFIX)
+    return name if len(name) <= most_letters else f"{name[: most_letters - 1]}…"
+
+
 def unit_of(*names: str) -> str:
     """What the values of genes or signatures, by their names as columns, are counted in."""
     units = {SCORE_UNIT if is_signature(name) else EXPRESSION_UNIT for name in names}

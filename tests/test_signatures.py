@@ -14,7 +14,7 @@ from nsl.export import files
 from nsl.prediction import fine_map
 from nsl.quality import KINDS
 from nsl.result import map_of
-from nsl.signatures import Scoring, Signature, as_columns, as_table, parse_gmt, signatures_of, unit_of
+from nsl.signatures import Scoring, Signature, as_columns, as_table, parse_gmt, short_name, signatures_of, unit_of
 
 GENES = ("ERBB2", "CD24", "COX6C")
 BOTH = Signature("growth", GENES, "made in code")
@@ -178,3 +178,9 @@ def test_a_unit_is_said_where_all_share_it():
     assert unit_of("CD24", "ERBB2") == "ln(1 + counts per 10,000)"
     assert unit_of("signature:a") == "mean z of the set's genes"
     assert unit_of("signature:a", "CD24") == "each in its own unit"
+
+
+def test_a_name_where_there_is_little_room_is_a_sets_own_and_cut_to_it():
+    assert short_name("ERBB2", 5) == "ERBB2"
+    assert short_name("signature:stroma", 6) == "stroma"
+    assert short_name("signature:oxidative phosphorylation", 10) == "oxidative…"

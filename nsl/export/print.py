@@ -353,7 +353,7 @@ def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm
 def _reliability(result, gene: str) -> str:
     row = result.var.loc[gene]
     trust = trust_in(result.var.loc[[gene]], Provenance.of(result).heldout_groups).iloc[0]
-    mark = " · " + f"{trust.sign} {trust.word}".strip()
+    mark = f" · {trust.told}"
     if not np.isfinite(row.r_heldout):
         return f"held-out r unknown{mark}"
     interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""

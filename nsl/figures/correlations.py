@@ -11,7 +11,7 @@ from scipy import stats
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, literal, plain, points
 from nsl.numerals import signed
 from nsl.result import map_of
-from nsl.signatures import PREFIX, unit_of
+from nsl.signatures import short_name, unit_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
@@ -65,9 +65,8 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
 
 
 def _short(name: str) -> str:
-    """A name beside the heat map: of a set its own, and no longer than leaves the map its room."""
-    name = str(name).removeprefix(PREFIX)
-    return literal(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
+    """A name beside the heat map, no longer than leaves the map its room."""
+    return literal(short_name(name, _LONGEST_NAME))
 
 
 def agreement_scatter(

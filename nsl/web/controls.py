@@ -167,7 +167,7 @@ def show_failure(slide: state.SessionSlide) -> None:
         show_error(slide.by_users_name(slide.job.error))
 
 
-@st.fragment(run_every=0.5)
+@state.fragment(run_every=0.5)
 def watch_job(job: Job) -> None:
     """Progress of a job with a way to cancel it, until it ends; then the page anew."""
     if not job.is_running:

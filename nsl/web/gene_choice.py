@@ -123,12 +123,12 @@ def labels(table: pd.DataFrame, groups: int) -> dict[str, str]:
 
 def marked(trust: Trust, spelt: Collection[Trust]) -> str:
     """The sign of a tier, with its word where the tier is one of those spelt out."""
-    return f"{trust.sign} {trust.word}".strip() if trust in spelt else trust.sign
+    return trust.told if trust in spelt else trust.sign
 
 
 def signed_tiers(words: pd.Series) -> pd.Series:
     """Tiers told by their words, each with its sign before it, for a table on a page."""
-    return words.map({one.word: marked(one, {one}) for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
+    return words.map({one.word: one.told for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
 
 
 def _named(gene: str) -> str:

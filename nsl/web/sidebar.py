@@ -81,8 +81,7 @@ def _small(slide_key: str, _thumbnail: np.ndarray) -> np.ndarray:
 
 
 # Looking sooner would interrupt what is drawn on the page; the run of the slide looked at is watched there as well.
-@st.fragment(run_every=2.0)
-@state.looking()
+@state.fragment(run_every=2.0)
 def _follow(running: list[state.SessionSlide], looked_at: state.SessionSlide) -> None:
     """How far the runs of other slides are; the page anew when one has ended."""
     if not all(one.job.is_running for one in running):
@@ -129,8 +128,7 @@ def _origin(weights: Weights | None) -> str:
 
 
 # Looking sooner interrupts the very first page, and costs it a second.
-@st.fragment(run_every=2.0)
-@state.looking()
+@state.fragment(run_every=2.0)
 def _watch() -> None:
     """Until the weights have come, or not; the page is usable meanwhile."""
     request = sources.choice().request

@@ -294,6 +294,11 @@ def looking() -> Iterator[None]:
             session.scripts -= 1
 
 
+def fragment(run_every: float | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`st.fragment` for a part of a page, each run of which is `looking`; seconds between runs of its own."""
+    return lambda draw: st.fragment(run_every=run_every)(looking()(draw))
+
+
 def make_room() -> None:
     """Let results go that were looked at longest ago, until those of all sessions keep to `server.limits`.
 

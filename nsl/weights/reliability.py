@@ -40,6 +40,11 @@ class Trust:
     word: str
     sign: str
 
+    @property
+    def told(self) -> str:
+        """Sign and word together."""
+        return f"{self.sign} {self.word}".strip()
+
 
 RELIABLE, WEAK, UNRELIABLE = Trust("reliable", "●"), Trust("weak", "◐"), Trust("unreliable", "○")
 UNTESTED = Trust("not tested", "")

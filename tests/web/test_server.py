@@ -245,19 +245,17 @@ def test_no_result_is_let_go_under_a_page_that_is_being_made(app, other_app, mon
 @pytest.mark.parametrize("is_overtaken", [False, True])
 def test_what_a_run_stumbles_over_that_the_next_has_overtaken_is_no_fault(is_fragment, is_overtaken, capfd):
     def page(is_fragment, is_overtaken):
-        import streamlit as st
         from streamlit.runtime.scriptrunner import get_script_run_ctx
 
         from nsl.web import state
 
-        @state.looking()
         def draw():
             looked_at = state.slide()
             if is_overtaken:
                 get_script_run_ctx().script_requests.request_stop()  # as a click does, from the server's own thread
             looked_at.open()  # removed by that click
 
-        st.fragment(draw)() if is_fragment else draw()
+        (state.fragment() if is_fragment else state.looking())(draw)()
 
     app = AppTest.from_function(page, kwargs={"is_fragment": is_fragment, "is_overtaken": is_overtaken}).run()
     printed = "".join(capfd.readouterr())

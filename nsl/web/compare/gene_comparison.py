@@ -304,8 +304,7 @@ def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str,
 
 
 # A fragment: the slide is read for a new view, and nothing else of the page is made anew.
-@st.fragment
-@state.looking()
+@state.fragment()
 def _draw(
     slide: state.SessionSlide,
     figure: go.Figure,

@@ -123,8 +123,7 @@ def _show_maps(
 
 
 # A fragment: the slide is read for a new view, and nothing else of the page is made anew.
-@st.fragment
-@state.looking()
+@state.fragment()
 def _draw(both: tuple[state.SessionSlide, state.SessionSlide], figure: go.Figure, **told) -> None:
     if any(one.result is None for one in both):
         st.rerun()

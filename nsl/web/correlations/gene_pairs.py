@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import six_digits, some_of
+from nsl.signatures import short_name
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns, state
 from nsl.weights.reliability import has_held_up
@@ -278,7 +279,9 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     if only:
         table = table[(table.gene_a == only) | (table.gene_b == only)]
     pairs_shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
-    shown = pairs_shown.assign(gene_a=_in_table(pairs_shown.gene_a), gene_b=_in_table(pairs_shown.gene_b))
+    columns = ("gene_a", "gene_b")
+    short = {column: [short_name(gene, _LONGEST_NAME) for gene in pairs_shown[column]] for column in columns}
+    shown = pairs_shown.assign(**short)
     controls.table_to_mark(
         shown,
         _COLUMNS,
@@ -291,12 +294,6 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
         f"{len(shown):,} pairs, the largest |r| first{more}. Mark a row to see its genes above; the magnifying glass "
         "searches, a column's head sorts."
     )
-
-
-def _in_table(names: pd.Series) -> pd.Series:
-    """Names cut to what the table has room for."""
-    short = controls.in_table(names)
-    return short.where(short.str.len() <= _LONGEST_NAME, short.str[: _LONGEST_NAME - 1] + "…")
 
 
 def matrix_csv(pairs: PairsOfGenes) -> str:

@@ -96,8 +96,7 @@ def show_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
 
 
 # A fragment: the slide is read for a new view, and nothing else of the page is made anew.
-@st.fragment
-@state.looking()
+@state.fragment()
 def _draw_map(slide: state.SessionSlide, gene: str, style: Style, shown: state.Marks) -> None:
     """shown : what is marked as the rest of the page has it."""
     if slide.result is None or slide.marks != shown:

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.numerals import csv_table, signed
-from nsl.web import chart, controls, downloads, gene_choice, sources, state
+from nsl.web import chart, controls, downloads, sources, state
 from nsl.web.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
@@ -249,7 +249,7 @@ _COLUMNS = {
 def _show_table(trained: Trained) -> None:
     table = trained.weights.reliability
     protocol = trained.weights.config.reliability
-    trust = [gene_choice.marked(tier, {tier}) for tier in trust_in(table, protocol.groups)]
+    trust = [tier.told for tier in trust_in(table, protocol.groups)]
     shown = table.assign(trust=trust).sort_values("r_heldout", ascending=False).reset_index()
     columns = _COLUMNS | {
         "patients_replicated": st.column_config.NumberColumn(
