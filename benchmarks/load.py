@@ -41,7 +41,7 @@ from tests.browser.serving import is_healthy, started  # noqa: E402
 from tests.visitor import Visitor, visiting  # noqa: E402
 
 GENES = ("ERBB2", "CD24", "COX6C")
-UPLOADER, PATIENCE_SECONDS, FORGOTTEN_SECONDS = "H&E image or whole-slide file", 600, 420
+UPLOADER, PATIENCE_SECONDS, FORGOTTEN_SECONDS = "H&E image or whole-slide file", 120, 420
 
 
 class Waits:
@@ -121,7 +121,7 @@ def visit(address: str, image, ends: float, waits: Waits) -> None:
                 if time.monotonic() >= ends:
                     return
     except Exception as error:
-        waits.failures.append(repr(error)[:300])
+        waits.failures.append(repr(error)[:1500])
 
 
 def _round(visitor: Visitor, image, waits: Waits) -> None:
@@ -154,12 +154,16 @@ def browse(address: str, image, ends: float, waits: Waits) -> None:
             page.set_default_timeout(PATIENCE_SECONDS * 1000)
             waits.timed("first page", lambda: (page.goto(address), driver.settle(page)))
             while True:
-                _round_in_browser(page, image, waits, Path(folder))
+                try:
+                    _round_in_browser(page, image, waits, Path(folder))
+                except Exception as error:
+                    said = page.locator(".stApp").inner_text(timeout=10_000)
+                    raise RuntimeError(f"{error}; {page.url} said {said!r}") from error
                 if time.monotonic() >= ends:
                     chromium.close()
                     return
     except Exception as error:
-        waits.failures.append(repr(error)[:300])
+        waits.failures.append(repr(error)[:1500])
 
 
 def _round_in_browser(page: Page, image, waits: Waits, folder: Path) -> None:
