@@ -65,7 +65,7 @@ def main() -> int:
 
 def squares(tissue: Path | None, number: int, side_px: int, folder: Path) -> list[Path]:
     """So many JPEG squares of tissue, each from another place of the image."""
-    from nsl.demo.slide import demo_slide
+    from nsl.slides.demo.slide import demo_slide
 
     Image.MAX_IMAGE_PIXELS = None
     image = Image.open(tissue).convert("RGB") if tissue else Image.fromarray(demo_slide(side_px=5_000).image)

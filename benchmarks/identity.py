@@ -24,7 +24,7 @@ def predict(checkout: Path, slide: Path, mpp: str, out: Path) -> None:
 def main(commit: str, *named: str) -> int:
     """Print a line a file; 1 where any differs."""
     sys.path.insert(0, str(ROOT))
-    from nsl.demo.slide import demo_slide
+    from nsl.slides.demo.slide import demo_slide
 
     differ = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from PIL import Image
 from slide import interleaved
 
 from nsl import load_weights, predict
-from nsl.demo.slide import demo_slide
+from nsl.slides.demo.slide import demo_slide
 from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.slide import BLOCK_PIXELS, Slide
 from nsl.slides.stored_tiles import StoredTilesReader

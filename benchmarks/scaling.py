@@ -44,7 +44,7 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measured(args.measure, args.genes, args.steps, args.repeat)))
         return
-    from nsl.demo.slide import demo_slide
+    from nsl.slides.demo.slide import demo_slide
 
     Image.MAX_IMAGE_PIXELS = None
     tissue = Image.open(args.tissue).convert("RGB") if args.tissue else Image.fromarray(demo_slide(side_px=4096).image)

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from nsl import NeuralStain, count_colors, load_weights, open_slide, predict
 from nsl.methods.densenet import densenet121
-from nsl.parallel import over_rows
 from nsl.pixels import PLANES, PixelModel
 from nsl.slides.resampling import average_rows
 from nsl.stains import estimate_white_point, optical_density
+from nsl.system.parallel import over_rows
 from nsl.tiles import pixel_bounds, tile_grid, tissue_fraction
 
 TILE_UM, ANALYSIS_MPP, MIN_TISSUE = 150.0, 3.0, 0.3

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nsl.parallel import kernel, over_rows, read_only
 from nsl.stains import od_table
+from nsl.system.parallel import kernel, over_rows, read_only
 
 
 @dataclass(frozen=True)

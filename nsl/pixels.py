@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 
 from nsl.model import NeuralStain
-from nsl.parallel import kernel, over_rows, read_only
 from nsl.stain_transfer import REFERENCE
 from nsl.stains import od_table
+from nsl.system.parallel import kernel, over_rows, read_only
 from nsl.tiles import Blocks
 
 PLANES = 512

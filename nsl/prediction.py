@@ -11,13 +11,9 @@ from PIL import Image
 from scipy.ndimage import binary_closing
 
 from nsl import __version__
-from nsl.annotations.region import Region, check_on_slide
-from nsl.annotations.tiles import annotate, tiles_inside
 from nsl.errors import Cancelled, ScaleError, SlideError
 from nsl.model import NeuralStain
-from nsl.parallel import ahead, beside
 from nsl.pixels import PixelModel
-from nsl.progress import SILENT, Progress
 from nsl.quality import (
     KINDS,
     OwnTissue,
@@ -32,9 +28,13 @@ from nsl.quality import (
 )
 from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
+from nsl.slides.annotations.region import Region, check_on_slide
+from nsl.slides.annotations.tiles import annotate, tiles_inside
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
 from nsl.stains import SlideStains, WhitePoint, angle_degrees, estimate_stains, estimate_white_point, tissue_colors
+from nsl.system.parallel import ahead, beside
+from nsl.system.progress import SILENT, Progress
 from nsl.tiles import (
     MIN_TISSUE,
     TileGrid,
@@ -97,8 +97,8 @@ def predict(
     signatures : gene sets to score (`nsl.signatures`), whether their genes are among `genes` or not. If not given,
         those of the weights where all genes are predicted, otherwise none.
     transfer : bring the slide's own stains to those that the weights know (`nsl.stain_transfer`).
-    regions : annotated on the slide (`nsl.annotations`); every tile then says its region and class in `obs["region"]`
-        and `obs["region_class"]`, empty where there is none.
+    regions : annotated on the slide (`nsl.slides.annotations`); every tile then says its region and class in
+        `obs["region"]` and `obs["region_class"]`, empty where there is none.
     inside_only : predict the tiles of these regions alone.
     quality : refuse a slide that is no H&E, and leave out tiles of ink, pigment, blur, folds and frames
         (`nsl.quality.LIMITS`); the shares of those kept are columns of `obs`, and `uns["nsl"]["left_out"]` counts the

@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from nsl.errors import SlideError
-from nsl.parallel import kernel, over_rows, read_only
 from nsl.stains import TISSUE_OD, SlideStains, completed, is_shown, od_table, optical_density
+from nsl.system.parallel import kernel, over_rows, read_only
 from nsl.tiles import box_sums, summed_from_corner
 
 LIMITS = {"ink": 0.1, "pigment": 0.25, "blur": 0.5, "fold": 0.25, "surround": 0.1}

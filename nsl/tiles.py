@@ -7,9 +7,9 @@ from typing import Self
 import numpy as np
 
 from nsl.errors import ScaleError, SlideError
-from nsl.parallel import kernel, over_rows, read_only
 from nsl.slides.slide import Slide
 from nsl.stains import TISSUE_OD, od_table
+from nsl.system.parallel import kernel, over_rows, read_only
 
 MIN_TISSUE = 0.3
 """Share of a tile from which it counts as tissue, unless another is asked for."""

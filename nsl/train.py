@@ -26,7 +26,6 @@ from nsl.evaluate import (
     standardised,
 )
 from nsl.model import NeuralStain
-from nsl.progress import SILENT, Progress
 from nsl.signatures import Signature, split_members
 from nsl.spots.measured_section import (
     ANALYSIS_MPP,
@@ -40,6 +39,7 @@ from nsl.spots.measured_section import (
 from nsl.spots.tables import UNITS, read_manifest
 from nsl.stain_transfer import REFERENCE
 from nsl.stains import angle_degrees
+from nsl.system.progress import SILENT, Progress
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
 from nsl.weights.weights import Weights
 

@@ -1,6 +1,6 @@
 """Progress whose reports a test reads afterwards."""
 
-from nsl.progress import Progress
+from nsl.system.progress import Progress
 
 
 class Recording(Progress):

@@ -6,7 +6,7 @@ import anndata
 
 import nsl.prediction
 from nsl.errors import Cancelled, NslError
-from nsl.progress import SILENT
+from nsl.system.progress import SILENT
 from tests import shared_work
 
 anew = nsl.prediction.predict

@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from shapely.geometry import box
 
-from nsl.annotations.geojson import geojson_text
-from nsl.annotations.region import Region
 from nsl.cli import main
 from nsl.errors import SlideError
+from nsl.slides.annotations.geojson import geojson_text
+from nsl.slides.annotations.region import Region
 from nsl.slides.slide import open_slide
 from nsl.tiles import USUAL_STEP
 
@@ -689,7 +689,7 @@ def test_a_name_too_long_for_the_results_is_told_before_anything_is_read(predict
     "where",
     [
         *("nsl.weights.folder.load_weights", "nsl.slides.slide.open_slide", "nsl.prediction.predict"),
-        *("nsl.export.files.csv_files", "nsl.disk.Path.replace", "pathlib.Path.write_text"),
+        *("nsl.export.files.csv_files", "nsl.system.disk.Path.replace", "pathlib.Path.write_text"),
     ],
 )
 def test_ctrl_c_anywhere_is_one_line_and_leaves_nothing(predict, section_png, tmp_path, monkeypatch, where):

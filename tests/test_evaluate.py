@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nsl.demo.slide import GENES, demo_expression, demo_slide
 from nsl.evaluate import (
     HeldOut,
     Method,
@@ -22,6 +21,7 @@ from nsl.evaluate import (
     standardised,
 )
 from nsl.histogram import count_colors
+from nsl.slides.demo.slide import GENES, demo_expression, demo_slide
 from nsl.spots.measured_section import MeasuredSection, detected_genes, highest_mean, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.stains import estimate_white_point

@@ -6,8 +6,8 @@ import torch
 
 from nsl import NeuralStain, load_weights, open_slide
 from nsl import pixels as loops
-from nsl.demo.slide import demo_slide
 from nsl.pixels import PLANES, PixelModel
+from nsl.slides.demo.slide import demo_slide
 from nsl.stain_transfer import StainTransfer
 from nsl.stains import SlideStains, estimate_stains, estimate_white_point, optical_density, tissue_colors
 from nsl.tiles import grid_over, pixel_bounds, tissue_fraction

@@ -11,11 +11,11 @@ from scipy.spatial import cKDTree
 from nsl import open_slide, predict
 from nsl.errors import Cancelled, NslError, ScaleError, SlideError, WeightsError
 from nsl.prediction import PATCH_PX, fine_map, patch, predict_spots
-from nsl.progress import Progress
 from nsl.quality import KINDS, LIMITS
 from nsl.result import Provenance, left_out
 from nsl.slides.slide import Slide
 from nsl.stains import optical_density
+from nsl.system.progress import Progress
 from nsl.tiles import pixel_bounds, tile_grid
 from tests.recording import Recording
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nsl.demo.slide import demo_slide
 from nsl.errors import SlideError
 from nsl.prediction import predict
 from nsl.quality import KINDS, OwnTissue, color_kinds, over_limits, own_tissue, slide_doubt, tile_quality, tissue_pixels
+from nsl.slides.demo.slide import demo_slide
 from nsl.slides.slide import open_slide
 from nsl.stains import HED_VECTORS, SlideStains, estimate_white_point, transmitted
 from tests.fixtures import STAIN_VECTORS, WHITE_POINT

@@ -17,7 +17,7 @@ from nsl.cohort.layout import FAILED
 from nsl.cohort.slide_list import ListedSlide
 from nsl.cohort.slide_run import RunSettings, SlideOutcome, failure, predict_task
 from nsl.errors import NslError, in_a_line
-from nsl.parallel import VARIABLE, cores
+from nsl.system.parallel import VARIABLE, cores
 
 _INSTALL = "pip install -r requirements-cohort.txt"
 # Of a slide that its worker was lost with: once more among the others, and then alone, for another's fault may end a

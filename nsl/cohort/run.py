@@ -11,8 +11,8 @@ from nsl.cohort.layout import FAILED, NOT_RUN, SLIDES
 from nsl.cohort.slide_list import ListedSlide
 from nsl.cohort.slide_run import RunSettings, SlideOutcome, outcome_of, predict_slide
 from nsl.cohort.tables import write_cohort, write_status
-from nsl.disk import PART
-from nsl.progress import SILENT, Progress
+from nsl.system.disk import PART
+from nsl.system.progress import SILENT, Progress
 from nsl.weights.weights import Weights
 
 # Between two writings of a table that has a row for each of thousands of slides.

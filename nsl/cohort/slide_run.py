@@ -14,18 +14,18 @@ from typing import Self
 import anndata
 
 from nsl import __version__, prediction
-from nsl.annotations.geojson import read_geojson
-from nsl.annotations.region import Region
 from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SUMMARY
 from nsl.cohort.slide_list import ListedSlide
 from nsl.cohort.summary import SlideSummary
-from nsl.disk import write_whole
 from nsl.errors import NslError, WeightsError, in_a_line
 from nsl.export.files import FORMATS, names_of, write_h5ad, write_regions
-from nsl.progress import SILENT, Progress
 from nsl.result import Provenance, left_out, stain_warning
 from nsl.signatures import PREFIX, Signature
+from nsl.slides.annotations.geojson import read_geojson
+from nsl.slides.annotations.region import Region
 from nsl.slides.slide import open_quietly
+from nsl.system.disk import write_whole
+from nsl.system.progress import SILENT, Progress
 from nsl.tiles import MIN_TISSUE
 from nsl.weights.folder import load_weights
 from nsl.weights.weights import Weights

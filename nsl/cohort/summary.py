@@ -10,12 +10,12 @@ from zipfile import BadZipFile
 import anndata
 import numpy as np
 
-from nsl.annotations.tiles import classes_of
-from nsl.disk import write_whole
 from nsl.errors import NslError
 from nsl.result import Provenance
 from nsl.signatures import as_columns
+from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.pearson import mean_and_sd
+from nsl.system.disk import write_whole
 
 WHOLE = ""
 """The region that is all of the slide; no class is called so."""

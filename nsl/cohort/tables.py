@@ -30,11 +30,11 @@ from nsl.cohort.layout import (
 )
 from nsl.cohort.slide_run import SlideOutcome
 from nsl.cohort.summary import SlideSummary
-from nsl.disk import write_whole
 from nsl.errors import NslError
 from nsl.numerals import csv_cell
 from nsl.result import VAR_COLUMNS
 from nsl.signatures import PREFIX, Signature, is_signature
+from nsl.system.disk import write_whole
 
 if TYPE_CHECKING:
     import pyarrow

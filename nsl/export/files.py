@@ -12,13 +12,13 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from nsl.annotations.tiles import classes_of
-from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
 from nsl.numerals import csv_table, six_digits
 from nsl.result import KINDS_IN_WORDS, Provenance, caveats, map_of, values_of
 from nsl.signatures import as_columns, as_table
+from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.moran import with_morans_i
+from nsl.system.disk import require_names, write_whole
 from nsl.weights.reliability import has_held_up
 
 DECIMALS = 4
@@ -40,7 +40,7 @@ def tile_table(result: anndata.AnnData) -> pd.DataFrame:
     region, signatures, genes.
 
     The shares (`nsl.quality.KINDS`) are columns where quality was checked, and empty where a tile is too small to tell;
-    region and class where the result has them (`nsl.annotations.tiles.annotate`).
+    region and class where the result has them (`nsl.slides.annotations.tiles.annotate`).
     """
     result = as_columns(result)
     genes = pd.DataFrame(np.round(result.X, DECIMALS), index=result.obs_names, columns=result.var_names)

@@ -19,7 +19,6 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from nsl.annotations.region import Region, rings_of
 from nsl.errors import NslError
 from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
 from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
@@ -27,6 +26,7 @@ from nsl.figures.regions import rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.signatures import unit_of
+from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
 from nsl.weights.reliability import has_held_up, trust_in
 

@@ -12,8 +12,6 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from nsl.annotations.region import Region
-from nsl.annotations.tiles import classes_of
 from nsl.errors import NslError
 from nsl.export.print import PURPOSE, date_in_words, overview_png, panel_png, slide_in_words, weights_in_words
 from nsl.figures.maps import percentile_limits
@@ -32,6 +30,8 @@ from nsl.result import (
     values_of,
 )
 from nsl.signatures import PREFIX, as_columns, is_signature, signatures_of, unit_of
+from nsl.slides.annotations.region import Region
+from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.pearson import pearson_matrix
 from nsl.stats.regions import ANNOTATION_CAVEAT, compare_classes
 from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, held_out_in_words, trust_in

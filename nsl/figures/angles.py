@@ -20,7 +20,7 @@ def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:
     Unreliable genes are open circles and grey, the others filled. The few that turned much farther than the rest lie
     outside the first view, which says so. customdata of a point is its gene, as text to be shown.
 
-    table : of `nsl.interpretation.vector_table`.
+    table : of `nsl.weights.interpretation.vector_table`.
     selected : a gene to ring and to name.
     """
     x, y = "h_angle_to_hed_degrees", "e_angle_to_hed_degrees"

@@ -7,8 +7,8 @@ from plotly.subplots import make_subplots
 from nsl.figures import images
 from nsl.figures.stains import SWATCH_OD
 from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, plain
-from nsl.interpretation import STAINS, display_colors
 from nsl.stains import PAPER_WHITE
+from nsl.weights.interpretation import STAINS, display_colors
 
 # Side of a region's picture on the screen; a larger one is averaged down before it is sent.
 _MAX_SIDE_PX = 640
@@ -30,7 +30,7 @@ def concentration_figure(
     """A region, and where two stains lie in it, those that a gene's model learned or others; they zoom together.
 
     rgb : (H, W, 3) uint8, the region.
-    concentrations : (H, W, 2) of `nsl.interpretation.concentration_images` or `amount_images`.
+    concentrations : (H, W, 2) of `nsl.weights.interpretation.concentration_images` or `amount_images`.
     mpp : µm/px of the region; axes are in µm from its top left.
     vectors : (2, 3) of the stains, whose colours the scales run to.
     white_point : (3,) intensity of the slide's background.

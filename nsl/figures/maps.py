@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 from skimage.filters import gaussian
 from skimage.measure import find_contours
 
-from nsl.annotations.region import Region
 from nsl.figures import images
 from nsl.figures.regions import region_outlines
 from nsl.figures.style import SELECTED_COLOR, color_bar, literal, plain, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.signatures import unit_of
+from nsl.slides.annotations.region import Region
 from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid, covered_by
 

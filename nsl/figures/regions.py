@@ -8,10 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import shapely
 
-from nsl.annotations.region import Color, Region, rings_of
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, literal, plain
 from nsl.result import map_of
 from nsl.signatures import unit_of
+from nsl.slides.annotations.region import Color, Region, rings_of
 
 # Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
 _OUTLINE_RGB = (0, 160, 255)

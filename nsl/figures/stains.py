@@ -17,10 +17,10 @@ from nsl.figures.style import (
     literal,
     plain,
 )
-from nsl.interpretation import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
 from nsl.numerals import minus, signed
 from nsl.signatures import EXPRESSION_UNIT
 from nsl.stains import PAPER_WHITE
+from nsl.weights.interpretation import CHANNELS, STAINS, ResponseSurface, display_colors, onset_in_words, stain_amounts
 
 # Darkest amount shown of a stain: about what the darkest nuclei and red cells absorb.
 SWATCH_OD = 2.0
@@ -33,7 +33,7 @@ _DENSITY_BIN_OD, _SMOOTHING_BINS = 0.04, 1.5
 def effects_bars(genes: pd.DataFrame) -> go.Figure:
     """What expression changes by per OD of each learned stain: two bars a gene, with their sign, values written.
 
-    genes are rows of `nsl.interpretation.vector_table`.
+    genes are rows of `nsl.weights.interpretation.vector_table`.
     """
     figure = go.Figure()
     for stain, prefix, color in zip(STAINS, "he", STAIN_COLORS, strict=True):
@@ -109,7 +109,7 @@ def response_surface_figure(surface: ResponseSurface, pixels_od: np.ndarray | No
     Left, the colour of each mixture; right, the expression predicted for a tile of that colour, with contour lines.
     They zoom together.
 
-    surface : of `nsl.interpretation.response_surface`.
+    surface : of `nsl.weights.interpretation.response_surface`.
     pixels_od : (N, 3) optical densities of a slide's stained pixels (`nsl.stains.tissue_colors`); outlines then hold
         half of them and 95 %, those with the most pixels around.
     """

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsl.disk import write_whole
 from nsl.errors import NslError, SpotsError
 from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
 from nsl.figures import correlation_distributions
-from nsl.progress import SILENT, Progress
 from nsl.spots.measured_section import MeasuredSection
+from nsl.system.disk import write_whole
+from nsl.system.progress import SILENT, Progress
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, has_held_up
 
 OURS = "NSL-11"

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nsl.evaluate import Method, Predictor, Training, standardised
-from nsl.progress import SILENT, Progress
 from nsl.spots.measured_section import TILE_UM, MeasuredSection, Windows, read_windows
+from nsl.system.progress import SILENT, Progress
 
 IMAGENET_URL = "https://download.pytorch.org/models/densenet121-a639ec97.pth"
 """Torchvision's weights of 2017; the name ends in the start of the file's sha256."""

@@ -8,8 +8,8 @@ import struct
 
 import numpy as np
 
-from nsl.parallel import kernel
 from nsl.slides.jpeg_segments import SCAN, segments
+from nsl.system.parallel import kernel
 
 # Markers of segments: frames of sequential scans, tables of Huffman codes, scans, the interval of restarts, and what
 # changes no codes (tables of quantization, applications' own, comments).

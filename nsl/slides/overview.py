@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nsl.confinement import Budget, OverBudgetError, confined
 from nsl.errors import SlideError
 from nsl.slides import trial
 from nsl.slides.companions import other_files
 from nsl.slides.slide import Slide, open_slide
+from nsl.system.confinement import Budget, OverBudgetError, confined
 
 # Looked at of a pyramid's finest level, of which the picture shows nothing.
 _REGION_PX = 512
@@ -42,7 +42,7 @@ class Overview:
 
 
 def overview_of(path: Path, most_pixels: int | None = None) -> Overview:
-    """Look at a slide that nobody vouches for, in a process of its own with limits (`nsl.confinement`).
+    """Look at a slide that nobody vouches for, in a process of its own with limits (`nsl.system.confinement`).
 
     most_pixels : of level 0; a slide of more is refused before any is decoded.
 
@@ -63,9 +63,9 @@ def rehearse() -> None:
     import openslide  # noqa: F401
     import tifffile  # noqa: F401
 
-    from nsl.parallel import read_only
     from nsl.slides.jpeg_scan import is_whole_jpeg
     from nsl.slides.resampling import average_rows
+    from nsl.system.parallel import read_only
 
     Image.init()  # of all formats
     with io.BytesIO() as file:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nsl.parallel import kernel
+from nsl.system.parallel import kernel
 
 
 @kernel

@@ -284,8 +284,8 @@ def _average_boxes(
     if out.shape == pixels.shape and all((edges % 1 == 0).all() for edges in (tops, bottoms, lefts, rights)):
         out[:] = pixels
         return
-    from nsl.parallel import over_rows, read_only
     from nsl.slides.resampling import average_rows
+    from nsl.system.parallel import over_rows, read_only
 
     lines = read_only(pixels).reshape(len(pixels), -1)
     over_rows(average_rows, len(out), lines, tops, bottoms, lefts, rights, out)

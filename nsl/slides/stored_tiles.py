@@ -49,7 +49,7 @@ class StoredTilesReader(OpenSlideReader):
         stored = self._stored[level]
         if stored is None:
             return super().read(level, x, y, width, height)
-        from nsl.parallel import over_rows
+        from nsl.system.parallel import over_rows
 
         box = np.full((height, width, 3), 255, np.uint8)
         corner = x - stored.left, y - stored.top

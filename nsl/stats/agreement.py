@@ -10,11 +10,11 @@ import pandas as pd
 from scipy import stats
 
 from nsl.errors import SpotsError
-from nsl.progress import SILENT, Progress
 from nsl.spots.checks import match_genes
 from nsl.spots.tables import expression_of
 from nsl.stats.effective_size import effective_size_at_spots
 from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_r, q_values, two_sided_p, unit_columns
+from nsl.system.progress import SILENT, Progress
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R
 
 LEAST_SPOTS = 4

@@ -13,7 +13,7 @@ from streamlit.runtime import media_file_manager
 from nsl.web import controls, state
 
 if TYPE_CHECKING:
-    from nsl.annotations.region import Region
+    from nsl.slides.annotations.region import Region
 
 
 _MIME = {

@@ -13,7 +13,7 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from nsl.errors import Cancelled, NslError
-from nsl.progress import Progress
+from nsl.system.progress import Progress
 from nsl.web import server
 
 _LOGGER = logging.getLogger(__name__)

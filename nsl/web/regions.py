@@ -11,8 +11,9 @@ import numpy as np
 import shapely
 import streamlit as st
 
-from nsl.annotations.geojson import MAX_REGIONS, geojson_text, parse_geojson
-from nsl.annotations.region import (
+from nsl.errors import AnnotationsError, NslError
+from nsl.slides.annotations.geojson import MAX_REGIONS, geojson_text, parse_geojson
+from nsl.slides.annotations.region import (
     LONGEST_NAME,
     Region,
     area_within,
@@ -21,8 +22,7 @@ from nsl.annotations.region import (
     parse_corners,
     plain_name,
 )
-from nsl.annotations.tiles import annotate
-from nsl.errors import AnnotationsError, NslError
+from nsl.slides.annotations.tiles import annotate
 from nsl.web import controls, downloads, patterns, server, state
 from nsl.weights.reliability import has_held_up
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from nsl import confinement
-from nsl.annotations.region import Region
 from nsl.result import Provenance
 from nsl.signatures import PREFIX, Signature, as_columns
 from nsl.slides import overview
+from nsl.slides.annotations.region import Region
+from nsl.system import confinement
 from nsl.web import controls, links, regions, server, sources, state, uploads
 from nsl.web.jobs import Job
 from nsl.weights.weights import Weights
@@ -22,7 +22,7 @@ from nsl.weights.weights import Weights
 if TYPE_CHECKING:
     import anndata
 
-    from nsl.demo.slide import DemoSlide
+    from nsl.slides.demo.slide import DemoSlide
 
 STEPS = {"Side by side": 1.0, "Half a tile": 0.5, "A quarter of a tile": 0.25}
 
@@ -161,9 +161,9 @@ def rehearse(known: dict[str, float] | None = None) -> None:
     """Predict on a small slide, so that all is imported and compiled; `known` takes up how fast this computer is."""
     import tifffile
 
-    from nsl.demo.slide import demo_slide
     from nsl.pixels import predict_pixels
     from nsl.prediction import predict
+    from nsl.slides.demo.slide import demo_slide
     from nsl.slides.slide import open_slide
     from nsl.weights.folder import load_weights
 

@@ -20,11 +20,11 @@ from uuid import uuid4
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from nsl.confinement import Budget, OverBudgetError, confined
-from nsl.demo.slide import demo_slide
 from nsl.errors import NslError, SlideError, SpotsError, in_a_line
 from nsl.slides.archive import unpack_slide
+from nsl.slides.demo.slide import demo_slide
 from nsl.slides.overview import overview_of
+from nsl.system.confinement import Budget, OverBudgetError, confined
 from nsl.web import server, state
 from nsl.web.jobs import drop_session, is_connected
 

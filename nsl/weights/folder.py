@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsl.disk import write_whole
 from nsl.errors import WeightsError
+from nsl.system.disk import write_whole
 from nsl.weights.card import CARD, model_card
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.hub import fetch, is_hub_source, parse_source

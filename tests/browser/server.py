@@ -16,7 +16,7 @@ from streamlit.web import cli
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import nsl.prediction
-from nsl.progress import Progress
+from nsl.system.progress import Progress
 from nsl.web import runs, state, uploads
 from tests import remembered_runs, shared_work
 

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 from shapely.geometry import Polygon, box
 
-from nsl.annotations.geojson import geojson_text, parse_geojson
-from nsl.annotations.region import Region
+from nsl.slides.annotations.geojson import geojson_text, parse_geojson
+from nsl.slides.annotations.region import Region
 from tests.browser.driver import UPLOAD, button, download, drag, go_to, middle_tile, on_map, see_charts, settle
 
 HOLE = box(600, 600, 1100, 1100).exterior

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Page, expect
 from shapely.geometry import box
 
-from nsl.annotations.region import LONGEST_NAME, Region
 from nsl.export.report import report_html
 from nsl.prediction import predict
+from nsl.slides.annotations.region import LONGEST_NAME, Region
 from nsl.slides.slide import open_slide
 from nsl.weights.reliability import has_held_up
 from tests.browser.driver import button, download, see_charts

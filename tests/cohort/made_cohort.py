@@ -4,9 +4,9 @@ from pathlib import Path
 
 from shapely.geometry import box
 
-from nsl.annotations.geojson import geojson_text
-from nsl.annotations.region import Region
 from nsl.cohort.slide_run import RunSettings
+from nsl.slides.annotations.geojson import geojson_text
+from nsl.slides.annotations.region import Region
 from nsl.weights.folder import load_weights
 from tests.fixtures import stained_section
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from shapely.geometry import box
 
-from nsl.annotations.geojson import geojson_text
-from nsl.annotations.region import Region
 from nsl.cli import main
 from nsl.cohort import slide_run
 from nsl.cohort.layout import STAIN_COLUMNS
 from nsl.cohort.summary import SlideSummary
 from nsl.errors import NslError
+from nsl.slides.annotations.geojson import geojson_text
+from nsl.slides.annotations.region import Region
 from tests.cohort.made_cohort import made_slides, results_of
 
 

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from shapely.geometry import box
 
-from nsl.annotations.region import Region
-from nsl.annotations.tiles import annotate
 from nsl.errors import NslError
 from nsl.export.print import PURPOSE, overview_png, panel_png
 from nsl.export.report import MOST_MAPS, genes_for_report, report_html
 from nsl.prediction import predict
 from nsl.signatures import Signature
+from nsl.slides.annotations.region import Region
+from nsl.slides.annotations.tiles import annotate
 from nsl.slides.slide import open_slide
 from nsl.stats.regions import ANNOTATION_CAVEAT, compare_classes
 

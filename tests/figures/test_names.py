@@ -15,10 +15,10 @@ from nsl.figures import angle_plot, compare, correlations, expression_map, stain
 from nsl.figures.methods import correlation_distributions
 from nsl.figures.spots_map import spots_map
 from nsl.figures.style import literal
-from nsl.interpretation import response_surface, vector_table
 from nsl.model import NeuralStain
 from nsl.stats.agreement import gene_correlations
 from nsl.stats.correlation import gene_correlations_over_tiles
+from nsl.weights.interpretation import response_surface, vector_table
 
 NAME = '<a href="https://example.org">x</a> & co'
 OTHER = "CD24"

@@ -5,10 +5,10 @@ import pytest
 from shapely.geometry import Polygon, box
 
 from nsl import predict
-from nsl.annotations.region import Region
 from nsl.figures.maps import expression_map
 from nsl.figures.regions import class_boxes, region_outlines
 from nsl.result import map_of
+from nsl.slides.annotations.region import Region
 
 HOLED = Polygon(box(100, 100, 400, 400).exterior, [box(200, 200, 300, 300).exterior])
 

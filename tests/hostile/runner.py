@@ -74,7 +74,7 @@ class _Forking:
         self.forks: list[int] = []
 
     def send(self, message: bytes, *outlets: int) -> None:
-        from nsl import confinement
+        from nsl.system import confinement
 
         fork = os.fork()
         if fork == 0:
@@ -91,7 +91,7 @@ class _Forking:
 
 
 def _answers() -> Iterator[dict]:
-    from nsl import confinement
+    from nsl.system import confinement
 
     forking = _Forking()
     confinement._server = lambda: forking
@@ -152,7 +152,7 @@ def _read_weights(paths: list[Path], folder: Path) -> None:
 
 
 def _read_regions(paths: list[Path], folder: Path) -> None:
-    from nsl.annotations.geojson import parse_geojson
+    from nsl.slides.annotations.geojson import parse_geojson
 
     parse_geojson(paths[0].read_bytes())
 

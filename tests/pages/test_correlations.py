@@ -502,7 +502,7 @@ def test_faults_of_the_readers_become_a_sentence(against, counts, monkeypatch, f
     def fail(paths):
         raise fault
 
-    monkeypatch.setattr("nsl.confinement._IS_HELD", False)
+    monkeypatch.setattr("nsl.system.confinement._IS_HELD", False)
     monkeypatch.setattr("nsl.spots.measured.read_measured", fail)
     _bring(against, ("a[1].csv", counts), ("b.csv", counts))
     assert not against.exception
@@ -537,7 +537,7 @@ def test_readers_get_no_name_of_a_users_making(tmp_path, monkeypatch):
         seen.extend(paths)
         raise SpotsError(f"{paths[0].name} and {paths[1].name} are odd")
 
-    monkeypatch.setattr("nsl.confinement._IS_HELD", False)
+    monkeypatch.setattr("nsl.system.confinement._IS_HELD", False)
     monkeypatch.setattr("nsl.spots.measured.read_measured", note)
     monkeypatch.setattr(uploads, "session_folder", lambda: tmp_path)
     names = ["measured-2.tsv", "/etc/pass wd;rm.TSV.GZ"]

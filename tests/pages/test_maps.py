@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from shapely.geometry import box
 
-from nsl.annotations.region import Region
 from nsl.export.files import csv_text
 from nsl.export.report import report_html
 from nsl.numerals import signed
+from nsl.slides.annotations.region import Region
 from nsl.web import regions
 from nsl.web.jobs import Job
 from nsl.web.maps.finer_map import FinerMap

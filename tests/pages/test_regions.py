@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from shapely.geometry import Polygon, box
 
-from nsl.annotations.geojson import geojson_text, parse_geojson
-from nsl.annotations.region import Region
+from nsl.slides.annotations.geojson import geojson_text, parse_geojson
+from nsl.slides.annotations.region import Region
 from nsl.stats.regions import compare_region
 from nsl.web.compare.gene_comparison import BLEND, DIFFERENCE, REGIONS, SIDE_BY_SIDE
 from nsl.web.regions import SlideRegions, kept

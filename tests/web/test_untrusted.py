@@ -337,7 +337,7 @@ def test_a_file_that_cannot_be_read_is_told_without_the_servers_paths(tmp_path, 
     def fail(paths):
         raise OSError(f"unable to open '{paths[0]}'")
 
-    monkeypatch.setattr("nsl.confinement._IS_HELD", False)
+    monkeypatch.setattr("nsl.system.confinement._IS_HELD", False)
     monkeypatch.setattr("nsl.spots.measured.read_measured", fail)
     monkeypatch.setattr(uploads, "session_folder", lambda: tmp_path)
     file = SimpleNamespace(name="my.h5ad", size=3, getbuffer=lambda: b"abc")

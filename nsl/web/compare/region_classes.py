@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.annotations.region import Region
 from nsl.figures.regions import class_boxes, color_of
 from nsl.numerals import six_digits
 from nsl.signatures import unit_of
+from nsl.slides.annotations.region import Region
 from nsl.stats.regions import ANNOTATION_CAVEAT, LEAST_TILES, compare_classes, compare_region
 from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
 from nsl.web.compare import tile_selection

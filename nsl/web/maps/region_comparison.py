@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.annotations.region import LONGEST_NAME
 from nsl.errors import NslError
 from nsl.numerals import six_digits
 from nsl.result import centers_mm
+from nsl.slides.annotations.region import LONGEST_NAME
 from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
 from nsl.web import controls, downloads, regions, state
 from nsl.web.maps import erasure

@@ -8,11 +8,11 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from nsl.annotations.region import Region
 from nsl.genes import parse_gene_list
 from nsl.numerals import some_of
 from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
+from nsl.slides.annotations.region import Region
 from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, regions, runs, server, sources, state
 from nsl.weights.config import WeightsConfig
@@ -367,10 +367,10 @@ def _preview(
 
     Keyed by the session's own name for the slide.
     """
-    from nsl.annotations.tiles import tiles_inside
     from nsl.figures import preview
     from nsl.prediction import overview_quality
     from nsl.quality import KINDS, left_out_counts, over_limits
+    from nsl.slides.annotations.tiles import tiles_inside
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)

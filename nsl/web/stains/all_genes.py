@@ -5,10 +5,10 @@ import streamlit as st
 
 from nsl.export.files import file_part
 from nsl.figures import angle_plot
-from nsl.interpretation import qupath_stains, vectors_of
 from nsl.numerals import six_digits
 from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.stains.gene_stains import View, degrees
+from nsl.weights.interpretation import qupath_stains, vectors_of
 from nsl.weights.reliability import UNRELIABLE
 
 

@@ -11,7 +11,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.figures import effects_bars, response_surface_figure, swatches
-from nsl.interpretation import (
+from nsl.numerals import signed
+from nsl.result import SlidePicture
+from nsl.signatures import is_signature, signatures_of, spoken
+from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
+from nsl.web import chart, controls, gene_choice, links, sources, state
+from nsl.weights.interpretation import (
     CHANNELS,
     STAINS,
     onset_in_words,
@@ -20,11 +25,6 @@ from nsl.interpretation import (
     vector_table,
     vectors_of,
 )
-from nsl.numerals import signed
-from nsl.result import SlidePicture
-from nsl.signatures import is_signature, signatures_of, spoken
-from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
-from nsl.web import chart, controls, gene_choice, links, sources, state
 from nsl.weights.reliability import UNRELIABLE
 from nsl.weights.weights import Weights
 
@@ -76,7 +76,7 @@ class View:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """`nsl.interpretation.vector_table`, made once for these weights and this result."""
+        """`nsl.weights.interpretation.vector_table`, made once for these weights and this result."""
         kept, wanted = state.of_session(_VectorTable), (self.weights.sha256, self.slide and self.slide.run)
         if kept.made_of != wanted:
             kept.made_of, kept.table = wanted, vector_table(self.weights, self.slide_vectors)

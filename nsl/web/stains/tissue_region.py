@@ -12,14 +12,6 @@ from nsl.errors import NslError, SlideError
 from nsl.export.files import file_part
 from nsl.figures import concentration_figure, expression_map
 from nsl.figures.maps import percentile_limits
-from nsl.interpretation import (
-    STAINS,
-    amount_images,
-    concentration_images,
-    stain_amounts,
-    tile_concentrations,
-    vectors_of,
-)
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
@@ -27,6 +19,14 @@ from nsl.stains import is_shown, optical_density
 from nsl.tiles import box_sums, pixel_bounds, summed_from_corner
 from nsl.web import chart, controls, state
 from nsl.web.stains.gene_stains import View
+from nsl.weights.interpretation import (
+    STAINS,
+    amount_images,
+    concentration_images,
+    stain_amounts,
+    tile_concentrations,
+    vectors_of,
+)
 
 # The longer side of a region is read at so many pixels at most to be seen, and for its means at so many.
 _SHOWN_PX, _MEASURED_PX = 640, 2048

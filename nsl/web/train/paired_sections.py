@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsl.demo.slide import demo_expression, demo_slide
 from nsl.errors import SlideError, SpotsError
+from nsl.slides.demo.slide import demo_expression, demo_slide
 from nsl.slides.slide import checked_mpp
 from nsl.web import state
 

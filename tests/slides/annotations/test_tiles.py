@@ -6,9 +6,9 @@ import shapely
 from shapely.geometry import Polygon, box
 
 from nsl import predict
-from nsl.annotations.region import Region
-from nsl.annotations.tiles import annotate, regions_of_tiles
 from nsl.errors import AnnotationsError
+from nsl.slides.annotations.region import Region
+from nsl.slides.annotations.tiles import annotate, regions_of_tiles
 
 
 def region(geometry, name="a", class_name="") -> Region:

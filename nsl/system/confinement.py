@@ -112,7 +112,9 @@ class _Server:
         if self._line is None:
             self._line, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             path, number = [entry or str(Path.cwd()) for entry in sys.path], other.fileno()
-            code = f"import sys; sys.path[:] = {path!r}; from nsl import confinement; confinement.serve({number})"
+            code = (
+                f"import sys; sys.path[:] = {path!r}; from nsl.system import confinement; confinement.serve({number})"
+            )
             # Threads of linear algebra would not live on in a fork.
             own = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
             # What libraries print of a stranger's file is for no log.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
+from nsl.system.disk import require_names, write_whole
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError, ValueError])

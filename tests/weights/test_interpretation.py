@@ -1,4 +1,4 @@
-"""What `nsl.interpretation` promises: tables, colours and images say what the model does, and nothing it does not."""
+"""What is said of a gene: tables, colours and images say what the model does, and nothing it does not."""
 
 import io
 import json
@@ -11,16 +11,6 @@ import torch
 
 from nsl import load_weights, open_slide
 from nsl.errors import SlideError, WeightsError
-from nsl.interpretation import (
-    concentration_images,
-    display_colors,
-    qupath_stains,
-    response_surface,
-    stain_amounts,
-    tile_concentrations,
-    vector_table,
-    vectors_of,
-)
 from nsl.model import NeuralStain
 from nsl.numerals import six_digits
 from nsl.pixels import predict_pixels
@@ -31,6 +21,16 @@ from nsl.stains import (
     SlideStains,
     estimate_white_point,
     optical_density,
+)
+from nsl.weights.interpretation import (
+    concentration_images,
+    display_colors,
+    qupath_stains,
+    response_surface,
+    stain_amounts,
+    tile_concentrations,
+    vector_table,
+    vectors_of,
 )
 from nsl.weights.reliability import has_held_up
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nsl import confinement
-from nsl.confinement import Budget, OverBudgetError, confined
 from nsl.errors import SlideError
+from nsl.system import confinement
+from nsl.system.confinement import Budget, OverBudgetError, confined
 
 AMPLE = Budget(10**9, 30)
 pytestmark = pytest.mark.skipif(not confinement._IS_HELD, reason="only Linux keeps to such limits")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsl.demo.tissue import MPP, PLAN_PX, STAIN_VECTORS, WHITE_POINT, compose, draw, expose, populate
 from nsl.errors import SlideError
+from nsl.slides.demo.tissue import MPP, PLAN_PX, STAIN_VECTORS, WHITE_POINT, compose, draw, expose, populate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TextIO
 from tqdm import tqdm
 
 from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SLIDES
-from nsl.disk import require_names, write_whole
 from nsl.errors import NslError
 from nsl.numerals import csv_cell, some_of
-from nsl.progress import Progress
 from nsl.signatures import read_gmt
 from nsl.slides.address import path_or_address
+from nsl.system.disk import require_names, write_whole
+from nsl.system.progress import Progress
 
 if TYPE_CHECKING:
     from nsl.cohort.slide_list import ListedSlide

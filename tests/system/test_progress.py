@@ -3,7 +3,7 @@
 import pytest
 
 from nsl.errors import Cancelled, NslError
-from nsl.progress import SILENT
+from nsl.system.progress import SILENT
 from tests.recording import Recording
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from nsl.annotations.region import Region
 from nsl.errors import AnnotationsError
 from nsl.result import Provenance
+from nsl.slides.annotations.region import Region
 
 if TYPE_CHECKING:
     import anndata

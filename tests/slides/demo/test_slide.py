@@ -6,8 +6,8 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from nsl.demo.slide import EXPRESSION_NOISE_SD, GENES, DemoSlide, demo_expression, demo_slide
 from nsl.errors import SlideError
+from nsl.slides.demo.slide import EXPRESSION_NOISE_SD, GENES, DemoSlide, demo_expression, demo_slide
 
 WINDOW_UM = 100.0
 

@@ -1,8 +1,8 @@
-"""What `nsl.parallel` promises: what is made ahead comes in order, and its errors where it is used."""
+"""What `nsl.system.parallel` promises: what is made ahead comes in order, and its errors where it is used."""
 
 import pytest
 
-from nsl.parallel import ahead, beside
+from nsl.system.parallel import ahead, beside
 
 
 def test_items_made_ahead_come_as_they_were():

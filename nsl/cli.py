@@ -14,11 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nsl import __version__
-from nsl.cli import slides
+from nsl.cohort import commands
 from nsl.errors import NslError
-from nsl.progress import Progress
 from nsl.signatures import read_gmt
 from nsl.slides.address import path_or_address
+from nsl.system.progress import Progress
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nsl {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, help, run, add_options in (
-        ("predict", "predict expression tile by tile", slides.predict, slides.add_predict),
-        ("cohort", "predict many slides and tell of all of them", slides.cohort, slides.add_cohort),
+        ("predict", "predict expression tile by tile", commands.predict, commands.add_predict),
+        ("cohort", "predict many slides and tell of all of them", commands.cohort, commands.add_cohort),
         ("train", "fit weights on measured sections", _train, _add_train),
         ("evaluate", "compare NSL with other methods", _evaluate, _add_evaluate),
         ("publish", "put weights on the Hugging Face Hub", _publish, _add_publish),
@@ -158,7 +158,7 @@ def _train(args: argparse.Namespace) -> int:
         source=args.source,
         licence=args.licence,
         min_detected=args.min_detected,
-        genes=slides.names(args.genes) if args.genes else None,
+        genes=commands.names(args.genes) if args.genes else None,
         signatures=[] if args.signatures is None else read_gmt(args.signatures),
         tile_um=args.tile_um,
         analysis_mpp=args.analysis_mpp,
@@ -196,7 +196,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         require_name(name, [method.name for method in [*methods, *given]])
         given += embedded(name, folder, sections)
     if args.methods:
-        wanted = [part.lower() for part in slides.names(args.methods)]
+        wanted = [part.lower() for part in commands.names(args.methods)]
         methods = [method for method in methods if any(part in method.name.lower() for part in wanted)]
         if not methods:
             raise NslError(f"no method's name holds any of {args.methods}; try nsl, hed, histogram, nuclei or densenet")

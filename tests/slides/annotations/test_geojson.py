@@ -8,10 +8,10 @@ import pytest
 import shapely
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from nsl.annotations import geojson
-from nsl.annotations.geojson import Annotations, geojson_text, parse_geojson
-from nsl.annotations.region import Region, area_within, check_on_slide, corners_text, parse_corners, rings_of
 from nsl.errors import AnnotationsError, NslError
+from nsl.slides.annotations import geojson
+from nsl.slides.annotations.geojson import Annotations, geojson_text, parse_geojson
+from nsl.slides.annotations.region import Region, area_within, check_on_slide, corners_text, parse_corners, rings_of
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]

@@ -18,8 +18,8 @@ import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from nsl.annotations.region import LONGEST_NAME, Color, Region, area_of, plain_name
 from nsl.errors import AnnotationsError
+from nsl.slides.annotations.region import LONGEST_NAME, Color, Region, area_of, plain_name
 
 MAX_BYTES = 50_000_000
 MAX_REGIONS = 2_000
