@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from nsl.web import controls, links, runs, sidebar, sources, state
+from nsl.web import controls, links, runs, sidebar, sources
+from nsl.web.session import state
 
 st.set_page_config(page_title="NSL · expression maps from H&E", page_icon=controls.favicon(), layout="wide")
 

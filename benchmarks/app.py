@@ -86,7 +86,7 @@ def print_gene_change(repeat: int) -> None:
 
     prepare_app_test()
     app = app_driver.click(app_driver.start(), "Use the demo slide")
-    app.number_input(key="tile_um").set_value(110.0)
+    app_driver.number_box(app, "Tile side, µm").set_value(110.0)
     app.selectbox(key="step").select("A quarter of a tile").run()
     app_driver.finish(app_driver.click(app, "Run"))
     slide = app_driver.slide(app)

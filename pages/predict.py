@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from nsl.web import controls, links, state
+from nsl.web import controls, links
 from nsl.web.predict import prediction_run, slide_choice
+from nsl.web.session import state
 
 links.enter()
 

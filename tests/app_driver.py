@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from streamlit.testing.v1 import AppTest, local_script_runner
+from streamlit.testing.v1.element_tree import NumberInput
 
-from nsl.web import uploads
+from nsl.web.session import uploads
+from nsl.web.session.state import Kept, SessionSlide, SessionState
 from nsl.web.sources import WeightsChoice
-from nsl.web.state import Kept, SessionSlide, SessionState
 from nsl.web.train import paired_sections
 from tests.shared_work import kept
 
@@ -52,9 +53,14 @@ def click(app: AppTest, label: str) -> AppTest:
 
 
 def session_held(app: AppTest, kind: type[Kept]) -> Kept:
-    """What the session holds of a kind (`nsl.web.state.of_session`)."""
+    """What the session holds of a kind (`nsl.web.session.state.of_session`)."""
     key = f"nsl.{kind.__name__}"
     return app.session_state[key] if key in app.session_state else kind()
+
+
+def number_box(app: AppTest, label: str) -> NumberInput:
+    """A box for a number, by its whole label."""
+    return next(box for box in app.number_input if box.label == label)
 
 
 def slide(app: AppTest) -> SessionSlide | None:

@@ -19,6 +19,7 @@ from nsl.spots.measured_section import MeasuredSection, measure_section
 from nsl.spots.tables import read_manifest
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingData, TrainingStains, WeightsConfig
 from nsl.weights.folder import load_weights, save_weights
+from nsl.weights.hub import SILENCE_S
 from nsl.weights.weights import Weights
 from tests.fake_hub import FakeHub
 from tests.shared_work import FOLDER, once
@@ -232,8 +233,13 @@ def paired(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty Hub on this machine, a cache in tmp_path/home, and no token; the real Hub's client speaks to it."""
+    """An empty Hub on this machine, a cache in tmp_path/home, and no token; the real Hub's client speaks to it.
+
+    A computer that is busy with other tests may be silent for long: `impatient` is for those where the Hub is.
+    """
     from huggingface_hub import close_session, constants
+
+    monkeypatch.setattr("nsl.weights.hub.SILENCE_S", 30.0)
 
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -251,13 +257,19 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def impatient(hub, monkeypatch):
+    """A Hub that is silent is left as soon as users leave it."""
+    monkeypatch.setattr("nsl.weights.hub.SILENCE_S", SILENCE_S)
+
+
+@pytest.fixture
 def app(monkeypatch):
     """The app on its first page, without a browser (`tests.app_driver`)."""
     import streamlit as st
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.testing.v1 import local_script_runner
 
-    from nsl.web import uploads
+    from nsl.web.session import uploads
     from nsl.web.train import paired_sections
     from tests import app_driver, remembered_runs
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 
-from nsl.web import server
+from nsl.web.session import server
 from tests.browser.serving import served
 
 ROOT = Path(__file__).parents[1]

@@ -17,9 +17,10 @@ from nsl.signatures import PREFIX
 from nsl.slides.archive import SLIDE_SUFFIXES
 from nsl.slides.slide import checked_mpp
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
-from nsl.web import links, server, sources, state
-from nsl.web.jobs import Job
-from nsl.web.uploads import MEASURED_TYPES
+from nsl.web import links, sources
+from nsl.web.session import server, state
+from nsl.web.session.jobs import Job
+from nsl.web.session.uploads import MEASURED_TYPES
 
 if TYPE_CHECKING:
     import anndata

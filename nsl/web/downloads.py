@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.runtime import media_file_manager
 
-from nsl.web import controls, state
+from nsl.web import controls
+from nsl.web.session import state
 
 if TYPE_CHECKING:
     from nsl.slides.annotations.region import Region

@@ -12,7 +12,8 @@ import streamlit as st
 from nsl.genes import by_capitals, common_name, is_known, resolve, symbol_of
 from nsl.numerals import signed
 from nsl.signatures import PREFIX, is_signature, spoken
-from nsl.web import controls, links, state
+from nsl.web import controls, links
+from nsl.web.session import state
 from nsl.weights.config import HeldOutProtocol
 from nsl.weights.reliability import (
     RELIABLE,

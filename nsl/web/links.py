@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from nsl.slides.folder import VARIABLE
-from nsl.web import state
+from nsl.web.session import state
 
 NAMES = ("gene", "genes", "palette", "range", "view", "scale")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.signatures import PREFIX
-from nsl.web import state
+from nsl.web.session import state
 
 if TYPE_CHECKING:
     import anndata

@@ -23,7 +23,8 @@ from nsl.slides.annotations.region import (
     plain_name,
 )
 from nsl.slides.annotations.tiles import annotate
-from nsl.web import controls, downloads, patterns, server, state
+from nsl.web import controls, downloads, patterns
+from nsl.web.session import server, state
 from nsl.weights.reliability import has_held_up
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from nsl.signatures import PREFIX, Signature, as_columns
 from nsl.slides import overview
 from nsl.slides.annotations.region import Region
 from nsl.system import confinement
-from nsl.web import controls, links, regions, server, sources, state, uploads
-from nsl.web.jobs import Job
+from nsl.web import controls, links, regions, sources
+from nsl.web.session import server, state, uploads
+from nsl.web.session.jobs import Job
 from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:

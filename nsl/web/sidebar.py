@@ -4,7 +4,8 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from nsl.web import controls, sources, state, uploads
+from nsl.web import controls, sources
+from nsl.web.session import state, uploads
 from nsl.weights.weights import Weights
 
 # Of org/name@revision; a longer text names nothing.

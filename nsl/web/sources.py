@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import HubError, NslError, WeightsError
-from nsl.web import server, state, uploads
+from nsl.web.session import server, state, uploads
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source

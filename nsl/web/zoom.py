@@ -6,7 +6,8 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.figures import images
 from nsl.result import SlidePicture
-from nsl.web import chart, state
+from nsl.web import chart
+from nsl.web.session import state
 
 MOST_PX = 1_600
 """The longer side of a picture that is read for a view."""

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import nsl.prediction
 from nsl.system.progress import Progress
-from nsl.web import runs, state, uploads
+from nsl.web import runs
+from nsl.web.session import state, uploads
 from tests import remembered_runs, shared_work
 
 WAITS_SECONDS = 300

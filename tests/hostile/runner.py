@@ -136,7 +136,7 @@ def _read_slide(paths: list[Path], folder: Path) -> None:
 
 
 def _read_measured(paths: list[Path], folder: Path) -> None:
-    from nsl.web import uploads
+    from nsl.web.session import uploads
 
     uploads.session_folder = lambda: folder
     files = [SimpleNamespace(name=path.name, size=path.stat().st_size, getbuffer=path.read_bytes) for path in paths]

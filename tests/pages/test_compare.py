@@ -7,7 +7,7 @@ import pytest
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE
 from nsl.web.compare.tile_selection import Selection
-from nsl.web.state import SessionState
+from nsl.web.session.state import SessionState
 from tests.app_driver import (
     chart,
     charts,
@@ -393,10 +393,15 @@ def test_a_link_to_more_than_four_genes_shows_four(app):
 # Across slides
 
 
+def look_at_demo(app):
+    session = session_held(app, SessionState)
+    [session.current] = [slide.key for slide in session.slides.values() if slide.synthetic]
+
+
 def with_second(app, section, genes: str, name: str = "S23 [left].png"):
     """Beside the demo slide another one, predicted for some genes; the demo slide is looked at."""
     predict_section(app, name, section.png, genes)
-    session_held(app, SessionState).current = "demo"
+    look_at_demo(app)
     app.switch_page(COMPARE).run()
     return in_mode(app, ACROSS)
 
@@ -407,7 +412,7 @@ def test_one_slide_alone_is_told_how_to_come_by_another(page, section):
     assert charts(page) == 0
     page.switch_page("pages/predict.py").run()
     upload(page, "b.png", section.png)
-    session_held(page, SessionState).current = "demo"
+    look_at_demo(page)
     page.switch_page(COMPARE).run()
     assert "is the only slide with a prediction" in said(page)
     assert not page.exception

@@ -20,10 +20,10 @@ from nsl.export.files import h5ad_bytes
 from nsl.figures import correlation_heatmap
 from nsl.numerals import six_digits
 from nsl.stats.correlation import GeneCorrelations, gene_correlations_over_tiles
-from nsl.web import uploads
 from nsl.web.correlations import gene_pairs, measurements
 from nsl.web.correlations.gene_pairs import ChosenPair
-from nsl.web.state import SessionState
+from nsl.web.session import uploads
+from nsl.web.session.state import SessionState
 from tests.app_driver import (
     chart,
     charts,

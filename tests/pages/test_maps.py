@@ -14,15 +14,16 @@ from nsl.export.report import report_html
 from nsl.numerals import signed
 from nsl.slides.annotations.region import Region
 from nsl.web import regions
-from nsl.web.jobs import Job
 from nsl.web.maps.finer_map import FinerMap
-from nsl.web.state import Marks
+from nsl.web.session.jobs import Job
+from nsl.web.session.state import Marks
 from tests.app_driver import (
     chart,
     charts,
     click,
     finish,
     metrics,
+    number_box,
     predict_demo,
     said,
     slide,
@@ -61,7 +62,7 @@ def test_with_a_slide_not_predicted_the_page_shows_the_way(app, section):
 def test_why_a_run_failed_is_told_here_too(app):
     click(app, "Use the demo slide")
     app.slider(key="min_tissue").set_value(100)
-    app.number_input(key="tile_um").set_value(900.0).run()
+    number_box(app, "Tile side, µm").set_value(900.0).run()
     finish(click(app, "Run"))
     app.switch_page(MAPS).run()
     assert "No tile is at least 100% tissue" in app.error[0].value

@@ -9,11 +9,12 @@ import pytest
 from nsl import prediction
 from nsl.tiles import USUAL_STEP
 from nsl.web import runs, sources
-from nsl.web.state import SessionState
+from nsl.web.session.state import SessionState
 from tests.app_driver import (
     click,
     finish,
     metrics,
+    number_box,
     png_bytes,
     predict_demo,
     said,
@@ -24,6 +25,8 @@ from tests.app_driver import (
     zipped_folder,
 )
 from tests.slides.test_archive import painted, write_dicom, zipped
+
+READ_AT = "The slide is read at, µm per pixel"
 
 
 @pytest.fixture
@@ -70,6 +73,21 @@ def test_a_slide_of_the_servers_folder_is_opened_and_never_deleted(server_folder
     click(app, "Remove this slide")
     assert slide(app) is None
     assert (server_folder / "2026/a.png").exists()
+
+
+def test_a_slide_brought_again_is_another_to_all_that_was_cached_of_it(server_folder, app):
+    keys = []
+    for _ in range(2):
+        click(app, "Use the demo slide")
+        keys.append(slide(app).key)
+        assert click(app, "Use the demo slide") and slide(app).key == keys[-1]
+        app.selectbox(key="server_slide").select("2026/a.png").run()
+        click(app, "Open it")
+        keys.append(slide(app).key)
+        assert click(app, "Open it") and slide(app).key == keys[-1]
+        click(click(app, "Remove this slide"), "Remove this slide")
+        assert slide(app) is None
+    assert len(set(keys)) == 4
 
 
 def test_a_servers_folder_that_is_not_there_is_told(monkeypatch, tmp_path, app):
@@ -157,17 +175,27 @@ def test_finer_analysis_than_the_slide_is_taken_at_the_slides_own(app, section):
 
 def test_other_weights_propose_the_window_and_resolution_they_were_trained_with(app, tiny_weights):
     click(app, "Use the demo slide")
-    assert (app.number_input(key="tile_um").value, app.number_input(key="analysis_mpp").value) == (150, 3)
+    assert (number_box(app, "Tile side, µm").value, number_box(app, READ_AT).value) == (150, 3)
     take_weights(app, tiny_weights)
     config = session_held(app, sources.WeightsChoice).weights.config
-    assert app.number_input(key="tile_um").value == config.tile_um == 100
+    assert number_box(app, "Tile side, µm").value == config.tile_um == 100
     finish(click(app, "Run"))
     info = slide(app).result.uns["nsl"]
     assert (info["tile_um"], info["analysis_mpp"]) == (config.tile_um, config.analysis_mpp)
-    app.number_input(key="tile_um").set_value(120.0).run()
+    number_box(app, "Tile side, µm").set_value(120.0).run()
     app.switch_page("pages/about.py").run()
     app.switch_page("pages/predict.py").run()
-    assert app.number_input(key="tile_um").value == 120
+    assert number_box(app, "Tile side, µm").value == 120
+
+
+def test_a_window_that_the_session_lost_is_that_of_the_weights_again(app):
+    """As after clicks faster than pages are drawn."""
+    boxes = [number_box(click(app, "Use the demo slide"), label) for label in ("Tile side, µm", READ_AT)]
+    app.switch_page("pages/about.py").run()
+    for box in boxes:
+        del app.session_state[box.key]
+    app.switch_page("pages/predict.py").run()
+    assert (number_box(app, "Tile side, µm").value, number_box(app, READ_AT).value) == (150, 3)
 
 
 def test_a_result_of_other_weights_or_genes_is_told(app, tiny_weights):
@@ -196,7 +224,7 @@ def test_weights_that_cannot_be_unpacked_are_told_until_others_come(app, tiny_we
 def test_a_click_while_a_slide_is_opened_does_not_lose_it(app, section, monkeypatch):
     from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 
-    from nsl.web import uploads
+    from nsl.web.session import uploads
 
     clicks, look = [], uploads.overview_of
 

@@ -8,7 +8,18 @@ import pytest
 
 from nsl.web.train.fit_result import Training
 from nsl.weights.folder import embedded_folder
-from tests.app_driver import buttons, charts, click, finish, open_stains, predict_demo, progress, seen, session_held
+from tests.app_driver import (
+    buttons,
+    charts,
+    click,
+    finish,
+    number_box,
+    open_stains,
+    predict_demo,
+    progress,
+    seen,
+    session_held,
+)
 
 PAGES = ("predict", "maps", "compare", "stains", "correlations", "train", "about")
 STATES = ("nothing", "loaded", "running", "result", "error")
@@ -187,7 +198,7 @@ def reached(app, request, monkeypatch, tmp_path):
             assert begun.wait(30)
         elif state == "error" and page != "about":
             app.slider(key="min_tissue").set_value(100)
-            app.number_input(key="tile_um").set_value(900.0).run()
+            number_box(app, "Tile side, µm").set_value(900.0).run()
             finish(click(app, "Run"))
         app.switch_page(f"pages/{page}.py").run()
         return open_stains(app) if page == "stains" else app

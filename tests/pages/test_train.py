@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from nsl.web.state import SessionState
+from nsl.web.session.state import SessionState
 from nsl.web.train.fit_result import Training
 from nsl.weights.folder import load_weights
 from nsl.weights.weights import Weights

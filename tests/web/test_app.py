@@ -22,8 +22,9 @@ from streamlit.runtime.session_manager import SessionInfo
 from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
 from streamlit.testing.v1 import AppTest
 
-from nsl.web import controls, jobs, sources
-from nsl.web.state import SessionState
+from nsl.web import controls, sources
+from nsl.web.session import jobs
+from nsl.web.session.state import SessionState
 from nsl.weights.hub import fetch
 from tests import remembered_runs
 from tests.app_driver import (
@@ -343,7 +344,7 @@ def test_a_cancelled_run_keeps_what_is_there_and_says_so(app, monkeypatch):
     click(app, "Use the demo slide")
     app.radio[0].set_value("A list").run()
     app.text_area[0].set_value("ERBB2").run()
-    monkeypatch.setattr("nsl.web.jobs.Job.report", _cancel_at_half)
+    monkeypatch.setattr("nsl.web.session.jobs.Job.report", _cancel_at_half)
     finish(click(app, "Run"))
     assert not app.exception
     assert 0 < slide(app).result.n_obs < 720
@@ -356,7 +357,7 @@ def _cancel_at_half(job, done, total, stage=""):
 
 
 def test_a_session_holds_so_many_slides_and_says_so(app, section, monkeypatch):
-    monkeypatch.setattr("nsl.web.uploads.MAX_SLIDES", 1)
+    monkeypatch.setattr("nsl.web.session.uploads.MAX_SLIDES", 1)
     upload(app, "a.png", section.png)
     upload(app, "b.png", section.png)
     assert "holds 1 slides, as many as it can; remove one first" in app.error[0].value
@@ -470,7 +471,7 @@ def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
 
 
 def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
-    from nsl.web import uploads
+    from nsl.web.session import uploads
 
     class EndOfTest(Exception):
         pass
@@ -484,7 +485,7 @@ def test_the_folder_of_a_session_that_went_away_is_deleted(monkeypatch):
             raise EndOfTest
 
     # In that module alone: the process that runs the tests sleeps as well.
-    monkeypatch.setattr("nsl.web.uploads.time", SimpleNamespace(sleep=tick, perf_counter=time.perf_counter))
+    monkeypatch.setattr("nsl.web.session.uploads.time", SimpleNamespace(sleep=tick, perf_counter=time.perf_counter))
     folder = uploads.tempfile.TemporaryDirectory()
     with pytest.raises(EndOfTest):
         uploads._sweep({"a session that is no more": folder})
@@ -603,7 +604,9 @@ def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub
     assert slide(app).weights.sha256 == embedded.sha256
 
 
-def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(hub, tmp_path, monkeypatch, tiny_weights):
+def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(
+    hub, impatient, tmp_path, monkeypatch, tiny_weights
+):
     hub.commit("org/tiny", {path.name: path.read_bytes() for path in tiny_weights.iterdir()})
     hub.silent = True
     monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))

@@ -17,8 +17,8 @@ from streamlit.testing.v1 import AppTest
 from nsl.errors import NslError, SlideError
 from nsl.slides.overview import overview_of
 from nsl.slides.slide import open_slide
-from nsl.web import jobs, server, state
-from nsl.web.server import Limits, Line
+from nsl.web.session import jobs, server, state
+from nsl.web.session.server import Limits, Line
 from tests.app_driver import session_held, slide
 
 ROOT = Path(__file__).parents[2]
@@ -247,7 +247,7 @@ def test_what_a_run_stumbles_over_that_the_next_has_overtaken_is_no_fault(is_fra
     def page(is_fragment, is_overtaken):
         from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-        from nsl.web import state
+        from nsl.web.session import state
 
         def draw():
             looked_at = state.slide()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsl.web import server
+from nsl.web.session import server
 
 LONG_AGO = 1_000_000_000
 
@@ -22,7 +22,7 @@ def temporary(tmp_path, monkeypatch):
 def _server(after: str) -> tuple[subprocess.Popen, str]:
     """Another server and its folder, with a visitor's slide in it; `after` is what that server does then."""
     code = (
-        "from nsl.web import server; (server.folder() / 'slide.svs').write_bytes(b'tissue'); "
+        "from nsl.web.session import server; (server.folder() / 'slide.svs').write_bytes(b'tissue'); "
         f"import os; os.utime(server.folder(), ({LONG_AGO}, {LONG_AGO})); print(server.folder(), flush=True); {after}"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
@@ -69,7 +69,7 @@ def test_large_pieces_that_were_freed_go_back_to_the_system_though_small_things_
 import re, sys
 from pathlib import Path
 import numpy as np
-from nsl.web import server
+from nsl.web.session import server
 
 def rss_mb():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

@@ -14,7 +14,8 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SpotsError
-from nsl.web import chart, controls, jobs, server, sources, state, uploads
+from nsl.web import chart, controls, sources
+from nsl.web.session import jobs, server, state, uploads
 from tests.app_driver import (
     click,
     png_bytes,

@@ -190,7 +190,7 @@ def test_all_files_are_of_the_commit_that_the_branch_had_at_the_start(hub):
     assert revisions == ["main", *[commit] * (len(revisions) - 1)]
 
 
-def test_a_slow_download_that_moves_is_waited_for(hub):
+def test_a_slow_download_that_moves_is_waited_for(hub, impatient):
     hub.commit(REPO, FILES)
     hub.body = "slow"
     start = time.perf_counter()
@@ -266,7 +266,7 @@ def test_an_error_in_the_midst_is_said_at_once(hub):
     assert "answers with error 503; try again later" in refusal(REPO, hub)
 
 
-def test_a_refused_connection_is_said(hub):
+def test_a_refused_connection_is_said(hub, impatient):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -281,7 +281,7 @@ def test_a_refused_connection_is_said(hub):
 @pytest.mark.parametrize(
     "endpoint", ["http://no-such-host.invalid", "nonsense", "http://[", "ftp://127.0.0.1", "http://127.0.0.1:99999"]
 )
-def test_an_endpoint_that_is_none_is_said(hub, endpoint):
+def test_an_endpoint_that_is_none_is_said(hub, impatient, endpoint):
     start = time.perf_counter()
     with pytest.raises(HubError, match=r"org/her2@main cannot be fetched: .*(HF_ENDPOINT|does not answer)"):
         fetch(REPO, endpoint=endpoint)
@@ -294,7 +294,7 @@ def test_the_password_of_an_endpoint_is_not_shown(hub):
     assert "secret" not in str(caught.value)
 
 
-def test_a_server_that_never_answers_is_left(hub):
+def test_a_server_that_never_answers_is_left(hub, impatient):
     hub.silent = True
     assert "does not answer in time" in refusal(REPO, hub)
 
@@ -311,13 +311,13 @@ def test_a_server_that_never_answers_is_left_also_when_the_client_asks_it_for_mo
     assert [request.path for request in hub.requests] == ["/api/agent-harnesses"]
 
 
-def test_a_server_that_answers_by_the_byte_is_left(hub):
+def test_a_server_that_answers_by_the_byte_is_left(hub, impatient):
     hub.drip = True
     assert "does not answer in time" in refusal(REPO, hub)
 
 
 @pytest.mark.parametrize("fault", ["hang", "hang midway", "drip"])
-def test_a_download_that_stalls_is_left_and_fetched_anew_later(hub, fault):
+def test_a_download_that_stalls_is_left_and_fetched_anew_later(hub, impatient, fault):
     hub.commit(REPO, FILES)
     hub.body = fault
     assert "does not answer in time" in refusal(REPO, hub)

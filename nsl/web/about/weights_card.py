@@ -12,7 +12,8 @@ from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
 from nsl.numerals import csv_table, signed, some_of
 from nsl.signatures import EXPRESSION_UNIT
-from nsl.web import chart, controls, downloads, gene_choice, sources, state
+from nsl.web import chart, controls, downloads, gene_choice, sources
+from nsl.web.session import state
 from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder

@@ -16,8 +16,9 @@ from nsl.result import map_of
 from nsl.signatures import unit_of
 from nsl.slides import folder as server_folder
 from nsl.slides.slide import open_slide
-from nsl.web import controls, sources, state, uploads
-from nsl.web.jobs import Job
+from nsl.web import controls, sources
+from nsl.web.session import state, uploads
+from nsl.web.session.jobs import Job
 
 A_PAGE = 12
 # A card is as wide as a thumbnail, the scale as its bar with the numbers at both ends.

@@ -16,8 +16,9 @@ from nsl.figures.regions import region_outlines
 from nsl.numerals import csv_table, signed
 from nsl.result import map_of
 from nsl.signatures import is_signature
-from nsl.web import chart, controls, downloads, gene_choice, links, patterns, regions, state
+from nsl.web import chart, controls, downloads, gene_choice, links, patterns, regions
 from nsl.web.compare import tile_selection
+from nsl.web.session import state
 from nsl.web.zoom import zoom
 
 SIDE_BY_SIDE, DIFFERENCE, BLEND, ACROSS, REGIONS = MODES = (

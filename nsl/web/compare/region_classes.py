@@ -9,8 +9,9 @@ from nsl.numerals import six_digits
 from nsl.signatures import unit_of
 from nsl.slides.annotations.region import Region
 from nsl.stats.regions import ANNOTATION_CAVEAT, LEAST_TILES, compare_classes, compare_region
-from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
+from nsl.web import chart, controls, downloads, gene_choice, links, regions
 from nsl.web.compare import tile_selection
+from nsl.web.session import state
 
 # No class and no region has it for a name.
 REST = ""

@@ -12,8 +12,9 @@ from nsl.figures.maps import percentile_limits
 from nsl.numerals import csv_table
 from nsl.result import map_of
 from nsl.signatures import unit_of
-from nsl.web import chart, controls, downloads, gene_choice, state
+from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.compare import gene_comparison, tile_selection
+from nsl.web.session import state
 from nsl.web.zoom import zoom
 from nsl.weights.reliability import has_held_up
 

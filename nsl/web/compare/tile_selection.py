@@ -15,7 +15,8 @@ from nsl.figures import gene_scatter
 from nsl.result import centers_mm, map_of
 from nsl.signatures import unit_of
 from nsl.stats.regions import points_inside
-from nsl.web import chart, controls, downloads, state
+from nsl.web import chart, controls, downloads
+from nsl.web.session import state
 
 
 @dataclass

@@ -15,7 +15,8 @@ from nsl.genes import parse_gene_list
 from nsl.numerals import six_digits, some_of
 from nsl.signatures import short_name
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
-from nsl.web import chart, controls, downloads, gene_choice, links, patterns, state
+from nsl.web import chart, controls, downloads, gene_choice, links, patterns
+from nsl.web.session import state
 from nsl.weights.reliability import has_held_up
 
 METHODS = {"Pearson": "pearson", "Spearman": "spearman"}

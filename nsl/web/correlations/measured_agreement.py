@@ -10,9 +10,10 @@ from nsl.numerals import signed, six_digits, some_of
 from nsl.signatures import PREFIX
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
-from nsl.web import chart, controls, downloads, state
+from nsl.web import chart, controls, downloads
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
+from nsl.web.session import state
 from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, has_held_up
 
 SECTIONS_NAMED = 12

@@ -7,8 +7,9 @@ from nsl.export.files import file_part, h5ad_bytes
 from nsl.figures import PALETTES, agreement_scatter
 from nsl.figures.spots_map import spots_map
 from nsl.numerals import signed
-from nsl.web import chart, controls, downloads, gene_choice, links, state
+from nsl.web import chart, controls, downloads, gene_choice, links
 from nsl.web.correlations.measurements import Comparison
+from nsl.web.session import state
 
 
 def show(slide: state.SessionSlide, compared: Comparison) -> None:

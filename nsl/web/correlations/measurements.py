@@ -17,9 +17,9 @@ from nsl.signatures import LEAST_MEMBERS, Scoring, is_signature, signatures_of
 from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
 from nsl.spots.tables import expression_of
 from nsl.stats.agreement import agreement, signature_agreement
-from nsl.web import state
-from nsl.web.jobs import Job
-from nsl.web.uploads import read_measured_uploads
+from nsl.web.session import state
+from nsl.web.session.jobs import Job
+from nsl.web.session.uploads import read_measured_uploads
 
 # Files that stand for a section by themselves.
 _WHOLE = (".zip", ".h5ad")

@@ -7,7 +7,8 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.result import BY_HAND, left_out, tile_beside
-from nsl.web import controls, state
+from nsl.web import controls
+from nsl.web.session import state
 
 
 @dataclass

@@ -11,9 +11,10 @@ from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
 from nsl.prediction import FINE_STEPS_UM, fine_map
 from nsl.result import Provenance, left_out, nearest_tiles, without_tiles
 from nsl.signatures import as_columns, signatures_of
-from nsl.web import chart, controls, downloads, state
-from nsl.web.jobs import Job
+from nsl.web import chart, controls, downloads
 from nsl.web.maps.gene_map import Style, printed
+from nsl.web.session import state
+from nsl.web.session.jobs import Job
 
 
 @dataclass

@@ -14,9 +14,10 @@ from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, unit_of
 from nsl.stats.regions import REGION_CAVEAT
-from nsl.web import chart, controls, downloads, gene_choice, links, regions, state
+from nsl.web import chart, controls, downloads, gene_choice, links, regions
 from nsl.web.maps import erasure
 from nsl.web.maps.tile_view import step_to
+from nsl.web.session import state
 from nsl.web.zoom import zoom
 
 SLIDER_PX = 185

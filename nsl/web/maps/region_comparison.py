@@ -11,8 +11,9 @@ from nsl.numerals import six_digits
 from nsl.result import centers_mm
 from nsl.slides.annotations.region import LONGEST_NAME
 from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
-from nsl.web import controls, downloads, regions, state
+from nsl.web import controls, downloads, regions
 from nsl.web.maps import erasure
+from nsl.web.session import state
 
 
 def show(slide: state.SessionSlide) -> pd.DataFrame | None:

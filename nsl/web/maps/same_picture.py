@@ -7,7 +7,8 @@ import streamlit as st
 from nsl.result import map_of
 from nsl.signatures import PREFIX
 from nsl.stats.correlation import SAME_R, correlations_with
-from nsl.web import controls, state
+from nsl.web import controls
+from nsl.web.session import state
 from nsl.weights.reliability import has_held_up
 
 

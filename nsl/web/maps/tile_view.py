@@ -7,8 +7,9 @@ from nsl.errors import NslError
 from nsl.prediction import Patch, patch
 from nsl.result import map_of, percentile_of, tile_beside
 from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, is_signature, spoken
-from nsl.web import controls, gene_choice, state
+from nsl.web import controls, gene_choice
 from nsl.web.maps import erasure
+from nsl.web.session import state
 from nsl.weights.interpretation import tile_concentrations
 
 _STEPS = {"←": ("to the left", -1, 0), "↑": ("up", 0, -1), "↓": ("down", 0, 1), "→": ("to the right", 1, 0)}

@@ -14,7 +14,8 @@ from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_word
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.slides.annotations.region import Region
 from nsl.stains import estimate_white_point
-from nsl.web import controls, downloads, regions, runs, server, sources, state
+from nsl.web import controls, downloads, regions, runs, sources
+from nsl.web.session import server, state
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import has_held_up
 from nsl.weights.weights import Weights
@@ -41,14 +42,14 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
         if mpp is None:
             return None
         config = sources.config_in_use()
-        _follow_weights(config)
         tile_um = st.number_input(
             "Tile side, µm",
+            value=max(float(config.tile_um), LEAST_TILE_UM),
             min_value=LEAST_TILE_UM,
             step=10.0,
             format="%.0f",
             help=f"The weights were trained on windows of {config.tile_um:g} µm.",
-            key="tile_um",
+            key=f"tile_um of {_trained(config)}",
             persist_state="session",
         )
         step = st.selectbox(
@@ -93,12 +94,13 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
             )
             analysis_mpp = st.number_input(
                 "The slide is read at, µm per pixel",
+                value=float(config.analysis_mpp),
                 min_value=0.1,
                 step=0.5,
                 format="%.1f",
                 help="Leave it as it is: the weights were trained at this resolution, and finer takes longer without "
                 "predicting better.",
-                key="analysis_mpp",
+                key=f"analysis_mpp of {_trained(config)}",
                 persist_state="session",
             )
         genes = _choose_genes()
@@ -120,12 +122,9 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
     )
 
 
-def _follow_weights(config: WeightsConfig) -> None:
-    """Propose the window and the resolution of the weights in use, anew when others come into use."""
-    proposed = {"tile_um": max(float(config.tile_um), LEAST_TILE_UM), "analysis_mpp": float(config.analysis_mpp)}
-    if st.session_state.get("nsl.proposed") != (config.name, proposed):
-        st.session_state["nsl.proposed"] = (config.name, proposed)
-        st.session_state.update(proposed)
+def _trained(config: WeightsConfig) -> str:
+    """Tells a window and a resolution from those of other weights: with each, their own are proposed."""
+    return f"{config.name} {config.tile_um:g} {config.analysis_mpp:g}"
 
 
 def _choose_genes() -> list[str] | None:

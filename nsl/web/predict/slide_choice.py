@@ -6,7 +6,8 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.slides import folder as server_folder
-from nsl.web import controls, server, sources, state, uploads
+from nsl.web import controls, sources
+from nsl.web.session import server, state, uploads
 
 FILE_TYPES = [
     *("jpg", "jpeg", "png", "tif", "tiff", "svs", "ndpi", "scn", "bif", "webp", "bmp", "svslide", "czi", "zip"),

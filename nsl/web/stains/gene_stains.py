@@ -15,7 +15,8 @@ from nsl.numerals import signed
 from nsl.result import SlidePicture
 from nsl.signatures import is_signature, signatures_of, spoken
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
-from nsl.web import chart, controls, gene_choice, links, sources, state
+from nsl.web import chart, controls, gene_choice, links, sources
+from nsl.web.session import state
 from nsl.weights.interpretation import (
     CHANNELS,
     STAINS,

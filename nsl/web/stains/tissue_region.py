@@ -17,7 +17,8 @@ from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_wo
 from nsl.stain_transfer import paint
 from nsl.stains import is_shown, optical_density
 from nsl.tiles import box_sums, pixel_bounds, summed_from_corner
-from nsl.web import chart, controls, state
+from nsl.web import chart, controls
+from nsl.web.session import state
 from nsl.web.stains.gene_stains import View
 from nsl.weights.interpretation import (
     STAINS,

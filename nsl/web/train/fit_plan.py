@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from nsl.web import controls, state
+from nsl.web import controls
+from nsl.web.session import state
+from nsl.web.session.uploads import read_measured_uploads, take_demo
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.paired_sections import PairedSection
-from nsl.web.uploads import read_measured_uploads, take_demo
 
 if TYPE_CHECKING:
     from nsl.train import FitSettings

@@ -9,8 +9,9 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.numerals import csv_table, signed
-from nsl.web import chart, controls, downloads, sources, state
-from nsl.web.jobs import Job
+from nsl.web import chart, controls, downloads, sources
+from nsl.web.session import state
+from nsl.web.session.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig

@@ -10,7 +10,7 @@ import numpy as np
 from nsl.errors import SlideError, SpotsError
 from nsl.slides.demo.slide import demo_expression, demo_slide
 from nsl.slides.slide import checked_mpp
-from nsl.web import state
+from nsl.web.session import state
 
 if TYPE_CHECKING:
     import anndata

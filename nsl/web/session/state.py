@@ -19,8 +19,8 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.result import Provenance, without_tiles
 from nsl.slides.slide import Slide, open_slide
-from nsl.web import server
-from nsl.web.jobs import Job
+from nsl.web.session import server
+from nsl.web.session.jobs import Job
 from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:

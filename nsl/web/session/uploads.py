@@ -25,8 +25,8 @@ from nsl.slides.archive import unpack_slide
 from nsl.slides.demo.slide import demo_slide
 from nsl.slides.overview import overview_of
 from nsl.system.confinement import Budget, OverBudgetError, confined
-from nsl.web import server, state
-from nsl.web.jobs import drop_session, is_connected
+from nsl.web.session import server, state
+from nsl.web.session.jobs import drop_session, is_connected
 
 if TYPE_CHECKING:
     import anndata
@@ -136,7 +136,7 @@ def take_demo() -> None:
     _check_room()
     with new_folder() as folder:
         (folder / "demo.tif").write_bytes(_demo_file())
-        _adopt("demo", DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
+        _adopt(folder.name, DEMO_NAME, folder / "demo.tif", folder, synthetic=True)
 
 
 @functools.cache
@@ -151,13 +151,15 @@ def _demo_file() -> bytes:
 def take_server_file(path: Path, name: str) -> None:
     """Open a slide that lies on the server, where it stays, or go back to it."""
     _forget_refused()
-    # A file that was replaced is another slide.
-    key = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode()).hexdigest()[:16]
-    if key in state.shared().slides:
-        state.choose(key)
+    # A file that was replaced is another slide, and so is one that is brought again: what a run that was overtaken by
+    # the removal of a slide has cached of it is of no use for another.
+    file = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    there = next((slide for slide in state.slides() if slide.key.startswith(file)), None)
+    if there is not None:
+        state.choose(there.key)
         return
     _check_room()
-    _adopt(key, name, path, None, synthetic=False)
+    _adopt(f"{file} {uuid4().hex}", name, path, None, synthetic=False)
 
 
 def _store(upload) -> None:

@@ -14,7 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from nsl.errors import Cancelled, NslError
 from nsl.system.progress import Progress
-from nsl.web import server
+from nsl.web.session import server
 
 _LOGGER = logging.getLogger(__name__)
 # Streamlit forgets a session that has been away this long: nobody can come back to its run.
