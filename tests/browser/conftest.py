@@ -19,10 +19,12 @@ FIRST_HALF = ("test_maps", "test_compare", "test_report")
 """Files whose tests take about as long as those of all others."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
 def pytest_collection_modifyitems(items):
     """Two processes start a browser and a server, and a file's tests stay in one of them, and with them its pages."""
     for item in items:
         if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.xdist_group(f"browser, {item.path.stem in FIRST_HALF}"))
 
 
