@@ -278,9 +278,12 @@ def choose_one(label: str, options: Sequence[Choice], key: str, **look) -> Choic
     return st.segmented_control(label, options, key=key, **kept, **look) or options[0]
 
 
-def offer_removal(label: str, remove: Callable[..., None], *what, **look) -> None:
-    """A quiet button that calls `remove` with what is to go."""
-    st.button(label, on_click=remove, args=what, icon=":material/close:", type="tertiary", **look)
+def offer_removal(label: str, remove: Callable[..., None], *what, key: str | None = None, **look) -> None:
+    """A quiet button that calls `remove` with what is to go.
+
+    key : of a button that others of its label may follow; a click that comes late then removes nothing of theirs.
+    """
+    st.button(label, on_click=remove, args=what, key=key, icon=":material/close:", type="tertiary", **look)
 
 
 def type_genes(key: str, **look) -> str:

@@ -176,7 +176,7 @@ def show_list(slide: state.SessionSlide) -> None:
             with st.container(horizontal=True):
                 name = f"{controls.file_stem(slide)}_regions.geojson"
                 downloads.button("Regions (GeoJSON)", lambda: geojson_text(held.regions), name)
-                controls.offer_removal("Remove all", keep, slide, ())
+                controls.offer_removal("Remove all", keep, slide, (), key=f"remove regions of {slide.key}")
 
 
 def _listed(slide: state.SessionSlide) -> "pd.DataFrame":

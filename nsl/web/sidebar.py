@@ -62,6 +62,7 @@ def _slides() -> None:
             "Remove this slide",
             uploads.remove,
             slide,
+            key=f"remove {slide.key}",
             help="Its image and its result leave this computer's memory; download first what you want to keep.",
         )
 
