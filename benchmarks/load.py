@@ -32,7 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from playwright.sync_api import Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: E402
 
 from benchmarks.hostile_visitor import Hostility  # noqa: E402
@@ -182,6 +182,8 @@ def _round_in_browser(page: Page, image, waits: Waits, folder: Path) -> None:
         lambda: waits.figures[f"{slide}, CSV"].add(digest(driver.download(page, download, folder).read_bytes())),
     )
     driver.button(page, "Remove this slide").click()
+    # What is clicked while the slide before still stands there is lost on a person, too.
+    expect(page.get_by_test_id("stSidebar").get_by_text("None yet")).to_be_visible()
     driver.settle(page)
 
 
