@@ -54,6 +54,8 @@ class FakeHub:
         """Every answer is this error."""
         self.silent = False
         """Connections are accepted and never answered."""
+        self.waited_s = 0.0
+        """How long answers were held back, all together."""
         self.portal = False
         """Every answer is a login page."""
         self.drip = False
@@ -101,6 +103,7 @@ class FakeHub:
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but not beyond the end of the test; whether that is reached."""
+        self.waited_s += seconds
         return self._closing.wait(seconds)
 
 

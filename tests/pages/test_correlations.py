@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-import time
 from types import SimpleNamespace
 
 import anndata
@@ -674,7 +673,7 @@ def test_while_it_runs_there_is_progress_and_cancel_ends_it(against, counts, spo
         while True:
             progress.check(3, 10, "predicting the spots")
             begun.set()
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
 
     monkeypatch.setattr(measurements, "predict_spots", endless)
     _bring(against, ("counts.csv", counts), ("spots.csv", spots))
