@@ -82,7 +82,7 @@ def _without_folders(argv: Sequence[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nsl", description="Expression maps from the colour of routine H&E. Research use only.")
     parser.add_argument("--version", action="version", version=f"nsl {__version__}")
-    of_parser = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, help, run, add_options in (
         ("predict", "predict expression tile by tile", commands.predict, commands.add_predict),
         ("cohort", "predict many slides and tell of all of them", commands.cohort, commands.add_cohort),
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         ("publish", "put weights on the Hugging Face Hub", _publish, _add_publish),
         ("info", "describe a slide file", _info, _add_info),
     ):
-        command = of_parser.add_parser(name, help=help, description=run.__doc__)
+        command = subparsers.add_parser(name, help=help, description=run.__doc__)
         add_options(command.add_argument)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(run=run)
