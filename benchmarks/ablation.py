@@ -75,7 +75,17 @@ def equally_dark(section: MeasuredSection) -> ColorCounts:
 
 def as_scanned(section: MeasuredSection) -> ColorCounts:
     """Colours of the slide's own stains."""
-    return brought(section, section.stains)
+    return brought(section, taken_from(section))
+
+
+def taken_from(section: MeasuredSection) -> SlideStains:
+    """The stains that its colours were brought over from."""
+    return StainTransfer.between(section.stains, REFERENCE).source
+
+
+def as_told(section: MeasuredSection) -> ColorCounts:
+    """Brought over from the stains as told from the slide, whatever is usual."""
+    return as_scanned(section).transferred(StainTransfer(section.stains, REFERENCE).matrix)
 
 
 def brought(section: MeasuredSection, target: SlideStains) -> ColorCounts:
@@ -91,7 +101,7 @@ def published(section: MeasuredSection) -> ColorCounts:
 
 def vectors_alone(section: MeasuredSection) -> ColorCounts:
     """In the vectors that sections are brought to, and as strong as the slide is."""
-    return brought(section, SlideStains(REFERENCE.vectors, section.stains.strengths))
+    return brought(section, taken_from(section)._replace(vectors=REFERENCE.vectors))
 
 
 def by_macenko(section: MeasuredSection) -> ColorCounts:
@@ -108,7 +118,7 @@ def by_macenko(section: MeasuredSection) -> ColorCounts:
     vectors = np.stack([np.cos(extremes), np.sin(extremes)], axis=1) @ plane.T
     vectors = vectors[np.argsort(-vectors[:, 0])]
     strengths = np.percentile(od @ np.linalg.inv(completed(vectors)), 99, axis=0)[:2]
-    return as_scanned(section).transferred(StainTransfer(SlideStains(vectors, strengths), REFERENCE).matrix)
+    return as_scanned(section).transferred(StainTransfer.between(SlideStains(vectors, strengths), REFERENCE).matrix)
 
 
 def by_sparse_factors(section: MeasuredSection) -> ColorCounts:
@@ -128,7 +138,7 @@ def by_sparse_factors(section: MeasuredSection) -> ColorCounts:
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = vectors[np.argsort(-vectors[:, 0])]
     strengths = np.percentile(od @ np.linalg.inv(completed(vectors)), 99, axis=0)[:2]
-    return as_scanned(section).transferred(StainTransfer(SlideStains(vectors, strengths), REFERENCE).matrix)
+    return as_scanned(section).transferred(StainTransfer.between(SlideStains(vectors, strengths), REFERENCE).matrix)
 
 
 def remeasured(
@@ -307,6 +317,7 @@ def variants(genes: int) -> dict[str, list[Variant]]:
         "Stains": [
             fitted("colours as scanned", as_scanned),
             fitted("as scanned, OD scaled to the same mean on every slide", equally_dark),
+            fitted("brought over from the stains as told", as_told),
             fitted("brought to the reference by Macenko's threshold", by_macenko),
             fitted("brought to the reference's vectors, not to its strengths", vectors_alone),
             fitted("brought to Ruifrok and Johnston's vectors", published),

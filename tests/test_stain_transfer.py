@@ -12,7 +12,7 @@ from nsl.pixels import predict_pixels
 from nsl.prediction import predict, slide_stains
 from nsl.result import Provenance, stain_warning, transfer_in_words
 from nsl.slides.slide import open_slide
-from nsl.stain_transfer import REFERENCE, StainTransfer, paint, transfer_doubts
+from nsl.stain_transfer import REFERENCE, StainTransfer, likely_stains, paint, transfer_doubts
 from nsl.stains import (
     SlideStains,
     angle_degrees,
@@ -60,6 +60,28 @@ def test_to_the_same_stains_and_back_nothing_changes(transfer):
     back = StainTransfer(REFERENCE, OTHER)
     np.testing.assert_allclose(transfer.matrix @ back.matrix, np.eye(3), atol=1e-12)
     np.testing.assert_array_equal(StainTransfer.between(None, REFERENCE).matrix, np.eye(3))
+
+
+def turned(degrees: float) -> np.ndarray:
+    """The reference's vectors, eosin further from hematoxylin by so much."""
+    hematoxylin, eosin = REFERENCE.vectors / np.linalg.norm(REFERENCE.vectors, axis=1, keepdims=True)
+    aside = eosin - (eosin @ hematoxylin) * hematoxylin
+    angle = np.arccos(eosin @ hematoxylin) + np.radians(degrees)
+    return np.array([hematoxylin, np.cos(angle) * hematoxylin + np.sin(angle) * aside / np.linalg.norm(aside)])
+
+
+@pytest.mark.parametrize(("degrees", "left"), [(-6.5, 0), (3, 0), (10, 5.1), (20, 17.55)])
+def test_a_vector_near_the_usual_is_taken_for_it_and_one_far_off_hardly_moved(degrees, left):
+    likely = likely_stains(SlideStains(turned(degrees), np.array([2.0, 1.0])), REFERENCE)
+    assert angle_degrees(likely.vectors, turned(0)) == pytest.approx([0, left], abs=0.1)
+
+
+@pytest.mark.parametrize("degrees", [-6.5, 10, 25])
+def test_the_strongest_pixel_of_a_stain_is_brought_to_what_the_strongest_of_the_target_hold(degrees):
+    told = SlideStains(turned(degrees), np.array([1.7, 1.3]))
+    brought = told.strengths[:, None] * told.vectors @ StainTransfer.between(told, REFERENCE).matrix
+    amounts = np.linalg.lstsq(REFERENCE.vectors.T, brought.T)[0]
+    np.testing.assert_allclose(amounts.diagonal(), REFERENCE.strengths, rtol=1e-9)
 
 
 def test_transferred_weights_answer_a_colour_as_the_weights_answer_the_colour_transferred(model, transfer):
@@ -190,7 +212,8 @@ def test_a_section_in_another_laboratorys_stain_is_predicted_as_in_its_own(paint
 def test_what_was_transferred_is_recorded_and_said(painted_slide, embedded):
     result = _maps(painted_slide[1], embedded, True)
     known = Provenance.of(result)
-    assert angle_degrees(known.transfer_source, OTHER.vectors).max() < 3
+    assert angle_degrees(known.slide_stain_vectors, OTHER.vectors).max() < 3
+    assert angle_degrees(known.transfer_source, likely_stains(OTHER, REFERENCE).vectors).max() < 3
     np.testing.assert_allclose(known.transfer_target, REFERENCE.vectors, atol=1e-3)
     rebuilt = StainTransfer(
         SlideStains(known.transfer_source, np.ones(2)), SlideStains(known.transfer_target, known.transfer_strengths)
@@ -223,7 +246,8 @@ def test_a_transfer_that_is_switched_off_is_said_and_warned_of(painted_slide, em
 def test_weights_that_know_no_target_are_brought_the_slides_vectors_and_keep_its_strengths(tiny_weights):
     training = TrainingStains(OTHER.vectors, np.array([3.0, 3.0]))
     transfer = training.transfer_of(REFERENCE)
-    np.testing.assert_allclose(REFERENCE.vectors @ transfer.matrix, OTHER.vectors, atol=1e-3)
+    np.testing.assert_allclose(transfer.source.vectors @ transfer.matrix, OTHER.vectors, atol=1e-3)
+    assert angle_degrees(transfer.source.vectors, REFERENCE.vectors).max() < 3
     config = load_weights(tiny_weights).config
     assert dataclasses.replace(config, stains=training).stains.target_vectors is None
 

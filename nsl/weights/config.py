@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class TrainingStains:
         """
         if self.target_vectors is None:
             strengths = np.ones(2) if slide is None else slide.strengths
-            return StainTransfer.between(slide, SlideStains(self.reference, strengths))
+            transfer = StainTransfer.between(slide, SlideStains(self.reference, strengths))
+            return replace(transfer, target=transfer.target._replace(strengths=transfer.source.strengths))
         return StainTransfer.between(slide, SlideStains(self.target_vectors, self.target_strengths))
 
     def __eq__(self, other: object) -> bool:
