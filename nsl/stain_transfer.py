@@ -20,9 +20,12 @@ these, about the median of seven published breast sections, and 2 % worse on col
 vectors (`benchmarks/ablation.py`, under Stains).
 """
 
-# How far hematoxylin and eosin, told from slides of one laboratory, lie from the usual: the root mean square over three
-# patients is 1.7° and 6.7°. Eosin is told from the pinkest tissue, which is another on each slide.
-_SCATTER_DEGREES = np.array([2.0, 7.0])
+SCATTER_DEGREES = np.array([2.0, 7.0])
+"""How far hematoxylin and eosin lie from the usual where they are told from slides of one laboratory.
+
+The root mean square over three patients is 1.7° and 6.7°: eosin is told from the pinkest tissue, which is another on
+each slide. `benchmarks/ablation.py`, under Stains, has what it is worth.
+"""
 # Outside these a slide is hardly H&E: the vectors of ten published sources keep well inside (benchmarks/RESULTS.md).
 _LEAST_APART_DEGREES, _MOST_APART_DEGREES = 10, 60
 _MOST_FROM_REFERENCE_DEGREES = 40
@@ -73,8 +76,8 @@ def likely_stains(told: SlideStains, usual: SlideStains) -> SlideStains:
     kept, where s is the scatter within a laboratory, and nothing where d is less than s: a shrinkage of the form of
     James and Stein's (1961), positive part. A strength is what a stain's strongest pixel holds along its new vector.
     """
-    far = np.maximum(angle_degrees(told.vectors, usual.vectors), _SCATTER_DEGREES)
-    own = (1 - (_SCATTER_DEGREES / far) ** 2)[:, None]
+    far = np.maximum(angle_degrees(told.vectors, usual.vectors), SCATTER_DEGREES)
+    own = (1 - (SCATTER_DEGREES / far) ** 2)[:, None]
     vectors = own * told.vectors + (1 - own) * usual.vectors
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     held = told.vectors @ np.linalg.inv(completed(vectors))

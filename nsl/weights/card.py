@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nsl.signatures import split_members
+from nsl.stain_transfer import SCATTER_DEGREES
 from nsl.weights.config import FitRecord, TrainingStains
 from nsl.weights.reliability import USEFUL_R, has_held_up
 from nsl.weights.weights import Weights
@@ -60,8 +61,10 @@ def _transfer(stains: TrainingStains) -> str:
     known = "; ".join(f"{stain} {' '.join(f'{od:.3f}' for od in one)}, {by:.2f} OD" for stain, one, by in rows)
     return (
         "Before it was learned from, every slide was brought to the same stains, and so is a slide that is predicted "
-        f"(`nsl.stain_transfer`): {known}, the OD being the 99th percentile in stained pixels. Where a slide's stains "
-        "cannot be told, or are hardly hematoxylin and eosin, `predict` says so."
+        f"(`nsl.stain_transfer`): {known}, the OD being the 99th percentile in stained pixels. A colour within "
+        f"{SCATTER_DEGREES[0]:.0f}° of this hematoxylin or {SCATTER_DEGREES[1]:.0f}° of this eosin counts as the same, "
+        "as slides of one laboratory differ so much by their tissue. Where a slide's stains cannot be told, or are "
+        "hardly hematoxylin and eosin, `predict` says so."
     )
 
 
