@@ -163,8 +163,8 @@ def train_sections(
     min_detected : keep genes counted in at least this share of the spots of every patient.
     most_genes : of these, keep so many whose mean expression is highest; all, if not given.
     genes : fit these instead.
-    tile_um, analysis_mpp : window and µm/px that the sections were measured with; the weights record the coarsest that
-        an image was read at.
+    tile_um, analysis_mpp : window and µm/px that the sections were measured with; the weights record the median of what
+        their images were read at, which may be coarser.
     signatures : gene sets to judge as well, which the weights then hold; those with too few of the genes are left out.
     candidates : settings to choose among.
     progress : receives every step of the fits, and the stages between them.
@@ -204,7 +204,7 @@ def train_sections(
         name=name,
         units=UNITS,
         tile_um=tile_um,
-        analysis_mpp=max(section.read_mpp or analysis_mpp for section in sections),
+        analysis_mpp=float(np.median([section.read_mpp or analysis_mpp for section in sections])),
         training_data=TrainingData(
             tissue=tissue,
             source=source,

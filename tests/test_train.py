@@ -343,6 +343,9 @@ def test_weights_record_the_resolution_that_a_coarse_image_was_read_at(paired):
     assert section.read_mpp == 4.5
     weights = train_sections([section], name="coarse", genes=GENES, analysis_mpp=3.0, candidates=FEW)
     assert weights.config.analysis_mpp == 4.5
+    fine = [measure_section(one, TILE_UM, analysis_mpp=3.0) for one in read_manifest(paired / "manifest.csv")]
+    several = [replace(section, name="coarse", patient="P3"), *fine]
+    assert train_sections(several, name="mixed", genes=GENES, candidates=FEW).config.analysis_mpp == 3.0
 
 
 def test_training_tells_how_each_gene_was_predicted_where_it_was_held_out(paired):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nsl.errors import WeightsError
-from nsl.stain_transfer import StainTransfer
+from nsl.stain_transfer import StainTransfer, likely_stains
 from nsl.stains import SlideStains, angle_degrees
 
 CONFIG = "config.json"
@@ -60,11 +60,12 @@ class TrainingStains:
 
         Of weights whose training slides were not brought to one stain, to the mean of these, as strong as the slide.
         """
-        if self.target_vectors is None:
-            strengths = np.ones(2) if slide is None else slide.strengths
-            transfer = StainTransfer.between(slide, SlideStains(self.reference, strengths))
-            return replace(transfer, target=transfer.target._replace(strengths=transfer.source.strengths))
-        return StainTransfer.between(slide, SlideStains(self.target_vectors, self.target_strengths))
+        if self.target_vectors is not None:
+            return StainTransfer.between(slide, SlideStains(self.target_vectors, self.target_strengths))
+        if slide is None:
+            return StainTransfer.between(None, SlideStains(self.reference, np.ones(2)))
+        source = likely_stains(slide, SlideStains(self.reference, slide.strengths))
+        return StainTransfer(source, SlideStains(self.reference, source.strengths))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrainingStains) and all(

@@ -45,7 +45,7 @@ def test_fields_hold_what_the_file_says(embedded):
     assert (config.training_data.patients, config.training_data.spots) == (3, 1676)
     assert config.training_data.sections == ("A1", "A2", "B4", "C2", "C3", "C4", "C5")
     assert (config.stains.reference.shape, config.stains.spread_degrees.shape) == ((2, 3), (2,))
-    assert (config.fit.patterns, config.fit.steps, config.fit.learning_rate) == (3, 100, 0.02)
+    assert (config.fit.patterns, config.fit.steps, config.fit.learning_rate) == (10, 100, 0.02)
     assert config.reliability.settings["B"] == {"patterns": 3, "steps": 100}
     assert list(config.genes) == embedded.genes
     assert {"left out", "method"} <= config.evaluation[0].keys()
