@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
 JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
 _APERIO_YCBCR = 33003
-_COLOURS = {name: name[0] for name in ("r", "g", "b", "red", "green", "blue")}
 _ICC_PROFILE = 34675  # TIFF's number of the tag
 # Looked at to learn how deep an image is: a slide is not read through for that when it is opened.
 _DEPTH_PIXELS = 2**24
@@ -109,16 +108,15 @@ class TiffReader(Reader):
             )
 
     def _order_channels(self) -> None:
-        """Which of three single channels are red, green and blue: by their names, else as they stand."""
+        """Which of three single channels are red, green and blue: by their names or colours, else as they stand."""
         if self._ome.is_fluorescence:
             names = ", ".join(name for name in self._ome.channels if name) or "as its metadata says"
             raise SlideError(
                 f"{self._name} holds channels of fluorescence ({names}); the model reads the colour of H&E: give a "
                 "bright-field image in RGB"
             )
-        colours = [_COLOURS.get(name.lower(), "") for name in self._ome.channels]
-        if sorted(colours) == ["b", "g", "r"]:
-            self._order = [colours.index(colour) for colour in "rgb"]
+        if sorted(self._ome.colours) == ["b", "g", "r"]:
+            self._order = [self._ome.colours.index(colour) for colour in "rgb"]
         self.altered += (f"The three channels of {self._name} are read as red, green and blue.",)
 
     def _measure_levels(self) -> tuple[Level, ...]:

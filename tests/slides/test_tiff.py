@@ -73,6 +73,13 @@ def test_single_channels_are_the_colours_that_they_are_called(tmp_path, names, o
     np.testing.assert_array_equal(open_quietly(tmp_path / "a.ome.tif").read(0, 0, 160, 120), smooth(*OTHER)[..., order])
 
 
+def test_single_channels_without_such_names_are_the_colours_that_they_are_shown_in(tmp_path):
+    blue_green_red = [0x0000FFFF, 0x00FF00FF, 0xFF0000FF - 2**32]
+    channels_apart(tmp_path / "a.ome.tif", smooth(*OTHER), Name=["0", "1", "2"], Color=blue_green_red)
+    read = open_quietly(tmp_path / "a.ome.tif").read(0, 0, 160, 120)
+    np.testing.assert_array_equal(read, smooth(*OTHER)[..., ::-1])
+
+
 @pytest.mark.parametrize(
     ("channel", "told"),
     [
