@@ -5,6 +5,7 @@ A stain is asked for by its protein (HER2, Ki-67, CK7); weights hold gene symbol
 
 from __future__ import annotations
 
+import codecs
 import csv
 import functools
 import re
@@ -148,6 +149,16 @@ def resolve(gene: str, known: Mapping[str, str]) -> str | None:
         if spelling in known:
             return known[spelling]
     return None
+
+
+def plain_text(content: bytes) -> str:
+    """What a list in a file says: in UTF-8, in UTF-16 as spreadsheets save "Unicode text", or in Windows-1252."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
 
 
 def parse_gene_list(text: str) -> list[str]:

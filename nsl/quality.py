@@ -77,6 +77,8 @@ _BLACK_INTENSITY = 12
 # The lightest and the darkest channel of the median pixel: light on a dark ground lies below either.
 _DARK_INTENSITY, _DARK_CHANNEL = 80, 8
 _GREY_SPREAD = 4
+# Of what is not black: less than that between frames is no slide.
+_LEAST_FRAMED = 0.05
 _NO_GLASS, _LEAST_TISSUE = 0.99, 0.3
 # Red to green below which tissue is pink. Shares of brown: in doubt and refused where there is less pink, and in doubt
 # with any. On the nine scans it is at most 0.1 %, of hematoxylin and DAB on a tenth of the tissue 1 to 10 %.
@@ -127,7 +129,9 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     colours, counts = np.unique(seen @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
     drawn = colours[counts > _DRAWN_SHARE * len(seen)]
     at = tuple((drawn >> shift & 255) >> (8 - _BITS) for shift in (16, 8, 0))
-    kinds[at] = np.where((neutral & (mean > TISSUE_OD) & (mean <= _LEAST_GREY_OD))[at], _SURROUND, kinds[at])
+    kinds[at] = np.where((neutral & (mean > TISSUE_OD))[at], _SURROUND, kinds[at])
+    if (surround := _surround(thumbnail, white_point, kinds)) is not None:
+        kinds[tuple(surround >> (8 - _BITS))] = _SURROUND
     stained = (kinds == _TISSUE) & (mean > _HUE_OD)
     bins = np.ravel_multi_index((seen >> (8 - _BITS)).T, kinds.shape)
     own = to_blue.ravel()[bins[stained.ravel()[bins]]]
@@ -136,6 +140,17 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
         red_dye = (to_red < _RED_DYE_RED) & (to_blue > max(_RED_DYE_BLUE, _RED_DYE_BLUE_TIMES * np.median(own)))
         kinds[stained & (blue_dye | (red_dye & (mean > _RED_INK_OD)))] = _INK
     return kinds
+
+
+def _surround(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarray) -> np.ndarray | None:
+    """(3,) uint8, the very colour that fills all corners of a slide with glass further in; None where it is glass."""
+    seen = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
+    colour, *others = np.unique(thumbnail[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
+    if others or optical_density(colour, white_point).mean() <= TISSUE_OD:
+        return None
+    is_own = (seen == colour).all(axis=-1)
+    glass = (kinds[tuple((seen[~is_own] >> (8 - _BITS)).T)] == _GLASS).sum()
+    return colour if is_own.mean() > _DRAWN_SHARE and glass > (1 - _NO_GLASS) * len(seen) else None
 
 
 def tissue_pixels(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
@@ -308,7 +323,10 @@ def slide_doubt(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarra
         return None
     if np.percentile(np.ptp(seen, axis=-1), 99) <= _GREY_SPREAD:
         raise _no_h_and_e("the image is grey, and stains are told by their colour")
-    if np.median(seen.max(axis=-1)) < _DARK_INTENSITY or np.median(seen.min(axis=-1)) < _DARK_CHANNEL:
+    # A dark frame, of one grey or with noise, is no ground that light was seen on.
+    framed = ~np.isin(kind, (_INK, _SURROUND))
+    light = seen[framed] if framed.mean() > _LEAST_FRAMED else seen
+    if np.median(light.max(axis=-1)) < _DARK_INTENSITY or np.median(light.min(axis=-1)) < _DARK_CHANNEL:
         raise _no_h_and_e("the image is light on a dark ground, as fluorescence is")
     tissue, brown = ((kind[shown] == one).mean() for one in (_TISSUE, _PIGMENT))
     if shown.mean() > _NO_GLASS and tissue < _LEAST_TISSUE:

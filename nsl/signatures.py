@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsl.errors import NslError
+from nsl.genes import plain_text
 
 if TYPE_CHECKING:
     import anndata
@@ -60,7 +61,7 @@ def parse_gmt(text: str) -> list[Signature]:
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, *rest = (cell.strip() for cell in line.split("\t"))
+        name, *rest = (cell.strip().strip('"') for cell in line.split("\t"))
         genes = tuple(dict.fromkeys(gene for gene in rest[1:] if gene))
         if not (name and genes):
             raise NslError(
@@ -87,10 +88,9 @@ def read_gmt(path: Path) -> list[Signature]:
         size = path.stat().st_size
         if size > _GMT_BYTES:
             raise NslError(f"{path.name} has {size:,} bytes; a file of gene sets has at most {_GMT_BYTES:,}")
-        return parse_gmt(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise NslError(f"{path.name} cannot be read ({reason}); give a text file in GMT format") from None
+        return parse_gmt(plain_text(path.read_bytes()))
+    except OSError as error:
+        raise NslError(f"{path.name} cannot be read ({error.strerror}); give a text file in GMT format") from None
 
 
 def joined_members(genes: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from nsl.errors import NslError
-from nsl.genes import ALIASES, canonical, common_name, is_known, parse_gene_list, resolve, symbol_of
+from nsl.genes import ALIASES, canonical, common_name, is_known, parse_gene_list, plain_text, resolve, symbol_of
 
 
 def held(*symbols: str) -> dict[str, str]:
@@ -207,3 +207,9 @@ def test_an_open_quote_swallows_nothing():
 def test_a_list_without_genes_is_refused(text):
     with pytest.raises(NslError, match="the list holds no gene names; write them with commas or a line each"):
         parse_gene_list(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_a_list_is_read_in_the_encodings_of_spreadsheets(encoding):
+    text = plain_text("Größe\tGene\r\n1\tERBB2\r\n2\tESR1\r\n".encode(encoding))
+    assert parse_gene_list(text) == ["ERBB2", "ESR1"]

@@ -216,9 +216,12 @@ def test_no_real_h_and_e_is_refused_and_a_fluorescence_scan_is(data_folder):
         doubt_of(thumbnail, estimate_white_point(thumbnail).rgb)
 
 
-@pytest.mark.parametrize("grey", [(2, 2, 2), (128, 128, 128), (215, 215, 215), (222, 222, 222)], ids=str)
+SURROUNDS = [*((n, n, n) for n in (2, 30, 60, 128, 215, 222)), (10, 10, 30), (30, 30, 80), (200, 205, 212)]
+
+
+@pytest.mark.parametrize("colour", SURROUNDS, ids=str)
 @pytest.mark.parametrize("quality", [None, 80], ids=["lossless", "JPEG"])
-def test_a_drawn_surround_changes_a_map_no_more_than_padding_does(tmp_path, weights, grey, quality):
+def test_a_drawn_surround_changes_a_map_no_more_than_padding_does(tmp_path, weights, colour, quality):
     def mapped(surround: tuple[int, int, int]):
         image = np.full((800, 800, 3), surround, np.uint8)
         image[200:600, 200:600] = demo_slide(side_px=400).image
@@ -227,9 +230,18 @@ def test_a_drawn_surround_changes_a_map_no_more_than_padding_does(tmp_path, weig
         with open_slide(path, mpp=1.0) as slide:
             return predict(slide, weights)
 
-    padded, surrounded = mapped((0, 0, 0)), mapped(grey)
+    padded, surrounded = mapped((0, 0, 0)), mapped(colour)
     assert surrounded.obs_names.tolist() == padded.obs_names.tolist()
-    np.testing.assert_allclose(surrounded.X, padded.X, atol=0.05 * padded.X.std())
+    # At the edge JPEG mixes in some of its colour, of which padding has none.
+    np.testing.assert_allclose(surrounded.X, padded.X, atol=0.1 * padded.X.std())
+
+
+@pytest.mark.parametrize("grey", [0, 30])
+def test_a_dark_surround_with_noise_is_no_ground_of_fluorescence(grey):
+    noise = np.random.default_rng(0).integers(0, 12, (4 * SIDE, 4 * SIDE, 3))
+    image = (grey + noise).astype(np.uint8)
+    image[SIDE : 3 * SIDE, SIDE : 3 * SIDE] = overview(section())[: 2 * SIDE, : 2 * SIDE]
+    assert doubt_of(image) is None
 
 
 def stroma(side: int = 400) -> np.ndarray:

@@ -14,7 +14,17 @@ from nsl.export import files
 from nsl.prediction import fine_map
 from nsl.quality import KINDS
 from nsl.result import map_of
-from nsl.signatures import Scoring, Signature, as_columns, as_table, parse_gmt, short_name, signatures_of, unit_of
+from nsl.signatures import (
+    Scoring,
+    Signature,
+    as_columns,
+    as_table,
+    parse_gmt,
+    read_gmt,
+    short_name,
+    signatures_of,
+    unit_of,
+)
 
 GENES = ("ERBB2", "CD24", "COX6C")
 BOTH = Signature("growth", GENES, "made in code")
@@ -36,6 +46,12 @@ def test_a_gmt_file_is_read_as_it_is_written():
         Signature("OXPHOS", ("COX6C", "NDUFA1"), "Broad"),
         Signature("immune set", ("CD4", "CD8A"), ""),
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_a_gmt_file_is_read_in_the_encodings_of_spreadsheets(tmp_path, encoding):
+    (tmp_path / "a.gmt").write_bytes('"Drüse, b"\t\tCD4\t"CD8A"\r\n'.encode(encoding))
+    assert read_gmt(tmp_path / "a.gmt") == [Signature("Drüse, b", ("CD4", "CD8A"), "")]
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ def _of_row(path: Path, row: Mapping[str, str | None], line: int, mpp: float | N
     slide, scale, group, regions = (_cell(row.get(column)) for column in COLUMNS)
     if not slide:
         raise NslError(f"{path.name} names no slide on line {line}; write its file there, or take the line out")
+    if "\0" in slide + regions:
+        raise NslError(f"{path.name} is no plain text (line {line}); save it as CSV in UTF-8")
     folder = path.absolute().parent
     try:
         given = checked_mpp(float(scale)) if scale else mpp

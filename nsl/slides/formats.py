@@ -19,7 +19,7 @@ from nsl.slides.scanner import OpenSlideReader
 from nsl.slides.stored_levels import VENDORS
 from nsl.slides.stored_tiles import StoredTilesReader
 from nsl.slides.tiff import TiffReader
-from nsl.slides.tiff_images import require_one_image, size_of, slide_series
+from nsl.slides.tiff_images import is_called_otherwise, require_one_image, size_of, slide_series
 from nsl.slides.trial import TIFF_OPTIONS, is_picture, require_series, vendor_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # TIFF's numbers for the compressions that OpenSlide reads: none, LZW, JPEG, Deflate of both kinds, PackBits, Zstandard.
 _JPEG = 7
-_OPENSLIDE_COMPRESSIONS = (1, 5, _JPEG, 8, 32946, 32773, 50000)
+_PACK_BITS = 32773
+_OPENSLIDE_COMPRESSIONS = (1, 5, _JPEG, 8, 32946, _PACK_BITS, 50000)
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_MAGIC = {
     **{b"%PDF": "a PDF", b"PK\3\4": "a ZIP archive", b"GIF8": "a GIF", b"\x1f\x8b": "a gzip archive"},
@@ -114,7 +115,9 @@ def _open_tiff(path: Path, head: bytes, tiled: bool) -> Reader:
         require_one_image(path.name, series)
         page = series.keyframe
         reader = None
-        if tiled and page.index == 0 and not (tiff.is_ome or tiff.is_imagej) and _is_usual(page):
+        is_plain = page.index == 0 and not (tiff.is_ome or tiff.is_imagej)
+        # OpenSlide takes any reduced page of the shape for a level, whatever it is called.
+        if tiled and is_plain and _is_usual(page) and not any(map(is_called_otherwise, tiff.pages)):
             reader = StoredTilesReader(path, "generic-tiff")
             if not _is_pyramid_of(reader, *size_of(series)):
                 reader.close()
@@ -136,6 +139,7 @@ def _is_usual(page: tifffile.TiffPage) -> bool:
     # OpenSlide 4.0.1 takes uncompressed tiles that do not fill whole kilobytes for broken.
     is_whole = compression != 1 or page.tilewidth * page.tilelength * 3 % 1024 == 0
     is_known = compression in _OPENSLIDE_COMPRESSIONS and photometric in ("RGB", "YCBCR")
+    is_known &= page.predictor == 1 or compression != _PACK_BITS  # of which libtiff knows none
     return is_plain and is_whole and is_known and not (compression == _JPEG and _belies_tag(page))
 
 

@@ -18,6 +18,9 @@ _FLUORESCENT = re.compile(
     re.IGNORECASE,
 )
 
+_COLOUR_NAMES = {name: name[0] for name in ("r", "g", "b", "red", "green", "blue")}
+_SHOWN_IN = {0xFF0000: "r", 0x00FF00: "g", 0x0000FF: "b"}
+
 
 @dataclass(frozen=True)
 class OmeImage:
@@ -29,6 +32,8 @@ class OmeImage:
     significant_bits: int | None = None
     channels: tuple[str, ...] = ()
     """Names of the channels, empty where one has none."""
+    colours: tuple[str, ...] = ()
+    """Of each channel "r", "g" or "b", by its name or the colour that it is shown in; empty where neither tells."""
     is_fluorescence: bool = False
     """Whether a channel says that it was taken in fluorescence, or is called after one of its dyes."""
 
@@ -58,8 +63,15 @@ def ome_image(xml: str | None, number: int, size: tuple[int, int]) -> OmeImage:
         objective_power,
         None if bits is None else int(bits),
         channels=tuple((channel.get("Name") or "").strip() for channel in channels),
+        colours=tuple(map(_colour, channels)),
         is_fluorescence=any(map(_is_fluorescent, channels)),
     )
+
+
+def _colour(channel: ElementTree.Element) -> str:
+    name, shown = (channel.get("Name") or "").strip().lower(), channel.get("Color") or ""
+    shown = int(shown) & 0xFFFFFFFF if re.fullmatch(r"-?\d{1,10}", shown) else 0
+    return _COLOUR_NAMES.get(name) or _SHOWN_IN.get(shown >> 8, "")
 
 
 def _is_fluorescent(channel: ElementTree.Element) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImagePalette
 
 from nsl.errors import SlideError
 from nsl.slides.jpeg_segments import stated_frame
@@ -36,6 +36,8 @@ MAX_PIXELS = 600_000_000
 decoded smaller where that serves."""
 MAX_CONVERTED_PIXELS = 300_000_000
 """Of an image with transparency, a palette or inks: a screenshot or a drawing, of which some bytes state any size."""
+
+_PALETTE = 320  # TIFF's number of the tag
 
 # Rows turned into RGB at once.
 _BAND_ROWS = 256
@@ -207,6 +209,8 @@ class PillowReader(Reader):
             image.seek(self._page)
             if self._can_draft:
                 image.draft(None, (image.width // factor, image.height // factor))
+            if image.format == "TIFF" and image.mode == "P":
+                _widen_palette(image)
             image.load()
             self._require_pixels(image)
         return image
@@ -254,6 +258,13 @@ class PillowReader(Reader):
     def close(self) -> None:
         self._kept = None
         self._file.close()
+
+
+def _widen_palette(image: Image.Image) -> None:
+    """A TIFF's palette has 16 bits; where a writer filled 8, as libtiff tells it, Pillow would see black."""
+    palette = image.tag_v2.get(_PALETTE, ())
+    if palette and max(palette) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(palette))
 
 
 def _belies_mark(image: Image.Image) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -114,8 +115,9 @@ def resolution_scale(x: Any, y: Any, unit: str | None) -> Scale | None:
 
 
 def spelled_unit(unit: str | None) -> str:
-    """A unit as UNIT_UM has it; ImageJ escapes the micro sign, others write the Greek letter."""
-    return (unit or "").strip().replace("\\u00B5", "µ").replace("\u03bc", "µ").lower()
+    """A unit as UNIT_UM has it; ImageJ escapes the micro sign, others write the Greek letter, or UTF-8 as Latin-1."""
+    told = unicodedata.normalize("NFC", unit or "").strip()
+    return told.replace("\\u00B5", "µ").replace("\u03bc", "µ").replace("Âµ", "µ").lower()
 
 
 def positive_scale(x: Any, y: Any) -> Scale | None:

@@ -27,7 +27,7 @@ from nsl.slides.reader import (
     resolution_scale,
 )
 from nsl.slides.sample_depth import full_scale
-from nsl.slides.tiff_images import size_of
+from nsl.slides.tiff_images import count_of, levels_of_slide, size_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 # TIFF's numbers for compressions into pictures of their own sizes, which need not be those of the tile.
 JPEG, JPEG_2000, PNG, WEBP, JPEG_XL = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712), 34933, 50001, (50002, 52546)
 _APERIO_YCBCR = 33003
-_COLOURS = {name: name[0] for name in ("r", "g", "b", "red", "green", "blue")}
 _ICC_PROFILE = 34675  # TIFF's number of the tag
 # Looked at to learn how deep an image is: a slide is not read through for that when it is opened.
 _DEPTH_PIXELS = 2**24
@@ -47,6 +46,7 @@ class TiffReader(Reader):
     def __init__(self, name: str, tiff: tifffile.TiffFile, number: int = 0) -> None:
         """Of the image `number` of the file, as `nsl.slides.tiff_images.slide_series` chose it."""
         self._name, self._tiff, self._series = name, tiff, tiff.series[number]
+        self._resolutions = levels_of_slide(self._series)
         self._alpha: str | None = None
         self._order = [0, 1, 2]
         self._ome = ome_image(tiff.ome_metadata, number, size_of(self._series)) if tiff.is_ome else OmeImage()
@@ -63,7 +63,7 @@ class TiffReader(Reader):
         if self._series.dtype == np.uint8:
             return
         # Of strips too large to be decoded while a file is opened, the depth is found when they are read.
-        is_soon_told = math.prod(self._series.levels[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
+        is_soon_told = math.prod(self._resolutions[-1].keyframe.chunks[:2]) <= _DEPTH_PIXELS
         later = f"{self._name} holds {self._series.dtype} values; as many bits as they fill became 8."
         with any_error_told(self._name):
             self.altered += (self._depth[1] if is_soon_told else later,)
@@ -78,7 +78,7 @@ class TiffReader(Reader):
     def _check_complete(self) -> None:
         """A file cut short breaks late, at its missing tiles; the table of tiles tells at once."""
         size = self._tiff.filehandle.size
-        for page in (page for level in self._series.levels for page in level.pages if page is not None):
+        for page in (page for level in self._resolutions for page in level.pages if page is not None):
             end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
             if end > size:
                 raise damaged(self._name, f" ({size} of at least {end} bytes)")
@@ -89,7 +89,7 @@ class TiffReader(Reader):
             raise greyscale(self._name)
         channels = shape[axes.index("S" if "S" in axes else "C")] if axes in ("YXS", "SYX", "CYX") else 0
         if not channels:
-            count = math.prod(n for axis, n in zip(axes, shape, strict=True) if axis not in "YXSC")
+            count = count_of(self._series)
             raise SlideError(f"{self._name} holds {count} images (axes {axes}); export one of them as RGB")
         if channels != 3 and (axes == "CYX" or channels > 4):
             raise SlideError(
@@ -108,21 +108,19 @@ class TiffReader(Reader):
             )
 
     def _order_channels(self) -> None:
-        """Which of three single channels are red, green and blue: by their names, else as they stand."""
+        """Which of three single channels are red, green and blue: by their names or colours, else as they stand."""
         if self._ome.is_fluorescence:
             names = ", ".join(name for name in self._ome.channels if name) or "as its metadata says"
             raise SlideError(
                 f"{self._name} holds channels of fluorescence ({names}); the model reads the colour of H&E: give a "
                 "bright-field image in RGB"
             )
-        colours = [_COLOURS.get(name.lower(), "") for name in self._ome.channels]
-        if sorted(colours) == ["b", "g", "r"]:
-            self._order = [colours.index(colour) for colour in "rgb"]
+        if sorted(self._ome.colours) == ["b", "g", "r"]:
+            self._order = [self._ome.colours.index(colour) for colour in "rgb"]
         self.altered += (f"The three channels of {self._name} are read as red, green and blue.",)
 
     def _measure_levels(self) -> tuple[Level, ...]:
-        levels = self._series.levels
-        return levels_of([(one.shape[one.axes.index("X")], one.shape[one.axes.index("Y")]) for one in levels])
+        return levels_of([size_of(one) for one in self._resolutions])
 
     def _tag_scale(self) -> Scale | None:
         tags = self._series.keyframe.tags
@@ -159,7 +157,7 @@ class TiffReader(Reader):
     def _value_range(self, channels: slice = slice(0, 3)) -> tuple[float, float]:
         """Least and greatest value of channels in the coarsest level: in some tiles all over it if it is large."""
         low, high, wanted = math.inf, -math.inf, range(self._channels)[channels]
-        for page in self._series.levels[-1].pages:
+        for page in self._resolutions[-1].pages:
             stored = np.flatnonzero(page.databytecounts)
             pixels = len(stored) * math.prod(page.keyframe.chunks[:2])
             for number in stored[:: max(1, -(-pixels // _DEPTH_PIXELS))]:
@@ -174,7 +172,7 @@ class TiffReader(Reader):
         """(height, width, channels) as stored, from the tiles or strips that the box touches."""
         box = np.zeros((height, width, self._channels), self._series.dtype)
         first = 0
-        for page in self._series.levels[level].pages:
+        for page in self._resolutions[level].pages:
             axes, grid = page.keyframe.axes, page.keyframe.chunked
             chunks = (1, *page.keyframe.chunks)[-len(axes) :]  # planes stored apart are left out of it
             reach = {"Y": (y, y + height), "X": (x, x + width)}
@@ -215,6 +213,8 @@ class TiffReader(Reader):
         if peaks:
             scaled = np.rint(pixels[..., : len(peaks)].astype(np.float32) * np.float32(255 / np.array(peaks)))
             pixels = np.clip(scaled, 0, 255).astype(np.uint8)
+        if self._series.keyframe.photometric.name == "MINISWHITE":
+            pixels[..., :3] = 255 - pixels[..., :3]
         if self._alpha is None:
             return pixels[..., :3] if self._order == [0, 1, 2] else np.ascontiguousarray(pixels[..., self._order])
         colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)

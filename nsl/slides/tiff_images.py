@@ -36,9 +36,21 @@ def slide_series(name: str, tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPageS
 
 def require_one_image(name: str, series: tifffile.TiffPageSeries) -> None:
     """SlideError where several images of one size are there: layers, times, or pages that nothing tells apart."""
-    count = math.prod(n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC")
+    count = count_of(series)
     if count > 1:
         raise SlideError(f"{name} holds {count} images (axes {series.axes}); export one of them as RGB")
+
+
+def count_of(series: tifffile.TiffPageSeries) -> int:
+    """How many pictures there are: channels are one where they stand alone, and each one where it has samples."""
+    parts = "YXS" if "S" in series.axes else "YXC"
+    return math.prod(n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in parts)
+
+
+def levels_of_slide(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPageSeries]:
+    """The image's resolutions, without reduced pages that are called a label, macro, overview or thumbnail."""
+    finest, *coarser = series.levels
+    return [finest, *(level for level in coarser if not is_called_otherwise(level.keyframe))]
 
 
 def size_of(series: tifffile.TiffPageSeries) -> tuple[int, int]:
@@ -59,10 +71,15 @@ def _is_colour(series: tifffile.TiffPageSeries) -> bool:
 
 def _has_other_role(series: tifffile.TiffPageSeries) -> bool:
     page = series.keyframe
+    return bool(page.subfiletype & _MASK) or is_called_otherwise(page, series.name)
+
+
+def is_called_otherwise(page: tifffile.TiffPage, name: str = "") -> bool:
+    """Whether a page, or the image of this name, is called a label, macro, overview or thumbnail."""
     first_line = page.description.strip().partition("\n")[0]
     named = str(page.tags.valueof(_PAGE_NAME, ""))
-    called = [text.strip("\0 ").lower() for text in (series.name, first_line, named) if text]
-    return bool(page.subfiletype & _MASK) or any(_OTHER_ROLE.fullmatch(text) for text in called)
+    called = [text.strip("\0 ").lower() for text in (name, first_line, named) if text]
+    return any(_OTHER_ROLE.fullmatch(text) for text in called)
 
 
 def _told(name: str, tiff: tifffile.TiffFile, chosen: int) -> tuple[str, ...]:

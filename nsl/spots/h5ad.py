@@ -1,5 +1,6 @@
 """Measured sections as AnnData files."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nsl.spots.files import are_ensembl, by_symbol, image_scales, own_hdf5, read
 from nsl.spots.tables import Positions, first_not_a_count, is_kept, placed
 
 # scanpy, cellxgene and annotation packages call them so.
-_SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol", "SYMBOL")
+_SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol", "hgnc_symbol")
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl")
 # Where counts may lie, what a user calls it, and the table of their genes; raw holds genes that X may lack.
 _PLACES = (("raw/X", "raw.X", "raw/var"), ("layers/counts", 'layers["counts"]', "var"), ("X", "X", "var"))
@@ -29,8 +30,8 @@ def read_h5ad(path: str | Path) -> anndata.AnnData:
 
     Counts are the first of raw.X, layers["counts"] and X that holds whole numbers; positions are obsm["spatial"], in
     pixels of the full-resolution image. Genes named by Ensembl id are renamed by a column of symbols such as
-    gene_symbols or feature_name; where a symbol stands for several genes, the one of most counts is kept. Spots that
-    are 0 or False in obs["in_tissue"] are left out.
+    gene_symbols or feature_name; where a symbol stands for several genes, the one of most counts is kept. Features
+    beside "Gene Expression" in var["feature_types"], and spots that are 0 or False in obs["in_tissue"], are left out.
 
     Returns and raises what `nsl.spots.tables.read_spots` does; SpotsError also where the file holds several sections,
     or an array larger than `nsl.spots.files.MAX_BYTES`.
@@ -41,8 +42,12 @@ def read_h5ad(path: str | Path) -> anndata.AnnData:
         obs = _table(file["obs"])
         scales = _image_scales(path.name, file, obs)
         positions = _positions(path.name, file, obs)
-        values, var = _raw_counts(path.name, file, stated)
-        names, gene_id = _symbols(_table(var))
+        _require_one_section(path.name, positions.table)
+        values, stored = _raw_counts(path.name, file, stated)
+        var = _table(stored)
+        is_gene = _are_genes(var)
+        values = values if is_gene.all() else values[:, is_gene]
+        names, gene_id = _symbols(var[is_gene])
         counts, notices = by_symbol(path.name, values, obs.index, names, gene_id)
         return placed(counts, positions, notices, scales)
 
@@ -83,20 +88,48 @@ def _image_scales(name: str, file: h5py.File, obs: pd.DataFrame) -> dict[str, fl
     return image_scales({key: value[()] for key, value in factors.items()})
 
 
+# What people call the column that tells joined sections apart; older scanpy adds batch itself.
+_LIBRARY_COLUMNS = frozenset(
+    f"{name}{end}" for name in ("library", "sample", "slide", "section") for end in ("", "_id")
+)
+_LIBRARY_COLUMNS |= {"batch", "sample_name"}
+
+
 def _libraries(obs: pd.DataFrame, sections: list[str]) -> tuple[str | None, list[str]]:
     """The column of obs that says of which section a spot is, and the sections it names; None and [] without one.
 
-    squidpy and anndata.concat call it library_id; another serves if it names nothing but sections of uns["spatial"].
+    squidpy calls it library_id; another serves if it names nothing but sections of uns["spatial"], or is called like
+    one and tells several apart.
     """
-    for column in ("library_id", *obs.columns) if "library_id" in obs else obs.columns:
-        values = obs[column].astype(object).dropna().astype(str).unique().tolist()
-        if values and (column == "library_id" or set(values) <= set(sections)):
-            return column, values
-    return None, []
+    held = {column: obs[column].astype(object).dropna().astype(str).unique().tolist() for column in obs.columns}
+    named = [column for column in held if str(column).lower() in _LIBRARY_COLUMNS and len(held[column]) > 1]
+    sure = [
+        column for column in held if held[column] and (column == "library_id" or set(held[column]) <= set(sections))
+    ]
+    column = next(iter([*sorted(sure, key=lambda one: one != "library_id"), *named]), None)
+    return column, held.get(column, [])
 
 
-# How tables of positions name x and y, in small letters; array positions are none.
-_XY_NAMES = (("x", "y"), ("x_px", "y_px"), ("pxl_col_in_fullres", "pxl_row_in_fullres"), ("imagecol", "imagerow"))
+# Of 10x: all slides have the same, and a section has each once. And what `anndata.concat` adds to names.
+_BARCODE, _ADDED = r"([ACGT]{14,})", r"[-_][^-_]*$"
+
+
+def _require_one_section(name: str, positions: pd.DataFrame) -> None:
+    """SpotsError where spots differ in the end of their names alone: sections were joined, and nothing else tells."""
+    names = positions.index.to_series()
+    barcodes, places = names.str.extract(_BARCODE), positions.assign(name=names.str.replace(_ADDED, "", regex=True))
+    for told, what in ((barcodes.dropna(), "have one barcode"), (places.dropna(), "lie at one place")):
+        again = told[told.duplicated(keep=False)]
+        if len(again):
+            first, second = again.index[(again == again.iloc[0]).all(axis=1)][:2]
+            raise SpotsError(
+                f"{name} holds several sections (spots {first} and {second} {what}), and a slide shows one; save each "
+                "in a file of its own"
+            )
+
+
+# Words in what tables call x and y, in small letters.
+_X_WORDS, _Y_WORDS = {"x", "xc", "xcoord", "col", "column", "imagecol"}, {"y", "yc", "ycoord", "row", "imagerow"}
 
 
 def _positions(name: str, file: h5py.File, obs: pd.DataFrame) -> Positions:
@@ -138,9 +171,9 @@ def _table(stored: h5py.Group | h5py.Dataset) -> pd.DataFrame:
 
 def _x_before_y(table: pd.DataFrame) -> pd.DataFrame:
     """The columns that are called x and y, in this order; all, as they stand, where none are."""
-    columns = {str(column).strip().lower(): column for column in table.columns}
-    named = next((pair for pair in _XY_NAMES if set(pair) <= set(columns)), None)
-    return table if named is None else table[[columns[one] for one in named]]
+    words = {column: set(re.split(r"[^a-z]+", str(column).lower())) for column in table.columns}
+    named = [[column for column in words if words[column] & axis] for axis in (_X_WORDS, _Y_WORDS)]
+    return table[[one for (one,) in named]] if [len(columns) for columns in named] == [1, 1] else table
 
 
 def _raw_counts(name: str, file: h5py.File, beside: int) -> tuple[sparse.csr_array, h5py.Group]:
@@ -182,13 +215,21 @@ def _blocks(stored: h5py.Group | h5py.Dataset) -> Iterator[sparse.csr_array]:
         yield sparse.csr_array(matrix, dtype=np.float32)
 
 
+def _are_genes(var: pd.DataFrame) -> np.ndarray:
+    """(features,) bool: without antibodies and the like where 10x tells them apart; all where nothing does."""
+    kinds = next((var[column] for column in ("feature_types", "feature_type") if column in var), pd.Series(dtype=str))
+    is_gene = (kinds == "Gene Expression").to_numpy()
+    return is_gene if is_gene.any() else np.ones(len(var), bool)
+
+
 def _symbols(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
     """Names of the genes, symbols where there are any, and their Ensembl ids where known."""
     names = var.index.to_numpy(object)
     if not are_ensembl(names):
         column = next((column for column in _ID_COLUMNS if column in var), None)
         return names, None if column is None else var[column].to_numpy(object)
-    column = next((column for column in _SYMBOL_COLUMNS if column in var), None)
+    columns = {str(column).lower(): column for column in var.columns}
+    column = next((columns[one] for one in _SYMBOL_COLUMNS if one in columns), None)
     if column is None:
         return names, names
     symbols = var[column].astype(object)

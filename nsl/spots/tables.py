@@ -187,6 +187,12 @@ def _with_commas(values: pd.Series) -> str | None:
     return f"{found[0]!r}, a number with a decimal comma; save the table with points in decimals"
 
 
+def _no_number(values: pd.Series) -> str | None:
+    """The first of the values that is neither a number nor empty; None where there is none."""
+    text = values.astype(str).str.strip()
+    return next(iter(text[pd.to_numeric(text, errors="coerce").isna() & ~text.str.lower().isin(_UNKNOWN)]), None)
+
+
 class _Layout(NamedTuple):
     """Columns of a table of positions, by which its origin is told."""
 
@@ -228,6 +234,8 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
     for column in (layout.x, layout.y):
         if said := _with_commas(table[column]):
             raise SpotsError(f"{name}: {column} is {said}")
+        if (said := _no_number(table[column])) is not None:
+            raise SpotsError(f"{name}: {column} is {said[:40]!r}; give pixels, such as 1000.5")
     spot = table[layout.spot[0]].astype(str).str.cat([table[part].astype(str) for part in layout.spot[1:]], sep="x")
     xy = table[[layout.x, layout.y]].apply(pd.to_numeric, errors="coerce")
     return Positions(name, xy.set_axis(["x_px", "y_px"], axis=1).set_axis(pd.Index(spot), axis=0))

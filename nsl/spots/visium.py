@@ -97,9 +97,9 @@ def refuse_packed(names: Iterable[str]) -> None:
 
 def _require_one_meaning(name: str, files: Files, positions: str) -> None:
     """SpotsError where the positions stand twice and differ: older and newer Space Ranger name the file differently."""
-    wanted = _tissue_positions(positions, files[positions]()).table.sort_index()
+    wanted = _tissue_positions(positions, files[positions]()).table.sort_index().astype(float)
     for other in (file for file in files if file != positions and file.endswith(_POSITION_ENDINGS)):
-        if not _tissue_positions(other, files[other]()).table.sort_index().equals(wanted):
+        if not _tissue_positions(other, files[other]()).table.sort_index().astype(float).equals(wanted):
             raise SpotsError(f"{name} holds {positions} and {other}, which differ; leave one of them out")
 
 
@@ -110,11 +110,15 @@ def read_files(name: str, files: Files, matrix: str, positions: str) -> anndata.
     counts, notices = by_symbol(
         name, features.values[:, is_gene], features.barcodes, features.symbol[is_gene], features.gene_id[is_gene]
     )
-    factors = only(name, files, "scalefactors_json.json")
-    scales = json.loads(files[factors]()) if factors else {}
+    # Cells told apart by Space Ranger 4 have scales of their own in another folder.
+    beside = [file for file in files if file.rpartition("/")[0] == positions.rpartition("/")[0]]
+    factors = only(name, beside, "scalefactors_json.json") or only(name, files, "scalefactors_json.json")
+    with readable(Path(factors or name).name):
+        scales = json.loads(files[factors]()) if factors else {}
+        of_images = image_scales(scales)
     if "bin_size_um" in scales:
         notices = [*notices, _told_bins(name, float(scales["bin_size_um"]))]
-    return placed(counts, _tissue_positions(positions, files[positions]()), notices, image_scales(scales))
+    return placed(counts, _tissue_positions(positions, files[positions]()), notices, of_images)
 
 
 def _told_bins(name: str, bin_um: float) -> str:
@@ -175,7 +179,7 @@ def _tissue_positions(name: str, content: bytes) -> Positions:
     if name.endswith(".parquet"):
         return positions_of(Path(name).name, _parquet_texts(name, content))
     table = pd.read_csv(io.BytesIO(unpacked(name, content)), header=None, dtype=str, na_filter=False)
-    if table.iloc[0, 0] == "barcode":
+    if {*_POSITION_COLUMNS[-2:]} <= {*table.iloc[0]}:
         table = table.iloc[1:].set_axis(table.iloc[0], axis=1)
     else:
         table = table.rename(columns=dict(enumerate(_POSITION_COLUMNS)))
@@ -193,5 +197,5 @@ def _parquet_texts(name: str, content: bytes) -> pd.DataFrame:
     for part in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
         rows += part.num_rows
         require_bytes(name, rows * _ROW_BYTES)
-        parts.append(part.to_pandas().astype(str))
+        parts.append(part.to_pandas(ignore_metadata=True).astype(str))
     return pd.concat(parts) if parts else pd.DataFrame(columns=columns)

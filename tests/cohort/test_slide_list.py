@@ -50,6 +50,7 @@ def test_slides_of_one_name_have_results_of_their_own(listed):
         ("slide,mpp\na.svs,0\n", 'the mpp "0" on line 2'),
         ("slide\na.svs\nx/../a.svs\n", r"x/\.\./a\.svs is the same slide as a\.svs"),
         (b"slide\n\xff\xfe.svs\n", r"slides\.csv cannot be read"),
+        (b"slide\na\0.svs\n", r"slides\.csv is no plain text \(line 2\)"),
     ],
 )
 def test_a_bad_list_is_one_sentence(listed, text, said):

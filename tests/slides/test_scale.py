@@ -45,6 +45,8 @@ def test_imagej_counts_in_pixels_where_it_names_no_unit(tmp_path):
     [
         (5000, "Å"),
         (5000, "\u212b"),
+        (5000, "A\u030a"),
+        (0.5, "Âµm"),
         (500_000, "pm"),
         (0.5, "micrometer"),
         (0.5, "Micrometre"),

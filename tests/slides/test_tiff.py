@@ -73,6 +73,13 @@ def test_single_channels_are_the_colours_that_they_are_called(tmp_path, names, o
     np.testing.assert_array_equal(open_quietly(tmp_path / "a.ome.tif").read(0, 0, 160, 120), smooth(*OTHER)[..., order])
 
 
+def test_single_channels_without_such_names_are_the_colours_that_they_are_shown_in(tmp_path):
+    blue_green_red = [0x0000FFFF, 0x00FF00FF, 0xFF0000FF - 2**32]
+    channels_apart(tmp_path / "a.ome.tif", smooth(*OTHER), Name=["0", "1", "2"], Color=blue_green_red)
+    read = open_quietly(tmp_path / "a.ome.tif").read(0, 0, 160, 120)
+    np.testing.assert_array_equal(read, smooth(*OTHER)[..., ::-1])
+
+
 @pytest.mark.parametrize(
     ("channel", "told"),
     [
@@ -116,6 +123,19 @@ def test_a_tiled_page_said_to_be_reduced_is_no_level_where_its_shape_is_another(
         assert np.unique(slide.read(0, 0, 480, 320, mpp=8.0)).tolist() == [200]
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "webp"])
+@pytest.mark.parametrize("tag", [270, 285])
+def test_a_reduced_macro_of_the_slides_shape_is_no_level(tmp_path, compression, tag):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        options = {"photometric": "rgb", "tile": (32, 32), "compression": compression, "metadata": None}
+        writer.write(shade(SLIDE, 200), **options)
+        called = [(tag, "s", 0, "macro", True)]
+        writer.write(shade((160, 240), 40), subfiletype=1, extratags=called, **options)
+    slide = open_quietly(tmp_path / "a.tif")
+    assert slide.levels == (1.0,)
+    assert np.abs(slide.thumbnail(64).astype(int) - 200).max() <= 1
+
+
 def test_a_mask_of_the_slides_size_is_not_the_slide(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(np.zeros(SLIDE, bool), photometric="minisblack", subfiletype=4, metadata=None)
@@ -143,6 +163,13 @@ def test_pages_that_nothing_tells_apart_are_refused_with_their_number(tmp_path, 
                 writer.write(shade((64, 64), value), photometric="rgb", tile=tile, metadata=None)
     with pytest.raises(SlideError, match=r"a\.tif holds 3 images \(axes .*\); export one of them as RGB"):
         open_slide(tmp_path / "a.tif")
+
+
+def test_channels_that_are_pictures_of_their_own_are_counted(tmp_path):
+    pixels = np.stack([shade(SLIDE, 200)] * 2)
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, photometric="rgb", metadata={"axes": "CYXS"})
+    with pytest.raises(SlideError, match=r"a\.ome\.tif holds 2 images"):
+        open_slide(tmp_path / "a.ome.tif")
 
 
 def test_the_facts_of_an_ome_tiff_are_those_of_the_image_taken(tmp_path):
@@ -180,6 +207,34 @@ def test_what_a_tiff_can_be_compressed_with_opens_in_strips_and_in_tiles(tmp_pat
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=tile, compression=compression, metadata=None)
     with open_slide(tmp_path / "a.tif", mpp=0.5) as slide:
         np.testing.assert_array_equal(slide.read(30, 20, 100, 90), pixels[20:110, 30:130])
+
+
+@pytest.mark.parametrize("tile", [None, (64, 64)])
+def test_differences_of_neighbours_are_summed_whatever_packs_them(tmp_path, tile):
+    pixels = smooth(128, 192)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="packbits", predictor=True, tile=tile)
+    np.testing.assert_array_equal(open_quietly(tmp_path / "a.tif").read(0, 0, 192, 128), pixels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_colours_that_count_from_white_are_turned(tmp_path, dtype, planar):
+    pixels = smooth(128, 192)
+    pixels[0, 0] = 0  # which fills all bits there are
+    stored = (255 - pixels).astype(dtype) * (257 if dtype == "uint16" else 1)
+    stored = np.moveaxis(stored, -1, 0) if planar == "separate" else stored
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite", planarconfig=planar)
+    assert np.abs(open_quietly(tmp_path / "a.tif").read(0, 0, 192, 128).astype(int) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize("step", [1, 256, 257])
+def test_a_palette_of_8_or_16_bits_shows_its_colours(tmp_path, step):
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256))
+    colours[:, 0] = 255
+    indices = np.arange(128 * 192, dtype=np.uint8).reshape(128, 192)
+    palette = (colours * step).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", indices, photometric="palette", colormap=palette)
+    np.testing.assert_array_equal(open_quietly(tmp_path / "a.tif").read(0, 0, 192, 128), colours.T[indices])
 
 
 def test_jpeg_2000_of_aperio_in_ycbcr_comes_as_rgb(tmp_path):

@@ -202,7 +202,7 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
         ),
         (outs(filtered_feature_bc_matrix=b"no matrix"), "visium.zip cannot be read"),
         (outs(filtered_feature_bc_matrix=matrix_h5()[:-900]), "visium.zip cannot be read"),
-        (outs(scalefactors_json=b"{"), "visium.zip cannot be read"),
+        (outs(scalefactors_json=b"{"), "scalefactors_json.json cannot be read"),
         (outs(tissue_positions=b""), "visium.zip cannot be read"),
         (outs(tissue_positions=b"\xff\xfe\x00"), "visium.zip cannot be read"),
         (
@@ -344,6 +344,27 @@ def test_both_names_of_the_positions_are_one_file_unless_they_differ(zipped):
     ) in refusal(read_visium, zipped(outs() | {"spatial/tissue_positions_list.csv": other.encode()}))
 
 
+def test_positions_that_differ_in_decimals_alone_are_the_same(zipped):
+    decimals = re.sub(r"(\d+),(\d+)\n", r"\1.0,\2.0\n", POSITIONS).partition("\n")[2]
+    check_visium(read_visium(zipped(outs() | {"spatial/tissue_positions_list.csv": decimals.encode()})))
+
+
+def test_positions_saved_with_their_row_numbers_are_told_by_their_columns(zipped):
+    numbered = "".join(f"{n or ''},{row}\n" for n, row in enumerate(POSITIONS.splitlines()))
+    check_visium(read_visium(zipped(outs(tissue_positions=numbered.encode()))))
+
+
+def test_scale_factors_are_those_beside_the_positions(zipped):
+    cells = {"segmented_outputs/spatial/scalefactors_json.json": json.dumps({"tissue_hires_scalef": 0.5}).encode()}
+    measured = read_visium(zipped(outs() | cells))
+    assert measured.uns["image_scales"] == {"hires": 0.25, "lowres": 0.075}
+
+
+def test_scale_factors_that_cannot_be_read_are_called_by_their_name(zipped):
+    broken = outs(scalefactors_json=b'{"tissue_hires_scalef": null}')
+    assert refusal(read_visium, zipped(broken)).startswith("scalefactors_json.json cannot be read")
+
+
 def test_an_unpacked_matrix_beside_its_gz_is_one_matrix(zipped):
     contents = outs(filtered_feature_bc_matrix=None) | matrix_folder()
     unpacked = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in matrix_folder().items()}
@@ -380,6 +401,12 @@ def test_bins_of_visium_hd_are_read_as_spots(zipped):
     assert data[["AAA-1"], ["ERBB2"]].X.toarray() == 5
     assert any("in bins of 16 µm, much smaller than a tile" in notice for notice in data.uns["notices"])
     assert data.uns["image_scales"] == {"hires": 0.25}
+
+
+def test_positions_of_visium_hd_indexed_by_barcode_are_read(zipped):
+    buffer = io.BytesIO()
+    pd.read_csv(io.StringIO(POSITIONS)).set_index("barcode").to_parquet(buffer)
+    check_visium(read_visium(zipped(visium_hd(16.0) | {"spatial/tissue_positions.parquet": buffer.getvalue()})))
 
 
 def test_bins_smaller_than_a_cell_are_refused_with_those_to_give(zipped):
@@ -494,13 +521,20 @@ def test_normalised_raw_does_not_hide_counts_in_x(written):
     np.testing.assert_array_equal(read_h5ad(written(adata)).X.toarray(), COUNTS[:, :4])
 
 
-@pytest.mark.parametrize("column", ["gene_symbols", "gene_name", "feature_name", "symbol", "SYMBOL"])
+@pytest.mark.parametrize("column", ["gene_symbols", "gene_name", "feature_name", "symbol", "SYMBOL", "Symbol"])
 def test_genes_named_by_ensembl_id_get_their_symbols(written, column):
     var = pd.DataFrame({column: pd.Categorical(["ERBB2", "TBCE", "TBCE", None])}, index=IDS[:4])
     measured = read_h5ad(written(annotated(var=var)))
     assert measured.var_names.tolist() == ["ERBB2", "TBCE", "ENSG00000141510"]
     assert measured.var["gene_id"].tolist() == ["ENSG00000141736", "ENSG00000116459", "ENSG00000141510"]
     np.testing.assert_array_equal(measured.X.toarray(), COUNTS[:, [0, 1, 3]])
+
+
+def test_antibodies_are_no_genes(written):
+    var = pd.DataFrame({"feature_types": KINDS[1:]}, index=["ERBB2", "TBCE", "FN1", "CD4.1"])
+    measured = read_h5ad(written(annotated(var=var)))
+    assert measured.var_names.tolist() == ["ERBB2", "TBCE", "FN1"]
+    np.testing.assert_array_equal(measured.X.toarray(), COUNTS[:, :3])
 
 
 def test_ensembl_ids_beside_symbols_are_kept(written):
@@ -529,6 +563,24 @@ def test_two_sections_joined_by_concat_are_refused_by_their_libraries(written, u
     assert 'section.h5ad holds 2 sections (obs["library_id"]: V1, V2), and a slide shows one' in refusal(
         read_h5ad, written(joined)
     )
+
+
+@pytest.mark.parametrize("label", ["batch", "Sample", "slide", "section_id"])
+def test_two_sections_are_refused_by_what_else_people_call_them(written, label):
+    joined = anndata.concat({"V1": annotated(), "V2": annotated()}, label=label, index_unique="-")
+    assert f'section.h5ad holds 2 sections (obs["{label}"]: V1, V2)' in refusal(read_h5ad, written(joined))
+
+
+@pytest.mark.parametrize("shared", ["lie at one place", "have one barcode"])
+def test_two_sections_that_nothing_names_are_told_by_places_or_barcodes(written, shared):
+    parts = {name: annotated() for name in ("V1", "V2")}
+    for shift, part in enumerate(parts.values()):
+        if shared == "have one barcode":
+            part.obs_names = [f"{letter * 16}-1" for letter in "ACGT"]
+            part.obsm["spatial"] = part.obsm["spatial"] + shift
+    first = parts["V1"].obs_names[0]
+    said = refusal(read_h5ad, written(anndata.concat(parts, index_unique="-")))
+    assert f"holds several sections (spots {first}-V1 and {first}-V2 {shared}), and a slide shows one" in said
 
 
 @pytest.mark.parametrize("label", ["library_id", "sample"])
@@ -575,7 +627,11 @@ def test_the_layout_before_anndata_0_7_is_read(written, is_one_array):
 
 
 @pytest.mark.parametrize(
-    "columns", [("y", "x"), ("Y", "X"), ("pxl_row_in_fullres", "pxl_col_in_fullres"), ("imagerow", "imagecol")]
+    "columns",
+    [
+        *[("y", "x"), ("Y", "X"), ("pxl_row_in_fullres", "pxl_col_in_fullres"), ("imagerow", "imagecol")],
+        *[("y_px", "x_px"), ("pixel_y", "pixel_x"), ("row", "col"), ("Y_centroid", "X_centroid")],
+    ],
 )
 def test_named_columns_of_positions_are_taken_by_name(written, columns):
     adata = annotated()

@@ -314,10 +314,11 @@ def test_bad_counts_are_refused_with_place_and_value(table, counts, said):
         (SPOTS.replace("y_px", "y"), "spots.csv lacks the column y_px"),
         (SPOTS + "s1,1,1\n", "spots.csv: spot s1 occurs twice"),
         (SPOTS.replace("30.5,40", "30.5,"), "spots.csv: spot s2 has no position"),
-        (SPOTS.replace("30.5,40", "left,40"), "spots.csv: spot s2 has no position"),
+        (SPOTS.replace("30.5,40", "left,40"), "spots.csv: x_px is 'left'; give pixels, such as 1000.5"),
+        (SPOTS.replace("30.5,40", '"1,030.5",40'), "spots.csv: x_px is '1,030.5'; give pixels"),
         (SPOTS.replace("30.5,40", "inf,40"), "spots.csv: spot s2 has no position"),
     ],
-    ids=["no spot", "no x", "no y", "twice", "blank", "text", "inf"],
+    ids=["no spot", "no x", "no y", "twice", "blank", "text", "comma", "inf"],
 )
 def test_bad_positions_are_refused_with_the_place(table, spots, said):
     assert said in refusal(read_spots, table("counts.csv", COUNTS), table("spots.csv", spots))

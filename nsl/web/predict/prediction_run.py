@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from nsl.genes import parse_gene_list
+from nsl.genes import parse_gene_list, plain_text
 from nsl.numerals import some_of
 from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
@@ -163,7 +163,7 @@ def _listed_genes() -> list[str]:
 
 def _text_of(upload: "UploadedFile") -> str:
     server.check_upload(upload.name, upload.size, GENE_FILE_MB)
-    return upload.getvalue().decode("utf-8", errors="replace")
+    return plain_text(upload.getvalue())
 
 
 def _bring_signatures() -> tuple[Signature, ...]:
