@@ -14,7 +14,17 @@ from nsl.export import files
 from nsl.prediction import fine_map
 from nsl.quality import KINDS
 from nsl.result import map_of
-from nsl.signatures import Scoring, Signature, as_columns, as_table, parse_gmt, short_name, signatures_of, unit_of
+from nsl.signatures import (
+    Scoring,
+    Signature,
+    as_columns,
+    as_table,
+    counted,
+    parse_gmt,
+    short_name,
+    signatures_of,
+    unit_of,
+)
 
 GENES = ("ERBB2", "CD24", "COX6C")
 BOTH = Signature("growth", GENES, "made in code")
@@ -172,6 +182,13 @@ def test_every_file_holds_the_scores(result, shape, tmp_path):
     assert list(back.var_names) == ["ERBB2", "CD24", "COX6C"]
     np.testing.assert_array_equal(back.obsm["signatures"].growth, result.obsm["signatures"].growth)
     assert back.uns["nsl"]["signatures"].missing.to_dict() == {"growth": "", "wide": "ESR1;PGR"}
+
+
+def test_genes_and_signatures_are_counted_each_for_themselves():
+    assert counted(["ERBB2", "signature:stroma", "CD24"]) == "2 genes and 1 signature"
+    assert counted(f"G{number}" for number in range(1200)) == "1,200 genes"
+    assert counted(["signature:stroma", "signature:growth"]) == "2 signatures"
+    assert counted([]) == "no gene"
 
 
 def test_a_unit_is_said_where_all_share_it():

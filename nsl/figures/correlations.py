@@ -11,7 +11,7 @@ from scipy import stats
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, literal, plain, points
 from nsl.numerals import signed
 from nsl.result import map_of
-from nsl.signatures import short_name, unit_of
+from nsl.signatures import counted, short_name, unit_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
@@ -163,11 +163,11 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
                 customdata=genes[["r_low", "r_high", "q_value"]].to_numpy(float),
                 hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}, "
                 "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>q %{customdata[2]:.2g}<extra></extra>",
-                name=f"{name}: {len(genes):,} genes",
+                name=f"{name}: {counted(genes.index)}",
             )
         )
     untold = len(table) - len(ranked)
-    median = f"median r {signed(ranked.pearson_r.median())} over {len(ranked):,} genes" if len(ranked) else "no gene"
+    median = f"median r {signed(ranked.pearson_r.median())} over {counted(ranked.index)}" if len(ranked) else "no gene"
     told = median + (f"; {untold:,} more cannot be told" if untold else "")
     _headed(figure, "Predicted with measured", told, 420, ("genes, the highest r first", "Pearson r"))
     _legend_below(figure)

@@ -169,7 +169,7 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
         st.markdown(summary_in_words(compared.table))
         st.caption(controls.escaped(no_test_if_learned(slide)))
         chart.show(
-            agreement_overview(compared.table).update_layout(height=340),
+            agreement_overview(_of_genes(compared.table)).update_layout(height=340),
             key="agreement_overview",
             alt="Pearson r of predicted with measured expression, a point a gene, the highest first",
         )
@@ -181,7 +181,7 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
 
 def summary_in_words(table: pd.DataFrame) -> str:
     """What came out over all genes, and over those that held up elsewhere, as Markdown."""
-    table = table[~table.index.str.startswith(PREFIX)]
+    table = _of_genes(table)
     all_genes = agreement_summary(table)
     spots = int(table.n_spots.iloc[0])
     if not all_genes.genes:
@@ -199,6 +199,11 @@ def summary_in_words(table: pd.DataFrame) -> str:
             f"{signed(held_up.median_r)}, {held_up.useful:,} above {USEFUL_R:g}."
         )
     return said
+
+
+def _of_genes(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of genes alone: what is counted of them holds no set."""
+    return table[~table.index.str.startswith(PREFIX)]
 
 
 def no_test_if_learned(slide: state.SessionSlide) -> str:
