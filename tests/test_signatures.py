@@ -1,6 +1,8 @@
 """What `nsl.signatures` promises: sets are read or refused, and a score is the mean z of a set's genes everywhere."""
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 
 import anndata
@@ -182,6 +184,12 @@ def test_every_file_holds_the_scores(result, shape, tmp_path):
     assert list(back.var_names) == ["ERBB2", "CD24", "COX6C"]
     np.testing.assert_array_equal(back.obsm["signatures"].growth, result.obsm["signatures"].growth)
     assert back.uns["nsl"]["signatures"].missing.to_dict() == {"growth": "", "wide": "ESR1;PGR"}
+
+
+def test_the_zip_of_everything_says_how_many_columns_are_genes_and_in_what_a_score_is_counted(result):
+    with zipfile.ZipFile(io.BytesIO(files.everything_zip(result, "s1"))) as packed:
+        readme = packed.read("README.txt").decode()
+    assert f"{len(GENES)} genes and 2 signatures, as ln(1 + counts per 10,000), of a signature as the mean z" in readme
 
 
 def test_genes_and_signatures_are_counted_each_for_themselves():

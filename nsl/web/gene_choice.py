@@ -11,7 +11,7 @@ import streamlit as st
 
 from nsl.genes import by_capitals, common_name, is_known, resolve, symbol_of
 from nsl.numerals import signed
-from nsl.signatures import PREFIX, is_signature, spoken
+from nsl.signatures import PREFIX, counted, is_signature, spoken
 from nsl.web import controls, links
 from nsl.web.session import state
 from nsl.weights.config import HeldOutProtocol
@@ -140,10 +140,10 @@ def _named(gene: str) -> str:
 
 def offer_unreliable(table: pd.DataFrame) -> None:
     """The switch for genes that did not hold up, and how many they are."""
-    unreliable = int((~has_held_up(table)).sum())
-    if 0 < unreliable < len(table):
+    unreliable = table.index[~has_held_up(table)]
+    if 0 < len(unreliable) < len(table):
         st.toggle(
-            f"List {unreliable:,} unreliable genes too",
+            f"List the unreliable too: {counted(unreliable)}",
             key="unreliable_genes",
             persist_state="session",
             help="Their predictions did not agree with measurement, beyond chance, where they were held out.",

@@ -342,7 +342,7 @@ def test_an_unreliable_gene_is_listed_only_after_the_switch_but_found_when_typed
     expect(page.get_by_text("GAPDH is unreliable").first).to_be_visible()
     choose(page, "Gene", "CD24")
     button(page, "Display").click()
-    page.get_by_text("unreliable genes too").click()
+    page.get_by_text("List the unreliable too").click()
     settle(page)
     page.keyboard.press("Escape")
     box.click()

@@ -591,7 +591,9 @@ def test_the_summary_says_what_was_found_and_when_it_is_no_test(compared, counts
 def test_the_chart_counts_the_genes_that_the_summary_counts_and_no_set(compared):
     held = _brought(compared)
     table = held.compared.table
-    held.compared = replace(held.compared, table=pd.concat([table, table[:1].set_axis(["signature:growth"])]).rename_axis("gene"))
+    held.compared = replace(
+        held.compared, table=pd.concat([table, table[:1].set_axis(["signature:growth"])]).rename_axis("gene")
+    )
     compared.run()
     assert not compared.exception
     assert "signature:growth" in set(_table(compared, "pearson_r").gene)

@@ -464,6 +464,9 @@ def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
     best = var.r_heldout.idxmax()
     assert listed[0] == f"Signature: {best.removeprefix('signature:')} · r {var.r_heldout[best]:.2f} ●"
     assert not any(option.startswith("GAPDH ") for option in listed)
+    sets = sum(option.startswith("Signature: ") for option in listed)
+    told = app.toggle(key="unreliable_genes").label
+    assert told == f"List the unreliable too: {4822 - len(listed) + sets:,} genes and {26 - sets} signatures"
     app.toggle(key="unreliable_genes").set_value(True).run()
     assert len(app.selectbox(key="gene").options) == len(var) > len(listed)
     app.selectbox(key="gene").select("GAPDH").run()
