@@ -374,7 +374,7 @@ def _not_in_weights(symbol: str, weights: Weights) -> str:
     reason = "detected in too few spots where they were learned"
     if not rule.startswith("detected in"):
         reason = f"their genes are {controls.escaped(rule or 'others')}"
-    unsure = "" if is_known(symbol) else ", or listed on About under another symbol"
+    unsure = "" if is_known(symbol) else ", misspelt, or listed on About under another symbol"
     return f"is not in these weights: {reason}{unsure}"
 
 

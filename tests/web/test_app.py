@@ -197,10 +197,11 @@ def test_unknown_genes_of_a_list_are_named_and_left_out_and_the_result_before_st
     assert "Name the genes to predict" in said(app)
     run = next(button for button in app.button if button.label == "Run")
     assert run.disabled
-    app.text_area[0].set_value("HER2, ERBB22, ENSG99999999999, COX6C").run()
+    app.text_area[0].set_value("HER2, ERBB22, ESR1, ENSG99999999999, COX6C").run()
     assert not app.exception
     told = app.warning[0].value
     assert "ERBB22 (did you mean ERBB2" in told
+    assert ", ESR1, " in told
     assert "ENSG99999999999" in told
     assert metrics(app)["Genes"] == "4,822"
     finish(click(app, "Run"))
