@@ -130,9 +130,9 @@ class Weights:
         return Scoring.of(members, self.reliability.expression_mean, self.reliability.expression_sd)
 
     def near_names(self, gene: str) -> list[str]:
-        """Up to three genes of these weights that are spelled nearly like `gene`; none for another gene's symbol of today.
+        """Up to three genes of these weights that are spelled nearly like `gene`.
 
-        Who asks for ESR1 means no ESRP1.
+        None where it is another gene's symbol of today: who asks for ESR1 means no ESRP1.
         """
         if is_known(gene) and symbol_of(gene) == gene.upper():
             return []
