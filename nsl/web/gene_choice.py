@@ -117,7 +117,7 @@ def follow_link(table: pd.DataFrame) -> None:
 def labels(table: pd.DataFrame, groups: int) -> dict[str, str]:
     """Each gene with a common name, its held-out r and the sign of its tier, and a word where it is unreliable."""
     return {
-        gene: f"{_named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
+        gene: f"{named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
         for gene, r, trust in zip(table.index, table.r_heldout, trust_in(table, groups), strict=True)
     }
 
@@ -132,7 +132,8 @@ def signed_tiers(words: pd.Series) -> pd.Series:
     return words.map({one.word: one.told for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
 
 
-def _named(gene: str) -> str:
+def named(gene: str) -> str:
+    """A gene with its common name, or a set, as a box lists it."""
     if is_signature(gene):
         return _SET + gene.removeprefix(PREFIX)
     return f"{gene} ({name})" if (name := common_name(gene)) else gene

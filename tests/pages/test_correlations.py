@@ -596,7 +596,7 @@ def test_the_chart_counts_the_genes_that_the_summary_counts_and_no_set(compared)
     )
     compared.run()
     assert not compared.exception
-    assert "signature:growth" in set(_table(compared, "pearson_r").gene)
+    assert "growth" in set(_table(compared, "pearson_r").gene)
     assert "**3 genes compared" in said(compared)
     assert "1 have r above 0 with q < 0.05" in said(compared)
     drawn = chart(compared)

@@ -218,13 +218,14 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
 
 def _show_table(compared: Comparison) -> None:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable").reset_index()
-    table["detected_percent"] = 100 * table.detected
+    names = table.gene
+    table = table.assign(gene=controls.in_table(names), detected_percent=100 * table.detected)
     controls.table_to_mark(
         table,
         _COLUMNS,
         key=f"agreement of {id(compared)}",
         alt="Genes with the agreement of prediction and measurement",
-        on_mark=lambda row: st.session_state.update(measured_gene=row.gene),
+        on_mark=lambda row: st.session_state.update(measured_gene=names[row.name]),
     )
     st.caption(
         "The highest r first. Mark a row to see its gene below; the magnifying glass searches, a column's head sorts."
