@@ -195,6 +195,15 @@ def spoken(name: str) -> str:
     return f"signature {name.removeprefix(PREFIX)}" if is_signature(name) else name
 
 
+def counted(names: Iterable[str]) -> str:
+    """How many genes and how many signatures these columns are, in words."""
+    names = list(names)
+    sets = sum(map(is_signature, names))
+    counts = {"gene": len(names) - sets, "signature": sets}
+    told = [f"{number:,} {what}{'s' if number > 1 else ''}" for what, number in counts.items() if number]
+    return " and ".join(told) or "no gene"
+
+
 def short_name(name: str, most_letters: int) -> str:
     """A column's name where there is little room: of a set its own, cut where it has more letters than that."""
     name = str(name).removeprefix(PREFIX)

@@ -1,6 +1,8 @@
 """What `nsl.signatures` promises: sets are read or refused, and a score is the mean z of a set's genes everywhere."""
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 
 import anndata
@@ -19,6 +21,7 @@ from nsl.signatures import (
     Signature,
     as_columns,
     as_table,
+    counted,
     parse_gmt,
     read_gmt,
     short_name,
@@ -188,6 +191,19 @@ def test_every_file_holds_the_scores(result, shape, tmp_path):
     assert list(back.var_names) == ["ERBB2", "CD24", "COX6C"]
     np.testing.assert_array_equal(back.obsm["signatures"].growth, result.obsm["signatures"].growth)
     assert back.uns["nsl"]["signatures"].missing.to_dict() == {"growth": "", "wide": "ESR1;PGR"}
+
+
+def test_the_zip_of_everything_says_how_many_columns_are_genes_and_in_what_a_score_is_counted(result):
+    with zipfile.ZipFile(io.BytesIO(files.everything_zip(result, "s1"))) as packed:
+        readme = packed.read("README.txt").decode()
+    assert f"{len(GENES)} genes and 2 signatures, as ln(1 + counts per 10,000), of a signature as the mean z" in readme
+
+
+def test_genes_and_signatures_are_counted_each_for_themselves():
+    assert counted(["ERBB2", "signature:stroma", "CD24"]) == "2 genes and 1 signature"
+    assert counted(f"G{number}" for number in range(1200)) == "1,200 genes"
+    assert counted(["signature:stroma", "signature:growth"]) == "2 signatures"
+    assert counted([]) == "no gene"
 
 
 def test_a_unit_is_said_where_all_share_it():

@@ -15,7 +15,7 @@ import pandas as pd
 from nsl.errors import NslError
 from nsl.numerals import csv_table, six_digits
 from nsl.result import KINDS_IN_WORDS, Provenance, caveats, map_of, values_of
-from nsl.signatures import as_columns, as_table
+from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, as_columns, as_table, counted, is_signature
 from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.moran import with_morans_i
 from nsl.system.disk import require_names, write_whole
@@ -144,7 +144,7 @@ def geojson_text(result: anndata.AnnData, genes: Sequence[str] | None = None) ->
     genes = list(result.var_names if genes is None else dict.fromkeys(genes))
     unknown = [gene for gene in genes if gene not in result.var_names]
     if unknown:
-        raise NslError(f"{unknown[0]} is not among the {result.n_vars:,} genes of this result; predict it first")
+        raise NslError(f"{unknown[0]} is not among the {counted(result.var_names)} of this result; predict it first")
     known = Provenance.of(result)
     half = known.tile_um / known.mpp / 2
     grid = f"{known.slide_sha256}/{known.tile_um:g}/{known.stride_um:g}"
@@ -214,12 +214,15 @@ def _readme(
     result: anndata.AnnData, stem: str, genes: Sequence[str], figure_genes: Sequence[str], extra: Mapping[str, str]
 ) -> str:
     known = Provenance.of(result)
-    some = f"{len(genes)} genes, those of highest held-out r"
+    looked_at = "" if genes == genes_for_qupath(result) else "those looked at and "
+    some = f"{counted(genes)}, {looked_at}those of highest held-out r"
     measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as all are unreliable"
+    sets = [name for name in result.var_names if is_signature(name)]
+    units = f", as {EXPRESSION_UNIT}" + (f", of a signature as the {SCORE_UNIT}" if sets else "")
     lines = {
         f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
-        f"{result.n_vars:,} genes, as ln(1 + counts per 10,000), and before them what share of the tile is tissue, and "
-        "of what it shows beside glass, ink and the like",
+        f"{counted(result.var_names)}{units}; before them what share of the tile is tissue, and of what it shows "
+        "beside glass, ink and the like",
         f"{stem}.genes.csv": "how well each gene was predicted where it was held out (Pearson r, interval, q-value), "
         "and how smooth its map is (Moran's I; any predicted map is smooth: compare genes of this slide alone)",
         f"{stem}.provenance.json": "how the prediction came to be: weights, slide (by checksum), scale, tiles, stains",

@@ -25,7 +25,7 @@ from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
 from nsl.figures.regions import rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
-from nsl.signatures import unit_of
+from nsl.signatures import counted, unit_of
 from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
 from nsl.weights.reliability import has_held_up, trust_in
@@ -235,7 +235,7 @@ def _check(result, genes, limits, opacity, width_mm) -> None:
     for gene in genes:
         if gene not in result.var_names:
             raise NslError(
-                f"{gene} is not among the {result.n_vars:,} genes of this result; choose one that was predicted"
+                f"{gene} is not among the {counted(result.var_names)} of this result; choose one that was predicted"
             )
     if not (np.isfinite(limits).all() and limits[0] < limits[1]):
         raise NslError(f"a colour scale cannot run from {limits[0]:g} to {limits[1]:g}; give two rising numbers")

@@ -14,7 +14,7 @@ from nsl.errors import NslError
 from nsl.figures import images
 from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, on_grid, tissue_outline
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
-from nsl.figures.style import SELECTED_COLOR, literal
+from nsl.figures.style import SELECTED_COLOR, gene_text, literal
 from nsl.numerals import signed
 from nsl.result import Provenance, map_of
 from nsl.signatures import unit_of
@@ -78,7 +78,7 @@ def across_slides(
         for result, name in zip(results, names, strict=True)
     ]
     figure = in_panels(
-        panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=f"{literal(gene)}, {unit_of(gene)}"
+        panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=f"{gene_text(gene)}, {unit_of(gene)}"
     )
     for number, result in enumerate(results):
         for axis in axes(number):
@@ -103,7 +103,7 @@ def difference_map(
     values, limits, unit = difference_of(result, gene_a, gene_b, by)
     figure = go.Figure(_heat_of_two(result, values, gene_a, gene_b, f"difference %{{z:.2f}} {unit}", opacity))
     figure.data[0].coloraxis = "coloraxis"
-    a, b = literal(gene_a), literal(gene_b)
+    a, b = gene_text(gene_a), gene_text(gene_b)
     if by == DIFFERENCES[0]:
         title = f"← {b} higher · {by} · {a} higher →"
     else:
@@ -218,7 +218,7 @@ def panel_title(result: anndata.AnnData, gene: str) -> str:
     r = signed(result.var.r_heldout[gene], unknown="unknown")
     trust = trust_in(result.var.loc[[gene]], Provenance.of(result).heldout_groups).iloc[0]
     word = f"<br>{trust.word}" if trust in (UNRELIABLE, UNTESTED) else ""
-    return f"<b>{literal(gene)}</b> · held-out r {r} {trust.sign}{word}"
+    return f"<b>{gene_text(gene)}</b> · held-out r {r} {trust.sign}{word}"
 
 
 def _heat_of_two(
@@ -230,7 +230,7 @@ def _heat_of_two(
     trace.customdata = np.dstack([*genes, trace.customdata])
     lines = [
         *([first_line] if first_line else []),
-        *(f"<b>{literal(gene)}</b> %{{customdata[{i}]:.2f}}" for i, gene in enumerate((gene_a, gene_b))),
+        *(f"<b>{gene_text(gene)}</b> %{{customdata[{i}]:.2f}}" for i, gene in enumerate((gene_a, gene_b))),
         "tissue %{customdata[2]:.0%}",
         "x %{x:.2f} mm, y %{y:.2f} mm",
     ]
@@ -281,8 +281,8 @@ def _add_key(figure: go.Figure, gene_a: str, gene_b: str, ends: np.ndarray) -> N
             "constraintoward": "top",
             **usual,
         },
-        xaxis2_title={"text": f"{literal(gene_a)}, magenta", "standoff": 4},
-        yaxis2_title={"text": f"{literal(gene_b)}, green", "standoff": 4},
+        xaxis2_title={"text": f"{gene_text(gene_a)}, magenta", "standoff": 4},
+        yaxis2_title={"text": f"{gene_text(gene_b)}, green", "standoff": 4},
     )
     figure.add_annotation(
         text=f"white: both high<br>black: both low<br>{unit_of(gene_a, gene_b)}",

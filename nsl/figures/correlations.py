@@ -8,10 +8,19 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, SELECTED_COLOR, UNRELIABLE_COLOR, literal, plain, points
+from nsl.figures.style import (
+    MARGIN_PX,
+    RELIABLE_COLOR,
+    SELECTED_COLOR,
+    UNRELIABLE_COLOR,
+    gene_text,
+    literal,
+    plain,
+    points,
+)
 from nsl.numerals import signed
 from nsl.result import map_of
-from nsl.signatures import short_name, unit_of
+from nsl.signatures import counted, short_name, unit_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
@@ -110,7 +119,7 @@ def agreement_scatter(
             line={"color": "grey", "width": 2.5},
             hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
-    name = literal(gene)
+    name = gene_text(gene)
     axes = f"predicted {name}, {unit_of(gene)}", f"measured {name}, {unit_of(gene)}"
     _headed(figure, name, _agreement(table_row, len(x)), 460, axes)
     return figure.update_layout(showlegend=False)
@@ -159,15 +168,15 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
                 y=genes.pearson_r,
                 mode="markers",
                 marker={"color": color, "symbol": symbol, "size": 6},
-                text=[literal(gene) for gene in genes.index],
+                text=[gene_text(gene) for gene in genes.index],
                 customdata=genes[["r_low", "r_high", "q_value"]].to_numpy(float),
                 hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}, "
                 "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>q %{customdata[2]:.2g}<extra></extra>",
-                name=f"{name}: {len(genes):,} genes",
+                name=f"{name}: {counted(genes.index)}",
             )
         )
     untold = len(table) - len(ranked)
-    median = f"median r {signed(ranked.pearson_r.median())} over {len(ranked):,} genes" if len(ranked) else "no gene"
+    median = f"median r {signed(ranked.pearson_r.median())} over {counted(ranked.index)}" if len(ranked) else "no gene"
     told = median + (f"; {untold:,} more cannot be told" if untold else "")
     _headed(figure, "Predicted with measured", told, 420, ("genes, the highest r first", "Pearson r"))
     _legend_below(figure)
@@ -187,7 +196,7 @@ def gene_scatter(
     Of more than 20,000 tiles as many are drawn, picked evenly by chance; r is always that of all of them.
     """
     x, y = (map_of(result, gene) for gene in (gene_a, gene_b))
-    a, b = literal(gene_a), literal(gene_b)
+    a, b = gene_text(gene_a), gene_text(gene_b)
     selected = np.zeros(len(x), bool) if selected is None else np.asarray(selected, bool)
     drawn = _sample(len(x))
     figure = go.Figure()

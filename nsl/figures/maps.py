@@ -10,7 +10,7 @@ from skimage.measure import find_contours
 
 from nsl.figures import images
 from nsl.figures.regions import region_outlines
-from nsl.figures.style import SELECTED_COLOR, color_bar, literal, plain, scale_ticks
+from nsl.figures.style import SELECTED_COLOR, color_bar, gene_text, plain, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.signatures import unit_of
 from nsl.slides.annotations.region import Region
@@ -123,7 +123,7 @@ def expression_map(
     if tile:
         figure.add_trace(_line(*_frame(result, tile), SELECTED_COLOR, 3))
     lay_out_single(figure, result, width_px=width_px)
-    figure.update_layout(coloraxis=color_axis(f"{literal(gene)}, {unit_of(gene)}", limits, palette))
+    figure.update_layout(coloraxis=color_axis(f"{gene_text(gene)}, {unit_of(gene)}", limits, palette))
     return figure
 
 
@@ -156,7 +156,7 @@ def heat(result: anndata.AnnData, values: np.ndarray, name: str, *, opacity: flo
         opacity=opacity,
         coloraxis=coloraxis,
         hoverongaps=False,
-        hovertemplate=f"<b>{literal(name)}</b> %{{z:.2f}}<br>tissue %{{customdata:.0%}}<br>x %{{x:.2f}} mm, "
+        hovertemplate=f"<b>{gene_text(name)}</b> %{{z:.2f}}<br>tissue %{{customdata:.0%}}<br>x %{{x:.2f}} mm, "
         "y %{y:.2f} mm<extra></extra>",
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import shapely
 
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, literal, plain
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, gene_text, literal, plain
 from nsl.result import map_of
 from nsl.signatures import unit_of
 from nsl.slides.annotations.region import Color, Region, rings_of
@@ -96,6 +96,6 @@ def class_boxes(
         )
     plain(figure, _AXIS_PX + _BOX_PX * len(figure.data))
     figure.update_layout(margin={"t": 4 * MARGIN_PX, "b": 6 * MARGIN_PX}, boxgap=0.35, uirevision=gene)
-    figure.update_xaxes(title_text=f"{literal(gene)}, {unit_of(gene)}", zeroline=False)
+    figure.update_xaxes(title_text=f"{gene_text(gene)}, {unit_of(gene)}", zeroline=False)
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure

@@ -39,7 +39,8 @@ def reliability_histogram(table: pd.DataFrame, bin_r: float = _BIN_R) -> go.Figu
     figure.add_vline(
         x=USEFUL_R,
         line={"dash": "dash", "width": 1, "color": "grey"},
-        annotation={"text": f"r {USEFUL_R}", "yanchor": "bottom", "y": 1, "showarrow": False},
+        # Below the legend, which is above the panel.
+        annotation={"text": f"r {USEFUL_R}", "xanchor": "left", "yanchor": "top", "y": 1, "showarrow": False},
     )
     plain(figure, 300)
     figure.update_layout(

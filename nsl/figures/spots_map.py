@@ -9,7 +9,7 @@ from scipy.spatial import KDTree
 
 from nsl.figures.maps import lay_slide_under, percentile_limits
 from nsl.figures.panels import ON_PAPER, scale_over
-from nsl.figures.style import MARGIN_PX, literal, plain, points
+from nsl.figures.style import MARGIN_PX, gene_text, literal, plain, points
 from nsl.result import Provenance
 from nsl.signatures import unit_of
 
@@ -73,7 +73,7 @@ def spots_map(
         figure.layout[f"yaxis{y[1:]}"].update(range=window[1], domain=bottom_to_top, anchor=x, constraintoward="top")
         limits = percentile_limits(values[:, number]) if len(values) else (0.0, 1.0)
         figure.layout[color] = scale_over(limits, palette, (left, right), 1 - _TITLE_PX / height_px)
-        figure.add_annotation(text=f"<b>{what}</b> {literal(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
+        figure.add_annotation(text=f"<b>{what}</b> {gene_text(gene)}", x=left, y=1, yanchor="top", **_ON_PAPER)
     figure.add_annotation(text=f"{unit_of(gene)}; each map has its own scale", x=0, y=0, yanchor="bottom", **_ON_PAPER)
     figure.update_xaxes(automargin=False, nticks=4, tickangle=0)
     figure.update_yaxes(automargin=False, nticks=5)
@@ -97,7 +97,7 @@ def _spots(centers_mm: np.ndarray, values: np.ndarray, shown: int, names: np.nda
         marker_line_width=0,
         text=[literal(name) for name in names],
         customdata=values.round(_DECIMALS),
-        hovertemplate=f"<b>%{{text}}</b><br>{literal(gene)} measured %{{customdata[0]:.2f}}"
+        hovertemplate=f"<b>%{{text}}</b><br>{gene_text(gene)} measured %{{customdata[0]:.2f}}"
         "<br>predicted %{customdata[1]:.2f}<br>x %{x:.2f} mm, y %{y:.2f} mm<extra></extra>",
     )
 

@@ -5,6 +5,7 @@ import html
 import plotly.graph_objects as go
 
 from nsl.numerals import signed
+from nsl.signatures import spoken
 
 MARGIN_PX = 8
 STAIN_COLORS = "#6a5fc4", "#d1457f"
@@ -34,6 +35,11 @@ def literal(name: str) -> str:
     """
     # Of the entities for quotes Plotly knows one, and would show the other as it is; within text neither does harm.
     return html.escape(str(name), quote=False)
+
+
+def gene_text(column: str) -> str:
+    """A gene's name, or "signature" and a set's, as text of a figure."""
+    return literal(spoken(column))
 
 
 def scale_ticks(limits: tuple[float, float]) -> dict:

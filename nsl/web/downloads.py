@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.runtime import media_file_manager
 
+from nsl.signatures import counted
 from nsl.web import controls
 from nsl.web.session import state
 
@@ -95,7 +96,7 @@ def tables(
         if len(some) < result.n_vars:
             looked_at = "the genes looked at, and " if genes else ""
             st.caption(
-                f"GeoJSON holds {len(some)} genes: {looked_at}those of highest held-out r; predict a list for others."
+                f"GeoJSON holds {counted(some)}: {looked_at}those of highest held-out r; predict a list for others."
             )
         button(
             "Everything (zip)",

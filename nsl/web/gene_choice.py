@@ -11,7 +11,7 @@ import streamlit as st
 
 from nsl.genes import by_capitals, common_name, is_known, resolve, symbol_of
 from nsl.numerals import signed
-from nsl.signatures import PREFIX, is_signature, spoken
+from nsl.signatures import PREFIX, counted, is_signature, spoken
 from nsl.web import controls, links
 from nsl.web.session import state
 from nsl.weights.config import HeldOutProtocol
@@ -117,7 +117,7 @@ def follow_link(table: pd.DataFrame) -> None:
 def labels(table: pd.DataFrame, groups: int) -> dict[str, str]:
     """Each gene with a common name, its held-out r and the sign of its tier, and a word where it is unreliable."""
     return {
-        gene: f"{_named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
+        gene: f"{named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
         for gene, r, trust in zip(table.index, table.r_heldout, trust_in(table, groups), strict=True)
     }
 
@@ -132,7 +132,8 @@ def signed_tiers(words: pd.Series) -> pd.Series:
     return words.map({one.word: one.told for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
 
 
-def _named(gene: str) -> str:
+def named(gene: str) -> str:
+    """A gene with its common name, or a set, as a box lists it."""
     if is_signature(gene):
         return _SET + gene.removeprefix(PREFIX)
     return f"{gene} ({name})" if (name := common_name(gene)) else gene
@@ -140,10 +141,10 @@ def _named(gene: str) -> str:
 
 def offer_unreliable(table: pd.DataFrame) -> None:
     """The switch for genes that did not hold up, and how many they are."""
-    unreliable = int((~has_held_up(table)).sum())
-    if 0 < unreliable < len(table):
+    unreliable = table.index[~has_held_up(table)]
+    if 0 < len(unreliable) < len(table):
         st.toggle(
-            f"List {unreliable:,} unreliable genes too",
+            f"List the unreliable too: {counted(unreliable)}",
             key="unreliable_genes",
             persist_state="session",
             help="Their predictions did not agree with measurement, beyond chance, where they were held out.",
@@ -374,7 +375,7 @@ def _not_in_weights(symbol: str, weights: Weights) -> str:
     reason = "detected in too few spots where they were learned"
     if not rule.startswith("detected in"):
         reason = f"their genes are {controls.escaped(rule or 'others')}"
-    unsure = "" if is_known(symbol) else ", or listed on About under another symbol"
+    unsure = "" if is_known(symbol) else ", misspelt, or listed on About under another symbol"
     return f"is not in these weights: {reason}{unsure}"
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
-from nsl.genes import by_capitals, resolve
+from nsl.genes import by_capitals, is_known, resolve, symbol_of
 from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, sets_of, split_members
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import no_signatures
@@ -130,5 +130,10 @@ class Weights:
         return Scoring.of(members, self.reliability.expression_mean, self.reliability.expression_sd)
 
     def near_names(self, gene: str) -> list[str]:
-        """Up to three genes of these weights that are spelled nearly like `gene`."""
+        """Up to three genes of these weights that are spelled nearly like `gene`.
+
+        None where it is another gene's symbol of today: who asks for ESR1 means no ESRP1.
+        """
+        if is_known(gene) and symbol_of(gene) == gene.upper():
+            return []
         return difflib.get_close_matches(gene.upper(), self.genes, n=3, cutoff=0.75)

@@ -68,7 +68,7 @@ def test_genes_are_correlated_with_each_other_and_go_home(correlations, tmp_path
     assert (pairs.r.abs() < 0.95).all()  # one gene a pattern
     button(correlations, "Genes listed").click()
     correlations.get_by_text("List every gene, not one a picture").click()
-    expect(correlations.get_by_text("These 50 genes show")).to_be_visible()
+    expect(correlations.get_by_text(re.compile(r"These \d+ genes and \d+ signatures show"))).to_be_visible()
     settle(correlations)
     pairs = pd.read_csv(download(correlations, button(correlations, "Download the pairs (CSV)"), tmp_path))
     assert len(pairs) == 50 * 49 / 2

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from nsl.web.controls import RESEARCH_ONLY
 from tests.browser.driver import (
     button,
     choose,
@@ -285,6 +286,24 @@ def test_zooming_in_brings_the_slide_itself_with_scale_and_magnification_and_key
     assert (f"r{row - 1}c{column}" == first) or row > 0
 
 
+# With the sidebar closed: on a telephone it is at first, and on a laptop one closes it to see more of a map.
+@pytest.mark.parametrize("size", [(390, 844), (1366, 768)])
+def test_the_title_and_what_the_app_is_not_for_are_uncovered_when_the_sidebar_is_closed(visit, size):
+    page = visit("/maps", viewport=dict(zip(("width", "height"), size, strict=True)))
+    if not page.get_by_test_id("stExpandSidebarButton").is_visible():
+        page.get_by_test_id("stSidebarHeader").hover()
+        page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
+    expect(page.get_by_test_id("stExpandSidebarButton")).to_be_visible()
+    settle(page)
+    for told in (page.get_by_role("heading", name="Expression maps"), page.get_by_text(RESEARCH_ONLY).first):
+        assert told.evaluate(
+            """(told) => {
+                const { left, top, right, bottom } = told.getBoundingClientRect(), x = (left + right) / 2;
+                return [top + 1, bottom - 1].every((y) => told.contains(document.elementFromPoint(x, y)));
+            }"""
+        )
+
+
 def test_no_toolbar_lies_on_a_title_where_screens_are_touched(chromium, server):
     context = chromium.new_context(viewport={"width": 820, "height": 1100}, has_touch=True, is_mobile=True)
     context.add_cookies([{"name": "predicted", "value": "demo", "url": server}])
@@ -323,7 +342,7 @@ def test_an_unreliable_gene_is_listed_only_after_the_switch_but_found_when_typed
     expect(page.get_by_text("GAPDH is unreliable").first).to_be_visible()
     choose(page, "Gene", "CD24")
     button(page, "Display").click()
-    page.get_by_text("unreliable genes too").click()
+    page.get_by_text("List the unreliable too").click()
     settle(page)
     page.keyboard.press("Escape")
     box.click()

@@ -28,6 +28,13 @@ def test_every_gene_is_counted_once_in_its_bar_by_whether_it_is_reliable(bin_r):
     assert reliable.marker.pattern.shape != others.marker.pattern.shape
 
 
+def test_the_mark_of_what_counts_as_predicted_is_told_inside_the_panel_and_the_legend_stands_above():
+    layout = reliability_histogram(table_of([0.1, 0.4])).layout
+    (mark,) = layout.annotations
+    assert (mark.text, mark.yanchor) == ("r 0.3", "top")
+    assert mark.y <= 1 < layout.legend.y
+
+
 @pytest.mark.parametrize("r", [[], [np.nan], [0.3]])
 def test_few_genes_or_none_are_drawn_too(r):
     assert sum(sum(bars.y) for bars in reliability_histogram(table_of(r)).data) == np.isfinite(r).sum()

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anndata
@@ -585,6 +586,22 @@ def test_the_summary_says_what_was_found_and_when_it_is_no_test(compared, counts
     assert "1 have r above 0 with q < 0.05" in said(compared)
     assert "If these weights learned from this section, this is no test" in said(compared)
     assert "her2-breast learned from A1, A2, B4, C2, C3, C4, C5" in said(compared)
+
+
+def test_the_chart_counts_the_genes_that_the_summary_counts_and_no_set(compared):
+    held = _brought(compared)
+    table = held.compared.table
+    held.compared = replace(
+        held.compared, table=pd.concat([table, table[:1].set_axis(["signature:growth"])]).rename_axis("gene")
+    )
+    compared.run()
+    assert not compared.exception
+    assert "growth" in set(_table(compared, "pearson_r").gene)
+    assert "**3 genes compared" in said(compared)
+    assert "1 have r above 0 with q < 0.05" in said(compared)
+    drawn = chart(compared)
+    assert drawn["layout"]["title"]["subtitle"]["text"].endswith("over 3 genes")
+    assert [trace["name"].partition(": ")[2] for trace in drawn["data"][1:]] == ["2 genes", "1 gene"]
 
 
 def test_spots_on_tiles_erased_by_hand_take_no_part(compared, counts):

@@ -197,10 +197,11 @@ def test_unknown_genes_of_a_list_are_named_and_left_out_and_the_result_before_st
     assert "Name the genes to predict" in said(app)
     run = next(button for button in app.button if button.label == "Run")
     assert run.disabled
-    app.text_area[0].set_value("HER2, ERBB22, ENSG99999999999, COX6C").run()
+    app.text_area[0].set_value("HER2, ERBB22, ESR1, ENSG99999999999, COX6C").run()
     assert not app.exception
     told = app.warning[0].value
     assert "ERBB22 (did you mean ERBB2" in told
+    assert ", ESR1, " in told
     assert "ENSG99999999999" in told
     assert metrics(app)["Genes"] == "4,822"
     finish(click(app, "Run"))
@@ -464,6 +465,9 @@ def test_unreliable_genes_are_listed_only_when_wished_for_and_marked(app):
     best = var.r_heldout.idxmax()
     assert listed[0] == f"Signature: {best.removeprefix('signature:')} · r {var.r_heldout[best]:.2f} ●"
     assert not any(option.startswith("GAPDH ") for option in listed)
+    sets = sum(option.startswith("Signature: ") for option in listed)
+    told = app.toggle(key="unreliable_genes").label
+    assert told == f"List the unreliable too: {4822 - len(listed) + sets:,} genes and {26 - sets} signatures"
     app.toggle(key="unreliable_genes").set_value(True).run()
     assert len(app.selectbox(key="gene").options) == len(var) > len(listed)
     app.selectbox(key="gene").select("GAPDH").run()

@@ -26,7 +26,7 @@ def test_a_gene_that_the_weights_lack_is_told_and_the_one_shown_stays(stains):
         "CD20": f"CD20 is MS4A1, which is {TOO_FEW}.",
         "ER": f"ER is ESR1, which is {TOO_FEW}.",
         "CD4": f"CD4 is {TOO_FEW}.",
-        "NOGENE1": f"NOGENE1 is {TOO_FEW}, or listed on About under another symbol.",
+        "NOGENE1": f"NOGENE1 is {TOO_FEW}, misspelt, or listed on About under another symbol.",
         "hello": "hello is no gene symbol known here; type one such as ERBB2",
         "<b>": "\\<b> is no gene symbol known here",
     }.items():

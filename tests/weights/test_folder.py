@@ -327,6 +327,11 @@ def test_unknown_gene_is_refused_with_near_names(embedded, asked, near):
         embedded.require_genes(["CD24", asked])
 
 
+@pytest.mark.parametrize("gene", ["ESR1", "PGR", "BRCA1"])
+def test_another_gene_is_not_taken_for_one_spelled_like_it(embedded, gene):
+    assert embedded.near_names(gene) == []
+
+
 def test_unknown_gene_like_no_other_is_refused_without_a_guess(embedded):
     with pytest.raises(
         WeightsError, match=r"hold no gene \?{6} \(and 1 more\); its model card says which genes they are"

@@ -15,7 +15,7 @@ from nsl.figures.maps import percentile_limits
 from nsl.figures.regions import region_outlines
 from nsl.numerals import csv_table, signed
 from nsl.result import map_of
-from nsl.signatures import is_signature
+from nsl.signatures import is_signature, spoken
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns, regions
 from nsl.web.compare import tile_selection
 from nsl.web.session import state
@@ -241,7 +241,7 @@ def _print_difference(slide: state.SessionSlide, pair: tuple[str, str], by: str,
 
 
 def _meaning(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
-    a, b = map(controls.escaped, pair)
+    a, b = (controls.escaped(spoken(gene)) for gene in pair)
     if by == compare.DIFFERENCES[0]:
         return (
             f"Teal: {a} stands higher among this slide's tiles than {b} does; brown: lower. Each gene is counted in "

@@ -11,7 +11,7 @@ from nsl.figures import compare, panels
 from nsl.figures.maps import percentile_limits
 from nsl.numerals import csv_table
 from nsl.result import map_of
-from nsl.signatures import unit_of
+from nsl.signatures import spoken, unit_of
 from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.web.session import state
@@ -47,7 +47,9 @@ def show(slide: state.SessionSlide, display: DeltaGenerator) -> None:
     _show_numbers(both, gene)
     stem = f"{tile_selection.file_stem(slide, [gene])}_{controls.file_stem(other)}"
     with st.container(horizontal=True):
-        downloads.button(f"CSV of {controls.escaped(gene)} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv")
+        downloads.button(
+            f"CSV of {controls.escaped(spoken(gene))} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv"
+        )
         maps = {
             f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one, gene, limits)
             for number, one in enumerate(both, start=1)
@@ -118,7 +120,7 @@ def _show_maps(
     _draw(
         both,
         figure,
-        alt=f"Maps of {gene} on {names[0]} and on {names[1]}, on one colour scale",
+        alt=f"Maps of {spoken(gene)} on {names[0]} and on {names[1]}, on one colour scale",
         file_name="_".join([tile_selection.file_stem(both[0], [gene]), controls.file_stem(both[1])]),
     )
 

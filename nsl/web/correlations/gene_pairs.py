@@ -13,7 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import six_digits, some_of
-from nsl.signatures import short_name
+from nsl.signatures import counted, short_name
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns
 from nsl.web.session import state
@@ -169,17 +169,17 @@ def _correlated(run: str, chosen: tuple[str, ...], method: str, _result) -> Pair
 
 def patterns_in_words(pairs: PairsOfGenes) -> str:
     """How many independent patterns the genes show, and how alike that makes their maps, as Markdown."""
-    number, patterns = len(pairs.correlations.genes), pairs.patterns
+    genes, patterns = counted(pairs.correlations.genes), pairs.patterns
     if not patterns:
-        return f"None of these {number:,} genes varies over this slide."
-    r = pairs.correlations.r[np.triu_indices(number, 1)]
+        return f"None of these {genes} varies over this slide."
+    r = pairs.correlations.r[np.triu_indices(len(pairs.correlations.genes), 1)]
     typical = float(np.nanmedian(np.abs(r))) if np.isfinite(r).any() else 0.0
     alike = next(words for least, words in _ALIKE if typical >= least)
     if (r < -_ONE_CAUSE_R).any():
         alike += " or each other's reverse"
     cause = ", because all read the same two stains" if typical >= _ONE_CAUSE_R else ""
     return (
-        f"**These {number:,} genes show about {patterns:.1f} independent patterns**: their maps are {alike}{cause}. "
+        f"**These {genes} show about {patterns:.1f} independent patterns**: their maps are {alike}{cause}. "
         f"Half of the pairs have |r| of {typical:.2f} or more."
     )
 

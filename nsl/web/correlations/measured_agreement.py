@@ -169,7 +169,7 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
         st.markdown(summary_in_words(compared.table))
         st.caption(controls.escaped(no_test_if_learned(slide)))
         chart.show(
-            agreement_overview(compared.table).update_layout(height=340),
+            agreement_overview(_of_genes(compared.table)).update_layout(height=340),
             key="agreement_overview",
             alt="Pearson r of predicted with measured expression, a point a gene, the highest first",
         )
@@ -181,7 +181,7 @@ def _show_overview(slide: state.SessionSlide, compared: Comparison) -> None:
 
 def summary_in_words(table: pd.DataFrame) -> str:
     """What came out over all genes, and over those that held up elsewhere, as Markdown."""
-    table = table[~table.index.str.startswith(PREFIX)]
+    table = _of_genes(table)
     all_genes = agreement_summary(table)
     spots = int(table.n_spots.iloc[0])
     if not all_genes.genes:
@@ -201,6 +201,11 @@ def summary_in_words(table: pd.DataFrame) -> str:
     return said
 
 
+def _of_genes(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of genes alone: what is counted of them holds no set."""
+    return table[~table.index.str.startswith(PREFIX)]
+
+
 def no_test_if_learned(slide: state.SessionSlide) -> str:
     """That a section the weights learned from tests nothing, and which those are, as far as they say."""
     said = "If these weights learned from this section, this is no test."
@@ -213,13 +218,14 @@ def no_test_if_learned(slide: state.SessionSlide) -> str:
 
 def _show_table(compared: Comparison) -> None:
     table = compared.table.sort_values("pearson_r", ascending=False, kind="stable").reset_index()
-    table["detected_percent"] = 100 * table.detected
+    names = table.gene
+    table = table.assign(gene=controls.in_table(names), detected_percent=100 * table.detected)
     controls.table_to_mark(
         table,
         _COLUMNS,
         key=f"agreement of {id(compared)}",
         alt="Genes with the agreement of prediction and measurement",
-        on_mark=lambda row: st.session_state.update(measured_gene=row.gene),
+        on_mark=lambda row: st.session_state.update(measured_gene=names[row.name]),
     )
     st.caption(
         "The highest r first. Mark a row to see its gene below; the magnifying glass searches, a column's head sorts."

@@ -7,6 +7,7 @@ from nsl.export.files import file_part, h5ad_bytes
 from nsl.figures import PALETTES, agreement_scatter
 from nsl.figures.spots_map import spots_map
 from nsl.numerals import signed
+from nsl.signatures import spoken
 from nsl.web import chart, controls, downloads, gene_choice, links
 from nsl.web.correlations.measurements import Comparison
 from nsl.web.session import state
@@ -36,7 +37,7 @@ def show(slide: state.SessionSlide, compared: Comparison) -> None:
         chart.show(
             figure,
             key=f"spots of {slide.key}",
-            alt=f"Two maps of {gene} at the spots: measured, and predicted",
+            alt=f"Two maps of {spoken(gene)} at the spots: measured, and predicted",
             file_name=f"{controls.file_stem(slide)}_{file_part(gene)}_spots",
         )
         st.caption(
@@ -51,12 +52,12 @@ def _show_scatter(compared: Comparison, gene: str, measured: np.ndarray, predict
     row = compared.table.loc[gene]
     figure = agreement_scatter(predicted, measured, gene, row, spots=compared.measured.obs_names)
     # As text it wraps on narrow screens.
-    st.markdown(f"**{controls.escaped(gene)}**: {figure.layout.title.subtitle.text}.")
+    st.markdown(f"**{controls.escaped(spoken(gene))}**: {figure.layout.title.subtitle.text}.")
     with st.container(width=620):
         chart.show(
             figure.update_layout(title=None, margin_t=8, height=400),
             key="agreement_scatter",
-            alt=f"Measured against predicted expression of {gene}, a point a spot",
+            alt=f"Measured against predicted expression of {spoken(gene)}, a point a spot",
         )
 
 
@@ -68,7 +69,7 @@ def _choose_gene(slide: state.SessionSlide, compared: Comparison) -> str:
         st.session_state[key] = wished
     looked_at = [gene for gene in (st.session_state.get("gene"), *gene_choice.FIRST_GENES) if gene in names]
     labels = {
-        gene: f"{gene} · r {signed(r)} · held-out r {signed(held_out)}"
+        gene: f"{gene_choice.named(gene)} · r {signed(r)} · held-out r {signed(held_out)}"
         for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)
     }
     gene = gene_choice.box_of_one(
@@ -89,7 +90,7 @@ def _offer_spots(slide: state.SessionSlide, compared: Comparison, gene: str) -> 
     stem = controls.file_stem(slide)
     with st.container(horizontal=True):
         name = f"{stem}_{file_part(gene)}_spots.csv"
-        downloads.button(f"The spots, {gene} (CSV)", lambda: compared.spots_csv(gene), name)
+        downloads.button(f"The spots, {controls.escaped(spoken(gene))} (CSV)", lambda: compared.spots_csv(gene), name)
         downloads.button(
             "The spots, all genes (h5ad)",
             lambda: h5ad_bytes(compared.as_anndata(slide.result)),

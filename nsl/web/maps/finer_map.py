@@ -10,7 +10,7 @@ from nsl.export import files
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
 from nsl.prediction import FINE_STEPS_UM, fine_map
 from nsl.result import Provenance, left_out, nearest_tiles, without_tiles
-from nsl.signatures import as_columns, signatures_of
+from nsl.signatures import as_columns, signatures_of, spoken
 from nsl.web import chart, controls, downloads
 from nsl.web.maps.gene_map import Style, printed
 from nsl.web.session import state
@@ -28,7 +28,7 @@ class FinerMap:
 def offer_fine_map(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene on squares of 10 to 20 µm, made when asked for."""
     # Drawn only while it is open: it may have a million squares.
-    part = st.expander(f"A finer map of {controls.escaped(gene)}", key="fine_part", on_change="rerun")
+    part = st.expander(f"A finer map of {controls.escaped(spoken(gene))}", key="fine_part", on_change="rerun")
     if not part.open:
         return
     with part:
@@ -89,12 +89,12 @@ def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -
     chart.show(
         figure,
         key=f"fine map of {slide.key}",
-        alt=f"Map of {gene} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
+        alt=f"Map of {spoken(gene)} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
         file_name=stem,
     )
     st.caption(
-        f"{controls.escaped(gene)} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the {PERCENTILES[0]}nd "
-        f"to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
+        f"{controls.escaped(spoken(gene))} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the "
+        f"{PERCENTILES[0]}nd to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
         f"{f' {left_out(fine)}.' if slide.erased else ''}"
     )
     with st.container(horizontal=True):

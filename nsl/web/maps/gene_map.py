@@ -12,7 +12,7 @@ from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
 from nsl.result import map_of, tile_at
-from nsl.signatures import is_signature, signatures_of, unit_of
+from nsl.signatures import is_signature, signatures_of, spoken, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, regions
 from nsl.web.maps import erasure
@@ -117,7 +117,7 @@ def _draw_map(slide: state.SessionSlide, gene: str, style: Style, shown: state.M
     chart.show(
         figure,
         key=key,
-        alt=f"Map of the predicted expression of {gene} over the slide, {result.n_obs:,} tiles, from "
+        alt=f"Map of the predicted expression of {spoken(gene)} over the slide, {result.n_obs:,} tiles, from "
         f"{style.limits[0]:.2f} to {style.limits[1]:.2f} {unit_of(gene)}; arrow keys step from tile to tile",
         file_name=f"{controls.file_stem(slide)}_{files.file_part(gene)}",
         on_click=lambda: _keep_tile(slide),
@@ -156,7 +156,7 @@ def show_numbers(slide: state.SessionSlide, gene: str) -> None:
             st.metric(name, signed(value), width=110)
     erasure.show(slide)
     st.caption(
-        f"{_what_values_are(result, gene, values)} They are predicted from colour alone: read the pattern over the "
+        f"{_what_values_are(result, gene, values)} Values are predicted from colour alone: read the pattern over the "
         "tissue, not the single tile. A map of a receptor's gene, such as ERBB2, is no receptor test."
     )
 
@@ -168,14 +168,16 @@ def _what_values_are(result: anndata.AnnData, gene: str, values: np.ndarray) -> 
             f"A value is the mean over {len(members):,} genes of how far each stands from its mean where the weights "
             "were learned, in standard deviations: 0 is usual, below 0 is less."
         )
-    below = " A value below 0 is the model's way to none: read it as 0." if values.min() < 0 else ""
-    return f"Values are {unit_of(gene)}.{below}"
+    below = " A value below 0 stands for no expression: read it as 0." if values.min() < 0 else ""
+    return f"Values are in {unit_of(gene)}.{below}"
 
 
 def offer_files(slide: state.SessionSlide, gene: str, style: Style) -> None:
     """One gene's table, small where that of all genes is many megabytes, and its map at print size."""
     result, stem = slide.result, f"{controls.file_stem(slide)}_{files.file_part(gene)}"
-    downloads.button(f"CSV of {controls.escaped(gene)} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv")
+    downloads.button(
+        f"CSV of {controls.escaped(spoken(gene))} alone", lambda: files.csv_text(result[:, [gene]]), f"{stem}.csv"
+    )
     downloads.button("Map to print (PNG)", lambda: printed(slide, result, gene, style, style.limits), f"{stem}.png")
     downloads.report(
         slide,
@@ -194,7 +196,7 @@ def files_shown(
     stem = controls.file_stem(slide)
     shown = {
         f"{stem}.{files.file_part(gene)}.png": (
-            f"the map of {gene}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
+            f"the map of {spoken(gene)}, to print, its colours from {style.limits[0]:.4g} to {style.limits[1]:.4g}",
             printed(slide, slide.result, gene, style, style.limits),
         )
     }
