@@ -235,7 +235,7 @@ def test_gene_sets_of_a_file_are_scored_beside_the_genes(predict, section_png, t
         (b"ERBB2,CD24\n", "line 1 of the gene sets is not GMT"),
         (b"", "the gene sets hold no set"),
         (b"a\tb\tESR1\n", "hold fewer than 3 genes of a"),
-        (b"\xff\xfe\x00", "mine.gmt cannot be read"),
+        (b"\xff\xfe\x00", "line 1 of the gene sets is not GMT"),
         (None, "mine.gmt cannot be read (No such file or directory)"),
     ],
 )

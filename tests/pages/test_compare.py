@@ -27,9 +27,9 @@ COMPARE = "pages/compare.py"
 
 @pytest.fixture
 def page(app):
-    """The page with the demo slide predicted."""
+    """The page with the demo slide predicted, and two genes chosen."""
     predict_demo(app)
-    return app.switch_page(COMPARE).run()
+    return choose(app.switch_page(COMPARE).run(), "ERBB2", "COX6C")
 
 
 def in_mode(app, mode: str):

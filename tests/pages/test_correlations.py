@@ -46,7 +46,8 @@ GENES = ["ERBB2", "CD24", "COX6C", "KRT19", "EPCAM", "GAPDH", "ACTB", "SCD", "IG
 
 @pytest.fixture
 def page(app, section):
-    """The page with a small section predicted for twelve genes."""
+    """The page with a small section predicted for twelve genes, alike or not."""
+    app.session_state["every_gene"] = True
     predict_section(app, "my section.png", section.png, " ".join(GENES))
     return app.switch_page(PAGE).run()
 

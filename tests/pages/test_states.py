@@ -81,7 +81,7 @@ SHOWN = {
     ("compare", "loaded"): Shown(("There is no prediction yet",), offers=(DEMO,), silent=("There is no slide yet",)),
     ("compare", "running"): Shown((WAITS,), progress=HALF_WAY, offers=("Cancel",), withholds=(DEMO,)),
     ("compare", "result"): Shown(
-        ("Maps of ERBB2, COX6C side by side", "Draw a box or a lasso"),
+        ("Maps of ERBB2, CD74 side by side", "Draw a box or a lasso"),
         charts=2,
         offers=("CSV of these genes",),
         withholds=("Cancel", DEMO),
