@@ -11,7 +11,7 @@ from nsl.weights.reliability import RELIABLE, WEAK
 # Held-out r from blue to yellow, even in lightness to the colour-blind as Cividis is, from where it shows on black.
 _R_SCALE = ["#46618f", "#727c92", "#a2a08c", "#cfbb68", "#f2d13c"]
 # A gene whose vector turned farther is outside the first view of the plot of all genes.
-_USUAL_ANGLE_QUANTILE = 0.999
+_USUAL_ANGLE_QUANTILE = 0.995
 
 
 def angle_plot(table: pd.DataFrame, selected: str | None = None) -> go.Figure:

