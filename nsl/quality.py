@@ -130,7 +130,7 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     drawn = colours[counts > _DRAWN_SHARE * len(seen)]
     at = tuple((drawn >> shift & 255) >> (8 - _BITS) for shift in (16, 8, 0))
     kinds[at] = np.where((neutral & (mean > TISSUE_OD))[at], _SURROUND, kinds[at])
-    if (surround := _surround(thumbnail, white_point, kinds)) is not None:
+    if (surround := _surround(thumbnail, seen, white_point, kinds)) is not None:
         kinds[tuple(surround >> (8 - _BITS))] = _SURROUND
     stained = (kinds == _TISSUE) & (mean > _HUE_OD)
     bins = np.ravel_multi_index((seen >> (8 - _BITS)).T, kinds.shape)
@@ -142,9 +142,11 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     return kinds
 
 
-def _surround(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarray) -> np.ndarray | None:
-    """(3,) uint8, the very colour that fills all corners of a slide with glass further in; None where it is glass."""
-    seen = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
+def _surround(thumbnail: np.ndarray, seen: np.ndarray, white_point: np.ndarray, kinds: np.ndarray) -> np.ndarray | None:
+    """(3,) uint8, the very colour that fills all corners of a slide with glass further in; None where it is glass.
+
+    seen : (N, 3), some of its pixels.
+    """
     colour, *others = np.unique(thumbnail[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
     if others or optical_density(colour, white_point).mean() <= TISSUE_OD:
         return None

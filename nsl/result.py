@@ -62,9 +62,7 @@ class Provenance:
     stain_angles_degrees: np.ndarray  # (2,) of each to its mean over the training slides
     training_spread_degrees: np.ndarray  # (2,) largest such angle of a training slide
     transfer: np.ndarray  # (3, 3) A, by which the model took the slide's optical densities
-    transfer_source: (
-        np.ndarray
-    )  # (2, 3) stain vectors it goes from: the slide's likely ones; for no change the target's
+    transfer_source: np.ndarray  # (2, 3) stain vectors it goes from: the slide's likely ones, or the target's
     transfer_target: np.ndarray  # (2, 3) stain vectors it goes to: those that the weights know
     transfer_strengths: np.ndarray  # (2,) what a unit of the slide's hematoxylin and eosin is in the target's
     transfer_residual: float  # share of the slide's optical density that neither of its stains explains

@@ -49,7 +49,7 @@ class StainTransfer:
     @classmethod
     def between(cls, slide: SlideStains | None, target: SlideStains) -> Self:
         """The transfer of a slide; none, which leaves every colour as it is, where its stains are not known."""
-        return cls(target if slide is None else likely_stains(slide, target), target)
+        return cls(target if slide is None else likely_stains(slide, target.vectors), target)
 
     @property
     def strengths(self) -> np.ndarray:
@@ -69,16 +69,16 @@ class StainTransfer:
         return np.linalg.inv(completed(self.source.vectors)) @ (scale * completed(self.target.vectors))
 
 
-def likely_stains(told: SlideStains, usual: SlideStains) -> SlideStains:
-    """What a slide was stained with, given the stains told from its pixels and those usual in a laboratory.
+def likely_stains(told: SlideStains, usual: np.ndarray) -> SlideStains:
+    """What a slide was stained with, given the stains told from its pixels and the vectors (2, 3) that are usual.
 
     Told from tissue, a stain's vector is off by what tissue there is. Of its distance d from the usual, 1 - (s / d)² is
     kept, where s is the scatter within a laboratory, and nothing where d is less than s: a shrinkage of the form of
     James and Stein's (1961), positive part. A strength is what a stain's strongest pixel holds along its new vector.
     """
-    far = np.maximum(angle_degrees(told.vectors, usual.vectors), SCATTER_DEGREES)
+    far = np.maximum(angle_degrees(told.vectors, usual), SCATTER_DEGREES)
     own = (1 - (SCATTER_DEGREES / far) ** 2)[:, None]
-    vectors = own * told.vectors + (1 - own) * usual.vectors
+    vectors = own * told.vectors + (1 - own) * usual
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     held = told.vectors @ np.linalg.inv(completed(vectors))
     return told._replace(vectors=vectors, strengths=told.strengths * held.diagonal())

@@ -72,7 +72,7 @@ def turned(degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("degrees", "left"), [(-6.5, 0), (3, 0), (10, 5.1), (20, 17.55)])
 def test_a_vector_near_the_usual_is_taken_for_it_and_one_far_off_hardly_moved(degrees, left):
-    likely = likely_stains(SlideStains(turned(degrees), np.array([2.0, 1.0])), REFERENCE)
+    likely = likely_stains(SlideStains(turned(degrees), np.array([2.0, 1.0])), REFERENCE.vectors)
     assert angle_degrees(likely.vectors, turned(0)) == pytest.approx([0, left], abs=0.1)
 
 
@@ -213,7 +213,7 @@ def test_what_was_transferred_is_recorded_and_said(painted_slide, embedded):
     result = _maps(painted_slide[1], embedded, True)
     known = Provenance.of(result)
     assert angle_degrees(known.slide_stain_vectors, OTHER.vectors).max() < 3
-    assert angle_degrees(known.transfer_source, likely_stains(OTHER, REFERENCE).vectors).max() < 3
+    assert angle_degrees(known.transfer_source, likely_stains(OTHER, REFERENCE.vectors).vectors).max() < 3
     np.testing.assert_allclose(known.transfer_target, REFERENCE.vectors, atol=1e-3)
     rebuilt = StainTransfer(
         SlideStains(known.transfer_source, np.ones(2)), SlideStains(known.transfer_target, known.transfer_strengths)

@@ -89,9 +89,7 @@ def _image_scales(name: str, file: h5py.File, obs: pd.DataFrame) -> dict[str, fl
 
 
 # What people call the column that tells joined sections apart; older scanpy adds batch itself.
-_LIBRARY_COLUMNS = frozenset(
-    f"{name}{end}" for name in ("library", "sample", "slide", "section") for end in ("", "_id")
-)
+_LIBRARY_COLUMNS = {f"{name}{end}" for name in ("library", "sample", "slide", "section") for end in ("", "_id")}
 _LIBRARY_COLUMNS |= {"batch", "sample_name"}
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from nsl.signatures import PREFIX
+from nsl.signatures import is_signature
 from nsl.web.session import state
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def representatives(slide: state.SessionSlide, genes: Sequence[str]) -> "pd.Seri
     """Of genes and signatures in order of trust, which one stands for each; of signatures each for itself."""
     import pandas as pd
 
-    own = of_all(slide, [gene for gene in genes if not gene.startswith(PREFIX)])
+    own = of_all(slide, [gene for gene in genes if not is_signature(gene)])
     return own.reindex(list(genes)).fillna(pd.Series(genes, index=list(genes)))
 
 

@@ -64,7 +64,7 @@ class TrainingStains:
             return StainTransfer.between(slide, SlideStains(self.target_vectors, self.target_strengths))
         if slide is None:
             return StainTransfer.between(None, SlideStains(self.reference, np.ones(2)))
-        source = likely_stains(slide, SlideStains(self.reference, slide.strengths))
+        source = likely_stains(slide, self.reference)
         return StainTransfer(source, SlideStains(self.reference, source.strengths))
 
     def __eq__(self, other: object) -> bool:
