@@ -25,8 +25,8 @@ LEAST_MEMBERS = 3
 """Of a set that can be scored: fewer genes are no set."""
 EXPRESSION_UNIT = "ln(1 + counts per 10,000)"
 SCORE_UNIT = "mean z of the set's genes"
-# Of names people give to sets; those of the Molecular Signatures Database reach 90.
-_LONGEST_NAME = 120
+# Of names people give to sets; those of Enrichr's libraries of Gene Ontology reach 160.
+_LONGEST_NAME = 200
 _MOST_SETS = 2_000
 # Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
 _GMT_BYTES = 64_000_000
@@ -53,7 +53,8 @@ class Signature:
 def parse_gmt(text: str) -> list[Signature]:
     """Gene sets from the text of a GMT file: a line a set, of its name, where it comes from, and its genes, by tabs.
 
-    Empty lines, and lines that begin with "#", say nothing; a gene that is named twice counts once.
+    Empty lines, and lines that begin with "#", say nothing; a gene that is named twice counts once; "-" stands for "/"
+    in a name.
 
     Raises NslError: there is no set in it, a line is not of that form, or two sets have one name.
     """
@@ -68,9 +69,10 @@ def parse_gmt(text: str) -> list[Signature]:
                 f"line {number} of the gene sets is not GMT ({line.strip()[:40]!r}); write a set's name, its source "
                 "and its genes on one line, separated by tabs"
             )
-        if len(name) > _LONGEST_NAME or not name.isprintable() or "/" in name:
+        name = name.replace("/", "-")  # h5ad, where names are paths, has no "/" in a column's
+        if len(name) > _LONGEST_NAME or not name.isprintable():
             raise NslError(
-                f"line {number} of the gene sets has no usable name; give one of at most {_LONGEST_NAME} letters, no /"
+                f"line {number} of the gene sets has no usable name; give one of at most {_LONGEST_NAME} letters"
             )
         if name in sets:
             raise NslError(f"two gene sets are named {name} (line {number}); give each a name of its own")

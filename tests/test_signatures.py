@@ -51,6 +51,14 @@ def test_a_gmt_file_is_read_as_it_is_written():
     ]
 
 
+def test_a_slash_in_a_name_is_a_hyphen():
+    assert [one.name for one in parse_gmt("Glycolysis / Gluconeogenesis\t\tHK1\tPKM")] == [
+        "Glycolysis - Gluconeogenesis"
+    ]
+    with pytest.raises(NslError, match="two gene sets are named G1-S"):
+        parse_gmt("G1/S\t\tX\nG1-S\t\tY")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_a_gmt_file_is_read_in_the_encodings_of_spreadsheets(tmp_path, encoding):
     (tmp_path / "a.gmt").write_bytes('"Drüse, b"\t\tCD4\t"CD8A"\r\n'.encode(encoding))
@@ -66,8 +74,8 @@ def test_a_gmt_file_is_read_in_the_encodings_of_spreadsheets(tmp_path, encoding)
         ("A\tsource\n", "line 1 of the gene sets is not GMT"),
         ("\tsource\tCOX6C", "line 1 of the gene sets is not GMT"),
         ("A\ts\tX\nA\ts\tY", "two gene sets are named A (line 2)"),
-        ("a/b\ts\tX", "line 1 of the gene sets has no usable name"),
-        (f"{'x' * 121}\ts\tX", "line 1 of the gene sets has no usable name; give one of at most 120 letters"),
+        ("a\x07b\ts\tX", "line 1 of the gene sets has no usable name"),
+        (f"{'x' * 201}\ts\tX", "line 1 of the gene sets has no usable name; give one of at most 200 letters"),
         ("".join(f"s{i}\t\tX\n" for i in range(2001)), "2,001 gene sets are too many for one run"),
     ],
 )
