@@ -8,7 +8,6 @@ import anndata
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.ndimage import binary_closing
 
 from nsl import __version__
 from nsl.errors import Cancelled, ScaleError, SlideError
@@ -37,11 +36,15 @@ from nsl.system.parallel import ahead, beside
 from nsl.system.progress import SILENT, Progress
 from nsl.tiles import (
     MIN_TISSUE,
+    Strip,
     TileGrid,
     grid_over,
     may_hold_tissue,
     overview_tissue,
     pixel_bounds,
+    size_at,
+    strips_of_spots,
+    strips_of_tiles,
     tile_grid,
     tissue_fraction,
 )
@@ -50,10 +53,6 @@ from nsl.weights.weights import Weights
 
 # Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.
 THUMBNAIL_PX = 1280
-# Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
-_STRIP_PIXELS = 4_000_000
-# Of a small slide, for progress; each costs another reading of the rows that neighbours share.
-_LEAST_STRIPS = 10
 # A slide's stains are told from so many squares, spread evenly over its tissue, and from every fifth of their 150,000
 # pixels at 3 µm/px: other squares change an estimate by about 1° and 2 %, all of these pixels by 0.2° and 1 %.
 _STAIN_SQUARES, _STAIN_SQUARE_UM = 60, 150.0
@@ -140,7 +139,7 @@ def predict(
     digest = beside(lambda: slide.sha256)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
-    overview = (thumbnail, slide.size[0], slide.mpp, white_point.rgb)
+    overview = (thumbnail, _thumbnail_mpp(slide, thumbnail), white_point.rgb)
     kinds = color_kinds(thumbnail, white_point.rgb)
     doubt = slide_doubt(thumbnail, white_point.rgb, kinds) if quality else None
     from_afar = overview_tissue(grid, *overview)
@@ -149,10 +148,8 @@ def predict(
     applied = weights.config.stains.transfer_of(stains if transfer else None)
     model = PixelModel.of(_model_of(weights, answered), applied.matrix)
     check_memory(int(expected.sum()), len(genes) + len(sets))
-    own = None
-    if quality:
-        own = own_tissue(thumbnail, slide.mpp * slide.size[0] / thumbnail.shape[1], white_point.rgb, kinds, stains)
-    strips = _strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
+    own = own_tissue(*overview, kinds, stains) if quality else None
+    strips = strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
     watch = _Watch(expected, progress, fullest=from_afar[inside].max())
     bands = [
         _scored(band, answered, len(genes), scoring)
@@ -217,7 +214,9 @@ def predict(
     return result
 
 
-def overview_quality(thumbnail: np.ndarray, grid: TileGrid, slide_width_px: int, white_point: np.ndarray) -> np.ndarray:
+def overview_quality(
+    thumbnail: np.ndarray, thumbnail_mpp: float, grid: TileGrid, white_point: np.ndarray
+) -> np.ndarray:
     """(T, K) shares of `nsl.quality.tile_quality` as the overview shows them, before a slide is read for prediction.
 
     Ink, pigment, frames and folds are told as well as in prediction up to 20 µm/px of the overview; blur above 6 µm/px
@@ -227,12 +226,16 @@ def overview_quality(thumbnail: np.ndarray, grid: TileGrid, slide_width_px: int,
     grid : T tiles.
     white_point : (3,) intensity of the background.
     """
-    mpp = grid.mpp * slide_width_px / thumbnail.shape[1]
     kinds = color_kinds(thumbnail, white_point)
     pixels = tissue_pixels(thumbnail, kinds)
     stains = estimate_stains(tissue_colors(pixels[:: max(len(pixels) // _STAIN_PIXELS, 1)], white_point))
-    own = own_tissue(thumbnail, mpp, white_point, kinds, stains)
-    return tile_quality(thumbnail, pixel_bounds(grid.centers_px, grid.tile_um, grid.mpp, mpp), white_point, mpp, own)
+    own = own_tissue(thumbnail, thumbnail_mpp, white_point, kinds, stains)
+    bounds = pixel_bounds(grid.centers_px, grid.tile_um, grid.mpp, thumbnail_mpp)
+    return tile_quality(thumbnail, bounds, white_point, thumbnail_mpp, own)
+
+
+def _thumbnail_mpp(slide: Slide, thumbnail: np.ndarray) -> float:
+    return slide.mpp * slide.size[0] / thumbnail.shape[1]
 
 
 def check_memory(tiles: int, genes: int) -> None:
@@ -261,17 +264,6 @@ class _Watch:
         self._done += int(self.expected[tiles].sum())
         self.fullest = max(self.fullest, tissue.max(initial=0))
         self.progress.report(self._done, max(int(self.expected.sum()), 1))
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """A part of the slide at the analysis resolution, with the windows that lie in it."""
-
-    windows: np.ndarray  # (N,) positions among all windows
-    image: np.ndarray  # (H, W, 3) uint8
-    bounds: np.ndarray  # (N, 4) pixel bounds of the windows in the image
-    edges: tuple[np.ndarray, np.ndarray] | None  # x and y of all edges in the image, of a grid
-    corner: tuple[int, int]  # x and y of the image on the slide at the analysis resolution
 
 
 @dataclass(frozen=True)
@@ -314,7 +306,7 @@ def _in_order(bands: list[_Band], genes: int, sets: int) -> tuple[np.ndarray, ..
 
 
 def _predict_bands(
-    strips: Iterator[_Strip],
+    strips: Iterator[Strip],
     model: PixelModel,
     white_point: WhitePoint,
     mpp: float,
@@ -391,7 +383,7 @@ def predict_spots(
     model = PixelModel.of(_model_of(weights, genes), transfer)
     predicted = np.full((len(centers_px), len(genes)), np.nan, np.float32)
     done = 0
-    for strip in ahead(_strips_of_spots(slide, pixel_bounds(centers_px, window_um, slide.mpp, mpp), mpp)):
+    for strip in ahead(strips_of_spots(slide, pixel_bounds(centers_px, window_um, slide.mpp, mpp), mpp)):
         predicted[strip.windows] = model.predict(strip.image, strip.bounds, white_point)
         done += len(strip.windows)
         progress.check(done, len(predicted), "predicting the spots")
@@ -415,74 +407,6 @@ def _check_window(what: str, side_um: float, mpp: float) -> None:
             f"a {what} of {side_um:g} µm is less than two pixels wide at {mpp:g} µm/px; ask for larger {what}s or a "
             "finer analysis resolution"
         )
-
-
-def _strips_of_tiles(slide: Slide, grid: TileGrid, wanted: np.ndarray, mpp: float) -> Iterator[_Strip]:
-    """Read the tiles of a complete grid that are wanted (T,), in strips of whole rows.
-
-    A strip is cut where a stretch of it holds none, which then is not read.
-    """
-    columns = int(grid.array_col.max()) + 1
-    pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
-    rows = int(grid.array_row.max()) + 1
-    at_once = max(min(int(_STRIP_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STRIPS)), 1)
-    bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide.mpp, mpp)
-    edges = np.unique(bounds[:, ::2]), np.unique(bounds[:, 1::2])
-    strip = grid.array_row // at_once
-    is_taken = np.zeros((strip.max() + 1, columns), bool)
-    is_taken[strip[wanted], grid.array_col[wanted]] = True
-    # Stretches so short that the tiles on either side meet are read.
-    gap = math.ceil(grid.tile_um / grid.stride_um)
-    is_taken = binary_closing(np.pad(is_taken, ((0, 0), (gap, gap))), np.ones((1, gap + 1)))[:, gap:-gap]
-    starts = np.diff(is_taken, axis=1, prepend=False) & is_taken
-    numbers = starts.ravel().cumsum().reshape(starts.shape)[strip, grid.array_col]
-    return _strips(slide, bounds, np.where(wanted, numbers, -1), mpp, edges)
-
-
-def _strips_of_spots(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[_Strip]:
-    """Read windows (S, 4) in strips; windows off the slide are in none."""
-    size = _size_at(slide, mpp)
-    on_slide = (bounds[:, 2:] > 0).all(axis=1) & (bounds[:, :2] < size).all(axis=1)
-    if not on_slide.any():
-        return iter(())
-    tops = np.maximum(bounds[:, 1], 0)
-    first, last = tops[on_slide].min(), tops[on_slide].max()
-    rows = max(min(_STRIP_PIXELS // size[0], math.ceil((last - first + 1) / _LEAST_STRIPS)), 1)
-    return _strips(slide, bounds, np.where(on_slide, (tops - first) // rows, -1), mpp)
-
-
-def _strips(
-    slide: Slide,
-    bounds: np.ndarray,
-    numbers: np.ndarray,
-    mpp: float,
-    edges: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Iterator[_Strip]:
-    """Read windows strip by strip, each as wide and high as its windows reach, in the order of their numbers.
-
-    Strips start on whole pixels of the slide as a whole, so a window's pixels do not depend on the strip.
-
-    bounds : (N, 4) pixel bounds of the windows on the whole slide at `mpp`.
-    numbers : (N,) the strip each window is in; negative for none.
-    edges : sorted x and sorted y of the windows' edges, where they are a grid.
-    """
-    scale, size = mpp / slide.mpp, _size_at(slide, mpp)
-    order = np.argsort(numbers, kind="stable")
-    order = order[numbers[order] >= 0]
-    for windows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []:
-        left, top = np.maximum(bounds[windows, :2].min(axis=0), 0)
-        right, bottom = np.minimum(bounds[windows, 2:].max(axis=0), size)
-        region = np.array([left, top, right - left, bottom - top]) * scale
-        inside = edges and (edges[0] - left, edges[1] - top)
-        image = slide.read(*region, mpp)
-        yield _Strip(windows, image, bounds[windows] - [left, top, left, top], inside, (left, top))
-
-
-def _size_at(slide: Slide, mpp: float) -> tuple[int, int]:
-    """Return width and height of the slide in whole pixels at `mpp`."""
-    scale = mpp / slide.mpp
-    width, height = (int(side / scale + 1e-6) for side in slide.size)
-    return width, height
 
 
 def _tile_table(grid: TileGrid, tissue: np.ndarray, shares: np.ndarray | None) -> pd.DataFrame:
@@ -516,12 +440,12 @@ def slide_stains(
     mpp = _analysis_mpp(slide, weights, None)
     side_um = min(_STAIN_SQUARE_UM, *(side * slide.mpp for side in slide.size))
     grid = grid_over(slide.size, slide.mpp, side_um)
-    tissue = overview_tissue(grid, without_surround(overview, kinds), slide.size[0], slide.mpp, white_point)
+    overview_mpp = _thumbnail_mpp(slide, overview)
+    tissue = overview_tissue(grid, without_surround(overview, kinds), overview_mpp, white_point)
     squares = np.flatnonzero(tissue >= MIN_TISSUE)
     squares = squares[np.linspace(0, len(squares) - 1, min(_STAIN_SQUARES, len(squares))).round().astype(int)]
-    overview_mpp = slide.mpp * slide.size[0] / overview.shape[1]
     if overview_mpp <= mpp:  # of a small slide, which need not be read again
-        at_mpp = np.asarray(Image.fromarray(overview).resize(_size_at(slide, mpp), Image.Resampling.BOX))
+        at_mpp = np.asarray(Image.fromarray(overview).resize(size_at(slide, mpp), Image.Resampling.BOX))
         bounds = pixel_bounds(grid.centers_px[squares], side_um, slide.mpp, mpp)
         pixels = [at_mpp[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in bounds]
     else:

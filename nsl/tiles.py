@@ -1,10 +1,12 @@
-"""The tile grid over a slide, and how much of each tile is tissue."""
+"""The tile grid over a slide, how much of each tile is tissue, and reading tiles in strips."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy.ndimage import binary_closing
 
 from nsl.errors import ScaleError, SlideError
 from nsl.slides.slide import Slide
@@ -20,6 +22,10 @@ MAX_TILES = 5_000_000
 # A tissue pixel takes at least this share of the light, on average over red, green and blue: all of its optical density
 # in one of them. Less by a third, for what a white point is off by.
 _LEAST_LOSS = (1 - math.exp(-3 * TISSUE_OD)) / 3 / 1.5
+# Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
+_STRIP_PIXELS = 4_000_000
+# Of a small slide, for progress; each costs another reading of the rows that neighbours share.
+_LEAST_STRIPS = 10
 # Of a length in floats: 700 px of 0.7 µm fall a hair short of 490 µm.
 _SLACK = 1e-6
 
@@ -192,37 +198,27 @@ def _add_tissue(start, stop, bounds, spans, numbers, tissue, fraction):
         fraction[window] = total / max((x1 - x0) * (y1 - y0), 1)
 
 
-def overview_tissue(
-    grid: TileGrid, overview: np.ndarray, slide_width_px: int, slide_mpp: float, white_point: np.ndarray
-) -> np.ndarray:
+def overview_tissue(grid: TileGrid, overview: np.ndarray, overview_mpp: float, white_point: np.ndarray) -> np.ndarray:
     """(T,) about what share of each tile is tissue, from a picture of the whole slide, (H, W, 3) uint8 RGB.
 
-    A tile smaller than two of its pixels is looked at with its surroundings. white_point is (3,), of the background;
-    slide_width_px and slide_mpp are those of level 0.
+    A tile smaller than two of its pixels is looked at with its surroundings. white_point is (3,), of the background.
     """
-    overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
-    bounds = pixel_bounds(grid.centers_px, max(grid.tile_um, 2 * overview_mpp), slide_mpp, overview_mpp)
+    bounds = pixel_bounds(grid.centers_px, max(grid.tile_um, 2 * overview_mpp), grid.mpp, overview_mpp)
     return tissue_fraction(overview, bounds, white_point)
 
 
 def may_hold_tissue(
-    grid: TileGrid,
-    overview: np.ndarray,
-    slide_width_px: int,
-    slide_mpp: float,
-    white_point: np.ndarray,
-    min_tissue: float,
+    grid: TileGrid, overview: np.ndarray, overview_mpp: float, white_point: np.ndarray, min_tissue: float
 ) -> np.ndarray:
     """(T,) whether each tile may be at least min_tissue tissue, 0 to 1; the other arguments are `overview_tissue`'s.
 
     So much tissue takes so much of the light, however small its pieces: what an overview shows too. Where it shows less
     in a tile and the pixels around it, the tile need not be read.
     """
-    overview_mpp = slide_mpp * slide_width_px / overview.shape[1]
     shares = (1 - np.arange(1, 257) / (np.asarray(white_point)[:, None] + 1)) / 3
     summed = np.zeros((overview.shape[0] + 1, overview.shape[1] + 1))
     _sum_loss(read_only(overview), shares, summed)
-    bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide_mpp, overview_mpp) + np.array([-1, -1, 1, 1])
+    bounds = pixel_bounds(grid.centers_px, grid.tile_um, grid.mpp, overview_mpp) + np.array([-1, -1, 1, 1])
     return box_sums(summed, bounds) >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2
 
 
@@ -253,3 +249,87 @@ def _sum_loss(image, shares, summed):
                 down[x] += max(shares[0, r] + shares[1, g] + shares[2, b], 0.0)
             total += down[x]
             summed[y + 1, x + 1] = total
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A part of the slide at the analysis resolution, with the windows that lie in it."""
+
+    windows: np.ndarray
+    """(N,) positions among all windows."""
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB."""
+    bounds: np.ndarray
+    """(N, 4) pixel bounds of the windows in the image."""
+    edges: tuple[np.ndarray, np.ndarray] | None
+    """x and y of all edges in the image, of a grid."""
+    corner: tuple[int, int]
+    """x and y of the image on the slide at the analysis resolution."""
+
+
+def strips_of_tiles(slide: Slide, grid: TileGrid, wanted: np.ndarray, mpp: float) -> Iterator[Strip]:
+    """Read the tiles of a complete grid that are wanted, (T,) bool, at `mpp` µm/px, in strips of whole rows.
+
+    A strip is cut where a stretch of it holds none, which then is not read.
+    """
+    columns = int(grid.array_col.max()) + 1
+    pixels_per_row = (columns * grid.stride_um / mpp) * (grid.stride_um / mpp)
+    rows = int(grid.array_row.max()) + 1
+    at_once = max(min(int(_STRIP_PIXELS / pixels_per_row), math.ceil(rows / _LEAST_STRIPS)), 1)
+    bounds = pixel_bounds(grid.centers_px, grid.tile_um, slide.mpp, mpp)
+    edges = np.unique(bounds[:, ::2]), np.unique(bounds[:, 1::2])
+    strip = grid.array_row // at_once
+    is_taken = np.zeros((strip.max() + 1, columns), bool)
+    is_taken[strip[wanted], grid.array_col[wanted]] = True
+    # Stretches so short that the tiles on either side meet are read.
+    gap = math.ceil(grid.tile_um / grid.stride_um)
+    is_taken = binary_closing(np.pad(is_taken, ((0, 0), (gap, gap))), np.ones((1, gap + 1)))[:, gap:-gap]
+    starts = np.diff(is_taken, axis=1, prepend=False) & is_taken
+    numbers = starts.ravel().cumsum().reshape(starts.shape)[strip, grid.array_col]
+    return _strips(slide, bounds, np.where(wanted, numbers, -1), mpp, edges)
+
+
+def strips_of_spots(slide: Slide, bounds: np.ndarray, mpp: float) -> Iterator[Strip]:
+    """Read windows at `mpp` µm/px in strips, from their pixel bounds (S, 4); windows off the slide are in none."""
+    size = size_at(slide, mpp)
+    on_slide = (bounds[:, 2:] > 0).all(axis=1) & (bounds[:, :2] < size).all(axis=1)
+    if not on_slide.any():
+        return iter(())
+    tops = np.maximum(bounds[:, 1], 0)
+    first, last = tops[on_slide].min(), tops[on_slide].max()
+    rows = max(min(_STRIP_PIXELS // size[0], math.ceil((last - first + 1) / _LEAST_STRIPS)), 1)
+    return _strips(slide, bounds, np.where(on_slide, (tops - first) // rows, -1), mpp)
+
+
+def _strips(
+    slide: Slide,
+    bounds: np.ndarray,
+    numbers: np.ndarray,
+    mpp: float,
+    edges: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Iterator[Strip]:
+    """Read windows strip by strip, each as wide and high as its windows reach, in the order of their numbers.
+
+    Strips start on whole pixels of the slide as a whole, so a window's pixels do not depend on the strip.
+
+    bounds : (N, 4) pixel bounds of the windows on the whole slide at `mpp`.
+    numbers : (N,) the strip each window is in; negative for none.
+    edges : sorted x and sorted y of the windows' edges, where they are a grid.
+    """
+    scale, size = mpp / slide.mpp, size_at(slide, mpp)
+    order = np.argsort(numbers, kind="stable")
+    order = order[numbers[order] >= 0]
+    for windows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []:
+        left, top = np.maximum(bounds[windows, :2].min(axis=0), 0)
+        right, bottom = np.minimum(bounds[windows, 2:].max(axis=0), size)
+        region = np.array([left, top, right - left, bottom - top]) * scale
+        inside = edges and (edges[0] - left, edges[1] - top)
+        image = slide.read(*region, mpp)
+        yield Strip(windows, image, bounds[windows] - [left, top, left, top], inside, (left, top))
+
+
+def size_at(slide: Slide, mpp: float) -> tuple[int, int]:
+    """Return width and height of the slide in whole pixels at `mpp`."""
+    scale = mpp / slide.mpp
+    width, height = (int(side / scale + 1e-6) for side in slide.size)
+    return width, height

@@ -88,7 +88,7 @@ def steps_of(slide, weights):
 
 
 def test_reading_in_many_strips_changes_no_bit(slide, weights, result, monkeypatch):
-    monkeypatch.setattr("nsl.prediction._STRIP_PIXELS", 20_000)
+    monkeypatch.setattr("nsl.tiles._STRIP_PIXELS", 20_000)
     assert steps_of(slide, weights) > 3
     progress = Recording()
     in_strips = predict(slide, weights, progress=progress)
@@ -330,7 +330,7 @@ def test_spots_do_not_depend_on_how_the_slide_is_read_nor_on_their_order(slide, 
     rng = np.random.default_rng(3)
     centers = rng.uniform(50, 550, (40, 2))
     whole = predict_spots(slide, weights, centers, genes=GENES)
-    monkeypatch.setattr("nsl.prediction._STRIP_PIXELS", 1)
+    monkeypatch.setattr("nsl.tiles._STRIP_PIXELS", 1)
     order = rng.permutation(40)
     np.testing.assert_array_equal(predict_spots(slide, weights, centers[order], genes=GENES), whole[order])
 

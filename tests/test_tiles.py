@@ -195,7 +195,7 @@ def test_a_tile_of_scattered_or_pale_tissue_is_not_passed_over(size_px, tissue):
     grid = grid_over((1200, 1200), 1.0, 100)
     fraction = tissue_fraction(image, pixel_bounds(grid.centers_px, 100, 1.0, 1.0), WHITE_POINT)
     assert np.median(fraction) > 0.3
-    may = may_hold_tissue(grid, seen_from_afar(image, 20), 1200, 1.0, WHITE_POINT, 0.3)
+    may = may_hold_tissue(grid, seen_from_afar(image, 20), 20.0, WHITE_POINT, 0.3)
     assert may[fraction >= 0.3].all()
 
 
@@ -203,13 +203,13 @@ def test_glass_and_padding_are_passed_over_and_the_edge_of_tissue_is_not():
     image = np.full((1200, 1200, 3), GLASS, np.uint8)
     image[:, :300], image[400:800, 650:900] = BLACK, TISSUE
     grid = grid_over((1200, 1200), 1.0, 100)
-    may = may_hold_tissue(grid, seen_from_afar(image, 20), 1200, 1.0, WHITE_POINT, 0.3).reshape(12, 12)
+    may = may_hold_tissue(grid, seen_from_afar(image, 20), 20.0, WHITE_POINT, 0.3).reshape(12, 12)
     assert may[4:8, 6:9].all()
     # Of the tiles around, those may hold tissue whose neighbouring pixels of the overview show it.
     assert not may[:3].any()
     assert not may[9:].any()
     assert not may[:, :5].any()
-    assert may_hold_tissue(grid, seen_from_afar(image, 20), 1200, 1.0, WHITE_POINT, 0).all()
+    assert may_hold_tissue(grid, seen_from_afar(image, 20), 20.0, WHITE_POINT, 0).all()
 
 
 def test_the_share_of_tissue_of_overlapping_tiles_is_that_of_each_alone():
@@ -221,4 +221,4 @@ def test_the_share_of_tissue_of_overlapping_tiles_is_that_of_each_alone():
     edges = np.unique(bounds[:, ::2]), np.unique(bounds[:, 1::2])
     alone = tissue_fraction(image, bounds, WHITE_POINT)
     np.testing.assert_array_equal(tissue_fraction(image, bounds, WHITE_POINT, edges), alone)
-    assert overview_tissue(grid, image, 120, 1.0, WHITE_POINT) == pytest.approx(alone)
+    assert overview_tissue(grid, image, 1.0, WHITE_POINT) == pytest.approx(alone)

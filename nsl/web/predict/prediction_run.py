@@ -375,11 +375,11 @@ def _preview(
     grid = grid_over(size, mpp, tile_um, stride_um)
     if _inside:
         grid = grid[tiles_inside(grid.centers_px, tile_um / mpp, _inside)]
-    white_point = estimate_white_point(_thumbnail).rgb
-    grid = grid[overview_tissue(grid, _thumbnail, size[0], mpp, white_point) >= min_tissue]
+    white_point, thumbnail_mpp = estimate_white_point(_thumbnail).rgb, mpp * size[0] / _thumbnail.shape[1]
+    grid = grid[overview_tissue(grid, _thumbnail, thumbnail_mpp, white_point) >= min_tissue]
     left_out, counts = np.zeros(len(grid), bool), {}
     if quality and len(grid):
-        shares = overview_quality(_thumbnail, grid, size[0], white_point)
+        shares = overview_quality(_thumbnail, thumbnail_mpp, grid, white_point)
         left_out, counts = over_limits(shares).any(axis=1), left_out_counts(shares)
         if np.isnan(shares[:, KINDS.index("blur")]).all():
             counts.pop("blur")
