@@ -51,29 +51,27 @@ def training(sections: list[MeasuredSection], features) -> Training:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"),
+    ("name", "hematoxylin", "eosin"),
     [
-        # In the stains that all sections are brought to, Ruifrok and Johnston's matrix mixes the two a little.
-        ("tissue darkness + ridge", 0.8),
-        ("mean RGB + ridge", 0.6),
-        ("mean OD + ridge", 0.6),
-        ("fixed HED + ridge", 0.8),
-        ("Macenko-normalised OD + ridge", 0.5),
-        ("colour histogram + ridge", 0.7),
-        ("nuclei + ridge", 0.8),
-        ("nuclei + random forest", 0.1),
-        ("fixed HED + ridge, on patterns", 0.8),
-        ("colour histogram + ridge, on patterns", 0.7),
-        ("nuclei + ridge, on patterns", 0.8),
+        ("tissue darkness + ridge", 0.9, -1),  # one number, which follows the stronger stain
+        ("mean RGB + ridge", 0.9, 0.9),
+        ("mean OD + ridge", 0.9, 0.9),
+        ("fixed HED + ridge", 0.9, 0.8),
+        ("Macenko-normalised OD + ridge", 0.9, 0.9),
+        ("colour histogram + ridge", 0.8, 0.8),
+        ("nuclei + ridge", 0.9, 0.9),
+        ("nuclei + random forest", 0.6, 0.1),  # 63 spots are few for trees
+        ("fixed HED + ridge, on patterns", 0.9, 0.8),
+        ("colour histogram + ridge, on patterns", 0.8, 0.8),
+        ("nuclei + ridge, on patterns", 0.9, 0.9),
     ],
 )
-def test_genes_driven_by_a_stain_are_predicted_on_a_section_held_out(sections, name, least):
+def test_genes_driven_by_a_stain_are_predicted_on_a_section_held_out(sections, name, hematoxylin, eosin):
     method = METHODS[NAMES.index(name)]
     for seen, held_out in (sections, sections[::-1]):
         predicted = method.fit(training([seen], method.features), 0)(method.features(held_out))
-        found = pearson_r(predicted, held_out.expression_of(GENES))[:2]
-        # Darkness is one number, and follows the stronger stain.
-        assert (found[0] if name == "tissue darkness + ridge" else min(found)) > least
+        found = pearson_r(predicted, held_out.expression_of(GENES))
+        assert (found[:2] > [hematoxylin, eosin]).all()
 
 
 def test_every_method_is_tried_above():
