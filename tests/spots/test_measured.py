@@ -214,6 +214,10 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
             "tissue_positions.csv: spot AAA-1 occurs twice",
         ),
         (
+            outs(tissue_positions=POSITIONS.replace("array_row", "barcode").encode()),
+            "tissue_positions.csv has 2 columns called barcode; keep one of them",
+        ),
+        (
             outs(tissue_positions=POSITIONS.replace("-1,", "-2,").encode()),
             "visium.zip and tissue_positions.csv share no spot: the first of each are 'AAA-1' and 'GGG-2'",
         ),
@@ -244,7 +248,7 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
             "empty",
             "not text",
         ),
-        *("no position", "spot twice", "no overlap", "no features", "shape"),
+        *("no position", "spot twice", "two barcodes", "no overlap", "no features", "shape"),
     ],
 )
 def test_bad_sections_are_refused_with_what_is_wrong(zipped, contents, said):
