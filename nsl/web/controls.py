@@ -304,11 +304,12 @@ def type_genes(key: str, **look) -> str:
 
 
 def offer_measured(label: str, key: str, **look) -> list:
-    """Uploaded files of measured data."""
+    """Uploaded files of measured data; a file that is brought again stands for the one before of its name."""
     most_mb = server.limits().max_upload_mb
-    return st.file_uploader(
+    files = st.file_uploader(
         label, type=MEASURED_TYPES, accept_multiple_files=True, max_upload_size=most_mb, key=key, **look
     )
+    return list({file.name: file for file in files}.values())
 
 
 def file_stem(slide: state.SessionSlide) -> str:

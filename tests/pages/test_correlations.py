@@ -415,6 +415,14 @@ def test_the_first_of_two_tables_waits_for_the_second(against, counts, spots):
     assert "Compare" in _labels(against)
 
 
+def test_a_table_brought_again_stands_for_the_one_before_of_its_name(against, counts, spots):
+    _bring(against, ("counts.csv", 10 * counts), ("counts.csv", counts))
+    assert "counts.csv is one of two: add the other" in said(against)
+    _bring(against, ("counts.csv", 10 * counts), ("counts.csv", counts), ("spots.csv", spots))
+    assert "**counts.csv and spots.csv**" in said(against)
+    assert metrics(against)["Median counts"] == f"{counts.sum(axis=1).median():,.0f}"
+
+
 def test_an_h5ad_is_a_section_by_itself(against, counts, spots):
     section = anndata.AnnData(counts.to_numpy(np.float32), obsm={"spatial": spots[["x_px", "y_px"]].to_numpy()})
     section.obs_names, section.var_names = counts.index, counts.columns

@@ -100,7 +100,8 @@ def _upload(held: MeasuredData, label: str) -> None:
         st.rerun()
     if measurements.lacks_second_file(files):
         st.info(
-            f"{controls.escaped(files[0].name)} is one of two: add the other. Counts and spot positions go together."
+            f"{controls.escaped(files[0].name)} is one of two: add the other. Counts and spot positions go together, "
+            "in files of different names."
         )
     if held.error:
         controls.show_error(held.error)
