@@ -106,6 +106,21 @@ def see_charts(page: Page, number: int = 1) -> None:
     settle(page)
 
 
+def covered_titles(page: Page) -> list[str]:
+    """Titles of axes and of colour bars, of all charts, that lie on numbers or under a chart's buttons."""
+    return page.evaluate(
+        """() => Array.from(document.querySelectorAll('.nsl-chart')).flatMap((chart) => {
+            const boxes = (kinds) => Array.from(chart.querySelectorAll(kinds), (one) => one.getBoundingClientRect());
+            const others = boxes('.xtick text, .ytick text, .cbaxis text, .modebar-btn');
+            const titles = Array.from(chart.querySelectorAll('.xtitle, .ytitle, .cbtitle text'));
+            const lies = (title) => (box) => Math.min(title.right, box.right) - Math.max(title.left, box.left) > 1 &&
+                Math.min(title.bottom, box.bottom) - Math.max(title.top, box.top) > 1;
+            return titles.filter((title) => others.some(lies(title.getBoundingClientRect())))
+                .map((title) => title.textContent);
+        })"""
+    )
+
+
 def middle_tile(page: Page) -> tuple[float, float]:
     """Centre of a tile near the middle of the first map, in mm."""
     x, y = page.evaluate(
