@@ -68,8 +68,9 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
     if named:
         axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(correlations.genes[i]) for i in order]}
-    figure.update_xaxes(tickangle=-90, **axis)
-    figure.update_yaxes(autorange="reversed", scaleanchor="x", **axis)
+    ends = [-0.5, len(names) - 0.5]
+    figure.update_xaxes(range=ends, tickangle=-90, **axis)
+    figure.update_yaxes(range=ends[::-1], scaleanchor="x", **axis)
     return figure
 
 

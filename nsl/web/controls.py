@@ -58,6 +58,7 @@ body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding
 .stHorizontalBlock > div:has(> [class*="st-key-{NOTE}"]) {{ order: 1; flex: 1 0 100%; }}
 .stHorizontalBlock.st-key-{_HEADING} {{ row-gap: 0; }}
 [data-testid="stButtonGroup"] button[data-variant] {{ min-height: 2.5rem; }}
+[data-testid="stButtonGroup"] > div:has(> button) {{ flex-wrap: wrap; }}
 .st-key-{PREVIEW} img {{ width: auto !important; max-height: max(15rem, calc(100vh - 17rem)); }}
 .st-key-{CARDS} img {{ width: auto !important; max-height: max(10rem, calc(100vh - 21rem)); }}
 @media (max-height: 640px) {{

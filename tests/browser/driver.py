@@ -106,17 +106,18 @@ def see_charts(page: Page, number: int = 1) -> None:
     settle(page)
 
 
-def covered_titles(page: Page) -> list[str]:
-    """Titles of axes and of colour bars, of all charts, that lie on numbers or under a chart's buttons."""
+def covered_texts(page: Page) -> list[str]:
+    """What is written in charts and lies on something else written there, or under the chart's buttons."""
     return page.evaluate(
         """() => Array.from(document.querySelectorAll('.nsl-chart')).flatMap((chart) => {
-            const boxes = (kinds) => Array.from(chart.querySelectorAll(kinds), (one) => one.getBoundingClientRect());
-            const others = boxes('.xtick text, .ytick text, .cbaxis text, .modebar-btn');
-            const titles = Array.from(chart.querySelectorAll('.xtitle, .ytitle, .cbtitle text'));
-            const lies = (title) => (box) => Math.min(title.right, box.right) - Math.max(title.left, box.left) > 1 &&
-                Math.min(title.bottom, box.bottom) - Math.max(title.top, box.top) > 1;
-            return titles.filter((title) => others.some(lies(title.getBoundingClientRect())))
-                .map((title) => title.textContent);
+            const kinds = '.xtick text, .ytick text, .cbaxis text, .xtitle, .ytitle, .cbtitle text, .annotation-text';
+            const texts = Array.from(chart.querySelectorAll(kinds)), buttons = chart.querySelectorAll('.modebar-btn');
+            const boxes = [...texts, ...buttons].map((one) => one.getBoundingClientRect());
+            // A box is higher than the letters in it, and so wide where they are turned.
+            const lies = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 4 &&
+                Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+            return texts.filter((_, i) => boxes.some((box, j) => i !== j && lies(box, boxes[i])))
+                .map((text) => text.textContent);
         })"""
     )
 

@@ -11,7 +11,7 @@ from nsl.weights.folder import load_weights
 from tests.browser.driver import (
     button,
     choose,
-    covered_titles,
+    covered_texts,
     download,
     go_to,
     middle_tile,
@@ -164,7 +164,7 @@ def test_titles_of_scales_and_axes_can_be_read_at_every_width(stains):
         settle(stains)
         titles = stains.locator(".xtitle, .cbtitle text").all_text_contents()
         assert {"held-out r", "change per OD, ln(1 + counts per 10,000)"} <= set(titles)
-        assert covered_titles(stains) == []
+        assert covered_texts(stains) == []
 
 
 def test_about_shows_the_card_and_the_reliability_with_a_slide_predicted_too(visit, slide, tmp_path):
