@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from nsl.web.compare import gene_comparison, tile_selection
-from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE
+from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE, REGIONS
 from nsl.web.compare.tile_selection import Selection
 from nsl.web.session.state import SessionState
 from tests.app_driver import (
@@ -335,6 +335,27 @@ def test_the_address_says_the_genes_and_the_palette_and_never_the_slide(page):
     assert dict(page.query_params) == shown
     in_mode(page, BLEND)
     assert dict(page.query_params) == {"view": "blend", "genes": "CD24,ERBB2,COX6C"}
+
+
+@pytest.mark.parametrize(("mode", "view"), [(ACROSS, "across-slides"), (REGIONS, "regions")])
+def test_the_address_of_what_has_nothing_to_show_holds_no_earlier_view(page, mode, view):
+    assert page.query_params["view"] == "side-by-side"
+    in_mode(page, mode)
+    assert dict(page.query_params) == {"view": view}
+
+
+def test_the_address_follows_genes_that_are_too_few_to_compare(page):
+    choose(page, "CD24")
+    assert dict(page.query_params) == {"view": "side-by-side", "genes": "CD24", "palette": "Viridis", "scale": "own"}
+
+
+def test_a_link_to_a_gene_on_two_slides_waits_for_the_second(app, section):
+    open_link(app, view="across-slides", gene="CD24", palette="Cividis")
+    shown_by_link(app)
+    assert dict(app.query_params) == {"view": "across-slides", "gene": "CD24", "palette": "Cividis"}
+    with_second(app, section, "ERBB2 CD24")
+    assert app.selectbox(key="gene").value == "CD24"
+    assert dict(app.query_params) == {"view": "across-slides", "gene": "CD24", "palette": "Cividis"}
 
 
 def test_a_link_to_a_kind_of_comparison_shows_it(app):

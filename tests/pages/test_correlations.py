@@ -392,6 +392,11 @@ def test_what_is_needed_is_said_before_anything_is_brought(against):
     assert "Compare" not in _labels(against)
 
 
+def test_the_address_holds_no_pair_of_genes_beside_what_is_to_be_compared_with_measurement(page):
+    assert len(page.query_params["genes"].split(",")) == 2
+    assert dict(_turn_to(page, "Against measurement").query_params) == {}
+
+
 def test_what_was_read_is_told_before_it_is_compared(against, counts, spots):
     _bring(against, ("counts.csv", counts), ("spots.csv", spots))
     assert not against.exception

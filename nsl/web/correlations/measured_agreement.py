@@ -10,7 +10,7 @@ from nsl.numerals import signed, six_digits, some_of
 from nsl.signatures import PREFIX
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
-from nsl.web import chart, controls, downloads
+from nsl.web import chart, controls, downloads, links
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
 from nsl.web.session import state
@@ -51,7 +51,9 @@ def show(slide: state.SessionSlide) -> None:
             _explain_files()
         else:
             _explain_comparison()
-    if compared is not None:
+    if compared is None:
+        links.wait()
+    else:
         measured_gene.show(slide, compared)
 
 
