@@ -306,11 +306,11 @@ def placed(
     if not np.isfinite(xy).all():
         where = spots[~np.isfinite(xy).all(axis=1)][0]
         raise SpotsError(f"{positions.file}: spot {where} has no position in pixels; fill it in or drop the spot")
-    if not shared.all():
+    if lost := int((~shared).sum()):
         notices = (
             *notices,
-            f"{(~shared).sum():,} of {len(shared):,} spots of {counts.file} were left out: {positions.file} has no "
-            "position for them or marks them as not tissue.",
+            f"{lost:,} of {len(shared):,} spots of {counts.file} {'was' if lost == 1 else 'were'} left out: "
+            f"{positions.file} has no position there, or marks it as not tissue.",
         )
     var = pd.DataFrame(index=counts.genes.astype(str))
     if counts.gene_id is not None:

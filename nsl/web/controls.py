@@ -12,6 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
+from nsl.numerals import count_of
 from nsl.result import Provenance, erased_in_words, stain_warning
 from nsl.signatures import PREFIX
 from nsl.slides.archive import SLIDE_SUFFIXES
@@ -179,7 +180,7 @@ def watch_job(job: Job) -> None:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if job.ahead:
-            st.progress(0.0, text=f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end")
+            st.progress(0.0, text=f"Waiting for {count_of(job.ahead, 'other run')} to end")
         else:
             st.progress(job.share, text=_pace(job))
         if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {job.key}"):

@@ -597,7 +597,7 @@ def test_planted_genes_come_out_as_planted(compared, counts):
 
 def test_the_summary_says_what_was_found_and_when_it_is_no_test(compared, counts):
     assert f"**3 genes compared at {len(counts)} spots: median r" in said(compared)
-    assert "1 have r above 0 with q < 0.05" in said(compared)
+    assert "1 has r above 0 with q < 0.05" in said(compared)
     assert "If these weights learned from this section, this is no test" in said(compared)
     assert "her2-breast learned from A1, A2, B4, C2, C3, C4, C5" in said(compared)
 
@@ -612,7 +612,7 @@ def test_the_chart_counts_the_genes_that_the_summary_counts_and_no_set(compared)
     assert not compared.exception
     assert "growth" in set(_table(compared, "pearson_r").gene)
     assert "**3 genes compared" in said(compared)
-    assert "1 have r above 0 with q < 0.05" in said(compared)
+    assert "1 has r above 0 with q < 0.05" in said(compared)
     drawn = chart(compared)
     assert drawn["layout"]["title"]["subtitle"]["text"].endswith("over 3 genes")
     assert [trace["name"].partition(": ")[2] for trace in drawn["data"][1:]] == ["2 genes", "1 gene"]

@@ -128,7 +128,7 @@ def test_spot_files_of_the_st_pipeline_read_as_they_are(table):
 def test_spots_left_out_are_counted_in_a_notice(table):
     measured = read_spots(table("counts.tsv", ST_COUNTS), table("selection.tsv", ST_SPOTS))
     [notice] = measured.uns["notices"]
-    assert notice.startswith("1 of 3 spots of counts.tsv were left out: selection.tsv has no position")
+    assert notice.startswith("1 of 3 spots of counts.tsv was left out: selection.tsv has no position")
     complete = read_spots(table("counts.tsv", ST_COUNTS), table("all.tsv", ST_SPOTS.replace("\t0\n", "\t1\n")))
     assert complete.n_obs == 3
     assert complete.uns["notices"] == []

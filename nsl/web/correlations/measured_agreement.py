@@ -6,7 +6,7 @@ import streamlit as st
 
 from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
-from nsl.numerals import signed, six_digits, some_of
+from nsl.numerals import count_of, signed, six_digits, some_of
 from nsl.signatures import PREFIX
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
@@ -136,7 +136,8 @@ def _say_what_fits(slide: state.SessionSlide, held: MeasuredData, ready: Checked
     tissue = f", at least {LEAST_ON_TISSUE:.0%} of them on predicted tissue" if ready.is_on_tissue else ""
     st.markdown(
         f"All {held.data.n_obs:,} spots lie on the slide{tissue}. "
-        f"**{len(match.predicted):,} of {len(ready.terms.genes):,}** predicted genes are among the "
+        f"**{len(match.predicted):,} of {len(ready.terms.genes):,}** predicted genes "
+        f"{'is' if len(match.predicted) == 1 else 'are'} among the "
         f"{match.number_measured:,} measured."
     )
     for notice in ready.notices:
@@ -190,9 +191,9 @@ def summary_in_words(table: pd.DataFrame) -> str:
     if not all_genes.genes:
         return f"No gene can be told: what was measured is the same at all {spots:,} spots."
     said = (
-        f"**{all_genes.genes:,} genes compared at {spots:,} spots: median r {signed(all_genes.median_r)}.** "
-        f"{all_genes.significant:,} have r above 0 with q < {SIGNIFICANT:g}, and {all_genes.useful:,} have r above "
-        f"{USEFUL_R:g}."
+        f"**{count_of(all_genes.genes, 'gene')} compared at {spots:,} spots: median r {signed(all_genes.median_r)}.** "
+        f"{all_genes.significant:,} {'has' if all_genes.significant == 1 else 'have'} r above 0 with q < "
+        f"{SIGNIFICANT:g}, and {all_genes.useful:,} {'has' if all_genes.useful == 1 else 'have'} r above {USEFUL_R:g}."
     )
     reliable = has_held_up(table[["r_heldout", "heldout_q_value"]].rename(columns={"heldout_q_value": "q_value"}))
     if 0 < reliable.sum() < len(table):
