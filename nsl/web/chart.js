@@ -50,12 +50,14 @@ function themed(layout, element, isStill, scale) {
 
 const place = (event) => ({ x: event.points[0].x, y: event.points[0].y, axis: event.points[0].xaxis?._id ?? "x" });
 
-// A box or a lasso in the axes' own units; plotly names its ranges after the axes it was drawn in.
+// The last box or lasso, in the axes' own units. Plotly tells its range where it holds points, its outline always.
 function area(event) {
-  const drawn = event?.lassoPoints ?? event?.range;
+  const drawn = event?.selections?.at(-1);
   if (!drawn) return null;
-  const [x, y] = [Object.keys(drawn).find((k) => k[0] === "x"), Object.keys(drawn).find((k) => k[0] === "y")];
-  return { kind: event.lassoPoints ? "lasso" : "box", x: Array.from(drawn[x]), y: Array.from(drawn[y]), axis: x };
+  const { type, xref: axis, x0, x1, y0, y1, path } = drawn;
+  if (type === "rect") return { kind: "box", x: [x0, x1], y: [y0, y1], axis };
+  const corners = path.slice(1, -1).split("L").map((corner) => corner.split(",").map(Number));
+  return { kind: "lasso", x: corners.map(([x]) => x), y: corners.map(([, y]) => y), axis };
 }
 
 // As it is on the screen, in dark letters on white, whatever the theme.
