@@ -16,6 +16,7 @@ from tqdm import tqdm
 from nsl import __version__
 from nsl.cohort import commands
 from nsl.errors import NslError
+from nsl.numerals import count_of
 from nsl.signatures import read_gmt
 from nsl.slides.address import path_or_address
 from nsl.system.progress import Progress
@@ -167,7 +168,8 @@ def _train(args: argparse.Namespace) -> int:
     )
     save_weights(weights, args.out)
     data = weights.config.training_data
-    print(f"{len(weights.genes):,} genes from {data.spots:,} spots of {data.patients} patients → {args.out}")
+    learned_from = f"{count_of(data.spots, 'spot')} of {count_of(data.patients, 'patient')}"
+    print(f"{count_of(len(weights.genes), 'gene')} from {learned_from} → {args.out}")
     return 0
 
 

@@ -169,7 +169,7 @@ def parse_gene_list(text: str) -> list[str]:
     are the column headed gene, genes, symbol, gene_symbol or gene_name, or the first where all others hold numbers.
     Numbers on their own are no genes, and from a "#" on a line is a comment.
 
-    Raises NslError: there is no name in it.
+    Raises NslError: there is no name in it, or it is a table with two such columns of one name.
     """
     lines = [re.sub(r"(^|\s)#.*", "", line).strip(" \r\f\v") for line in text.removeprefix("\ufeff").splitlines()]
     lines = [line for line in lines if line.strip()]
@@ -200,6 +200,9 @@ def _column(lines: list[str]) -> list[str] | None:
     heading = [cell.strip(_MARKS).lower() for cell in rows[0]]
     columns = [number for number, cell in enumerate(heading) if cell in _HEADINGS]
     if columns:
+        name, times = heading[columns[0]], heading.count(heading[columns[0]])
+        if times > 1:
+            raise NslError(f"the list has {times} columns headed {name}; keep one of them")
         return [row[columns[0]] for row in rows[1:] if len(row) > columns[0]]
     others = [row[1:] for row in rows]
     if len(rows) < 2 or not all(others) or not all(_is_number(cell) for row in others[1:] for cell in row):

@@ -31,6 +31,11 @@ def signed(number: float, decimals: int = 2, *, plus: bool = False, unknown: str
     return minus(f"{float(number):{'+' if plus else ''}z.{decimals}f}")
 
 
+def count_of(number: int, noun: str) -> str:
+    """How many there are of something: 1 tile, 113 tiles."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def some_of(names: Sequence[str], most: int) -> str:
     """The first of the names, at most so many, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

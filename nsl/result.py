@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from nsl.errors import NslError
+from nsl.numerals import count_of
 from nsl.stain_transfer import transfer_doubts
 
 if TYPE_CHECKING:
@@ -267,8 +268,8 @@ def left_out_in_words(counts: dict[str, int]) -> str:
     reasons = [f"{count:,} {KINDS_IN_WORDS[kind]}" for kind, count in counts.items() if count]
     total = sum(counts.values())
     if total and total == counts.get(BY_HAND):
-        return f"{total:,} tile{'s' if total > 1 else ''} left out by hand"
-    return f"{total:,} tile{'s' if total > 1 else ''} left out: {', '.join(reasons)}" if reasons else ""
+        return f"{count_of(total, 'tile')} left out by hand"
+    return f"{count_of(total, 'tile')} left out: {', '.join(reasons)}" if reasons else ""
 
 
 def left_out(result: "anndata.AnnData") -> str:
@@ -291,4 +292,4 @@ def caveats(result: "anndata.AnnData") -> list[str]:
 def erased_in_words(known: Provenance) -> list[str]:
     """A sentence on tiles that somebody erased; none where nobody did."""
     number = known.left_out.get(BY_HAND, 0)
-    return [f"{number:,} tile{'s were' if number > 1 else ' was'} left out by hand."] if number else []
+    return [f"{count_of(number, 'tile')} {'was' if number == 1 else 'were'} left out by hand."] if number else []

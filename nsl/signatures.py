@@ -14,6 +14,7 @@ import numpy as np
 
 from nsl.errors import NslError
 from nsl.genes import plain_text
+from nsl.numerals import count_of
 
 if TYPE_CHECKING:
     import anndata
@@ -202,7 +203,7 @@ def counted(names: Iterable[str]) -> str:
     names = list(names)
     sets = sum(map(is_signature, names))
     counts = {"gene": len(names) - sets, "signature": sets}
-    told = [f"{number:,} {what}{'s' if number > 1 else ''}" for what, number in counts.items() if number]
+    told = [count_of(number, what) for what, number in counts.items() if number]
     return " and ".join(told) or "no gene"
 
 

@@ -258,7 +258,7 @@ def annotated(tmp_path) -> Path:
     return path
 
 
-LEFT_OUT = "nsl: note: 1 points, lines or objects without an area were left out"
+LEFT_OUT = "nsl: note: 1 point, line or object without an area was left out"
 
 
 def test_regions_of_a_file_are_in_every_format_and_compared_by_class(predict, section_png, annotated, tmp_path):

@@ -209,6 +209,11 @@ def test_a_list_without_genes_is_refused(text):
         parse_gene_list(text)
 
 
+def test_a_table_with_two_columns_of_genes_is_refused():
+    with pytest.raises(NslError, match="the list has 2 columns headed gene; keep one of them"):
+        parse_gene_list("gene,Gene,logFC\nERBB2,ESR1,2.1")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_a_list_is_read_in_the_encodings_of_spreadsheets(encoding):
     text = plain_text("Größe\tGene\r\n1\tERBB2\r\n2\tESR1\r\n".encode(encoding))

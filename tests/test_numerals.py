@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsl.numerals import csv_cell, csv_table, minus, signed
+from nsl.numerals import count_of, csv_cell, csv_table, minus, signed
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,8 @@ def test_what_users_take_home_as_csv_is_written_by_the_one_function():
         path.relative_to(root).as_posix() for path in root.rglob("*.py") if ".to_csv(" in path.read_text("utf-8")
     }
     assert writers == {"numerals.py", "weights/reliability.py", "methods/comparison.py"}
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 tiles"), (1, "1 tile"), (2, "2 tiles"), (4822, "4,822 tiles")])
+def test_one_is_told_of_in_the_singular(number, told):
+    assert count_of(number, "tile") == told

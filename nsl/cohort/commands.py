@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SLIDES
 from nsl.errors import NslError
-from nsl.numerals import csv_cell, some_of
+from nsl.numerals import count_of, csv_cell, some_of
 from nsl.signatures import read_gmt
 from nsl.slides.address import path_or_address
 from nsl.system.disk import require_names, write_whole
@@ -103,12 +103,12 @@ def predict(args: argparse.Namespace) -> int:
         done = outcome.record
         for notice in done.warnings:
             _say(f"nsl: note: {notice}", sys.stderr)
-        scored = f", {done.signatures:,} signatures" if done.signatures else ""
+        scored = f", {count_of(done.signatures, 'signature')}" if done.signatures else ""
         ending = {"png": "*.png", "spatialdata": "zarr"}.get(settings.formats[0], settings.formats[0])
         took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
         _say(
-            f"{slide.path.name}: {done.tiles:,} tiles of {done.tile_um:g} µm, {done.genes:,} genes{scored}"
-            f", {took} → {args.out / slide.name}.{ending}"
+            f"{slide.path.name}: {count_of(done.tiles, 'tile')} of {done.tile_um:g} µm, "
+            f"{count_of(done.genes, 'gene')}{scored}, {took} → {args.out / slide.name}.{ending}"
         )
     if failures:
         try:
@@ -158,7 +158,7 @@ def cohort(args: argparse.Namespace) -> int:
     counts = [sum(one.status == status for one in outcomes) for status in (DONE, SKIPPED, FAILED)]
     words = ("done", "done before", "failed")
     told = ", ".join(f"{count:,} {word}" for count, word in zip(counts, words, strict=True) if count)
-    print(f"{len(outcomes):,} slides: {told} → {args.out}")
+    print(f"{count_of(len(outcomes), 'slide')}: {told} → {args.out}")
     return exit_status(outcomes)
 
 

@@ -111,12 +111,18 @@ def _of_csv(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, restkey="")
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+            header = ", ".join(rows.fieldnames)[:80] or "nothing"
             if "slide" not in rows.fieldnames:
-                header = ", ".join(rows.fieldnames)[:80] or "nothing"
                 raise NslError(
                     f"{path.name} has no column slide (its first line is {header}); separate the columns "
                     f"{','.join(COLUMNS)} by commas"
                 )
+            for column in COLUMNS:
+                if (times := rows.fieldnames.count(column)) > 1:
+                    raise NslError(
+                        f"{path.name} has {times} columns called {column} (its first line is {header}); keep one of "
+                        "them"
+                    )
             slides = [_of_row(path, row, rows.line_num, mpp) for row in rows if any(map(_cell, row.values()))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nsl.errors import NslError
-from nsl.numerals import csv_table, six_digits
+from nsl.numerals import count_of, csv_table, six_digits
 from nsl.result import KINDS_IN_WORDS, Provenance, caveats, map_of, values_of
 from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, as_columns, as_table, counted, is_signature
 from nsl.slides.annotations.tiles import classes_of
@@ -220,7 +220,7 @@ def _readme(
     sets = [name for name in result.var_names if is_signature(name)]
     units = f", as {EXPRESSION_UNIT}" + (f", of a signature as the {SCORE_UNIT}" if sets else "")
     lines = {
-        f"{stem}.csv": f"the prediction: one row for each of {result.n_obs:,} tiles, one column for each of "
+        f"{stem}.csv": f"the prediction: one row for each of {count_of(result.n_obs, 'tile')}, one column for each of "
         f"{counted(result.var_names)}{units}; before them what share of the tile is tissue, and of what it shows "
         "beside glass, ink and the like",
         f"{stem}.genes.csv": "how well each gene was predicted where it was held out (Pearson r, interval, q-value), "

@@ -17,7 +17,7 @@ from nsl.export.print import PURPOSE, date_in_words, overview_png, panel_png, sl
 from nsl.figures.maps import percentile_limits
 from nsl.figures.regions import color_of
 from nsl.genes import common_name
-from nsl.numerals import signed, some_of
+from nsl.numerals import count_of, signed, some_of
 from nsl.result import (
     Provenance,
     SlidePicture,
@@ -171,7 +171,7 @@ def _facts(result: anndata.AnnData, slide: SlideFacts | None, weights: Weights |
         power = f", {slide.objective_power:g}×" if slide.objective_power else ""
         facts["File"] = f"{slide.format}{f', {slide.scanner}' if slide.scanner else ''}{power}"
     step = "side by side" if known.stride_um == known.tile_um else f"every {known.stride_um:g} µm"
-    facts["Predicted"] = f"{result.n_obs:,} tiles of {known.tile_um:g} µm, {step}"
+    facts["Predicted"] = f"{count_of(result.n_obs, 'tile')} of {known.tile_um:g} µm, {step}"
     others = left_out(result)
     facts["Left out"] = f"tiles with less than {100 * known.min_tissue:.0f} % tissue{f'; {others}' if others else ''}"
     facts["Stains"] = transfer_in_words(result)
@@ -179,8 +179,10 @@ def _facts(result: anndata.AnnData, slide: SlideFacts | None, weights: Weights |
     facts["Weights"] = weights_in_words(known)
     if weights:
         data = weights.config.training_data
-        patients = f"{data.patients} patient{'s' if data.patients > 1 else ''}"
-        facts["Learned on"] = f"{data.tissue or 'tissue that is not stated'}: {data.spots:,} spots of {patients}"
+        patients = count_of(data.patients, "patient")
+        facts["Learned on"] = (
+            f"{data.tissue or 'tissue that is not stated'}: {count_of(data.spots, 'spot')} of {patients}"
+        )
     return facts
 
 

@@ -15,7 +15,7 @@ from nsl.figures import images
 from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, on_grid, tissue_outline
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
 from nsl.figures.style import SELECTED_COLOR, gene_text, literal
-from nsl.numerals import signed
+from nsl.numerals import count_of, signed
 from nsl.result import Provenance, map_of
 from nsl.signatures import unit_of
 from nsl.weights.reliability import UNRELIABLE, UNTESTED, trust_in
@@ -74,7 +74,7 @@ def across_slides(
     Each zooms by itself.
     """
     panels = [
-        (result, gene, f"<b>{literal(_shortened(name))}</b> · {result.n_obs:,} tiles")
+        (result, gene, f"<b>{literal(_shortened(name))}</b> · {count_of(result.n_obs, 'tile')}")
         for result, name in zip(results, names, strict=True)
     ]
     figure = in_panels(

@@ -18,7 +18,7 @@ from nsl.figures.style import (
     plain,
     points,
 )
-from nsl.numerals import signed
+from nsl.numerals import count_of, signed
 from nsl.result import map_of
 from nsl.signatures import counted, short_name, unit_of
 from nsl.stats.correlation import GeneCorrelations
@@ -68,8 +68,9 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
     if named:
         axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(correlations.genes[i]) for i in order]}
-    figure.update_xaxes(tickangle=-90, **axis)
-    figure.update_yaxes(autorange="reversed", scaleanchor="x", **axis)
+    ends = [-0.5, len(names) - 0.5]
+    figure.update_xaxes(range=ends, tickangle=-90, **axis)
+    figure.update_yaxes(range=ends[::-1], scaleanchor="x", **axis)
     return figure
 
 
@@ -219,7 +220,7 @@ def gene_scatter(
         )
     ranked = stats.rankdata if method == "spearman" else np.asarray
     letter = "Spearman r" if method == "spearman" else "r"
-    said = [f"{letter} {_r(ranked(x), ranked(y))} over {len(x):,} tiles"]
+    said = [f"{letter} {_r(ranked(x), ranked(y))} over {count_of(len(x), 'tile')}"]
     if selected.any():
         said.append(f"{letter} {_r(ranked(x[selected]), ranked(y[selected]))} over the {selected.sum():,} selected")
     if not drawn.all():

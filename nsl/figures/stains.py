@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from nsl.figures import images
 from nsl.figures.style import (
     BAR_PX,
+    MARGIN_PX,
     SELECTED_COLOR,
     STAIN_COLORS,
     UNRELIABLE_COLOR,
@@ -54,7 +55,8 @@ def effects_bars(genes: pd.DataFrame) -> go.Figure:
     plain(figure, 70 + 56 * len(genes))
     order = [f"{literal(gene)}, {stain}" for gene in genes.index for stain in STAINS]
     reach = 1.25 * max(genes[["h_effect_per_od", "e_effect_per_od"]].abs().to_numpy(float).max(), 0.01)
-    figure.update_layout(bargap=0.3)
+    # Nothing stands above, and the axis needs the room: Plotly lays its title on its numbers where there is too little.
+    figure.update_layout(bargap=0.3, margin_t=MARGIN_PX)
     axis = {"range": [-reach, reach], "zeroline": True, "zerolinecolor": UNRELIABLE_COLOR, "automargin": True}
     figure.update_xaxes(title_text=f"change per OD, {EXPRESSION_UNIT}", **axis)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], automargin=True, showgrid=False)

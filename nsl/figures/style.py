@@ -51,11 +51,13 @@ def scale_ticks(limits: tuple[float, float]) -> dict:
 
 
 def color_bar(title: str, x: float | None, length: float | None = None) -> dict:
-    """A narrow colour bar under its title, which begins at x; where it has a length, it lies above a panel.
+    """A narrow colour bar that begins at x; where it has a length, it lies above a panel under its title.
 
-    Both are shares of the figure's width.
+    Both are shares of the figure's width. The title of an upright bar is at its side: above it, it would reach under
+    the chart's buttons.
     """
-    bar = {"title": {"text": title, "side": "top"}, "thickness": 14, "outlinewidth": 0, "x": x}
+    side = "right" if length is None else "top"
+    bar = {"title": {"text": title, "side": side}, "thickness": 14, "outlinewidth": 0, "x": x}
     above = {"orientation": "h", "xanchor": "left", "xpad": 0, "len": length, "y": 1, "yanchor": "bottom"}
     return bar if length is None else bar | above
 

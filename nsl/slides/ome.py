@@ -1,4 +1,4 @@
-"""What the OME-XML of a TIFF says of one of its images.
+"""What the OME-XML of a TIFF says of one of its images, and what channels are called that are no colours.
 
 After the OME schema of June 2016, https://www.openmicroscopy.org/Schemas/Documentation/Generated/OME-2016-06/ome.html.
 """
@@ -6,9 +6,11 @@ After the OME schema of June 2016, https://www.openmicroscopy.org/Schemas/Docume
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from nsl.errors import SlideError
 from nsl.slides.reader import UNIT_UM, Scale, positive, positive_scale, spelled_unit
 
 # Dyes and proteins of fluorescence, as people name channels after them.
@@ -68,10 +70,34 @@ def ome_image(xml: str | None, number: int, size: tuple[int, int]) -> OmeImage:
     )
 
 
+def colour_of(name: str, shown: int) -> str:
+    """One of r, g and b for a channel, by its name or the colour 0xRRGGBB that it is shown in; else nothing."""
+    return _COLOUR_NAMES.get(name.strip().lower()) or _SHOWN_IN.get(shown, "")
+
+
+def is_dye(name: str) -> bool:
+    """Whether a channel is called after a dye or a protein of fluorescence."""
+    return _FLUORESCENT.search(name) is not None
+
+
+def colour_order(colours: Sequence[str]) -> list[int]:
+    """Which of three channels are red, green and blue, by what `colour_of` says of them, else as they stand."""
+    return [list(colours).index(one) for one in "rgb"] if sorted(colours) == ["b", "g", "r"] else [0, 1, 2]
+
+
+def no_colours(image: str, channels: Sequence[str]) -> SlideError:
+    """What to say of an image whose channels, by their names, are of fluorescence."""
+    names = ", ".join(name for name in channels if name) or "as its metadata says"
+    return SlideError(
+        f"{image} holds channels of fluorescence ({names}); the model reads the colour of H&E: give a bright-field "
+        "image in RGB"
+    )
+
+
 def _colour(channel: ElementTree.Element) -> str:
-    name, shown = (channel.get("Name") or "").strip().lower(), channel.get("Color") or ""
+    shown = channel.get("Color") or ""
     shown = int(shown) & 0xFFFFFFFF if re.fullmatch(r"-?\d{1,10}", shown) else 0
-    return _COLOUR_NAMES.get(name) or _SHOWN_IN.get(shown >> 8, "")
+    return colour_of(channel.get("Name") or "", shown >> 8)
 
 
 def _is_fluorescent(channel: ElementTree.Element) -> bool:
@@ -80,7 +106,7 @@ def _is_fluorescent(channel: ElementTree.Element) -> bool:
         or channel.get("EmissionWavelength")
         or channel.get("IlluminationType") == "Epifluorescence"
     )
-    return bool(told or _FLUORESCENT.search(channel.get("Name") or ""))
+    return bool(told) or is_dye(channel.get("Name") or "")
 
 
 def _size(pixels: ElementTree.Element) -> tuple[int, int]:

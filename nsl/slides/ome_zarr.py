@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from nsl.errors import SlideError
 from nsl.slides.address import Address
 from nsl.slides.declared_sizes import require_level, require_tile
+from nsl.slides.ome import colour_of, colour_order, is_dye, no_colours
 from nsl.slides.reader import (
     UNIT_UM,
     Reader,
@@ -33,6 +35,7 @@ METADATA = ("zarr.json", ".zattrs", ".zgroup")
 # Where Bio-Formats' converter puts the first image of a file.
 _FIRST_SERIES = "0"
 _COLORS = 3
+_HEX_COLOUR = re.compile(r"[0-9A-Fa-f]{6}")
 
 
 def is_zarr(path: Path) -> bool:
@@ -41,6 +44,12 @@ def is_zarr(path: Path) -> bool:
         return path.is_dir() and any((path / name).is_file() for name in METADATA)
     except OSError:  # of a name that no disk has
         return False
+
+
+def _metadata(group: Any) -> Mapping:
+    """The metadata of OME-Zarr: of 0.5 under "ome", of 0.4 at the top."""
+    attributes = dict(group.attrs)
+    return attributes.get("ome", attributes)
 
 
 class OmeZarrReader(Reader):
@@ -67,6 +76,7 @@ class OmeZarrReader(Reader):
             self._axes = [axis["name"] for axis in image["axes"]]
             self._arrays = [group[one["path"]] for one in image["datasets"]]
             self._check_axes()
+            self._order = self._order_of(_metadata(group).get("omero"))
             self._check_sizes()
             self._store.expect_blosc(self._arrays)
             at = self._axes.index
@@ -83,9 +93,8 @@ class OmeZarrReader(Reader):
 
     @staticmethod
     def _multiscales(group: Any) -> Mapping | None:
-        """What the metadata says of the first image: of 0.5 under "ome", of 0.4 at the top."""
-        attributes = dict(group.attrs)
-        return next(iter(attributes.get("ome", attributes).get("multiscales", ())), None)
+        """What the metadata says of the first image."""
+        return next(iter(_metadata(group).get("multiscales", ())), None)
 
     def _check_axes(self) -> None:
         sides = dict(zip(self._axes, self._arrays[0].shape, strict=True))
@@ -100,6 +109,18 @@ class OmeZarrReader(Reader):
             raise SlideError(
                 f"{self._path.name} has {sides['c']} channels; the model reads the colour of H&E: export it as RGB"
             )
+
+    def _order_of(self, shown: Any) -> list[int]:
+        """Which channels are red, green and blue, by how the image is to be shown; which it need not say."""
+        channels = shown.get("channels") if isinstance(shown, Mapping) else None
+        if not isinstance(channels, list) or not all(isinstance(channel, Mapping) for channel in channels):
+            return [0, 1, 2]
+        names = [str(channel.get("label") or "") for channel in channels]
+        if any(map(is_dye, names)):
+            raise no_colours(self._path.name, names)
+        colours = [str(channel.get("color") or "") for channel in channels]
+        shown_in = [int(color, 16) if _HEX_COLOUR.fullmatch(color) else 0 for color in colours]
+        return colour_order(list(map(colour_of, names, shown_in)))
 
     def _check_sizes(self) -> None:
         at = self._axes.index
@@ -142,7 +163,7 @@ class OmeZarrReader(Reader):
         with self._told():
             pixels = self._arrays[level][tuple(box.get(axis, 0) for axis in self._axes)]
         kept = [axis for axis in self._axes if axis in box]
-        pixels = np.transpose(pixels, [kept.index(axis) for axis in "yxc"])
+        pixels = np.transpose(pixels, [kept.index(axis) for axis in "yxc"])[..., self._order]
         if pixels.dtype != np.uint8:
             pixels = np.clip(np.rint(pixels * (255 / self._peak)), 0, 255)
         return np.ascontiguousarray(pixels, np.uint8)

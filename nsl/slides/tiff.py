@@ -11,7 +11,7 @@ import numpy as np
 
 from nsl.errors import SlideError
 from nsl.slides.jpeg_segments import stated_colours
-from nsl.slides.ome import OmeImage, ome_image
+from nsl.slides.ome import OmeImage, colour_order, no_colours, ome_image
 from nsl.slides.picture_sizes import stated_pixels
 from nsl.slides.reader import (
     TIFF_DEFAULT_UNIT,
@@ -110,13 +110,8 @@ class TiffReader(Reader):
     def _order_channels(self) -> None:
         """Which of three single channels are red, green and blue: by their names or colours, else as they stand."""
         if self._ome.is_fluorescence:
-            names = ", ".join(name for name in self._ome.channels if name) or "as its metadata says"
-            raise SlideError(
-                f"{self._name} holds channels of fluorescence ({names}); the model reads the colour of H&E: give a "
-                "bright-field image in RGB"
-            )
-        if sorted(self._ome.colours) == ["b", "g", "r"]:
-            self._order = [self._ome.colours.index(colour) for colour in "rgb"]
+            raise no_colours(self._name, self._ome.channels)
+        self._order = colour_order(self._ome.colours)
         self.altered += (f"The three channels of {self._name} are read as red, green and blue.",)
 
     def _measure_levels(self) -> tuple[Level, ...]:

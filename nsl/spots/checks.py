@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from nsl.errors import SpotsError
-from nsl.numerals import minus
+from nsl.numerals import count_of, minus
 from nsl.result import Provenance, SlidePicture
 from nsl.spots.files import ENSEMBL_ID, are_ensembl
 from nsl.spots.measured_section import PATTERN_MIN_DETECTED
@@ -41,8 +41,8 @@ def check_on_slide(measured: anndata.AnnData, slide_size: tuple[int, int], *, sc
     if outside:
         remedy = _remedy(centers_px, size, measured.uns.get("image_scales", {}))
         raise SpotsError(
-            f"{outside:,} of {len(centers_px):,} spots lie outside the slide: positions reach {_extent(centers_px)}, "
-            f"and the slide is {size[0]:,} × {size[1]:,} px; {remedy}"
+            f"{outside:,} of {count_of(len(centers_px), 'spot')} {'lies' if outside == 1 else 'lie'} outside the "
+            f"slide: positions reach {_extent(centers_px)}, and the slide is {size[0]:,} × {size[1]:,} px; {remedy}"
         )
     return centers_px
 
@@ -103,7 +103,7 @@ def check_on_tissue(
     remedy = remedy if fit >= LEAST_ON_TISSUE * number else None
     if found:
         told = remedy or "the positions may be shifted, or of another image"
-        return f"Only {found:,} of {number:,} spots lie on predicted tissue; {told}."
+        return f"Only {found:,} of {number:,} spots {'lies' if found == 1 else 'lie'} on predicted tissue; {told}."
     unlike = ", not array positions, µm or pixels of a smaller image" if centers_px.max() < tiles.max() / 4 else ""
     raise SpotsError(
         f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
@@ -162,7 +162,9 @@ def match_genes(measured: anndata.AnnData, genes: Sequence[str]) -> GeneMatch:
                 pairs[gene] = name
                 taken.add(name)
                 other_capitals += name == by_other_capitals
-    found = f"{len(pairs):,} of {len(genes):,} predicted genes were measured"
+    found = (
+        f"{len(pairs):,} of {count_of(len(genes), 'predicted gene')} {'was' if len(pairs) == 1 else 'were'} measured"
+    )
     if not pairs:
         raise SpotsError(f"none of the {len(genes):,} predicted genes was measured: {_naming(measured, genes)}")
     notice = None
@@ -188,7 +190,7 @@ def _naming(measured: anndata.AnnData, genes: Sequence[str]) -> str:
     if are_ensembl(genes) and not are_ensembl(names):
         return f"the weights name genes by Ensembl id ({examples}); name them so in the table"
     if len(names) < _FEW_GENES * len(genes):
-        return f"the table holds {len(names):,} genes ({examples})"
+        return f"the table holds {count_of(len(names), 'gene')} ({examples})"
     return f"the first of each are {examples}; check that both are symbols of the same species"
 
 
@@ -220,13 +222,15 @@ class SectionReport:
     def warnings(self) -> list[str]:
         """A sentence for each thing that may spoil a fit."""
         told = {
-            f"{self.name} has {self.spots:,} spots; from fewer than {LEAST_SPOTS} a fit learns little, and what it is "
-            "worth cannot be told.": self.spots < LEAST_SPOTS,
-            f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie on tissue; the positions "
+            f"{self.name} has {count_of(self.spots, 'spot')}; from fewer than {LEAST_SPOTS} a fit learns little, and "
+            "what it is worth cannot be told.": self.spots < LEAST_SPOTS,
+            f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} "
+            f"{'lies' if self.spots_on_tissue == 1 else 'lie'} on tissue; the positions "
             "may be shifted, or of another image.": self.spots_on_tissue < LEAST_ON_TISSUE * self.spots,
             f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes are "
             "noise.": self.median_counts < LEAST_DEPTH,
-            f"Only {self.genes_detected:,} genes of {self.name} are counted in at least a tenth of its spots; fewer "
+            f"Only {count_of(self.genes_detected, 'gene')} of {self.name} "
+            f"{'is' if self.genes_detected == 1 else 'are'} counted in at least a tenth of its spots; fewer "
             f"than {LEAST_GENES} have little in common to learn from.": self.genes_detected < LEAST_GENES,
         }
         return [sentence for sentence, is_so in told.items() if is_so]

@@ -40,8 +40,8 @@ def _without_empty_spots(measured: anndata.AnnData) -> anndata.AnnData:
     left = measured[kept].copy()
     left.uns["notices"] = [
         *measured.uns["notices"],
-        f"{(~kept).sum():,} of {len(kept):,} spots were left out because they are nearly empty: they have fewer than "
-        f"{least:,.0f} counts, where the median spot has {np.median(counts):,.0f}.",
+        f"{(~kept).sum():,} of {len(kept):,} spots {'was' if (~kept).sum() == 1 else 'were'} left out as nearly empty, "
+        f"with fewer than {least:,.0f} counts, where the median spot has {np.median(counts):,.0f}.",
     ]
     return left
 

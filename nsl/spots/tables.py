@@ -9,7 +9,7 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -50,11 +50,12 @@ class Section:
 def read_manifest(path: str | Path) -> list[Section]:
     """Sections of a manifest CSV; relative paths in it start from the manifest's own folder.
 
-    Raises SpotsError: the file cannot be read, lacks a column or a value, names a section twice, or names a file that
-        does not exist.
+    Raises SpotsError: the file cannot be read, lacks a column or a value, has a column or a section twice, or names a
+        file that does not exist.
     """
     path = Path(path)
     table = read_table(path, dtype=str, keep_default_na=False, na_values=[""])
+    _require_once(path.name, _header(path), MANIFEST_COLUMNS)
     missing = [column for column in MANIFEST_COLUMNS if column not in table]
     if missing:
         raise SpotsError(
@@ -156,6 +157,18 @@ def _first_rows(path: Path, count: int) -> list[list[str]]:
         return list(csv.reader((f"{line}\n" for line in lines), delimiter=_separator(path), skipinitialspace=True))
 
 
+def _header(path: Path) -> list[str]:
+    """The first row of a table as it is written: pandas renames a column that stands twice."""
+    return _first_rows(path, 1)[0]
+
+
+def _require_once(name: str, header: Sequence[str], columns: Iterable[str]) -> None:
+    """SpotsError where the first row of the file `name` has one of these columns more than once."""
+    for column in columns:
+        if (times := list(header).count(column)) > 1:
+            raise SpotsError(f"{name} has {times} columns called {column}; keep one of them")
+
+
 def single_column(name: str, header: str = "") -> str:
     """What to say of a table whose first row, `header`, has no separator that is read."""
     decimals = ", and points in decimals" if ";" in header else ""
@@ -217,7 +230,7 @@ def layout_of(columns: Sequence[str]) -> _Layout | None:
 def positions_of(name: str, table: pd.DataFrame) -> Positions:
     """Positions from a table of the file `name`, all of it text, laid out as `read_spots` says.
 
-    Raises SpotsError: it names what the table lacks.
+    Raises SpotsError: it names what the table lacks, or has twice.
     """
     layout = layout_of(table.columns)
     if layout is None:
@@ -228,6 +241,7 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
             f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
             "pipeline writes them"
         )
+    _require_once(name, table.columns, (*layout.spot, layout.x, layout.y, layout.keep))
     table = table[(table != "").any(axis=1)]
     if layout.keep in table:
         table = table[is_kept(name, table[layout.keep])]
@@ -292,11 +306,11 @@ def placed(
     if not np.isfinite(xy).all():
         where = spots[~np.isfinite(xy).all(axis=1)][0]
         raise SpotsError(f"{positions.file}: spot {where} has no position in pixels; fill it in or drop the spot")
-    if not shared.all():
+    if lost := int((~shared).sum()):
         notices = (
             *notices,
-            f"{(~shared).sum():,} of {len(shared):,} spots of {counts.file} were left out: {positions.file} has no "
-            "position for them or marks them as not tissue.",
+            f"{lost:,} of {len(shared):,} spots of {counts.file} {'was' if lost == 1 else 'were'} left out: "
+            f"{positions.file} has no position there, or marks it as not tissue.",
         )
     var = pd.DataFrame(index=counts.genes.astype(str))
     if counts.gene_id is not None:
@@ -364,8 +378,9 @@ def read_table(path: Path, **options) -> pd.DataFrame:
 
 
 def read_texts(path: Path) -> pd.DataFrame:
-    """A table with every cell as it is written, empty ones as ""."""
-    return read_table(path, dtype=str, na_filter=False)
+    """A table with every cell and every column's name as it is written, empty ones as ""."""
+    with _as_table(path):  # a name that goes over two lines leaves too few
+        return read_table(path, dtype=str, na_filter=False).set_axis(_header(path), axis=1)
 
 
 def _separator(path: Path) -> str:
@@ -405,7 +420,7 @@ def _as_table(path: Path) -> Iterator[None]:
         raise SpotsError(_no_plain_text(path.name)) from None
     except pd.errors.ParserError as error:
         # Of semicolons as separators and commas in decimals, rows have as many columns as commas.
-        (header,) = _first_rows(path, 1)
+        header = _header(path)
         if len(header) == 1 and ";" in header[0]:
             raise SpotsError(single_column(path.name, header[0])) from None
         raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None

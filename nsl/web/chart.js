@@ -14,14 +14,18 @@ const load = (url) =>
   }));
 
 const BUTTONS_PX = 36, LEAST_PANEL_PX = 150, BELOW_PX = 12, VIEW_MS = 250, RESIZE_MS = 150, BAR_PX = 110;
+const TEXT_PX = 13, BAR_TITLE_PX = 15, ROOMY_PX = 520, LEAST_TEXT = 0.7;
+
+// How large what is written above and beside panels is: on a phone they are narrower than their titles and names.
+const textScale = (width) => Math.min(Math.max(width / ROOMY_PX, LEAST_TEXT), 1);
 
 // Text and lines follow the app's theme; what a figure sets itself stays.
-function themed(layout, element, isStill) {
+function themed(layout, element, isStill, scale) {
   const style = getComputedStyle(element);
   const text = style.getPropertyValue("--st-text-color").trim();
   const line = style.getPropertyValue("--st-border-color").trim();
   const back = style.getPropertyValue("--st-background-color").trim();
-  const font = { family: style.getPropertyValue("--st-font").trim(), size: 13, color: text, ...layout.font };
+  const font = { family: style.getPropertyValue("--st-font").trim(), size: TEXT_PX, color: text, ...layout.font };
   const title = { ...layout.title, font: { size: 15, weight: 600, ...layout.title?.font } };
   // The buttons stand in a margin of their own, where they lie on no title, on touch screens either.
   const margin = { ...layout.margin, r: Math.max(layout.margin?.r ?? 0, isStill ? 0 : BUTTONS_PX) };
@@ -31,17 +35,29 @@ function themed(layout, element, isStill) {
   for (const name of Object.keys(out).filter((key) => /^[xy]axis\d*$/.test(key)))
     out[name] = { linecolor: line, tickcolor: line, gridcolor: line, zerolinecolor: line, automargin: true,
       fixedrange: isStill, ...out[name] };
+  const scaled = (own, usual) => ({ ...own, size: (own?.size ?? usual) * scale });
+  out.annotations = layout.annotations?.map((one) => ({ ...one, font: scaled(one.font, font.size) }));
+  for (const name of Object.keys(out)) {
+    if (out[name]?.tickfont) out[name].tickfont = scaled(out[name].tickfont);
+    if (/^coloraxis\d*$/.test(name) && out[name].colorbar) {
+      const { title } = out[name].colorbar;
+      out[name] = { ...out[name],
+        colorbar: { ...out[name].colorbar, title: { ...title, font: scaled(title?.font, BAR_TITLE_PX) } } };
+    }
+  }
   return out;
 }
 
 const place = (event) => ({ x: event.points[0].x, y: event.points[0].y, axis: event.points[0].xaxis?._id ?? "x" });
 
-// A box or a lasso in the axes' own units; plotly names its ranges after the axes it was drawn in.
+// The last box or lasso, in the axes' own units. Plotly tells its range where it holds points, its outline always.
 function area(event) {
-  const drawn = event?.lassoPoints ?? event?.range;
+  const drawn = event?.selections?.at(-1);
   if (!drawn) return null;
-  const [x, y] = [Object.keys(drawn).find((k) => k[0] === "x"), Object.keys(drawn).find((k) => k[0] === "y")];
-  return { kind: event.lassoPoints ? "lasso" : "box", x: Array.from(drawn[x]), y: Array.from(drawn[y]), axis: x };
+  const { type, xref: axis, x0, x1, y0, y1, path } = drawn;
+  if (type === "rect") return { kind: "box", x: [x0, x1], y: [y0, y1], axis };
+  const corners = path.slice(1, -1).split("L").map((corner) => corner.split(",").map(Number));
+  return { kind: "lasso", x: corners.map(([x]) => x), y: corners.map(([, y]) => y), axis };
 }
 
 // As it is on the screen, in dark letters on white, whatever the theme.
@@ -194,13 +210,13 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   const draw = () => {
     const screen = screenOf(chart);
     if (chart.dataset.screen !== screen) Object.assign(chart.dataset, { screen, room: roomBelow(chart) });
-    const own = data.fits ? fitted(figure.layout, +chart.dataset.room, chart.clientWidth) : figure.layout;
+    const own = fitted(figure.layout, data.fits ? +chart.dataset.room : Infinity, chart.clientWidth);
     chart.style.minHeight = `${own.height}px`;
     return load(data.plotly).then((Plotly) => {
-      const layout = themed(own, parentElement, data.still);
+      const scale = textScale(chart.clientWidth || ROOMY_PX), layout = themed(own, parentElement, data.still, scale);
       layout.images = [...(layout.images ?? []), ...asImages(data.zooms)];
       // Only the picture under the map may be new; the rest, which is large, then stays as it is.
-      const look = `${data.drawn} ${layout.font.color} ${layout.height}`;
+      const look = `${data.drawn} ${layout.font.color} ${layout.height} ${scale}`;
       if (chart.dataset.look === look) return Plotly.relayout(chart, { images: layout.images });
       chart.dataset.look = look;
       return Plotly.react(chart, figure.data, layout, config(Plotly, data));

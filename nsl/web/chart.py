@@ -122,7 +122,8 @@ def show(
             "zooms": [zoom._asdict() | {"detail": zoom.detail and zoom.detail._asdict()} for zoom in zooms],
             "drawn": hashlib.sha256(text.encode()).hexdigest()[:12],
         },
-        height="content" if fits else figure.layout.height or "content",
+        # A panel that is as high as it is wide is less high on a narrow page.
+        height="content" if fits or figure.layout.yaxis.scaleanchor else figure.layout.height or "content",
         # Streamlit takes only events that somebody listens to.
         on_clicked_change=on_click or (lambda: None),
         on_area_change=on_area or (lambda: None),

@@ -12,6 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
+from nsl.numerals import count_of
 from nsl.result import Provenance, erased_in_words, stain_warning
 from nsl.signatures import PREFIX
 from nsl.slides.archive import SLIDE_SUFFIXES
@@ -58,6 +59,7 @@ body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding
 .stHorizontalBlock > div:has(> [class*="st-key-{NOTE}"]) {{ order: 1; flex: 1 0 100%; }}
 .stHorizontalBlock.st-key-{_HEADING} {{ row-gap: 0; }}
 [data-testid="stButtonGroup"] button[data-variant] {{ min-height: 2.5rem; }}
+[data-testid="stButtonGroup"] > div:has(> button) {{ flex-wrap: wrap; }}
 .st-key-{PREVIEW} img {{ width: auto !important; max-height: max(15rem, calc(100vh - 17rem)); }}
 .st-key-{CARDS} img {{ width: auto !important; max-height: max(10rem, calc(100vh - 21rem)); }}
 @media (max-height: 640px) {{
@@ -178,7 +180,7 @@ def watch_job(job: Job) -> None:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if job.ahead:
-            st.progress(0.0, text=f"Waiting for {job.ahead:,} other run{'s' if job.ahead > 1 else ''} to end")
+            st.progress(0.0, text=f"Waiting for {count_of(job.ahead, 'other run')} to end")
         else:
             st.progress(job.share, text=_pace(job))
         if st.button("Cancel", icon=":material/stop_circle:", disabled=job.is_cancelled, key=f"cancel {job.key}"):
@@ -304,11 +306,12 @@ def type_genes(key: str, **look) -> str:
 
 
 def offer_measured(label: str, key: str, **look) -> list:
-    """Uploaded files of measured data."""
+    """Uploaded files of measured data; a file that is brought again stands for the one before of its name."""
     most_mb = server.limits().max_upload_mb
-    return st.file_uploader(
+    files = st.file_uploader(
         label, type=MEASURED_TYPES, accept_multiple_files=True, max_upload_size=most_mb, key=key, **look
     )
+    return list({file.name: file for file in files}.values())
 
 
 def file_stem(slide: state.SessionSlide) -> str:

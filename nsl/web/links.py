@@ -43,6 +43,13 @@ def write(**view: str) -> None:
         st.query_params.from_dict(view)
 
 
+def wait(**view: str) -> None:
+    """Put into the address what the page will show once it can; what a link asked for is still asked, there too."""
+    asked = _views().asked
+    write(**asked | view)
+    _views().asked = asked
+
+
 @dataclass
 class _Views:
     asked: dict[str, str] = field(default_factory=dict)

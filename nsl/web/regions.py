@@ -12,6 +12,7 @@ import shapely
 import streamlit as st
 
 from nsl.errors import AnnotationsError, NslError
+from nsl.signatures import counted
 from nsl.slides.annotations.geojson import MAX_REGIONS, geojson_text, parse_geojson
 from nsl.slides.annotations.region import (
     LONGEST_NAME,
@@ -114,6 +115,16 @@ def keep(slide: state.SessionSlide, regions: Sequence[Region]) -> None:
         raise
     held.changes += 1
     held.notices = ()
+
+
+def tiles_within(points: np.ndarray, area: dict) -> np.ndarray:
+    """Which points (T, 2), one a tile, lie in a box or lasso drawn in a chart: (T,) bool; NslError where none does."""
+    from nsl.stats.regions import points_inside  # scikit-image, for which no first page waits
+
+    inside = points_inside(points, area)
+    if not inside.any():
+        raise NslError("no tile lies in what was drawn; draw it larger, or over the tiles")
+    return inside
 
 
 def keep_drawn(slide: state.SessionSlide, area: dict, name: str, class_name: str) -> None:
@@ -270,8 +281,9 @@ def show_comparison(
     if collapsed:
         alike = standing.value_counts() - 1
         shown = shown[standing == standing.index].assign(alike=alike)
-    stand_for = f" stand for {many:,}: one for all that draw the same picture here" if len(shown) < many else ""
-    st.caption(f"{told} {len(shown):,} genes and signatures{stand_for}. The most reliable first.")
+    stand = "stands" if len(shown) == 1 else "stand"
+    stand_for = f" {stand} for {many:,}: one for all that draw the same picture here" if len(shown) < many else ""
+    st.caption(f"{told} {counted(shown.index)}{stand_for}. The most reliable first.")
     patterns.offer_every(standing.nunique(), many)
     columns = [name for name in _COLUMNS if with_interval or name not in ("effect_low", "effect_high")]
     columns = [name for name in columns if collapsed or name != "alike"]

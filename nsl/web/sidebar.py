@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from nsl.numerals import count_of
 from nsl.web import controls, sources
 from nsl.web.session import state, uploads
 from nsl.weights.weights import Weights
@@ -98,7 +99,7 @@ def _status(slide: state.SessionSlide) -> str:
         return "waiting for its turn" if slide.job.ahead else "predicting"
     if slide.result is None:
         return "not predicted yet"
-    tiles = f"{slide.result.n_obs:,} tiles predicted"
+    tiles = f"{count_of(slide.result.n_obs, 'tile')} predicted"
     return tiles if slide.provenance.complete else f"{tiles}, cancelled"
 
 
@@ -106,10 +107,10 @@ def _weights() -> None:
     config, weights, request = sources.config_in_use(), sources.choice().weights, sources.choice().request
     data = config.training_data
     st.caption("WEIGHTS")
-    st.markdown(f"**{controls.escaped(config.name)}** · {len(config.genes):,} genes")
-    patients = f"{data.patients} patient{'s' if data.patients != 1 else ''}"
+    st.markdown(f"**{controls.escaped(config.name)}** · {count_of(len(config.genes), 'gene')}")
+    patients = count_of(data.patients, "patient")
     st.caption(
-        f"{_origin(weights)}. Learned from {data.spots:,} spots of {patients}: "
+        f"{_origin(weights)}. Learned from {count_of(data.spots, 'spot')} of {patients}: "
         f"{controls.escaped(sources.tissue(config))}."
     )
     if request is not None:

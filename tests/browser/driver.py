@@ -106,6 +106,22 @@ def see_charts(page: Page, number: int = 1) -> None:
     settle(page)
 
 
+def covered_texts(page: Page) -> list[str]:
+    """What is written in charts and lies on something else written there, or under the chart's buttons."""
+    return page.evaluate(
+        """() => Array.from(document.querySelectorAll('.nsl-chart')).flatMap((chart) => {
+            const kinds = '.xtick text, .ytick text, .cbaxis text, .xtitle, .ytitle, .cbtitle text, .annotation-text';
+            const texts = Array.from(chart.querySelectorAll(kinds)), buttons = chart.querySelectorAll('.modebar-btn');
+            const boxes = [...texts, ...buttons].map((one) => one.getBoundingClientRect());
+            // A box is higher than the letters in it, and so wide where they are turned.
+            const lies = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 4 &&
+                Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+            return texts.filter((_, i) => boxes.some((box, j) => i !== j && lies(box, boxes[i])))
+                .map((text) => text.textContent);
+        })"""
+    )
+
+
 def middle_tile(page: Page) -> tuple[float, float]:
     """Centre of a tile near the middle of the first map, in mm."""
     x, y = page.evaluate(

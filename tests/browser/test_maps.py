@@ -51,7 +51,8 @@ def _drawn(page: Page) -> dict:
             const finite = heat.z.reduce((n, row) => n + Array.from(row).filter(Number.isFinite).length, 0);
             const layout = chart._fullLayout;
             return { type: heat.type, tiles: finite, title: layout.coloraxis.colorbar.title.text,
-                     images: layout.images.length, x: layout.xaxis.range, alt: chart.getAttribute('aria-label') };
+                     images: layout.images.length, x: layout.xaxis.range, y: layout.yaxis.range,
+                     alt: chart.getAttribute('aria-label') };
         }"""
     )
 
@@ -101,6 +102,37 @@ def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path)
         assert 3 <= inside < tiles
         button(page, "Clear the region").click()
         expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
+
+
+@pytest.mark.parametrize("mode", ["Box Select", "Lasso Select"])
+def test_what_is_drawn_around_no_tile_is_told_above_the_map_whatever_stands_beside_it(maps, mode):
+    page, _ = maps
+    page.set_viewport_size({"width": 1366, "height": 768})
+    page.mouse.click(*on_map(page, *middle_tile(page)))
+    expect(page.get_by_text("150 µm wide at")).to_be_visible()
+    settle(page)
+    (x0, x1), (y0, y1) = _drawn(page)["x"], _drawn(page)["y"]
+    # In a corner without tissue, and off the frame, which zooms where it is dragged.
+    (left, right), (bottom, top) = (x0 + np.array([0.02, 0.12]) * (x1 - x0), y0 + np.array([0.9, 0.98]) * (y1 - y0))
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    on_screen = [on_map(page, *map(float, corner)) for corner in corners]
+    drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
+    told = page.get_by_text("No tile lies in what was drawn; draw it larger, or over the tiles")
+    expect(told).to_be_in_viewport(ratio=1)
+    below, above = page.locator(".nsl-chart").first.bounding_box(), told.bounding_box()
+    assert above["y"] + above["height"] <= below["y"]
+
+
+def test_a_region_without_the_tissues_edge_in_it_is_drawn_too(maps):
+    page, tiles = maps
+    button(page, "Display").click()
+    page.get_by_text("Outline the tissue").click()
+    settle(page)
+    page.keyboard.press("Escape")
+    x, y = middle_tile(page)
+    drag(page, "Box Select", [on_map(page, x - 0.2, y - 0.2), on_map(page, x + 0.2, y + 0.2)])
+    inside = int(page.get_by_text("tiles inside").inner_text().split()[0].replace(",", ""))
+    assert 3 <= inside < tiles
 
 
 def test_tiles_are_erased_by_a_box_and_by_keys_and_restored(maps):

@@ -8,7 +8,18 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from nsl.weights.folder import load_weights
-from tests.browser.driver import button, choose, download, go_to, middle_tile, on_map, open_part, see_charts, settle
+from tests.browser.driver import (
+    button,
+    choose,
+    covered_texts,
+    download,
+    go_to,
+    middle_tile,
+    on_map,
+    open_part,
+    see_charts,
+    settle,
+)
 
 
 @pytest.fixture
@@ -138,6 +149,22 @@ def _read_about(page: Page, folder: Path) -> pd.DataFrame:
     expect(page.locator(".katex").first).to_be_attached()
     expect(page.get_by_text("eprint        = {2108.10446}")).to_be_attached()
     return pd.read_csv(download(page, button(page, "Download all genes (CSV)"), folder), index_col="gene")
+
+
+def test_titles_of_scales_and_axes_can_be_read_at_every_width(stains):
+    for title in ("Effects", "All genes", "From colour to expression"):
+        open_part(stains, title)
+    see_charts(stains, 6)
+    for width in (1440, 1000, 1440):
+        stains.set_viewport_size({"width": width, "height": 1000})
+        stains.wait_for_function(
+            """() => Array.from(document.querySelectorAll('.nsl-chart'))
+                .every((chart) => Math.abs(chart._fullLayout.width - chart.clientWidth) < 1)"""
+        )
+        settle(stains)
+        titles = stains.locator(".xtitle, .cbtitle text").all_text_contents()
+        assert {"held-out r", "change per OD, ln(1 + counts per 10,000)"} <= set(titles)
+        assert covered_texts(stains) == []
 
 
 def test_about_shows_the_card_and_the_reliability_with_a_slide_predicted_too(visit, slide, tmp_path):

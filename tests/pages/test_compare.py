@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from nsl.web.compare import gene_comparison, tile_selection
-from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE
+from nsl.web.compare.gene_comparison import ACROSS, BLEND, DIFFERENCE, REGIONS
 from nsl.web.compare.tile_selection import Selection
 from nsl.web.session.state import SessionState
 from tests.app_driver import (
@@ -281,25 +281,30 @@ def test_a_selection_is_seen_in_every_view_with_its_means_until_it_is_cleared(pa
     assert "Draw a box or a lasso" in said(page)
 
 
-@pytest.mark.parametrize("everything", [True, False])
-def test_a_selection_of_all_tiles_or_of_none_does_no_harm(page, everything):
-    result = slide(page).result
-    slide(page).of_result(Selection).tiles = list(result.obs_names) if everything else []
+def test_a_selection_of_all_tiles_does_no_harm(page):
+    slide(page).of_result(Selection).tiles = list(slide(page).result.obs_names)
     page.run()
     assert not page.exception
-    if everything:
-        assert page.dataframe[0].value.Rest.isna().all()
-    else:
-        assert "No tile lies in what was drawn" in said(page)
+    assert page.dataframe[0].value.Rest.isna().all()
 
 
-def test_a_lasso_of_two_corners_is_told_and_the_selection_before_it_stays(page, monkeypatch):
-    names = list(slide(page).result.obs_names[:3])
-    slide(page).of_result(Selection).tiles = names
-    area = {"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}
-    drawn(monkeypatch, area, tile_selection.take_area, slide(page), "chart", ("x",))
+@pytest.mark.parametrize(
+    ("area", "told"),
+    [
+        ({"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}, "A lasso needs three corners or more"),
+        ({"kind": "box", "x": [-2, -1], "y": [-2, -1], "axis": "x"}, "No tile lies in what was drawn; draw it larger"),
+    ],
+)
+def test_what_is_drawn_around_no_tile_is_told_and_the_selection_before_it_stays(page, monkeypatch, area, told):
+    shown = slide(page)
+    names = list(shown.result.obs_names[:3])
+    shown.of_result(Selection).tiles = names
+    key = f"Side by side of {shown.key}"
+    monkeypatch.setattr("nsl.web.chart.st.session_state", {key: {"area": area}})
+    tile_selection.take_area(shown, key, ("x",))
+    monkeypatch.undo()
     page.run()
-    assert "three corners" in page.error[0].value
+    assert page.error[0].value.startswith(told)
     assert slide(page).of_result(Selection).tiles == names
     assert not page.run().error
 
@@ -335,6 +340,27 @@ def test_the_address_says_the_genes_and_the_palette_and_never_the_slide(page):
     assert dict(page.query_params) == shown
     in_mode(page, BLEND)
     assert dict(page.query_params) == {"view": "blend", "genes": "CD24,ERBB2,COX6C"}
+
+
+@pytest.mark.parametrize(("mode", "view"), [(ACROSS, "across-slides"), (REGIONS, "regions")])
+def test_the_address_of_what_has_nothing_to_show_holds_no_earlier_view(page, mode, view):
+    assert page.query_params["view"] == "side-by-side"
+    in_mode(page, mode)
+    assert dict(page.query_params) == {"view": view}
+
+
+def test_the_address_follows_genes_that_are_too_few_to_compare(page):
+    choose(page, "CD24")
+    assert dict(page.query_params) == {"view": "side-by-side", "genes": "CD24", "palette": "Viridis", "scale": "own"}
+
+
+def test_a_link_to_a_gene_on_two_slides_waits_for_the_second(app, section):
+    open_link(app, view="across-slides", gene="CD24", palette="Cividis")
+    shown_by_link(app)
+    assert dict(app.query_params) == {"view": "across-slides", "gene": "CD24", "palette": "Cividis"}
+    with_second(app, section, "ERBB2 CD24")
+    assert app.selectbox(key="gene").value == "CD24"
+    assert dict(app.query_params) == {"view": "across-slides", "gene": "CD24", "palette": "Cividis"}
 
 
 def test_a_link_to_a_kind_of_comparison_shows_it(app):

@@ -392,6 +392,11 @@ def test_what_is_needed_is_said_before_anything_is_brought(against):
     assert "Compare" not in _labels(against)
 
 
+def test_the_address_holds_no_pair_of_genes_beside_what_is_to_be_compared_with_measurement(page):
+    assert len(page.query_params["genes"].split(",")) == 2
+    assert dict(_turn_to(page, "Against measurement").query_params) == {}
+
+
 def test_what_was_read_is_told_before_it_is_compared(against, counts, spots):
     _bring(against, ("counts.csv", counts), ("spots.csv", spots))
     assert not against.exception
@@ -413,6 +418,14 @@ def test_the_first_of_two_tables_waits_for_the_second(against, counts, spots):
     assert not against.error
     _bring(against, ("counts.csv", counts), ("spots.csv", spots))
     assert "Compare" in _labels(against)
+
+
+def test_a_table_brought_again_stands_for_the_one_before_of_its_name(against, counts, spots):
+    _bring(against, ("counts.csv", 10 * counts), ("counts.csv", counts))
+    assert "counts.csv is one of two: add the other" in said(against)
+    _bring(against, ("counts.csv", 10 * counts), ("counts.csv", counts), ("spots.csv", spots))
+    assert "**counts.csv and spots.csv**" in said(against)
+    assert metrics(against)["Median counts"] == f"{counts.sum(axis=1).median():,.0f}"
 
 
 def test_an_h5ad_is_a_section_by_itself(against, counts, spots):
@@ -584,7 +597,7 @@ def test_planted_genes_come_out_as_planted(compared, counts):
 
 def test_the_summary_says_what_was_found_and_when_it_is_no_test(compared, counts):
     assert f"**3 genes compared at {len(counts)} spots: median r" in said(compared)
-    assert "1 have r above 0 with q < 0.05" in said(compared)
+    assert "1 has r above 0 with q < 0.05" in said(compared)
     assert "If these weights learned from this section, this is no test" in said(compared)
     assert "her2-breast learned from A1, A2, B4, C2, C3, C4, C5" in said(compared)
 
@@ -599,7 +612,7 @@ def test_the_chart_counts_the_genes_that_the_summary_counts_and_no_set(compared)
     assert not compared.exception
     assert "growth" in set(_table(compared, "pearson_r").gene)
     assert "**3 genes compared" in said(compared)
-    assert "1 have r above 0 with q < 0.05" in said(compared)
+    assert "1 has r above 0 with q < 0.05" in said(compared)
     drawn = chart(compared)
     assert drawn["layout"]["title"]["subtitle"]["text"].endswith("over 3 genes")
     assert [trace["name"].partition(": ")[2] for trace in drawn["data"][1:]] == ["2 genes", "1 gene"]

@@ -144,6 +144,8 @@ def test_fewer_genes_are_said_to_take_less_time_and_overlapping_tiles_no_more(sl
     app.text_area(key="gene_list").set_value("ERBB2 COX6C").run()
     assert wide == pytest.approx(all_genes, rel=0.2)
     assert wait_said(app) < wide / 100
+    app.text_area(key="gene_list").set_value("ERBB2").run()
+    assert re.search(r"About \d+ tiles and 1 gene: about", said(app))
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (42.4, "42 s"), (150, "2 min"), (9000, "2.5 h")])

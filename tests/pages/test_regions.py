@@ -171,7 +171,7 @@ def test_a_file_may_be_brought_beside_what_is_there_and_notices_are_shown(page):
     told["features"].append({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 1]}, "properties": {}})
     bring(page, json.dumps(told))
     assert kept(slide(page)) == (STROMA, TUMOR)
-    assert "1 points, lines or objects without an area were left out" in said(page)
+    assert "1 point, line or object without an area was left out" in said(page)
     click(page, "Remove all")
     assert slide(page).of_slide(SlideRegions).regions == ()
 

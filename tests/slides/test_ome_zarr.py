@@ -62,6 +62,37 @@ def test_pixels_scale_and_levels_are_those_written(section, tmp_path, version, a
         assert (slide.read(0, 0, 640, 512, 1.0) == _halved(pixels)).all()
 
 
+def _shown(path: Path, version: int, channels: object) -> Path:
+    attributes = zarr.open_group(path).attrs
+    told = {"omero": {"channels": channels}}
+    attributes.update(told if version == 2 else {"ome": {**attributes["ome"], **told}})
+    return path
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    ("channels", "order"),
+    [
+        ([{"color": "0000FF"}, {"color": "00ff00"}, {"color": "FF0000"}], [2, 1, 0]),
+        ([{"label": "green"}, {"label": "Red"}, {"label": "B"}], [1, 0, 2]),
+        ([{"label": "R", "color": "FFFFFF"}, {"label": "0", "color": None}, {}], [0, 1, 2]),
+        ("of no use", [0, 1, 2]),
+    ],
+)
+def test_channels_are_the_colours_that_they_are_called_or_shown_in(section, tmp_path, version, channels, order):
+    pixels = _pixels(section)
+    path = _shown(_write(tmp_path / "slide.zarr", pixels, version=version), version, channels)
+    with open_slide(path) as slide:
+        assert (slide.read(0, 0, 640, 512) == pixels[..., order]).all()
+
+
+def test_channels_called_after_dyes_of_fluorescence_are_no_colours(section, tmp_path):
+    channels = [{"label": name, "color": "FF0000"} for name in ("DAPI", "FITC", "Cy3")]
+    path = _shown(_write(tmp_path / "slide.zarr", _pixels(section)), 2, channels)
+    with pytest.raises(SlideError, match=r"slide\.zarr holds channels of fluorescence \(DAPI, FITC, Cy3\); the model"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize(("unit", "mpp"), [("nanometer", 0.5e-3), ("millimeter", 500.0), ("µm", 0.5), (None, None)])
 def test_the_unit_of_the_axes_is_heeded_and_without_one_there_is_no_scale(section, tmp_path, unit, mpp):
     path = _write(tmp_path / "slide.zarr", _pixels(section), unit=unit, mpp=0.5 / (mpp / 0.5) if mpp else 0.5)

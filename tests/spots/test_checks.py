@@ -208,7 +208,7 @@ def test_a_small_panel_is_told_with_its_size():
     genes = [f"G{i}" for i in range(20)]
     match = match_genes(genes_of(["G3", "X"]), genes)
     assert match.predicted == ["G3"]
-    assert match.notice.startswith("Only 1 of 20 predicted genes were measured: the table holds 2 genes (G3, X in the")
+    assert match.notice.startswith("Only 1 of 20 predicted genes was measured: the table holds 2 genes (G3, X in the")
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_positions_without_a_header_read_as_older_versions_write_them(zipped):
 def test_what_was_left_out_is_said(zipped):
     one, other = read_visium(zipped(outs())).uns["notices"]
     assert one.startswith("Genes of visium.zip left out because another of the same symbol has more counts: 1 (such as")
-    assert other.startswith("1 of 4 spots of visium.zip were left out")
+    assert other.startswith("1 of 4 spots of visium.zip was left out")
 
 
 def test_a_symbol_of_two_genes_is_that_of_more_counts_wherever_it_stands(zipped):
@@ -214,6 +214,10 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
             "tissue_positions.csv: spot AAA-1 occurs twice",
         ),
         (
+            outs(tissue_positions=POSITIONS.replace("array_row", "barcode").encode()),
+            "tissue_positions.csv has 2 columns called barcode; keep one of them",
+        ),
+        (
             outs(tissue_positions=POSITIONS.replace("-1,", "-2,").encode()),
             "visium.zip and tissue_positions.csv share no spot: the first of each are 'AAA-1' and 'GGG-2'",
         ),
@@ -244,7 +248,7 @@ def test_nothing_is_written_when_a_zip_is_read(zipped, tmp_path, monkeypatch):
             "empty",
             "not text",
         ),
-        *("no position", "spot twice", "no overlap", "no features", "shape"),
+        *("no position", "spot twice", "two barcodes", "no overlap", "no features", "shape"),
     ],
 )
 def test_bad_sections_are_refused_with_what_is_wrong(zipped, contents, said):
@@ -988,7 +992,7 @@ def test_spots_that_are_nearly_empty_are_left_out_and_counted(tmp_path):
     assert list(measured.obs_names) == [f"s{i}" for i in range(9) if i != 3]
     assert len(measured.obsm["spatial"]) == 8
     [told] = measured.uns["notices"]
-    assert told.startswith("1 of 9 spots were left out because they are nearly empty: they have fewer than 40 counts")
+    assert told.startswith("1 of 9 spots was left out as nearly empty, with fewer than 40 counts")
 
 
 @pytest.mark.parametrize(

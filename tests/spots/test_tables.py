@@ -128,7 +128,7 @@ def test_spot_files_of_the_st_pipeline_read_as_they_are(table):
 def test_spots_left_out_are_counted_in_a_notice(table):
     measured = read_spots(table("counts.tsv", ST_COUNTS), table("selection.tsv", ST_SPOTS))
     [notice] = measured.uns["notices"]
-    assert notice.startswith("1 of 3 spots of counts.tsv were left out: selection.tsv has no position")
+    assert notice.startswith("1 of 3 spots of counts.tsv was left out: selection.tsv has no position")
     complete = read_spots(table("counts.tsv", ST_COUNTS), table("all.tsv", ST_SPOTS.replace("\t0\n", "\t1\n")))
     assert complete.n_obs == 3
     assert complete.uns["notices"] == []
@@ -312,13 +312,15 @@ def test_bad_counts_are_refused_with_place_and_value(table, counts, said):
         (SPOTS.replace("spot,", "barcode,"), "spots.csv lacks the column spot"),
         (SPOTS.replace("x_px", "x"), "spots.csv lacks the column x_px"),
         (SPOTS.replace("y_px", "y"), "spots.csv lacks the column y_px"),
+        (SPOTS.replace("y_px", "y_px,x_px"), "spots.csv has 2 columns called x_px; keep one of them"),
+        (SPOTS.replace("spot,", 'spot,"a\nb",'), "spots.csv cannot be read as a table"),
         (SPOTS + "s1,1,1\n", "spots.csv: spot s1 occurs twice"),
         (SPOTS.replace("30.5,40", "30.5,"), "spots.csv: spot s2 has no position"),
         (SPOTS.replace("30.5,40", "left,40"), "spots.csv: x_px is 'left'; give pixels, such as 1000.5"),
         (SPOTS.replace("30.5,40", '"1,030.5",40'), "spots.csv: x_px is '1,030.5'; give pixels"),
         (SPOTS.replace("30.5,40", "inf,40"), "spots.csv: spot s2 has no position"),
     ],
-    ids=["no spot", "no x", "no y", "twice", "blank", "text", "comma", "inf"],
+    ids=["no spot", "no x", "no y", "two x", "a name of two lines", "twice", "blank", "text", "comma", "inf"],
 )
 def test_bad_positions_are_refused_with_the_place(table, spots, said):
     assert said in refusal(read_spots, table("counts.csv", COUNTS), table("spots.csv", spots))
@@ -423,6 +425,11 @@ def test_a_section_or_patient_may_be_called_na(manifest):
 def test_manifest_without_a_column_is_refused_with_its_name(manifest, column):
     text = HEADER.replace(column, "other") + "S1,P1,he.png,0.5,spots.csv,counts.csv\n"
     assert f"manifest.csv lacks the column {column}" in refusal(read_manifest, manifest(text))
+
+
+def test_a_manifest_with_a_column_twice_is_refused_with_its_name(manifest):
+    text = "section,patient,image,mpp,spots,counts,image\nS1,P1,he.png,0.5,spots.csv,counts.csv,other.png\n"
+    assert refusal(read_manifest, manifest(text)) == "manifest.csv has 2 columns called image; keep one of them"
 
 
 @pytest.mark.parametrize(

@@ -68,24 +68,26 @@ def parse_geojson(text: str | bytes) -> Annotations:
         geometry = feature.get("geometry")
         kind = _objects_type(feature, properties)
         if kind in _DETECTIONS:
-            left_out["detections, cells or tiles"] += 1
+            left_out["detection, cell or tile was", "detections, cells or tiles were"] += 1
         elif geometry is None or _mapping(geometry).get("type") in _NO_AREAS:
-            left_out["points, lines or objects without an area"] += 1
+            left_out["point, line or object without an area was", "points, lines or objects without an area were"] += 1
         else:
             area, was_valid = _area(geometry, number)
             if area is None:
-                left_out["outlines of no width"] += 1
+                left_out["outline of no width was", "outlines of no width were"] += 1
                 continue
             mended += not was_valid
             regions.append(_region(properties, area, len(regions) + 1))
             if len(regions) > MAX_REGIONS:
                 raise AnnotationsError(f"there are more than {MAX_REGIONS:,} regions; merge those of one class")
-    notices = [f"{count:,} {what} were left out" for what, count in left_out.items()]
+    notices = [f"{count:,} {one if count == 1 else many} left out" for (one, many), count in left_out.items()]
     if not regions:
         why = f" ({'; '.join(notices)})" if notices else ""
         raise AnnotationsError(f"the annotations hold no region{why}; export areas such as polygons as GeoJSON")
     if mended:
-        notices.append(f"{mended:,} outlines crossed themselves and were mended")
+        notices.append(
+            f"{mended:,} outline{' crossed itself and was' if mended == 1 else 's crossed themselves and were'} mended"
+        )
     return Annotations(tuple(regions), tuple(notices))
 
 

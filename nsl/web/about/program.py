@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import nsl
-from nsl.numerals import signed
+from nsl.numerals import count_of, signed
 from nsl.web import controls, sources
 from nsl.web.about import weights_card
 from nsl.weights.weights import Weights
@@ -120,8 +120,8 @@ def limits(weights: Weights) -> list[str]:
     told = [
         "**Colour alone.** The model sees how much stain there is and of which hue, never a shape. Genes that go with "
         f"the same colour get the same map. For most genes that is weak: the median held-out r is {median}.",
-        f"**Other tissue.** These weights learned from {data.patients} "
-        f"patient{'s' if data.patients != 1 else ''}: {controls.escaped(sources.tissue(config))}. What they say of "
+        f"**Other tissue.** These weights learned from {count_of(data.patients, 'patient')}: "
+        f"{controls.escaped(sources.tissue(config))}. What they say of "
         "other tissue, of other laboratories or of other scanners is untested.",
         f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. "
         "Those of another laboratory are told from its slide and brought over. That was tried on slides painted in "

@@ -10,7 +10,7 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
-from nsl.numerals import csv_table, signed, some_of
+from nsl.numerals import count_of, csv_table, signed, some_of
 from nsl.signatures import EXPRESSION_UNIT
 from nsl.web import chart, controls, downloads, gene_choice, sources
 from nsl.web.session import state
@@ -119,7 +119,7 @@ def show_reliability(weights: Weights) -> None:
             "are reliable or weak",
         )
     if unknown:
-        st.caption(f"{unknown:,} genes could not be held out and have no r.")
+        st.caption(f"{count_of(unknown, 'gene')} could not be held out and {'has' if unknown == 1 else 'have'} no r.")
     _show_genes(weights)
 
 
@@ -144,7 +144,7 @@ def _show_genes(weights: Weights) -> None:
             lambda: csv_table(table, index_label="gene"),
             f"{stem}_reliability.csv",
         )
-        count = f"{len(found):,} of {len(table):,} genes" if wanted.strip() else f"{len(table):,} genes"
+        count = f"{len(found):,} of {count_of(len(table), 'gene')}" if wanted.strip() else count_of(len(table), "gene")
         st.caption(f"{count}, the highest held-out r first. Click a heading to sort.", width="stretch")
 
 

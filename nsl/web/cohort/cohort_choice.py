@@ -7,7 +7,7 @@ import streamlit as st
 from nsl.cohort import folder as cohort_folder
 from nsl.cohort.folder import CohortFolder
 from nsl.errors import NslError
-from nsl.numerals import csv_table
+from nsl.numerals import count_of, csv_table
 from nsl.slides.folder import slide_dir
 from nsl.web import controls, downloads
 
@@ -58,7 +58,7 @@ def show_status(cohort: CohortFolder, status: pd.DataFrame, slides: anndata.AnnD
     """How many slides are done; opened, each of them in a table."""
     counts = status.status.value_counts()
     done = int(counts.get("done", 0) + counts.get("skipped", 0))
-    told = [f"{done:,} of {len(status):,} slides have a result"]
+    told = [f"{done:,} of {count_of(len(status), 'slide')} {'has' if done == 1 else 'have'} a result"]
     told += [f"{counts[word]:,} {word}" for word in ("failed", "not run") if word in counts]
     tissue = slides.obs.tissue_mm2 if slides is not None else pd.Series(dtype=float)
     table = status.assign(tissue_mm2=tissue.reindex(status.index)).reset_index()

@@ -66,12 +66,16 @@ def _follow_link(result: anndata.AnnData) -> None:
         st.session_state.pop(_GENES, None)
 
 
+def view_of(mode: str) -> str:
+    """A kind of comparison as the address calls it."""
+    return next(name for name, known in _VIEWS.items() if known == mode)
+
+
 def write_link(mode: str, look: Look, **genes: str) -> None:
     """The view in the address."""
-    view = next(name for name, known in _VIEWS.items() if known == mode)
     palette = {"palette": look.palette} if look.palette else {}
     scale = {"scale": "shared" if look.shared else "own"} if mode == SIDE_BY_SIDE else {}
-    links.write(view=view, **genes, **palette, **scale)
+    links.write(view=view_of(mode), **genes, **palette, **scale)
 
 
 def choose_look(mode: str, result: anndata.AnnData, display: DeltaGenerator) -> Look:
@@ -115,11 +119,11 @@ def compare_genes(slide: state.SessionSlide, mode: str, display: DeltaGenerator)
     with display:
         patterns.offer_every(standing.nunique(), len(listed))
     look = choose_look(mode, slide.result, display)
+    write_link(mode, look, **({"genes": ",".join(chosen)} if chosen else {}))
     if len(chosen) < 2:
         wanted = "another gene" if chosen else "two to four genes"
         st.info(f"Choose {wanted}; their maps are drawn here.", icon=":material/compare:")
         return
-    write_link(mode, look, genes=",".join(chosen))
     if mode == SIDE_BY_SIDE:
         _show_side_by_side(slide, chosen, look)
         pair = _pair(chosen, "Which two the scatter is of:")
@@ -319,6 +323,7 @@ def _draw(
     """drawn : how often something was drawn, as the rest of the page has it."""
     if slide.result is None or slide.of_result(tile_selection.Selection).drawn != drawn:
         st.rerun()
+    tile_selection.tell_error(slide, key)
     chart.show(
         figure,
         key=key,

@@ -21,7 +21,6 @@ VIEW = "regions"
 
 def show(slide: state.SessionSlide) -> None:
     """The list of regions, and what tells their classes apart."""
-    gene_choice.follow_link(slide.result.var)
     wide, narrow = controls.side_by_side(wide_first=True)
     with narrow:
         regions.show_list(slide)
@@ -29,6 +28,7 @@ def show(slide: state.SessionSlide) -> None:
         if regions.kept(slide):
             _compare(slide)
         else:
+            links.wait(view=VIEW)
             st.info(
                 "Bring what was annotated on this slide in QuPath, exported as GeoJSON; or draw a region on Maps and "
                 "keep it; or write down its corners. Its genes are compared here.",
@@ -38,11 +38,13 @@ def show(slide: state.SessionSlide) -> None:
 
 
 def _compare(slide: state.SessionSlide) -> None:
+    gene_choice.follow_link(slide.result.var)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         groups = _groups(slide)
         counts = pd.Series(groups[groups != ""]).value_counts().sort_index()
         names = list(counts.index[counts >= LEAST_TILES])
         if not names:
+            links.wait(view=VIEW)
             st.info(
                 f"No region holds {LEAST_TILES} tiles, as many as a comparison needs; a tile is in a region that "
                 "covers half of it."

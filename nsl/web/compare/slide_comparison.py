@@ -12,7 +12,7 @@ from nsl.figures.maps import percentile_limits
 from nsl.numerals import csv_table
 from nsl.result import map_of
 from nsl.signatures import spoken, unit_of
-from nsl.web import chart, controls, downloads, gene_choice
+from nsl.web import chart, controls, downloads, gene_choice, links
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.web.session import state
 from nsl.web.zoom import zoom
@@ -25,6 +25,7 @@ def show(slide: state.SessionSlide, display: DeltaGenerator) -> None:
     """One gene on this slide and on another of the session; `display` is the place for how they are drawn."""
     others = {one.key: one for one in state.slides() if one is not slide and one.result is not None}
     if not others:
+        links.wait(view=gene_comparison.view_of(gene_comparison.ACROSS))
         _show_the_way(slide)
         return
     gene_choice.follow_link(slide.result.var)
@@ -32,6 +33,7 @@ def show(slide: state.SessionSlide, display: DeltaGenerator) -> None:
         gene = gene_choice.choose_one(slide.result.var, slide.weights)
         other = others[_choose_other(others)]
     look = gene_comparison.choose_look(gene_comparison.ACROSS, slide.result, display)
+    gene_comparison.write_link(gene_comparison.ACROSS, look, gene=gene)
     if gene not in other.result.var_names:
         st.warning(
             f"{gene} was predicted on {controls.escaped(slide.name)} and not on {controls.escaped(other.name)}. Choose "
@@ -39,7 +41,6 @@ def show(slide: state.SessionSlide, display: DeltaGenerator) -> None:
             icon=":material/search_off:",
         )
         return
-    gene_comparison.write_link(gene_comparison.ACROSS, look, gene=gene)
     both = (slide, other)
     _warn(both)
     limits = percentile_limits(np.concatenate([map_of(one.result, gene) for one in both]))

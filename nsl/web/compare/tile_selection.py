@@ -1,7 +1,7 @@
 """Tiles selected on the maps or in the scatter of two genes, and seen in both."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anndata
 import numpy as np
@@ -12,10 +12,10 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.export import files
 from nsl.figures import gene_scatter
+from nsl.numerals import count_of
 from nsl.result import centers_mm, map_of
 from nsl.signatures import unit_of
-from nsl.stats.regions import points_inside
-from nsl.web import chart, controls, downloads
+from nsl.web import chart, controls, downloads, regions
 from nsl.web.session import state
 
 
@@ -25,7 +25,7 @@ class Selection:
 
     tiles: list[str] | None = None  # their names; None where nothing was drawn
     drawn: int = 0  # how often something was drawn
-    error: str | None = None  # why what was drawn last selects nothing, to be said once
+    errors: dict[str, str] = field(default_factory=dict)  # by chart, why what was drawn selects nothing; said once
 
 
 def selected_tiles(slide: state.SessionSlide) -> np.ndarray:
@@ -45,14 +45,23 @@ def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None
         return
     slide.of_result(Selection).drawn += 1
     if area["axis"] in axes:
-        _select(slide, centers_mm(slide.result), area)
+        _select(slide, key, centers_mm(slide.result), area)
 
 
-def _select(slide: state.SessionSlide, points: np.ndarray, area: dict) -> None:
+def _select(slide: state.SessionSlide, key: str, points: np.ndarray, area: dict) -> None:
+    selection = slide.of_result(Selection)
     try:
-        slide.of_result(Selection).tiles = list(slide.result.obs_names[points_inside(points, area)])
+        selection.tiles = list(slide.result.obs_names[regions.tiles_within(points, area)])
     except NslError as error:
-        slide.of_result(Selection).error = str(error)
+        selection.errors[key] = str(error)
+
+
+def tell_error(slide: state.SessionSlide, key: str) -> None:
+    """Why what was drawn in the chart of this key selects nothing, above it: there it was drawn."""
+    with st.container():
+        error = slide.of_result(Selection).errors.pop(key, None)
+        if error:
+            controls.show_error(error)
 
 
 def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
@@ -64,6 +73,7 @@ def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
         dragmode="select",
         uirevision=" ".join(pair),
     )
+    tell_error(slide, key)
     chart.show(
         figure,
         key=key,
@@ -82,16 +92,13 @@ def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> N
     area = chart.drawn_area(key)
     if area:
         slide.of_result(Selection).drawn += 1
-        _select(slide, np.column_stack([map_of(slide.result, gene) for gene in pair]), area)
+        _select(slide, key, np.column_stack([map_of(slide.result, gene) for gene in pair]), area)
 
 
 def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
     """How many tiles are selected, and the genes' means in them and in the rest."""
     with controls.part("Selection"):
         selection = slide.of_result(Selection)
-        if selection.error:
-            controls.show_error(selection.error)
-            selection.error = None
         if selection.tiles is None:
             st.caption(
                 "Draw a box or a lasso in the scatter and its tiles are outlined on the maps; draw one on a map, with "
@@ -100,10 +107,9 @@ def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:
             return
         inside = selected_tiles(slide)
         controls.offer_removal("Clear the selection", setattr, selection, "tiles", None)
-        if not inside.any():
-            st.caption("No tile lies in what was drawn.")
-            return
-        st.markdown(f"{inside.sum():,} of {len(inside):,} tiles are selected.")
+        st.markdown(
+            f"{inside.sum():,} of {count_of(len(inside), 'tile')} {'is' if inside.sum() == 1 else 'are'} selected."
+        )
         _show_means(slide, chosen, inside)
 
 

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.figures import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
-from nsl.numerals import six_digits, some_of
+from nsl.numerals import count_of, six_digits, some_of
 from nsl.signatures import counted, short_name
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns
@@ -292,8 +292,8 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     )
     more = f"; the CSV holds all {len(table):,}" if len(table) > len(shown) else ""
     st.caption(
-        f"{len(shown):,} pairs, the largest |r| first{more}. Mark a row to see its genes above; the magnifying glass "
-        "searches, a column's head sorts."
+        f"{count_of(len(shown), 'pair')}, the largest |r| first{more}. Mark a row to see its genes above; the "
+        "magnifying glass searches, a column's head sorts."
     )
 
 

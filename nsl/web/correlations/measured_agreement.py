@@ -6,11 +6,11 @@ import streamlit as st
 
 from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
-from nsl.numerals import signed, six_digits, some_of
+from nsl.numerals import count_of, signed, six_digits, some_of
 from nsl.signatures import PREFIX
 from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
-from nsl.web import chart, controls, downloads
+from nsl.web import chart, controls, downloads, links
 from nsl.web.correlations import measured_gene, measurements
 from nsl.web.correlations.measurements import CheckedData, Comparison, MeasuredData
 from nsl.web.session import state
@@ -51,7 +51,9 @@ def show(slide: state.SessionSlide) -> None:
             _explain_files()
         else:
             _explain_comparison()
-    if compared is not None:
+    if compared is None:
+        links.wait()
+    else:
         measured_gene.show(slide, compared)
 
 
@@ -100,7 +102,8 @@ def _upload(held: MeasuredData, label: str) -> None:
         st.rerun()
     if measurements.lacks_second_file(files):
         st.info(
-            f"{controls.escaped(files[0].name)} is one of two: add the other. Counts and spot positions go together."
+            f"{controls.escaped(files[0].name)} is one of two: add the other. Counts and spot positions go together, "
+            "in files of different names."
         )
     if held.error:
         controls.show_error(held.error)
@@ -133,7 +136,8 @@ def _say_what_fits(slide: state.SessionSlide, held: MeasuredData, ready: Checked
     tissue = f", at least {LEAST_ON_TISSUE:.0%} of them on predicted tissue" if ready.is_on_tissue else ""
     st.markdown(
         f"All {held.data.n_obs:,} spots lie on the slide{tissue}. "
-        f"**{len(match.predicted):,} of {len(ready.terms.genes):,}** predicted genes are among the "
+        f"**{len(match.predicted):,} of {len(ready.terms.genes):,}** predicted genes "
+        f"{'is' if len(match.predicted) == 1 else 'are'} among the "
         f"{match.number_measured:,} measured."
     )
     for notice in ready.notices:
@@ -187,9 +191,9 @@ def summary_in_words(table: pd.DataFrame) -> str:
     if not all_genes.genes:
         return f"No gene can be told: what was measured is the same at all {spots:,} spots."
     said = (
-        f"**{all_genes.genes:,} genes compared at {spots:,} spots: median r {signed(all_genes.median_r)}.** "
-        f"{all_genes.significant:,} have r above 0 with q < {SIGNIFICANT:g}, and {all_genes.useful:,} have r above "
-        f"{USEFUL_R:g}."
+        f"**{count_of(all_genes.genes, 'gene')} compared at {spots:,} spots: median r {signed(all_genes.median_r)}.** "
+        f"{all_genes.significant:,} {'has' if all_genes.significant == 1 else 'have'} r above 0 with q < "
+        f"{SIGNIFICANT:g}, and {all_genes.useful:,} {'has' if all_genes.useful == 1 else 'have'} r above {USEFUL_R:g}."
     )
     reliable = has_held_up(table[["r_heldout", "heldout_q_value"]].rename(columns={"heldout_q_value": "q_value"}))
     if 0 < reliable.sum() < len(table):

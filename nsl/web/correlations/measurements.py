@@ -188,7 +188,9 @@ def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> Checke
     is_kept = ~np.isin(nearest_tiles(slide.whole, centers_px), slide.erased_tiles)
     if not is_kept.any():
         raise SpotsError(f"all {len(is_kept):,} spots lie on tiles that were erased by hand; restore some on Maps")
-    erased = f"{(~is_kept).sum():,} of them lie on tiles erased by hand and take no part." if not is_kept.all() else ""
+    left_out = (~is_kept).sum()
+    do = "lies on a tile erased by hand and takes" if left_out == 1 else "lie on tiles erased by hand and take"
+    erased = f"{left_out:,} of them {do} no part." if left_out else ""
     notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice, erased) if notice]
     ready = CheckedData(centers_px, is_kept, match, off_tissue is None, notices, terms)
     held.checked = ((held.label, terms), data, ready)

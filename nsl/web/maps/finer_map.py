@@ -8,6 +8,7 @@ import streamlit as st
 
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, expression_map, percentile_limits
+from nsl.numerals import count_of
 from nsl.prediction import FINE_STEPS_UM, fine_map
 from nsl.result import Provenance, left_out, nearest_tiles, without_tiles
 from nsl.signatures import as_columns, signatures_of, spoken
@@ -89,11 +90,11 @@ def _show_fine(slide: state.SessionSlide, fine: anndata.AnnData, style: Style) -
     chart.show(
         figure,
         key=f"fine map of {slide.key}",
-        alt=f"Map of {spoken(gene)} on squares of {side_um:g} µm, {fine.n_obs:,} squares",
+        alt=f"Map of {spoken(gene)} on squares of {side_um:g} µm, {count_of(fine.n_obs, 'square')}",
         file_name=stem,
     )
     st.caption(
-        f"{controls.escaped(spoken(gene))} on {fine.n_obs:,} squares of {side_um:g} µm; colours from the "
+        f"{controls.escaped(spoken(gene))} on {count_of(fine.n_obs, 'square')} of {side_um:g} µm; colours from the "
         f"{PERCENTILES[0]}nd to the {PERCENTILES[1]}th percentile of the squares, which spread more than tiles do."
         f"{f' {left_out(fine)}.' if slide.erased else ''}"
     )

@@ -1,6 +1,6 @@
 """One gene over the slide: how it is coloured, its map, its numbers, and the files of it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import anndata
@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from nsl.errors import NslError
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
-from nsl.result import map_of, tile_at
+from nsl.result import centers_mm, map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, spoken, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, regions
@@ -30,6 +31,11 @@ class Style(NamedTuple):
     palette: str
     limits: tuple[float, float]
     outline: bool
+
+
+@dataclass
+class _Drawn:
+    error: str | None = None  # why what was drawn last on the map is no region, to be said once
 
 
 def choose_style(result: anndata.AnnData, gene: str) -> Style:
@@ -103,6 +109,11 @@ def _draw_map(slide: state.SessionSlide, gene: str, style: Style, shown: state.M
     if slide.result is None or slide.marks != shown:
         st.rerun()
     result, key = slide.result, f"map of {slide.key}"
+    with st.container():
+        drawn = slide.of_result(_Drawn)
+        if drawn.error:
+            controls.show_error(drawn.error)
+            drawn.error = None
     figure = expression_map(
         result,
         gene,
@@ -143,8 +154,13 @@ def _step(slide: state.SessionSlide) -> None:
 
 def _keep_region(slide: state.SessionSlide) -> None:
     area = chart.drawn_area(f"map of {slide.key}")
-    if area:
+    if not area:
+        return
+    try:
+        regions.tiles_within(centers_mm(slide.result), area)
         slide.marks.region = area
+    except NslError as error:
+        slide.of_result(_Drawn).error = str(error)
 
 
 def show_numbers(slide: state.SessionSlide, gene: str) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.errors import NslError
-from nsl.numerals import six_digits
+from nsl.numerals import count_of, six_digits
 from nsl.result import centers_mm
 from nsl.slides.annotations.region import LONGEST_NAME
 from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
@@ -66,7 +66,7 @@ def _keep(slide: state.SessionSlide, region: dict, keys: list[str]) -> None:
 def _tell_kept(slide: state.SessionSlide) -> None:
     number = len(regions.kept(slide))
     if number:
-        st.caption(f"{number:,} region{'s are' if number > 1 else ' is'} kept, outlined on the map.")
+        st.caption(f"{count_of(number, 'region')} {'is' if number == 1 else 'are'} kept, outlined on the map.")
         st.page_link("pages/compare.py", label="Compare them", icon=":material/compare:")
 
 

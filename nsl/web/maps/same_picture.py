@@ -27,8 +27,9 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
     same = int((others.abs() >= SAME_R).sum())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
-            f"{same:,} of the {len(others):,} other reliable and weak genes draw this same picture here, or its "
-            f"reverse (r over {SAME_R:g}): the map shows a pattern of the tissue that they share.",
+            f"{same:,} of the {len(others):,} other reliable and weak genes {'draws' if same == 1 else 'draw'} this "
+            f"same picture here, or its reverse (r over {SAME_R:g}): the map shows a pattern of the tissue that they "
+            "share.",
             width="stretch",
         )
         differs = others.abs().idxmin()

@@ -9,7 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from nsl.genes import parse_gene_list, plain_text
-from nsl.numerals import some_of
+from nsl.numerals import count_of, some_of
 from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.slides.annotations.region import Region
@@ -155,7 +155,7 @@ def _listed_genes() -> list[str]:
             genes, unknown = weights.find_genes(parse_gene_list(text))
     if genes:
         first = controls.escaped(", ".join(genes[:6])) + (", …" if len(genes) > 6 else "")
-        st.caption(f"{len(genes):,} gene{'s' if len(genes) > 1 else ''}: {first}")
+        st.caption(f"{count_of(len(genes), 'gene')}: {first}")
     if unknown:
         _say_unknown(weights, unknown)
     return genes
@@ -196,7 +196,7 @@ def _choose_regions(slide: state.SessionSlide) -> tuple[Region, ...]:
         kept = regions.kept(slide)
         if not kept:
             return ()
-        st.caption(f"{len(kept):,} region{'s' if len(kept) > 1 else ''} on this slide.")
+        st.caption(f"{count_of(len(kept), 'region')} on this slide.")
         inside = st.checkbox("Predict inside them alone", key=f"inside regions of {slide.key}", persist_state="session")
         return kept if inside else ()
 
@@ -265,7 +265,7 @@ def _expected(slide: state.SessionSlide, chosen: runs.Settings, tiles: int, gene
     mpp = max(chosen.analysis_mpp, chosen.mpp)
     work = runs.responses(tiles, chosen.tile_um, chosen.stride_um, mpp, genes)
     wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
-    return f"About {tiles:,} tiles and {genes:,} genes: about {wait}."
+    return f"About {count_of(tiles, 'tile')} and {count_of(genes, 'gene')}: about {wait}."
 
 
 def _fits(tiles: int, genes: int) -> bool:
@@ -323,11 +323,17 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue, chosen.quality)
             inside = (hash(chosen.inside), chosen.inside)
             picture, tiles, left_out = _preview(slide.key, slide.thumbnail, width, slide.size, *place, *inside)
-            st.image(picture, width=width, output_format="JPEG", alt=f"The slide with {tiles} tissue tiles outlined")
+            st.image(
+                picture,
+                width=width,
+                output_format="JPEG",
+                alt=f"The slide with {count_of(tiles, 'tissue tile')} outlined",
+            )
             if tiles:
                 st.caption(
-                    f"About {tiles:,} tiles hold at least {chosen.min_tissue:.0%} tissue. Paler areas are left out, as "
-                    "is a margin on the right and below that holds no whole tile."
+                    f"About {count_of(tiles, 'tile')} {'holds' if tiles == 1 else 'hold'} at least "
+                    f"{chosen.min_tissue:.0%} tissue. Paler areas are left out, as is a margin on the right and below "
+                    "that holds no whole tile."
                     f"{_left_out_beforehand(left_out)}"
                 )
             else:

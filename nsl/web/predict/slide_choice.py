@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.errors import NslError
+from nsl.numerals import count_of
 from nsl.slides import folder as server_folder
 from nsl.web import controls, sources
 from nsl.web.session import server, state, uploads
@@ -51,7 +52,7 @@ def _offer_server_folder() -> None:
         "A slide on the server",
         list(found),
         index=None,
-        placeholder=f"{len(found):,} slides" if found else "No slides there yet",
+        placeholder=count_of(len(found), "slide") if found else "No slides there yet",
         format_func=lambda name: f"{name} · {controls.file_size(found[name].size_bytes)}",
         disabled=not found,
         key="server_slide",

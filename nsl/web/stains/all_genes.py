@@ -5,7 +5,7 @@ import streamlit as st
 
 from nsl.export.files import file_part
 from nsl.figures import angle_plot
-from nsl.numerals import six_digits
+from nsl.numerals import count_of, six_digits
 from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.stains.gene_stains import View, degrees
 from nsl.weights.interpretation import qupath_stains, vectors_of
@@ -48,8 +48,8 @@ def show_table(view: View) -> None:
         stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
         downloads.button("Download all vectors (CSV)", lambda: six_digits(table), f"{stem}_stain_vectors.csv")
         st.caption(
-            f"{len(table):,} genes, the unreliable last, the highest held-out r first. Search with the lens above the "
-            "table.",
+            f"{count_of(len(table), 'gene')}, the unreliable last, the highest held-out r first. Search with the lens "
+            "above the table.",
             width="stretch",
         )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from nsl.numerals import count_of
 from nsl.web import controls
 from nsl.web.session import state
 from nsl.web.session.uploads import read_measured_uploads, take_demo
@@ -282,7 +283,9 @@ def _choose_genes(sections: Sequence[PairedSection], is_choosing: bool) -> dict[
         index=max(short, default=0),
         # Labels that stay, so that the choice does: how many all are, and how long each takes, changes.
         format_func=lambda number: f"{number:,} of highest mean" if number else "All",
-        captions=[f"{number or detected:,} genes, about {controls.duration(seconds[number])}" for number in options],
+        captions=[
+            f"{count_of(number or detected, 'gene')}, about {controls.duration(seconds[number])}" for number in options
+        ],
         key="train_genes",
         persist_state="session",
         help="Times are of this computer when nothing else runs.",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from nsl.numerals import csv_table, signed
+from nsl.numerals import count_of, csv_table, signed
 from nsl.web import chart, controls, downloads, sources
 from nsl.web.session import state
 from nsl.web.session.jobs import Job
@@ -50,7 +50,7 @@ def run(plan: Plan | None) -> None:
     is_running = job is not None and job.is_running
     if plan is not None:
         st.caption(
-            f"{_held_out(plan)} {plan.genes:,} gene{'s' if plan.genes > 1 else ''}: about "
+            f"{_held_out(plan)} {count_of(plan.genes, 'gene')}: about "
             f"{controls.duration(plan.reckoned_seconds)} on this computer."
         )
         if st.button("Train", type="primary", width="stretch", disabled=is_running, icon=":material/model_training:"):

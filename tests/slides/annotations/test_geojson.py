@@ -98,8 +98,8 @@ def test_what_holds_no_area_and_what_is_no_annotation_is_left_out_and_told():
     assert len(found.regions) == 1
     assert set(found.notices) == {
         "3 points, lines or objects without an area were left out",
-        "1 detections, cells or tiles were left out",
-        "1 outlines of no width were left out",
+        "1 detection, cell or tile was left out",
+        "1 outline of no width was left out",
     }
 
 
@@ -107,7 +107,7 @@ def test_a_polygon_that_crosses_itself_is_mended_and_told():
     found = read(feature([[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]))
     assert found.regions[0].geometry.is_valid
     assert found.regions[0].geometry.area == 50
-    assert found.notices == ("1 outlines crossed themselves and were mended",)
+    assert found.notices == ("1 outline crossed itself and was mended",)
 
 
 def test_parts_that_overlap_unite():
@@ -153,7 +153,7 @@ def _nested(depth: int) -> str:
         ('{"type":"Polygon"}', "is no polygon of numbers"),
         ('{"type":"GeometryCollection"}', "is no polygon of numbers"),
         ('{"type":"Feature","geometry":{"type":"Circle"},"properties":{}}', "it is a 'Circle', which is no area"),
-        ('{"type":"Point","coordinates":[1,2]}', "hold no region (1 points, lines or objects"),
+        ('{"type":"Point","coordinates":[1,2]}', "hold no region (1 point, line or object"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_sentence(text, said):
