@@ -10,6 +10,7 @@ from scipy import stats
 
 from nsl.figures.style import (
     MARGIN_PX,
+    POINT_OPACITY,
     RELIABLE_COLOR,
     SELECTED_COLOR,
     UNRELIABLE_COLOR,
@@ -105,7 +106,7 @@ def agreement_scatter(
             x=x,
             y=y,
             mode="markers",
-            marker={"color": RELIABLE_COLOR, "size": 6, "opacity": 0.6},
+            marker={"color": RELIABLE_COLOR, "size": 6, "opacity": POINT_OPACITY},
             text=names,
             hovertemplate="<b>%{text}</b><br>predicted %{x:.2f}<br>measured %{y:.2f}<extra></extra>",
         )
@@ -202,7 +203,7 @@ def gene_scatter(
     drawn = _sample(len(x))
     figure = go.Figure()
     for group, name, marker in (
-        (~selected, "other tiles", {"color": RELIABLE_COLOR, "symbol": "circle", "size": 5, "opacity": 0.5}),
+        (~selected, "other tiles", {"color": RELIABLE_COLOR, "symbol": "circle", "size": 5, "opacity": POINT_OPACITY}),
         (selected, "selected tiles", {"color": SELECTED_COLOR, "symbol": "diamond", "size": 8}),
     ):
         tiles = np.flatnonzero(group & drawn)

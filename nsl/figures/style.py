@@ -12,6 +12,8 @@ STAIN_COLORS = "#6a5fc4", "#d1457f"
 """Of hematoxylin and of eosin."""
 RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"
+POINT_OPACITY = 0.85
+"""Of points of a scatter, which overlap: what is paler is lost on a dark page."""
 BAR_PX = 60
 """Room for a colour bar with its title above a panel."""
 

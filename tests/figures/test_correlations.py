@@ -1,6 +1,8 @@
 """What `correlations` promises: what is drawn is what the tables say, and colour alone says nothing."""
 
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -88,6 +90,29 @@ def test_a_scatter_of_genes_holds_every_tile_once_with_the_selected_marked_by_sh
     assert chosen.marker.symbol != others.marker.symbol
     assert figure.layout.xaxis.title.text == "G3, ln(1 + counts per 10,000)"
     assert figure.layout.yaxis.title.text.startswith("G7, ln")
+
+
+def _luminance(color: np.ndarray) -> float:
+    """Of red, green and blue from 0 to 1, as WCAG 2.2 counts it."""
+    return float(np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def _of_hex(color: str) -> np.ndarray:
+    return np.array([*bytes.fromhex(color.removeprefix("#"))]) / 255
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_points_stand_out_from_the_page_as_graphics_must(result, agreement, theme):
+    themes = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
+    page, (measured, table) = _of_hex(themes[theme]["backgroundColor"]), agreement
+    scatters = (
+        gene_scatter(result, "G3", "G7"),
+        agreement_scatter(result.X[:, 1], measured[:, 1], "G1", table.loc["G1"]),
+    )
+    for marker in (scatter.data[0].marker for scatter in scatters):
+        shown = marker.opacity * _of_hex(marker.color) + (1 - marker.opacity) * page
+        darker, lighter = sorted([_luminance(shown), _luminance(page)])
+        assert (lighter + 0.05) / (darker + 0.05) >= 3
 
 
 def test_a_scatter_of_genes_says_r_over_all_and_over_the_selected(result):

@@ -79,6 +79,17 @@ def test_two_classes_are_compared_with_each_other(page):
     assert f"{(either & ~inside).sum():,} in Tumor" in said(page)
 
 
+def test_regions_of_too_few_tiles_are_named_beside_the_comparison(page):
+    tiny = Region("Tiny", "Necrosis", None, box(10, 10, 40, 40))
+    bring(page, geojson_text([TUMOR, STROMA, tiny]))
+    assert page.selectbox(key="regions_compared").options == ["Stroma", "Tumor"]
+    assert "Not compared, with fewer than 3 tiles: Necrosis. A tile is in a region that covers half of it." in said(
+        page
+    )
+    next(group for group in page.button_group if "Single regions" in group.options).set_value("Single regions").run()
+    assert "Not compared, with fewer than 3 tiles: Tiny." in said(page)
+
+
 def test_single_regions_are_compared_where_wished(page):
     bring(page, geojson_text([TUMOR, STROMA]))
     next(group for group in page.button_group if "Single regions" in group.options).set_value("Single regions")

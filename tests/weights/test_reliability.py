@@ -1,5 +1,7 @@
 """What `nsl.weights.reliability` promises of trust: one of three tiers, by what was measured where it was left out."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -21,3 +23,11 @@ def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_gro
     )
     assert list(trust_in(table, 3)) == list(table.expected)
     assert trust_in(table, 2).iloc[2] == RELIABLE
+
+
+def test_the_readme_says_how_many_genes_and_sets_of_the_embedded_weights_are_in_each_tier(embedded):
+    groups = embedded.config.reliability.groups
+    genes, sets = (trust_in(table, groups) for table in (embedded.reliability, embedded.signatures))
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    assert f"({(genes == RELIABLE).sum()} genes and {(sets == RELIABLE).sum()} of {len(sets)} sets)" in readme
+    assert f"weak where they agreed beyond chance ({(genes == WEAK).sum():,} genes)" in readme

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.figures.regions import class_boxes, color_of
-from nsl.numerals import six_digits
+from nsl.numerals import six_digits, some_of
 from nsl.signatures import unit_of
 from nsl.slides.annotations.region import Region
 from nsl.stats.regions import ANNOTATION_CAVEAT, LEAST_TILES, compare_classes, compare_region
@@ -16,6 +16,7 @@ from nsl.web.session import state
 # No class and no region has it for a name.
 REST = ""
 _CLASSES, _SINGLE = "Classes", "Single regions"
+_MOST_NAMED = 5
 VIEW = "regions"
 
 
@@ -40,7 +41,7 @@ def show(slide: state.SessionSlide) -> None:
 def _compare(slide: state.SessionSlide) -> None:
     gene_choice.follow_link(slide.result.var)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        groups = _groups(slide)
+        groups, named = _groups(slide)
         counts = pd.Series(groups[groups != ""]).value_counts().sort_index()
         names = list(counts.index[counts >= LEAST_TILES])
         if not names:
@@ -53,6 +54,12 @@ def _compare(slide: state.SessionSlide) -> None:
         one = _choose("Compare", names, "regions_compared")
         other = _choose("With", [REST, *(name for name in names if name != one)], "regions_against")
         gene_choice.offer_unreliable(slide.result.var)
+    small = [name for name in dict.fromkeys(named) if name and name not in names]
+    if small:
+        st.caption(
+            f"Not compared, with fewer than {LEAST_TILES} tiles: {controls.escaped(some_of(small, _MOST_NAMED))}. A "
+            "tile is in a region that covers half of it."
+        )
     with controls.part(f"{controls.escaped(one)} against {controls.escaped(_named(other))}"):
         _show_table(slide, groups, one, other)
     with controls.part("One gene in all of them"):
@@ -93,13 +100,14 @@ def _named(group: str) -> str:
     return "all other tiles" if group == REST else group
 
 
-def _groups(slide: state.SessionSlide) -> np.ndarray:
-    """(T,) the class or the region of each tile, as the user wishes; empty where there is none."""
+def _groups(slide: state.SessionSlide) -> tuple[np.ndarray, list[str]]:
+    """(T,) the class or the region of each tile, as the user wishes, empty where there is none; and of each region."""
+    kept = regions.kept(slide)
     classes, names = (slide.result.obs[column].to_numpy(str) for column in ("region_class", "region"))
-    if not (classes != "").any():
-        return names
-    by = controls.choose_one("By", [_CLASSES, _SINGLE], "regions_by")
-    return classes if by == _CLASSES else names
+    has_classes = (classes != "").any()
+    if has_classes and controls.choose_one("By", [_CLASSES, _SINGLE], "regions_by") == _CLASSES:
+        return classes, [region.class_name for region in kept]
+    return names, [region.name for region in kept]
 
 
 def _choose(label: str, options: list[str], key: str) -> str:
