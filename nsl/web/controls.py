@@ -340,7 +340,7 @@ def choose_scale(slide: state.SessionSlide) -> float | None:
     """µm per pixel, from the file or the user; never guessed."""
     mpp = st.number_input(
         "Scale, µm per pixel",
-        value=slide.metadata_mpp,
+        value=slide.seen.mpp,
         min_value=0.0,
         step=0.01,
         format="%.3f",
@@ -354,7 +354,7 @@ def choose_scale(slide: state.SessionSlide) -> float | None:
         return None
     with shown_errors():
         checked_mpp(mpp)
-        width_mm, height_mm = (side * mpp / 1000 for side in slide.size)
+        width_mm, height_mm = (side * mpp / 1000 for side in slide.seen.size)
         st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
         return mpp
     return None

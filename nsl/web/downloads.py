@@ -158,7 +158,7 @@ def report(
             limits=limits,
             palette=palette or "Viridis",
             opacity=opacity,
-            slide=slide,
+            slide=slide.seen,
             weights=slide.weights,
             regions=regions,
         )

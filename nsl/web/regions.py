@@ -105,7 +105,7 @@ def keep(slide: state.SessionSlide, regions: Sequence[Region]) -> None:
     held, before = slide.of_slide(SlideRegions), kept(slide)
     if len(regions) > MAX_REGIONS:
         raise AnnotationsError(f"a slide has at most {MAX_REGIONS:,} regions here; remove some first")
-    check_on_slide(regions, slide.size)
+    check_on_slide(regions, slide.seen.size)
     held.regions = tuple(regions)
     try:
         if slide.result is not None:
@@ -162,7 +162,7 @@ def bring(slide: state.SessionSlide) -> None:
         with controls.shown_errors():
             server.check_upload(upload.name, upload.size, FILE_MB)
             found = parse_geojson(upload.getvalue())
-            check_on_slide(found.regions, slide.size)
+            check_on_slide(found.regions, slide.seen.size)
             keep(slide, [*kept(slide), *found.regions])
             held.notices = found.notices
             st.rerun()

@@ -74,9 +74,7 @@ def usual_settings(slide: state.SessionSlide) -> Settings:
 
     config = sources.config_in_use()
     tile_um = float(config.tile_um)
-    return Settings(
-        slide.metadata_mpp, tile_um, USUAL_STEP * tile_um, float(config.analysis_mpp), MIN_TISSUE, genes=None
-    )
+    return Settings(slide.seen.mpp, tile_um, USUAL_STEP * tile_um, float(config.analysis_mpp), MIN_TISSUE, genes=None)
 
 
 def start(slide: state.SessionSlide, chosen: Settings) -> None:
@@ -105,7 +103,7 @@ def start(slide: state.SessionSlide, chosen: Settings) -> None:
         result = as_columns(result)
         result.uns["nsl"]["synthetic"] = slide.synthetic
         job.weights, job.inside = weights, chosen.inside
-        _learn(slide.open_seconds, result, time.perf_counter() - job.started)
+        _learn(slide.seen.seconds, result, time.perf_counter() - job.started)
         return result
 
     slide.start(work)
@@ -224,7 +222,7 @@ def _show_the_way(slide: state.SessionSlide | None) -> None:
         st.markdown("There is no prediction yet." if slide else "There is no slide yet.")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("pages/predict.py", label="Go to Predict", icon=":material/arrow_back:")
-            if slide is not None and slide.metadata_mpp and st.button("Run it now", icon=":material/play_arrow:"):
+            if slide is not None and slide.seen.mpp and st.button("Run it now", icon=":material/play_arrow:"):
                 _predict(slide)
             if st.button("Show it on the demo slide", icon=":material/science:"):
                 _predict_demo()

@@ -73,7 +73,7 @@ def _show_pictures(slides: list[state.SessionSlide]) -> None:
     with st.container(horizontal=True, gap="small"):
         for number, slide in enumerate(slides, start=1):
             several = {"caption": str(number)} if len(slides) > 1 else {}
-            st.image(_small(slide.key, slide.thumbnail), alt=f"Overview of {slide.name}", **several)
+            st.image(_small(slide.key, slide.seen.thumbnail), alt=f"Overview of {slide.name}", **several)
 
 
 @st.cache_data(max_entries=uploads.MAX_SLIDES, scope="session", show_spinner=False)

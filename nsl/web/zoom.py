@@ -26,7 +26,7 @@ def zoom(slide: state.SessionSlide, key: str, axes: tuple[str, ...]) -> chart.Zo
 def _detail(slide: state.SessionSlide, view: chart.View) -> chart.Detail | None:
     """The part of the slide in view, in mm; None where the result's own picture serves, or the file is gone."""
     picture, mpp = SlidePicture.of(slide.result), slide.provenance.mpp
-    right_um, bottom_um = (side * mpp for side in slide.size)
+    right_um, bottom_um = (side * mpp for side in slide.seen.size)
     x0, x1 = np.clip([1000 * view.left, 1000 * view.right], 0, right_um)
     y0, y1 = np.clip([1000 * view.top, 1000 * view.bottom], 0, bottom_um)
     if min(x1 - x0, y1 - y0) < mpp:
@@ -47,14 +47,14 @@ def _detail(slide: state.SessionSlide, view: chart.View) -> chart.Detail | None:
 
 def _readable_mpp(slide: state.SessionSlide, wanted_mpp: float) -> float:
     """µm/px to read at: what is wanted, or that of the next level where it is near; a far finer one takes long."""
-    levels_mpp = [slide.provenance.mpp * downsample for downsample in slide.levels]
+    levels_mpp = [slide.provenance.mpp * downsample for downsample in slide.seen.levels]
     coarser = [level_mpp for level_mpp in levels_mpp if wanted_mpp < level_mpp < 2 * wanted_mpp]
     return min(coarser, default=wanted_mpp)
 
 
 def _decoded_px(slide: state.SessionSlide, area_um2: float, read_mpp: float) -> float:
     mpp = slide.provenance.mpp
-    level = max(downsample for downsample in slide.levels if downsample == 1 or downsample * mpp <= read_mpp * 1.001)
+    level = max(one for one in slide.seen.levels if one == 1 or one * mpp <= read_mpp * 1.001)
     return area_um2 / (level * mpp) ** 2
 
 

@@ -3,6 +3,7 @@
 import re
 import time
 import zipfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_zipped_dicom_slide_is_opened_at_the_scale_it_says(app, dicom_zip):
     upload(app, "case 4.zip", dicom_zip)
     assert not app.exception
     assert slide(app).name == "case 4.zip"
-    assert slide(app).size == (768, 512)
+    assert slide(app).seen.size == (768, 512)
     assert app.number_input[0].value == pytest.approx(0.5)
     assert "DICOM" in said(app)
 
@@ -124,7 +125,7 @@ def test_the_page_says_how_long_a_run_takes_before_it_begins_and_learns_from_it(
 
     # Of less than the reading a run tells nothing: by this clock it takes a second more than by the job's.
     monkeypatch.setattr(runs, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + 1))
-    slide(app).open_seconds = 0.1
+    slide(app).seen = replace(slide(app).seen, seconds=0.1)
     finish(click(app, "Run"))
     assert wait_said(app) < before / 10
     assert tiles == pytest.approx(int(metrics(app)["Tissue tiles"]), rel=0.02)

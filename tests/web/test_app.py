@@ -525,9 +525,9 @@ def test_a_session_that_nobody_can_come_back_to_is_dropped_though_no_other_leave
 def test_a_removed_slide_keeps_no_picture_in_memory_whoever_knows_it(app):
     click(app, "Use the demo slide")
     gone = slide(app)
-    assert gone.thumbnail.size
+    assert gone.seen.thumbnail.size
     click(app, "Remove this slide")
-    assert (gone.thumbnail.size, gone.job, gone.finished) == (0, None, None)
+    assert (gone.seen.thumbnail.size, gone.job, gone.finished) == (0, None, None)
 
 
 # Weights other than the embedded ones

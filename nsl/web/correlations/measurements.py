@@ -182,7 +182,7 @@ def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> Checke
     if held.checked and held.checked[0] == (held.label, terms) and held.checked[1] is held.data:
         return held.checked[2]
     data = held.data
-    centers_px = check_on_slide(data, slide.size, scale=scale)
+    centers_px = check_on_slide(data, slide.seen.size, scale=scale)
     match = match_genes(data, list(terms.genes))
     off_tissue = check_on_tissue(centers_px, slide.whole, data.uns["image_scales"])
     is_kept = ~np.isin(nearest_tiles(slide.whole, centers_px), slide.erased_tiles)

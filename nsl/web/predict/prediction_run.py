@@ -85,11 +85,12 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
                 help="Every laboratory stains a little differently, and weights hold in the stain they were learned "
                 "in. The slide's own hematoxylin and eosin are told from its tissue. Leave it on for H&E.",
             )
-            to_srgb = slide.foreign_profile is not None and st.checkbox(
+            profile = slide.seen.foreign_profile
+            to_srgb = profile is not None and st.checkbox(
                 "Bring its colours to sRGB",
                 key=f"to_srgb {slide.key}",
                 persist_state="session",
-                help=f"The file says that its colours are “{controls.escaped(slide.foreign_profile)}”. Weights were "
+                help=f"The file says that its colours are “{controls.escaped(profile)}”. Weights were "
                 "learned from colours as scanners store them, and the slide's stains are told either way.",
             )
             analysis_mpp = st.number_input(
@@ -264,7 +265,7 @@ def run(slide: state.SessionSlide, chosen: runs.Settings, tiles: int | None) -> 
 def _expected(slide: state.SessionSlide, chosen: runs.Settings, tiles: int, genes: int) -> str:
     mpp = max(chosen.analysis_mpp, chosen.mpp)
     work = runs.responses(tiles, chosen.tile_um, chosen.stride_um, mpp, genes)
-    wait = controls.duration(runs.expected_seconds(slide.open_seconds, work))
+    wait = controls.duration(runs.expected_seconds(slide.seen.seconds, work))
     return f"About {count_of(tiles, 'tile')} and {count_of(genes, 'gene')}: about {wait}."
 
 
@@ -314,15 +315,16 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
     with st.container(border=True, key=controls.PREVIEW):
         controls.synthetic_badge(slide)
         # At which a picture of any shape fits on the screen beside the settings.
-        height, width = slide.thumbnail.shape[:2]
+        thumbnail = slide.seen.thumbnail
+        height, width = thumbnail.shape[:2]
         width = int(min(860, PREVIEW_HEIGHT_PX * width / height))
         if chosen is None:
-            st.image(_plain(slide.key, slide.thumbnail, width), width=width, output_format="JPEG", alt="The slide")
+            st.image(_plain(slide.key, thumbnail, width), width=width, output_format="JPEG", alt="The slide")
             return None
         with controls.shown_errors():
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue, chosen.quality)
             inside = (hash(chosen.inside), chosen.inside)
-            picture, tiles, left_out = _preview(slide.key, slide.thumbnail, width, slide.size, *place, *inside)
+            picture, tiles, left_out = _preview(slide.key, thumbnail, width, slide.seen.size, *place, *inside)
             st.image(
                 picture,
                 width=width,

@@ -87,17 +87,18 @@ def explain() -> None:
 
 def show_facts(slide: state.SessionSlide) -> None:
     """What the file says of itself, and how it had to be altered."""
-    width, height = slide.size
+    seen = slide.seen
+    width, height = seen.size
     facts = [
         controls.escaped(slide.name),
-        slide.format,
-        controls.escaped(slide.scanner) if slide.scanner else None,
-        f"scanned at {slide.objective_power:g}×" if slide.objective_power else None,
+        seen.format,
+        controls.escaped(seen.scanner) if seen.scanner else None,
+        f"scanned at {seen.objective_power:g}×" if seen.objective_power else None,
         f"{width:,} × {height:,} px",
         # A JPEG has but one; the others are quick ways to decode it.
-        f"{len(slide.levels)} resolutions" if len(slide.levels) > 1 and slide.format != "JPEG" else "one resolution",
-        f"{slide.metadata_mpp:.4g} µm/px in the file" if slide.metadata_mpp else "no scale in the file",
+        f"{len(seen.levels)} resolutions" if len(seen.levels) > 1 and seen.format != "JPEG" else "one resolution",
+        f"{seen.mpp:.4g} µm/px in the file" if seen.mpp else "no scale in the file",
     ]
     st.caption(" · ".join(fact for fact in facts if fact))
-    for notice in slide.notices:
+    for notice in seen.notices:
         st.info(controls.escaped(notice))

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.result import Provenance, without_tiles
+from nsl.slides.overview import Overview
 from nsl.slides.slide import Slide, open_slide
 from nsl.web.session import server
 from nsl.web.session.jobs import Job
@@ -47,16 +48,7 @@ class SessionSlide:
     path: Path  # what `nsl.open_slide` opens
     folder: Path | None  # a folder of the session's own that goes with the slide; None where the file is the server's
     synthetic: bool
-    size: tuple[int, int]
-    levels: tuple[float, ...]
-    format: str
-    scanner: str | None
-    objective_power: float | None
-    metadata_mpp: float | None
-    foreign_profile: str | None  # what the file's colour profile calls itself, where it is not of sRGB
-    notices: tuple[str, ...]
-    thumbnail: np.ndarray
-    open_seconds: float  # what opening it and reading the thumbnail took
+    seen: Overview  # when it was brought
     job: Job | None = None  # the last run
     is_running: bool = False
     """Whether the last run goes on, as `collect_results` found it: the same all through one run of the script."""
@@ -158,7 +150,7 @@ class SessionSlide:
         _stop_jobs(self._of_slide)
         self.forget()
         # Streamlit keeps what a widget's callback was made with as long as the session, and so the slide it was of.
-        self.thumbnail = np.empty((0, 0, 3), np.uint8)
+        self.seen = replace(self.seen, thumbnail=np.empty((0, 0, 3), np.uint8))
 
     def forget(self) -> None:
         """Drop what pages remember of a result, and end what they still make of it."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -189,24 +190,8 @@ def _check_room() -> None:
 
 def _adopt(key: str, name: str, path: Path, folder: Path | None, *, synthetic: bool) -> None:
     seen = overview_of(path, server.limits().max_pixels)
-    opened = state.SessionSlide(
-        key=key,
-        name=_distinct(name, key),
-        path=path,
-        folder=folder,
-        synthetic=synthetic,
-        size=seen.size,
-        levels=seen.levels,
-        format=seen.format,
-        scanner=seen.scanner,
-        objective_power=seen.objective_power,
-        metadata_mpp=seen.mpp,
-        foreign_profile=seen.foreign_profile,
-        notices=tuple(notice.replace(path.name, name) for notice in seen.notices),
-        thumbnail=seen.thumbnail,
-        open_seconds=seen.seconds,
-    )
-    state.add(opened)
+    seen = replace(seen, notices=tuple(notice.replace(path.name, name) for notice in seen.notices))
+    state.add(state.SessionSlide(key, _distinct(name, key), path, folder, synthetic, seen))
 
 
 def rename(slide: state.SessionSlide, name: str) -> None:

@@ -173,7 +173,7 @@ def _drawn(slide: state.SessionSlide) -> Region:
 
 
 def _within(slide: state.SessionSlide, region: Region) -> Region:
-    width_um, height_um = (side * slide.provenance.mpp for side in slide.size)
+    width_um, height_um = (side * slide.provenance.mpp for side in slide.seen.size)
     left, right = np.clip([region.left, region.right], 0, width_um)
     top, bottom = np.clip([region.top, region.bottom], 0, height_um)
     if min(right - left, bottom - top) < _LEAST_UM:

@@ -82,7 +82,7 @@ def _add_demo() -> None:
     with st.spinner("Staining and measuring the demo slide"), controls.shown_errors():
         take_demo()
         slide = state.slide()
-        _add(slide, slide.metadata_mpp, paired_sections.demo_measured(), "Demo", "Nobody", 1.0)
+        _add(slide, slide.seen.mpp, paired_sections.demo_measured(), "Demo", "Nobody", 1.0)
         st.rerun()
 
 

@@ -108,7 +108,7 @@ def add(
         raise SpotsError(f"this session holds {MAX_SECTIONS} measured sections, as many as it can; remove one first")
     if name in {other.name for other in others}:
         raise SpotsError(f"there is a section {name} already; give each section its own name")
-    measured.obsm["spatial"] = check_on_slide(measured, slide.size, scale=positions_scale)
+    measured.obsm["spatial"] = check_on_slide(measured, slide.seen.size, scale=positions_scale)
     spots = measured.obsm["spatial"]
     here = (other for other in others if other.slide is slide)
     twin = next((other for other in here if np.array_equal(other.measured.obsm["spatial"], spots)), None)

@@ -86,4 +86,4 @@ def _picture(section_key: str, window_um: float, analysis_mpp: float, _section: 
 
     slide = _section.slide
     centers_px = _section.measured.obsm["spatial"]
-    return spots_on_slide(slide.thumbnail, centers_px, _section.last.on_tissue, slide.size[0])
+    return spots_on_slide(slide.seen.thumbnail, centers_px, _section.last.on_tissue, slide.seen.size[0])
