@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -236,38 +236,61 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def next_interval(r: np.ndarray, scatter: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+class Scatter(NamedTuple):
+    """How far r scatters between groups, the same for all genes."""
+
+    variance: float
+    degrees_of_freedom: float
+    """How well the variance is known: as well as from so many independent deviations."""
+
+
+def next_interval(r: np.ndarray, scatter: Scatter | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Say within which r a gene will be predicted in one more group, 95 times in 100, from the groups seen.
 
     The r of one more group scatters about the mean of n as far as groups scatter among themselves, and the mean itself
-    is as uncertain as they make it: variance s² (1 + 1/n).
+    is as uncertain as they make it: variance s² (1 + 1/n), and of Student's t the degrees of freedom of s².
 
     r : (groups, G); NaN where a gene was not measured.
-    scatter : s², of `scatter_between`; that of these groups if not given.
+    scatter : of `scatter_between`; that of these groups if not given.
 
     Returns low and high, (G,), within −1 and 1; NaN for a gene with fewer than two groups.
     """
     number, mean = np.isfinite(r).sum(axis=0), _mean(r, np.isfinite(r))
     scatter = scatter_between(r) if scatter is None else scatter
-    quantile = stats.t.ppf(0.975, max((number - 1).clip(0).sum(), 1))
-    half = quantile * np.sqrt(scatter * (1 + 1 / np.maximum(number, 1)))
+    quantile = stats.t.ppf(0.975, scatter.degrees_of_freedom)
+    half = quantile * np.sqrt(scatter.variance * (1 + 1 / np.maximum(number, 1)))
     half[number < 2] = np.nan
     return np.maximum(mean - half, -1), np.minimum(mean + half, 1)
 
 
-def scatter_between(r: np.ndarray) -> float:
-    """Estimate the variance of r between groups, the same for all genes: the mean of their variances.
+def scatter_between(r: np.ndarray) -> Scatter:
+    """Estimate the variance of r between groups: over the genes the mean of each one's own.
 
     Three groups tell little of a gene's own scatter. Over the genes of three patients it is what chance makes of one
     scatter for all: the prior of Smyth 2004 (Stat Appl Genet Mol Biol 3:3), which would shrink each gene's variance
     towards the common one, gets infinitely many degrees of freedom.
 
+    Yet genes are not so many witnesses as they are genes, for one patient is predicted well in all of them and the next
+    badly. The variance is the sum of that of a shift shared by a group's genes, known from the groups alone, and of the
+    rest, known from all genes; its degrees of freedom are those of the sum (Satterthwaite 1946, Biometrics Bull 2:110).
+    Where half of the scatter is shared, as it is between the patients of the embedded weights, 93 % of the next one's
+    genes fall inside, 95 % where none is; both figures are tests.
+
     r : (groups, G); NaN where a gene was not measured; genes with fewer than two groups take no part.
     """
+    r = r[:, np.isfinite(r).sum(axis=0) > 1]
     known = np.isfinite(r)
-    number = known.sum(axis=0)
-    squares = (_mean((r - _mean(r, known)) ** 2, known) * number)[number > 1]
-    return float((squares / (number[number > 1] - 1)).mean()) if len(squares) else np.nan
+    if not known.any():
+        return Scatter(np.nan, np.nan)
+    deviation, number = r - _mean(r, known), known.sum(axis=0)
+    variance = float((_mean(deviation**2, known) * number / (number - 1)).mean())
+    groups = known.any(axis=1)
+    between = groups.sum() - 1
+    shift = _mean(deviation[groups].T, known[groups].T)
+    shared = min(float((shift**2).sum() / between), variance)
+    within = (number - 1).sum() - between
+    uncertain = shared**2 / between + (variance - shared) ** 2 / max(within, 1)
+    return Scatter(variance, variance**2 / uncertain if uncertain else between)
 
 
 def signature_reliability(

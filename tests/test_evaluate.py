@@ -17,6 +17,7 @@ from nsl.evaluate import (
     leave_one_group_out,
     next_interval,
     reliability,
+    scatter_between,
     signature_reliability,
     standardised,
 )
@@ -237,18 +238,27 @@ def test_the_interval_covers_as_often_as_its_docstring_says(scatter, coverage):
 def test_the_interval_of_the_next_patient_is_as_wide_as_patients_scatter():
     # Every gene's two patients lie 0.1 above and below 0: variance 0.02, of the next about their mean 0.02 · 3/2.
     low, high = next_interval(np.array([[0.1, -0.1] * 200, [-0.1, 0.1] * 200]))
-    half = stats.t.ppf(0.975, 400) * np.sqrt(0.03)
+    half = stats.t.ppf(0.975, 399) * np.sqrt(0.03)
     np.testing.assert_allclose([low, high], np.outer([-half, half], np.ones(400)))
 
 
-def test_the_next_patient_falls_within_the_interval_as_often_as_it_says():
+@pytest.mark.parametrize("genes", [1, 400])
+def test_genes_that_scatter_together_are_one_witness(genes):
+    r = np.repeat([[0.01], [-0.01]], genes, axis=1)
+    # One degree of freedom, of which 97.5 % lie below 12.706 in any table of Student's t.
+    assert scatter_between(r) == pytest.approx((0.0002, 1.0))
+    np.testing.assert_allclose(next_interval(r)[1], 12.706 * np.sqrt(0.0003), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("shared", "covered"), [(0.0, 0.95), (0.2, 0.94), (0.5, 0.93)])
+def test_the_next_patient_falls_within_the_interval_as_often_as_it_says(shared, covered):
     rng, inside = np.random.default_rng(1), []
-    for _ in range(40):
-        gene = rng.normal(0.15, 0.1, 500)
-        r = gene + rng.normal(0, 0.12, (4, 500))
+    for _ in range(2_000):
+        own, together = rng.normal(size=(4, 100)), rng.normal(size=(4, 1))
+        r = rng.normal(0.15, 0.1, 100) + 0.12 * (np.sqrt(1 - shared) * own + np.sqrt(shared) * together)
         low, high = next_interval(r[:3])
         inside.append(((r[3] >= low) & (r[3] <= high)).mean())
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
+    assert np.mean(inside) == pytest.approx(covered, abs=0.01)
 
 
 def test_a_gene_measured_in_one_patient_has_no_interval_for_the_next():
