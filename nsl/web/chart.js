@@ -76,6 +76,8 @@ function size(chart) {
 
 // Made once: Plotly starts over, zoom and all, where it is handed another configuration.
 const STILL = { responsive: true, displayModeBar: false };
+// What Plotly calls its tools, in words of the bench.
+const TOOLS = { "Box Select": "Draw a box", "Lasso Select": "Draw a lasso", "Reset axes": "Show all" };
 const configs = new Map();
 function config(Plotly, { selectable, still }) {
   if (still) return STILL;
@@ -85,7 +87,7 @@ function config(Plotly, { selectable, still }) {
     const buttons = [["zoom2d", "pan2d"], selectable ? ["select2d", "lasso2d"] : [], ["zoomIn2d", "zoomOut2d"],
       ["resetScale2d", { name, title, icon: Plotly.Icons.camera, click }]];
     configs.set(selectable, { responsive: true, scrollZoom: true, displaylogo: false, displayModeBar: true,
-      modeBarButtons: buttons });
+      modeBarButtons: buttons, locales: { en: { dictionary: TOOLS } } });
   }
   return configs.get(selectable);
 }

@@ -150,7 +150,7 @@ def on_map(page: Page, x: float, y: float, *, chart: int = 0) -> tuple[float, fl
 
 
 def drag(page: Page, mode: str, points: list[tuple[float, float]], *, chart: int = 0) -> None:
-    """Draw over a chart with one of its modes ("Box Select", "Lasso Select"), through points on the screen."""
+    """Draw over a chart with one of its modes ("Draw a box", "Draw a lasso"), through points on the screen."""
     page.locator(".nsl-chart").nth(chart).locator(f"[data-title='{mode}']").click()
     page.mouse.move(*points[0])
     page.mouse.down()

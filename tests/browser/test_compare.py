@@ -69,7 +69,7 @@ def test_all_maps_are_zoomed_together_and_stay_so_when_a_gene_is_added(compare):
 def test_tiles_selected_on_a_map_are_marked_in_the_scatter_and_downloaded_and_the_reverse(compare, tmp_path):
     middle = sum(_ranges(compare)[0]) / 2
     corners = [on_map(compare, middle - 0.2, middle - 0.2), on_map(compare, middle + 0.2, middle + 0.2)]
-    drag(compare, "Box Select", corners)
+    drag(compare, "Draw a box", corners)
     told = compare.get_by_text("tiles are selected")
     expect(told).to_be_visible()
     number = int(told.inner_text().split()[0].replace(",", ""))
@@ -91,7 +91,7 @@ def test_tiles_selected_on_a_map_are_marked_in_the_scatter_and_downloaded_and_th
         (place["x"] + place["width"] * share, place["y"] + place["height"] * (1 - share)) for share in (0.55, 0.98)
     ]
     before = compare.evaluate("document.querySelector('.nsl-chart')._fullData.length")
-    drag(compare, "Box Select", corners, chart=1)
+    drag(compare, "Draw a box", corners, chart=1)
     expect(compare.get_by_text("tiles are selected")).to_be_visible()
     compare.wait_for_function(f"document.querySelector('.nsl-chart')._fullData.length > {before}")
 

@@ -91,9 +91,9 @@ def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path)
     page, tiles = maps
     x, y = middle_tile(page)
     corners = [(x - 0.2, y - 0.2), (x + 0.2, y - 0.2), (x + 0.2, y + 0.2), (x - 0.2, y + 0.2)]
-    for mode in ("Box Select", "Lasso Select"):
+    for mode in ("Draw a box", "Draw a lasso"):
         on_screen = [on_map(page, *corner) for corner in corners]
-        drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
+        drag(page, mode, [on_screen[0], on_screen[2]] if mode == "Draw a box" else [*on_screen, on_screen[0]])
         expect(page.get_by_text("tiles inside")).to_be_visible()
         table = pd.read_csv(download(page, button(page, "Download the comparison (CSV)"), tmp_path), index_col="gene")
         assert len(table) == 4822 + 26  # genes and signatures
@@ -104,7 +104,7 @@ def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path)
         expect(page.get_by_text("Choose the box or the lasso")).to_be_visible()
 
 
-@pytest.mark.parametrize("mode", ["Box Select", "Lasso Select"])
+@pytest.mark.parametrize("mode", ["Draw a box", "Draw a lasso"])
 def test_what_is_drawn_around_no_tile_is_told_above_the_map_whatever_stands_beside_it(maps, mode):
     page, _ = maps
     page.set_viewport_size({"width": 1366, "height": 768})
@@ -116,7 +116,7 @@ def test_what_is_drawn_around_no_tile_is_told_above_the_map_whatever_stands_besi
     (left, right), (bottom, top) = (x0 + np.array([0.02, 0.12]) * (x1 - x0), y0 + np.array([0.9, 0.98]) * (y1 - y0))
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     on_screen = [on_map(page, *map(float, corner)) for corner in corners]
-    drag(page, mode, [on_screen[0], on_screen[2]] if mode.startswith("Box") else [*on_screen, on_screen[0]])
+    drag(page, mode, [on_screen[0], on_screen[2]] if mode == "Draw a box" else [*on_screen, on_screen[0]])
     told = page.get_by_text("No tile lies in what was drawn; draw it larger, or over the tiles")
     expect(told).to_be_in_viewport(ratio=1)
     below, above = page.locator(".nsl-chart").first.bounding_box(), told.bounding_box()
@@ -130,7 +130,7 @@ def test_a_region_without_the_tissues_edge_in_it_is_drawn_too(maps):
     settle(page)
     page.keyboard.press("Escape")
     x, y = middle_tile(page)
-    drag(page, "Box Select", [on_map(page, x - 0.2, y - 0.2), on_map(page, x + 0.2, y + 0.2)])
+    drag(page, "Draw a box", [on_map(page, x - 0.2, y - 0.2), on_map(page, x + 0.2, y + 0.2)])
     inside = int(page.get_by_text("tiles inside").inner_text().split()[0].replace(",", ""))
     assert 3 <= inside < tiles
 
@@ -138,7 +138,7 @@ def test_a_region_without_the_tissues_edge_in_it_is_drawn_too(maps):
 def test_tiles_are_erased_by_a_box_and_by_keys_and_restored(maps):
     page, tiles = maps
     x, y = middle_tile(page)
-    drag(page, "Box Select", [on_map(page, x - 0.2, y - 0.2), on_map(page, x + 0.2, y + 0.2)])
+    drag(page, "Draw a box", [on_map(page, x - 0.2, y - 0.2), on_map(page, x + 0.2, y + 0.2)])
     erase = page.get_by_role("button", name=re.compile(r"Erase its \d+ tiles"))
     number = int(re.search(r"\d+", erase.inner_text()).group())
     erase.click()

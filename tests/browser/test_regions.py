@@ -58,7 +58,7 @@ def test_a_drawn_region_is_kept_under_its_name_and_one_is_written_down(visit, tm
     page = visit("/maps", "demo")
     see_charts(page)
     x, y = middle_tile(page)
-    drag(page, "Box Select", [on_map(page, x - 0.3, y - 0.3), on_map(page, x + 0.3, y + 0.3)])
+    drag(page, "Draw a box", [on_map(page, x - 0.3, y - 0.3), on_map(page, x + 0.3, y + 0.3)])
     expect(page.get_by_text("tiles inside")).to_be_visible()
     page.get_by_role("textbox", name="Name", exact=True).fill("Drawn")
     page.get_by_role("textbox", name="Class", exact=True).fill("Tumor")
