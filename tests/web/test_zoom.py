@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,6 @@ def test_all_maps_of_a_slide_on_compare_have_the_same_picture_under_them(maps, m
 )
 def test_a_level_that_is_nearly_fine_enough_is_read_rather_than_one_far_finer(maps, wanted_mpp, read_mpp):
     one = slide(maps)
-    one.levels = (1.0, 4.0, 16.0)
+    one.seen = replace(one.seen, levels=(1.0, 4.0, 16.0))
     one.result.uns["nsl"]["mpp"] = 0.25
     assert zoom._readable_mpp(one, wanted_mpp) == read_mpp
