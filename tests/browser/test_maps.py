@@ -107,10 +107,10 @@ def test_a_drawn_region_is_compared_with_the_rest_and_downloaded(maps, tmp_path)
 @pytest.mark.parametrize("mode", ["Draw a box", "Draw a lasso"])
 def test_what_is_drawn_around_no_tile_is_told_above_the_map_whatever_stands_beside_it(maps, mode):
     page, _ = maps
-    page.set_viewport_size({"width": 1366, "height": 768})
-    settle(page)
     page.mouse.click(*on_map(page, *middle_tile(page)))
     expect(page.get_by_text("150 µm wide at")).to_be_visible()
+    page.set_viewport_size({"width": 1366, "height": 768})
+    _see_fitted(page)
     settle(page)
     (x0, x1), (y0, y1) = _drawn(page)["x"], _drawn(page)["y"]
     # In a corner without tissue, and off the frame, which zooms where it is dragged.
