@@ -223,6 +223,7 @@ def overview_quality(
     is not told, and is NaN.
 
     thumbnail : (H, W, 3) uint8 RGB of the whole slide.
+    thumbnail_mpp : µm per pixel of it.
     grid : T tiles.
     white_point : (3,) intensity of the background.
     """

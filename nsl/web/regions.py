@@ -4,7 +4,7 @@ Their names stand on the page and in the files that a user downloads, and nowher
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +70,13 @@ class _Laid:
     regions: tuple[Region, ...] = ()
 
 
+@dataclass
+class _Drawn:
+    """What came of boxes and lassos drawn over a result."""
+
+    errors: dict[str, str] = field(default_factory=dict)  # by chart, why the last one holds no tile, to be said once
+
+
 def kept(slide: state.SessionSlide) -> tuple[Region, ...]:
     """The regions of a slide."""
     return slide.of_slide(SlideRegions).regions
@@ -117,14 +124,29 @@ def keep(slide: state.SessionSlide, regions: Sequence[Region]) -> None:
     held.notices = ()
 
 
-def tiles_within(points: np.ndarray, area: dict) -> np.ndarray:
-    """Which points (T, 2), one a tile, lie in a box or lasso drawn in a chart: (T,) bool; NslError where none does."""
+def tiles_within(slide: state.SessionSlide, key: str, points: np.ndarray, area: dict) -> np.ndarray | None:
+    """Which points (T, 2), one a tile, lie in a box or lasso drawn in the chart of this key: (T,) bool.
+
+    None where none does, which `tell_empty` then says.
+    """
     from nsl.stats.regions import points_inside  # scikit-image, for which no first page waits
 
-    inside = points_inside(points, area)
-    if not inside.any():
-        raise NslError("no tile lies in what was drawn; draw it larger, or over the tiles")
+    try:
+        inside = points_inside(points, area)
+        if not inside.any():
+            raise NslError("no tile lies in what was drawn; draw it larger, or over the tiles")
+    except NslError as error:
+        slide.of_result(_Drawn).errors[key] = str(error)
+        return None
     return inside
+
+
+def tell_empty(slide: state.SessionSlide, key: str) -> None:
+    """Why what was drawn in the chart of this key holds no tile, above it: there it was drawn."""
+    with st.container():
+        error = slide.of_result(_Drawn).errors.pop(key, None)
+        if error:
+            controls.show_error(error)
 
 
 def keep_drawn(slide: state.SessionSlide, area: dict, name: str, class_name: str) -> None:

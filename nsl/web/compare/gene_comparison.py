@@ -323,7 +323,7 @@ def _draw(
     """drawn : how often something was drawn, as the rest of the page has it."""
     if slide.result is None or slide.of_result(tile_selection.Selection).drawn != drawn:
         st.rerun()
-    tile_selection.tell_error(slide, key)
+    regions.tell_empty(slide, key)
     chart.show(
         figure,
         key=key,

@@ -1,7 +1,7 @@
 """Tiles selected on the maps or in the scatter of two genes, and seen in both."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anndata
 import numpy as np
@@ -9,7 +9,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from nsl.errors import NslError
 from nsl.export import files
 from nsl.figures import gene_scatter
 from nsl.numerals import count_of
@@ -25,7 +24,6 @@ class Selection:
 
     tiles: list[str] | None = None  # their names; None where nothing was drawn
     drawn: int = 0  # how often something was drawn
-    errors: dict[str, str] = field(default_factory=dict)  # by chart, why what was drawn selects nothing; said once
 
 
 def selected_tiles(slide: state.SessionSlide) -> np.ndarray:
@@ -49,19 +47,9 @@ def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None
 
 
 def _select(slide: state.SessionSlide, key: str, points: np.ndarray, area: dict) -> None:
-    selection = slide.of_result(Selection)
-    try:
-        selection.tiles = list(slide.result.obs_names[regions.tiles_within(points, area)])
-    except NslError as error:
-        selection.errors[key] = str(error)
-
-
-def tell_error(slide: state.SessionSlide, key: str) -> None:
-    """Why what was drawn in the chart of this key selects nothing, above it: there it was drawn."""
-    with st.container():
-        error = slide.of_result(Selection).errors.pop(key, None)
-        if error:
-            controls.show_error(error)
+    inside = regions.tiles_within(slide, key, points, area)
+    if inside is not None:
+        slide.of_result(Selection).tiles = list(slide.result.obs_names[inside])
 
 
 def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
@@ -73,7 +61,7 @@ def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
         dragmode="select",
         uirevision=" ".join(pair),
     )
-    tell_error(slide, key)
+    regions.tell_empty(slide, key)
     chart.show(
         figure,
         key=key,

@@ -1,6 +1,6 @@
 """One gene over the slide: how it is coloured, its map, its numbers, and the files of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import anndata
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.errors import NslError
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
@@ -31,11 +30,6 @@ class Style(NamedTuple):
     palette: str
     limits: tuple[float, float]
     outline: bool
-
-
-@dataclass
-class _Drawn:
-    error: str | None = None  # why what was drawn last on the map is no region, to be said once
 
 
 def choose_style(result: anndata.AnnData, gene: str) -> Style:
@@ -109,11 +103,7 @@ def _draw_map(slide: state.SessionSlide, gene: str, style: Style, shown: state.M
     if slide.result is None or slide.marks != shown:
         st.rerun()
     result, key = slide.result, f"map of {slide.key}"
-    with st.container():
-        drawn = slide.of_result(_Drawn)
-        if drawn.error:
-            controls.show_error(drawn.error)
-            drawn.error = None
+    regions.tell_empty(slide, key)
     figure = expression_map(
         result,
         gene,
@@ -153,14 +143,10 @@ def _step(slide: state.SessionSlide) -> None:
 
 
 def _keep_region(slide: state.SessionSlide) -> None:
-    area = chart.drawn_area(f"map of {slide.key}")
-    if not area:
-        return
-    try:
-        regions.tiles_within(centers_mm(slide.result), area)
+    key = f"map of {slide.key}"
+    area = chart.drawn_area(key)
+    if area and regions.tiles_within(slide, key, centers_mm(slide.result), area) is not None:
         slide.marks.region = area
-    except NslError as error:
-        slide.of_result(_Drawn).error = str(error)
 
 
 def show_numbers(slide: state.SessionSlide, gene: str) -> None:
