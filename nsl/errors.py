@@ -1,5 +1,7 @@
 """What can go wrong with a user's input. A message is one sentence: what, the value seen, the remedy."""
 
+from collections.abc import Iterable, Sequence
+
 
 class NslError(Exception):
     """Base of every error a user can mend; the command line exits with 2, the app shows the sentence."""
@@ -8,6 +10,13 @@ class NslError(Exception):
 def in_a_line(error: BaseException) -> str:
     """The first line of what an error of a library says, or its name where it says nothing."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def require_once(file: str, header: Sequence[str], columns: Iterable[str], error: type[NslError]) -> None:
+    """Raise the error where the first row of a table, as it is written, has one of these columns more than once."""
+    for column in columns:
+        if (times := list(header).count(column)) > 1:
+            raise error(f"{file} has {times} columns called {column}; keep one of them")
 
 
 class SlideError(NslError):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+UNKNOWN = "–"
+"""Stands where a value is not known."""
 # A number is none, be it written with a sign.
 _FORMULA = re.compile(r"(?![+-]?[\d.]+([eE][+-]?\d+)?$)[=+\-@\t\r]")
 
@@ -21,7 +23,7 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def signed(number: float, decimals: int = 2, *, plus: bool = False, unknown: str = "–") -> str:
+def signed(number: float, decimals: int = 2, *, plus: bool = False, unknown: str = UNKNOWN) -> str:
     """A number that may be negative; what rounds to nothing has no minus, and `unknown` stands for what is not finite.
 
     plus : whether a positive number, or nothing, has its sign too.

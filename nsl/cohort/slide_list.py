@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsl.errors import NslError, ScaleError, SlideError
+from nsl.errors import NslError, ScaleError, SlideError, require_once
 from nsl.slides.address import Address, address_of
 from nsl.slides.folder import FolderSlide, slides_in
 from nsl.slides.scale import checked_mpp
@@ -117,12 +117,7 @@ def _of_csv(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
                     f"{path.name} has no column slide (its first line is {header}); separate the columns "
                     f"{','.join(COLUMNS)} by commas"
                 )
-            for column in COLUMNS:
-                if (times := rows.fieldnames.count(column)) > 1:
-                    raise NslError(
-                        f"{path.name} has {times} columns called {column} (its first line is {header}); keep one of "
-                        "them"
-                    )
+            require_once(path.name, rows.fieldnames, COLUMNS, NslError)
             slides = [_of_row(path, row, rows.line_num, mpp) for row in rows if any(map(_cell, row.values()))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

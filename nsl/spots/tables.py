@@ -9,7 +9,7 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from nsl.errors import SpotsError, in_a_line
+from nsl.errors import SpotsError, in_a_line, require_once
 
 MANIFEST_COLUMNS = ["section", "patient", "image", "mpp", "spots", "counts"]
 COUNTS_PER_SPOT = 10_000
@@ -55,7 +55,7 @@ def read_manifest(path: str | Path) -> list[Section]:
     """
     path = Path(path)
     table = read_table(path, dtype=str, keep_default_na=False, na_values=[""])
-    _require_once(path.name, _header(path), MANIFEST_COLUMNS)
+    require_once(path.name, _header(path), MANIFEST_COLUMNS, SpotsError)
     missing = [column for column in MANIFEST_COLUMNS if column not in table]
     if missing:
         raise SpotsError(
@@ -162,13 +162,6 @@ def _header(path: Path) -> list[str]:
     return _first_rows(path, 1)[0]
 
 
-def _require_once(name: str, header: Sequence[str], columns: Iterable[str]) -> None:
-    """SpotsError where the first row of the file `name` has one of these columns more than once."""
-    for column in columns:
-        if (times := list(header).count(column)) > 1:
-            raise SpotsError(f"{name} has {times} columns called {column}; keep one of them")
-
-
 def single_column(name: str, header: str = "") -> str:
     """What to say of a table whose first row, `header`, has no separator that is read."""
     decimals = ", and points in decimals" if ";" in header else ""
@@ -241,7 +234,7 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
             f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
             "pipeline writes them"
         )
-    _require_once(name, table.columns, (*layout.spot, layout.x, layout.y, layout.keep))
+    require_once(name, table.columns, (*layout.spot, layout.x, layout.y, layout.keep), SpotsError)
     table = table[(table != "").any(axis=1)]
     if layout.keep in table:
         table = table[is_kept(name, table[layout.keep])]

@@ -12,7 +12,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError
-from nsl.numerals import count_of
+from nsl.numerals import UNKNOWN, count_of
 from nsl.result import Provenance, erased_in_words, stain_warning
 from nsl.signatures import PREFIX
 from nsl.slides.archive import SLIDE_SUFFIXES
@@ -248,6 +248,17 @@ def in_table(names: "pd.Series") -> "pd.Series":
     return names.str.removeprefix(PREFIX)
 
 
+def show_table(
+    table: "pd.DataFrame", columns: dict | None = None, *, alt: str, height: int | str = "content", **look
+) -> None:
+    """A table as it looks on every page, without its index; what is not known is a dash.
+
+    columns : how Streamlit is to show some of them. alt : what a screen reader calls it.
+    """
+    look = {"hide_index": True, "placeholder": UNKNOWN} | look
+    st.dataframe(table, column_config=columns, height=height, alt=alt, **look)
+
+
 def table_to_mark(
     table: "pd.DataFrame", columns: dict, *, key: str, alt: str, on_mark: Callable[["pd.Series"], None]
 ) -> None:
@@ -258,16 +269,8 @@ def table_to_mark(
         if row is not None:
             on_mark(table.iloc[row])
 
-    st.dataframe(
-        table[list(columns)],
-        hide_index=True,
-        height=300,
-        column_config=columns,
-        key=key,
-        on_select=answer,
-        selection_mode="single-row",
-        alt=alt,
-    )
+    look = {"on_select": answer, "selection_mode": "single-row"}
+    show_table(table[list(columns)], columns, height=300, key=key, alt=alt, **look)
 
 
 def marked_row(key: str, rows: int) -> int | None:

@@ -202,7 +202,7 @@ def show_list(slide: state.SessionSlide) -> None:
             held.error = None
         if held.regions:
             height = "content" if len(held.regions) <= _MOST_ROWS else _LIST_PX
-            st.dataframe(_listed(slide), hide_index=True, height=height, alt="Regions")
+            controls.show_table(_listed(slide), height=height, alt="Regions")
         with st.expander("Edit or add a region", key="regions_part"):
             _edit(slide)
         if held.regions:
@@ -220,7 +220,7 @@ def _listed(slide: state.SessionSlide) -> "pd.DataFrame":
     return pd.DataFrame(
         {
             "Region": [region.name for region in regions],
-            "Class": [region.class_name or "–" for region in regions],
+            "Class": [region.class_name or None for region in regions],
             "Tiles": [int((names == region.name).sum()) for region in regions],
             "mm²": [round(region.geometry.area * (mpp / 1000) ** 2, 3) for region in regions],
         }
@@ -311,5 +311,5 @@ def show_comparison(
     columns = [name for name in columns if collapsed or name != "alike"]
     shown = shown.reset_index()[columns]
     shown["gene"] = controls.in_table(shown.gene)
-    st.dataframe(shown, hide_index=True, height=280, column_config=_COLUMNS, key=key)
+    controls.show_table(shown, _COLUMNS, height=280, key=key, alt="Genes and signatures by how the two sides differ")
     st.caption(caveat)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsl.errors import WeightsError
+from nsl.errors import WeightsError, require_once
 from nsl.numerals import signed
 from nsl.signatures import split_members
 from nsl.weights.config import CONFIG
@@ -156,6 +156,8 @@ def _read_table(folder: Path, file: str, index: str, required: Sequence[str]) ->
 
     figures = dict.fromkeys({*RELIABILITY_COLUMNS, "r_specific"}, "")
     try:
+        # As pandas renames a column that stands twice.
+        header = pd.read_csv(folder / file, header=None, nrows=1, dtype=str, na_filter=False).loc[0]
         # Only figures may be missing: there are genes whose name pandas would take for "not available".
         table = pd.read_csv(
             folder / file,
@@ -168,6 +170,7 @@ def _read_table(folder: Path, file: str, index: str, required: Sequence[str]) ->
         raise WeightsError(f"the weights folder {folder.name} has no {file}; copy the whole folder") from None
     except (OSError, ValueError) as error:
         raise WeightsError(f"{folder.name}/{file} cannot be read as a table ({error}); copy it again") from None
+    require_once(f"{folder.name}/{file}", header.tolist(), (index, *required, *figures), WeightsError)
     missing = [column for column in required if column not in table]
     if missing:
         raise WeightsError(f"{folder.name}/{file} lacks the column {missing[0]}; copy it again or retrain")

@@ -46,7 +46,7 @@ def test_slides_of_one_name_have_results_of_their_own(listed):
         ("slide;mpp\na.svs;1\n", r"has no column slide \(its first line is slide;mpp\); separate the columns"),
         (
             "slide,mpp,Slide \na.svs,1,b.svs\n",
-            r"slides\.csv has 2 columns called slide \(its first line is slide, mpp, slide\); keep one of them",
+            r"slides\.csv has 2 columns called slide; keep one of them",
         ),
         ("slide\n\n", "lists no slide"),
         ("slide,mpp\na.svs,1\n,0.5\n", "names no slide on line 3"),

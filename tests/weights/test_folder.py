@@ -102,6 +102,7 @@ def test_gene_sets_read_back_bit_for_bit(tiny_weights, tmp_path):
     ("text", "told"),
     [
         ("name,source\nx,y\n", "tiny/signatures.csv lacks the column members"),
+        (SETS.replace("source", "members"), "tiny/signatures.csv has 2 columns called members; keep one of them"),
         (SETS + GROWTH + GROWTH, "names a set twice or not at all"),
         (SETS + GROWTH.replace("CD24", "ESR1"), "the set growth has the gene ESR1, which the weights lack"),
         (SETS + GROWTH.replace("ERBB2;CD24", ""), "the set growth has no gene"),
@@ -112,6 +113,14 @@ def test_gene_sets_read_back_bit_for_bit(tiny_weights, tmp_path):
 def test_gene_sets_that_cannot_be_are_refused(tiny_weights, text, told):
     (tiny_weights / "signatures.csv").write_text(text)
     assert told in refusal(tiny_weights)
+
+
+@pytest.mark.parametrize("column", ["gene", "r_heldout", "r_next_low"])
+def test_a_figure_that_stands_twice_is_refused(tiny_weights, column):
+    path = tiny_weights / "reliability.csv"
+    text = path.read_text()
+    path.write_text("".join(f"{line},{'0' if number else column}\n" for number, line in enumerate(text.splitlines())))
+    assert refusal(tiny_weights) == f"tiny/reliability.csv has 2 columns called {column}; keep one of them"
 
 
 def test_tables_of_before_lack_what_was_not_known_then(tiny_weights):

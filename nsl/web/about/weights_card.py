@@ -136,7 +136,8 @@ def _show_genes(weights: Weights) -> None:
     )
     found = matching(table, state.typed_text(wanted))
     shown = found.assign(trust=gene_choice.signed_tiers(found.trust))
-    st.dataframe(shown, height=320, column_config=_columns(protocol), key="reliability_table")
+    look = {"height": 320, "hide_index": False, "key": "reliability_table"}
+    controls.show_table(shown, _columns(protocol), alt="How far each gene can be relied on", **look)
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in weights.name)
         downloads.button(

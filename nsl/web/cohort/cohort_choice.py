@@ -64,5 +64,5 @@ def show_status(cohort: CohortFolder, status: pd.DataFrame, slides: anndata.AnnD
     table = status.assign(tissue_mm2=tissue.reindex(status.index)).reset_index()
     table["status"] = table.status.replace({"skipped": "done"})
     with st.expander(f"{', '.join(told)}.", expanded=done < len(status)):
-        st.dataframe(table[list(_COLUMNS)], hide_index=True, column_config=_COLUMNS, alt="The slides of the cohort")
+        controls.show_table(table[list(_COLUMNS)], _COLUMNS, height="auto", alt="The slides of the cohort")
         downloads.button("Download the table (CSV)", lambda: csv_table(table, index=False), "cohort_slides.csv")

@@ -127,11 +127,10 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     )
     shown = shown.reset_index()[list(_COLUMNS)]
     shown["gene"] = controls.in_table(shown.gene)
-    st.dataframe(
+    controls.show_table(
         shown,
-        hide_index=True,
+        _COLUMNS,
         height=280,
-        column_config=_COLUMNS,
         key=f"groups of {cohort.name}",
         alt="Genes and signatures by how the groups differ",
     )

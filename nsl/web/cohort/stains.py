@@ -29,10 +29,10 @@ def show(slides: anndata.AnnData) -> None:
                 icon=":material/palette:",
             )
         with st.expander("The stains of all slides"):
-            st.dataframe(
+            controls.show_table(
                 table.reset_index(names="name")[list(_COLUMNS)],
-                hide_index=True,
-                column_config=_COLUMNS,
+                _COLUMNS,
+                height="auto",
                 alt="How far each slide's stains are from the usual ones of the cohort",
             )
             st.caption(

@@ -142,11 +142,10 @@ def _show_numbers(both: tuple[state.SessionSlide, state.SessionSlide], gene: str
         rows[one.name] = [len(values), *np.percentile(values, [5, 50, 95]), one.result.var.r_heldout[gene]]
     columns = ["Tiles", "5th percentile", "Median", "95th percentile", "Held-out r"]
     numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in columns[1:]}
-    st.dataframe(
+    controls.show_table(
         pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("Slide").reset_index(),
-        hide_index=True,
-        height="content",
-        column_config=numbers | {"Tiles": st.column_config.NumberColumn(format="localized")},
+        numbers | {"Tiles": st.column_config.NumberColumn(format="localized")},
+        alt="Its values in both slides",
     )
     unreliable = [one for one in both if not has_held_up(one.result.var.loc[[gene]]).all()]
     if unreliable:

@@ -108,11 +108,10 @@ def _show_means(slide: state.SessionSlide, chosen: list[str], inside: np.ndarray
         "Rest": f"Mean over all other tiles, {unit}",
         "Difference, sd": "Of the means, in standard deviations over all tiles",
     }
-    st.dataframe(
+    controls.show_table(
         _means(slide.result, chosen, inside),
-        hide_index=True,
-        height="content",
-        column_config={name: st.column_config.NumberColumn(format="%.2f", help=text) for name, text in help_of.items()},
+        {name: st.column_config.NumberColumn(format="%.2f", help=text) for name, text in help_of.items()},
+        alt="Means of the selected tiles and of the rest",
     )
     st.caption("This describes what was selected by eye and tests nothing; the Maps page tests a region drawn there.")
     name = f"{file_stem(slide, chosen)}_selection.csv"

@@ -105,18 +105,13 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
             "Held-out r": result.var.r_heldout[chosen].to_numpy(),
         }
     )
-    st.dataframe(
-        table,
-        hide_index=True,
-        height="content",
-        column_config={
-            "Value": st.column_config.NumberColumn(
-                format="%.2f", help=f"Genes: {EXPRESSION_UNIT}; signatures: {SCORE_UNIT}"
-            ),
-            "Percentile": st.column_config.NumberColumn(format="%.0f", help="Among the tiles of this slide"),
-            "Held-out r": st.column_config.NumberColumn(format="%.2f"),
-        },
-    )
+    number = st.column_config.NumberColumn
+    columns = {
+        "Value": number(format="%.2f", help=f"Genes: {EXPRESSION_UNIT}; signatures: {SCORE_UNIT}"),
+        "Percentile": number(format="%.0f", help="Among the tiles of this slide"),
+        "Held-out r": number(format="%.2f"),
+    }
+    controls.show_table(table, columns, alt="What the tile holds")
 
 
 def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:

@@ -43,7 +43,8 @@ def show_table(view: View) -> None:
     first = ["r_heldout", "trust"]
     order = [*first, *table.columns.drop(first)]
     shown = table.assign(trust=gene_choice.signed_tiers(table.trust))
-    st.dataframe(shown, height=380, column_config=_columns(), column_order=order, key="vector_table")
+    look = {"height": 380, "hide_index": False, "column_order": order}
+    controls.show_table(shown, _columns(), key="vector_table", alt="The stain vectors of all genes", **look)
     with st.container(horizontal=True, vertical_alignment="center"):
         stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
         downloads.button("Download all vectors (CSV)", lambda: six_digits(table), f"{stem}_stain_vectors.csv")

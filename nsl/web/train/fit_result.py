@@ -257,4 +257,7 @@ def _show_table(trained: Trained) -> None:
             "Replicated in", format=f"%d of {protocol.groups}", help=f"Of each {protocol.left_out} left out"
         )
     }
-    st.dataframe(shown[list(_COLUMNS)], hide_index=True, height=320, column_config=columns, key="trained_table")
+    look = {"height": 320, "key": "trained_table"}
+    controls.show_table(
+        shown[list(_COLUMNS)], columns, alt="How well each gene was predicted where it was held out", **look
+    )

@@ -26,7 +26,7 @@ def show(sections: Sequence[PairedSection]) -> None:
     """What was found on looking at each section, before anything is fitted to it."""
     with controls.part("Checks"):
         looked_at = [section for section in sections if section.last is not None]
-        st.dataframe(_figures(looked_at), hide_index=True, height="content", column_config=_COLUMNS)
+        controls.show_table(_figures(looked_at), _COLUMNS, alt="What was found on looking at each section")
         st.caption(
             "Rings are spots on tissue, crosses spots beside it. Look whether the rings follow the tissue's edge and "
             "holes: shifted positions teach nothing."
