@@ -167,7 +167,9 @@ def group_correlations(held_out: Sequence[HeldOut], genes: Sequence[str]) -> dic
     for part in held_out:
         measured = part.section.expression_of(genes)
         table = gene_correlations(part.predicted, measured, part.section.centers_px, genes)
+        # A section in which a gene is the same everywhere says nothing of it, and counts for nothing.
         table["n_spots"] = np.where(table.pearson_r.notna(), len(measured), 0)
+        table["effective_n"] = table.effective_n.where(table.pearson_r.notna())
         tables.setdefault(part.group, []).append(table)
     return {group: _over_sections(parts) for group, parts in tables.items()}
 
@@ -324,7 +326,8 @@ def signature_reliability(
         specific.append(_of_sets(part, names, *(z @ chosen - z.mean(axis=1, keepdims=True) for z in both)))
     groups, of_their_own = (group_correlations(parts, names) for parts in (whole, specific))
     table = reliability(groups)
-    table["r_specific"] = np.mean([own.pearson_r for own in of_their_own.values()], axis=0)
+    own_r = np.array([own.pearson_r for own in of_their_own.values()])
+    table["r_specific"] = _mean(own_r, np.isfinite(own_r))
     table["r_groups"] = [
         "; ".join(f"{group} {own.pearson_r[name]:.2f}" for group, own in groups.items()) for name in names
     ]

@@ -136,7 +136,6 @@ def predict(
     if inside_only:
         inside = tiles_inside(grid.centers_px, grid.tile_um / grid.mpp, regions or [])
     _check_window("tile", tile_um, mpp)
-    digest = beside(lambda: slide.sha256)
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     white_point = estimate_white_point(thumbnail)
     overview = (thumbnail, _thumbnail_mpp(slide, thumbnail), white_point.rgb)
@@ -151,6 +150,7 @@ def predict(
     own = own_tissue(*overview, kinds, stains) if quality else None
     strips = strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
     watch = _Watch(expected, progress, fullest=from_afar[inside].max())
+    digest = beside(lambda: slide.sha256)  # closing the slide ends it
     bands = [
         _scored(band, answered, len(genes), scoring)
         for band in _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)

@@ -93,7 +93,9 @@ def read_gmt(path: Path) -> list[Signature]:
             raise NslError(f"{path.name} has {size:,} bytes; a file of gene sets has at most {_GMT_BYTES:,}")
         return parse_gmt(plain_text(path.read_bytes()))
     except OSError as error:
-        raise NslError(f"{path.name} cannot be read ({error.strerror}); give a text file in GMT format") from None
+        raise NslError(
+            f"{path.name} cannot be read ({error.strerror or error}); give a text file in GMT format"
+        ) from None
 
 
 def joined_members(genes: Iterable[str]) -> str:

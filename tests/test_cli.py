@@ -19,12 +19,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from shapely.geometry import box
 
+from nsl import prediction
 from nsl.cli import main
 from nsl.errors import SlideError
 from nsl.slides.annotations.geojson import geojson_text
 from nsl.slides.annotations.region import Region
 from nsl.slides.slide import open_slide
 from nsl.tiles import USUAL_STEP
+from nsl.weights.weights import Weights
 
 PLACE_COLUMNS = [
     *("tile", "array_row", "array_col", "x_um", "y_um", "x_px", "y_px", "tissue_fraction"),
@@ -651,13 +653,46 @@ def test_failures_that_cannot_be_listed_are_still_told_without_a_traceback(predi
     assert all(line.startswith("nsl: error: ") for line in err)
 
 
-def test_two_slides_of_one_name_are_refused_before_anything_is_read(predict, section_png, tmp_path):
+def test_two_slides_of_one_name_are_numbered(predict, section, section_png, tmp_path):
     (tmp_path / "other").mkdir()
-    twin = tmp_path / "other/section.jpg"
-    Image.open(section_png).save(twin)
-    code, err = predict(section_png, twin, "--mpp", 1)
-    assert_one_line_error(code, err, "two slides are named section and would overwrite each other")
-    assert not (tmp_path / "out").exists()
+    twin = tmp_path / "other/section.png"
+    Image.fromarray(section.pixels[::-1]).save(twin)
+    assert predict(section_png, twin, "--mpp", 1) == (0, [])
+    first, second = (pd.read_csv(tmp_path / f"out/{name}.csv") for name in ("section", "section-2"))
+    np.testing.assert_array_equal(np.sort(first.y_px), np.sort(600 - second.y_px))
+
+
+def test_a_slide_that_a_library_stumbles_over_is_listed_and_the_rest_written(
+    predict, section_png, tmp_path, monkeypatch
+):
+    other = tmp_path / "other.png"
+    other.write_bytes(section_png.read_bytes())
+    own = prediction.predict
+
+    def stumbling(slide, *args, **settings):
+        if slide._path.name == "other.png":
+            raise RuntimeError("codec\nof no use")
+        return own(slide, *args, **settings)
+
+    monkeypatch.setattr("nsl.prediction.predict", stumbling)
+    code, err = predict(other, section_png, "--mpp", 1)
+    assert (code, err) == (1, ["nsl: error: other.png: it stopped on RuntimeError (codec)"])
+    assert pd.read_csv(tmp_path / "out/failures.csv").slide.tolist() == ["other.png"]
+    assert len(pd.read_csv(tmp_path / "out/section.csv")) > 0
+
+
+def test_gene_sets_are_looked_up_once_however_many(predict, section_png, tmp_path, monkeypatch):
+    sets = tmp_path / "many.gmt"
+    sets.write_text("".join(f"SET{i}\t\tERBB2\tCD24\tCOX6C\n" for i in range(30)))
+    own, calls = Weights.match_signatures, []
+
+    def counting(weights, wished):
+        calls.append(len(wished))
+        return own(weights, wished)
+
+    monkeypatch.setattr(Weights, "match_signatures", counting)
+    assert predict(section_png, "--mpp", 1, "--signatures", sets)[0] in (0, 2)
+    assert len(calls) <= 3
 
 
 def test_trained_weights_tell_no_folder_of_the_machine(paired, tmp_path):

@@ -307,6 +307,29 @@ def test_moments_are_means_over_sections_of_what_each_measured(sections):
     assert np.isnan(expression_moments([first], ["ABSENT"])[0]).all()
 
 
+def test_a_section_in_which_a_gene_is_the_same_everywhere_counts_for_nothing(sections):
+    noise = np.random.default_rng(3).normal(size=(len(sections[0].centers_px), 1))
+    measured = sections[0].expression_of(["H_GENE"])
+
+    def held_out(name: str, expression: np.ndarray) -> HeldOut:
+        section = replace(sections[0], name=name, genes=["H_GENE"], expression=expression)
+        return HeldOut(section, "P1", measured + 0.3 * noise, 0.0, 0.0)
+
+    told, silent = held_out("S1", measured), held_out("S9", np.zeros_like(measured))
+    alone, both = (group_correlations(parts, ["H_GENE"])["P1"] for parts in ([told], [told, silent]))
+    assert alone.p_value["H_GENE"] > 0
+    pd.testing.assert_frame_equal(both, alone)
+
+
+def test_a_set_unknown_in_one_patient_has_its_own_r_from_the_others(sections):
+    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", "NOISE"]
+    blank = np.zeros((len(sections[1].centers_px), len(sections[1].genes)), np.float32)
+    silent = replace(sections[1], name="S3", patient="P3", expression=blank)
+    parts = [HeldOut(one, one.patient, one.expression_of(genes), 0.0, 0.0) for one in [*sections, silent]]
+    table = signature_reliability(parts, genes, {"stains": ["H_GENE", "E_GENE"]})
+    assert table.r_specific.stains > 0.9
+
+
 def test_sections_of_one_patient_count_as_one_tissue(sections):
     twin = replace(sections[0], name="S3")
     method = neural_stain(ONE_SETTING)

@@ -265,6 +265,17 @@ def test_a_result_larger_than_memory_is_refused_before_it_is_made(slide, weights
         predict(slide, weights)
 
 
+def test_a_slide_that_is_refused_is_not_read_for_its_checksum(slide, weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Slide, "sha256", property(lambda one: asked.append(one) or "0"))
+    monkeypatch.setattr("nsl.prediction.MAX_VALUES", 50)
+    with pytest.raises(SlideError, match="more than memory"):
+        predict(slide, weights)
+    assert asked == []
+    monkeypatch.undo()
+    assert predict(slide, weights).uns["nsl"]["slide_sha256"] == slide.sha256
+
+
 @pytest.mark.parametrize(
     ("section_name", "least_r"),
     [("B4", 0.5), ("C5", 0.2)],

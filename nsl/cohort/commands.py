@@ -5,6 +5,7 @@ import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -72,14 +73,11 @@ def predict(args: argparse.Namespace) -> int:
 
     Of several slides those are left that an earlier run into DIR has done with the same weights and settings.
     """
+    from nsl.cohort.run import exit_status
     from nsl.cohort.slide_list import list_slides
-    from nsl.cohort.slide_run import predict_slide
+    from nsl.cohort.slide_run import outcome_of, predict_slide
 
     slides = list_slides(args.slides, args.mpp)
-    stems = [slide.path.stem for slide in slides]
-    repeated = [stem for stem in stems if stems.count(stem) > 1]
-    if repeated:
-        raise NslError(f"two slides are named {repeated[0]} and would overwrite each other; run them into two folders")
     if args.regions and len(slides) > 1:
         raise NslError(f"--regions is of one slide, and {len(slides)} are named; predict them one by one")
     if args.regions:
@@ -87,16 +85,14 @@ def predict(args: argparse.Namespace) -> int:
     settings, weights = _settings(args, slides)
     if args.out.is_dir():
         (args.out / "failures.csv").unlink(missing_ok=True)
-    several, failures = len(slides) > 1, []
+    several, outcomes = len(slides) > 1, []
     for number, slide in enumerate(slides):
         progress = _OneOfMany(args.progress, number, len(slides)) if several else args.progress
-        try:
-            outcome = predict_slide(slide, settings, weights, args.out, resume=several, progress=progress)
-        except NslError as error:
-            if not several or args.debug:
-                raise
-            failures.append((slide.path.name, str(error)))
-            _say(f"nsl: error: {slide.path.name}: {error}", sys.stderr)
+        run = partial(predict_slide, slide, settings, weights, args.out, resume=several, progress=progress)
+        outcomes.append(outcome_of(slide, run) if several and not args.debug else run())
+        outcome = outcomes[-1]
+        if outcome.status == FAILED:
+            _say(f"nsl: error: {slide.path.name}: {outcome.reason}", sys.stderr)
             continue
         if not several:
             args.progress.close()
@@ -110,12 +106,12 @@ def predict(args: argparse.Namespace) -> int:
             f"{slide.path.name}: {count_of(done.tiles, 'tile')} of {done.tile_um:g} µm, "
             f"{count_of(done.genes, 'gene')}{scored}, {took} → {args.out / slide.name}.{ending}"
         )
-    if failures:
+    if failures := [(one.slide.path.name, one.reason) for one in outcomes if one.status == FAILED]:
         try:
             write_whole({args.out / "failures.csv": lambda part: _list_failures(part, failures)})
         except OSError as error:
-            print(f"nsl: error: failures.csv cannot be written ({error.strerror})", file=sys.stderr)
-    return 0 if not failures else 1 if len(failures) < len(slides) else 2
+            print(f"nsl: error: failures.csv cannot be written ({error.strerror or error})", file=sys.stderr)
+    return exit_status(outcomes)
 
 
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
@@ -183,7 +179,8 @@ def _settings(
     source = args.weights or default_source()
     weights = load_weights(source)
     signatures = [] if args.signatures is None else read_gmt(args.signatures)
-    left_out = [one.name for one in signatures if one.name not in weights.match_signatures(signatures).index]
+    known = weights.match_signatures(signatures).index
+    left_out = [one.name for one in signatures if one.name not in known]
     if left_out:
         print(f"nsl: note: too few genes of {some_of(left_out, 5)} are in the weights to score it", file=sys.stderr)
     if args.genes is None:

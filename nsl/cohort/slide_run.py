@@ -104,7 +104,9 @@ class SlideRecord:
         try:
             write_whole({path: lambda part: part.write_text(text, encoding="utf-8")})
         except OSError as error:
-            raise NslError(f"{path.name} cannot be written ({error.strerror}); choose another folder") from None
+            raise NslError(
+                f"{path.name} cannot be written ({error.strerror or error}); choose another folder"
+            ) from None
 
 
 @dataclass(frozen=True)

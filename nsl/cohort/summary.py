@@ -94,7 +94,9 @@ class SlideSummary:
         try:
             write_whole({path: save})
         except OSError as error:
-            raise NslError(f"{path.name} cannot be written ({error.strerror}); choose another folder") from None
+            raise NslError(
+                f"{path.name} cannot be written ({error.strerror or error}); choose another folder"
+            ) from None
 
     def percentile(self, percent: int) -> np.ndarray:
         """(C,) over the tiles of the whole slide."""

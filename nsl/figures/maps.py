@@ -228,7 +228,7 @@ def _outline(image: np.ndarray, *white_point: float) -> np.ndarray:
     edges = [edge for edge in find_contours(inside, 0.5) if len(edge) > _OUTLINE_LEAST]
     gap = np.full((1, 2), np.nan)
     line = np.concatenate([part for edge in edges for part in (edge - 1, gap)]) if edges else gap
-    return (line + 0.5) * step
+    return line * step + 0.5  # the middle of the pixel that was looked at
 
 
 def _line(x: np.ndarray, y: np.ndarray, color: str, width_px: float) -> go.Scatter:

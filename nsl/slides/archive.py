@@ -78,7 +78,7 @@ def _told(name: str) -> Iterator[None]:
         raise SlideError(f"{name} holds two files named {twice} in one folder; zip each file once") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise SlideError(f"{name} cannot be unpacked ({error.strerror}); make room on the disk") from error
+            raise SlideError(f"{name} cannot be unpacked ({error.strerror or error}); make room on the disk") from error
         raise SlideError(
             f"{name} cannot be unpacked ({error.strerror or error}); zip the slide's files again"
         ) from error

@@ -44,7 +44,8 @@ def slide_dir() -> Path | None:
         next(folder.iterdir(), None)
     except OSError as error:
         raise NslError(
-            f"{VARIABLE} is {text}, which cannot be listed ({error.strerror}); set it to a folder of slides or unset it"
+            f"{VARIABLE} is {text}, which cannot be listed ({error.strerror or error}); set it to a folder of slides "
+            "or unset it"
         ) from None
     return folder
 

@@ -70,7 +70,7 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError:
         raise SlideError(f"{path.name} does not exist; check the name and the folder") from None
     except OSError as error:
-        raise SlideError(f"{path.name} cannot be read ({error.strerror}); check its permissions") from error
+        raise SlideError(f"{path.name} cannot be read ({error.strerror or error}); check its permissions") from error
     if not head:
         raise SlideError(f"{path.name} is empty (0 bytes); export it again")
     return head

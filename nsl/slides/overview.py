@@ -85,7 +85,7 @@ def _size_bytes(path: Path) -> int:
     try:
         return sum(part.stat().st_size for part in parts if part.is_file())
     except OSError as error:
-        raise SlideError(f"{path.name} cannot be read ({error.strerror}); check its permissions") from error
+        raise SlideError(f"{path.name} cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 def _unhindered(path: Path, most_pixels: int | None) -> Overview:

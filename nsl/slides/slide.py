@@ -33,6 +33,8 @@ BLOCK_PIXELS, BLOCK_WIDTH = 2**24, 2**15
 MIN_THUMBNAIL = 16
 NOT_CHECKED = "not checked"
 """In place of a checksum, of a slide that is only read in parts."""
+# Between two looks at whether anybody still waits for the checksum.
+_HASHED_BYTES = 2**20
 
 
 def open_slide(
@@ -156,19 +158,32 @@ class Slide(AbstractContextManager):
         sorted list with a line `<SHA-256 of a file>  <its name>` for each. The name is the one that the slide's own
         files have for it; the file opened and the files of DICOM, which are told by their content, have none. So a
         slide that is renamed keeps its digest, and so does DICOM opened by another of its files. NOT_CHECKED of a
-        slide that is read over a network.
+        slide that is read over a network. A slide that is closed meanwhile is read no further.
+
+        Raises SlideError: a file can no longer be read, or the slide was closed meanwhile.
         """
         if not self.is_checked:
             return NOT_CHECKED
         try:
             others = self._reader.other_files()
             if not others:
-                return _file_sha256(self._path)
+                return self._file_sha256(self._path)
             files = [*others, *([] if self._path.is_dir() else [("", self._path)])]
-            lines = [f"{_file_sha256(path)}  {name}\n" for name, path in files]
+            lines = [f"{self._file_sha256(path)}  {name}\n" for name, path in files]
         except OSError as error:
-            raise SlideError(f"{self._path.name} can no longer be read ({error.strerror}); open it again") from error
+            raise SlideError(
+                f"{self._path.name} can no longer be read ({error.strerror or error}); open it again"
+            ) from error
         return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+    def _file_sha256(self, path: Path) -> str:
+        was_closed, digest = self._is_closed, hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while part := file.read(_HASHED_BYTES):
+                if self._is_closed and not was_closed:
+                    raise SlideError(f"{self._path.name} was closed before its checksum was told; open it again")
+                digest.update(part)
+        return digest.hexdigest()
 
     def require_mpp(self) -> float:
         """µm per level-0 pixel, or ScaleError saying how to give it."""
@@ -256,11 +271,6 @@ class Slide(AbstractContextManager):
                 _average_boxes(pixels, *boxes, out[rows, columns])
         # Of means, not pixel by pixel: a small part of the work, and 99 of 100 colours of tissue come to the same.
         return self.color_profile.to_srgb(out) if self.is_converted else out
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _edges(start: float, length: float, count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

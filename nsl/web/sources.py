@@ -1,6 +1,7 @@
 """Which weights a session predicts with: the embedded ones at once, others when they have come."""
 
 import io
+import logging
 import lzma
 import threading
 import zipfile
@@ -19,6 +20,7 @@ from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES, OPTIONAL
 from nsl.weights.weights import Weights
 
+_LOGGER = logging.getLogger(__name__)
 # Loading keeps the processor busy while the page is still on its way to the browser.
 START_AFTER_S = 1.0
 UPLOADED = "Uploaded zip"
@@ -56,6 +58,13 @@ class WeightsRequest:
             self.error = str(error)
             if isinstance(self.source, Path):  # an upload, in a folder that the user never saw
                 self.error = self.error.replace(str(self.source), self.label).replace(self.source.name, self.label)
+        except Exception as error:
+            self.error = (
+                f"{self.label} stopped on a fault of the program ({type(error).__name__}); please report it, with what "
+                "the server printed"
+            )
+            # Its own words may hold the server's paths.
+            _LOGGER.exception("Weights stopped on a fault of the program")
 
 
 @dataclass

@@ -55,6 +55,11 @@ class TrainingStains:
     target_strengths: np.ndarray | None = None
     """(2,) 99th percentiles of concentration that go with these (`nsl.stains.SlideStains`)."""
 
+    @property
+    def known_vectors(self) -> np.ndarray:
+        """(2, 3) of the colours that were learned from: what training slides were brought to, or else their mean."""
+        return self.reference if self.target_vectors is None else self.target_vectors
+
     def transfer_of(self, slide: SlideStains | None) -> StainTransfer:
         """From a slide's stains to those that the weights know; it changes nothing where the slide's are not known.
 

@@ -85,7 +85,8 @@ def store(cache: Path, commit: str, contents: dict[str, tuple[str, bytes]]) -> N
             _link(cache / "snapshots" / commit / name, blob, content)
     except OSError as error:
         raise HubError(
-            f"the cache {cache.parent} cannot be written ({error.strerror}); make room, or set HF_HOME to another"
+            f"the cache {cache.parent} cannot be written ({error.strerror or error}); make room, or set HF_HOME to "
+            "another"
         ) from None
 
 

@@ -29,7 +29,9 @@ CHANNELS = ("red", "green", "blue")
 _TYPOGRAPHIC = str.maketrans({"'": "’", '"': "”", "\\": "⧵"})
 
 
-def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> pd.DataFrame:
+def vector_table(
+    weights: Weights, slide_vectors: np.ndarray | None = None, transfer: np.ndarray | None = None
+) -> pd.DataFrame:
     """A row a gene: its two learned stains, what they say of its expression, and how it was predicted held out.
 
     Along its own unit vector v a stain's concentration rises by κ = v · D[:, s] for each unit of optical density,
@@ -38,11 +40,15 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     them through; it does not depend on the scale of D, as w does, and compares between genes and stains.
 
     slide_vectors : (2, 3) hematoxylin and eosin as estimated on a slide; None or NaN where they could not be.
+    transfer : (3, 3) by which the weights are brought to that slide's stains (`NeuralStain.transferred`). The table is
+        then of what predicted the slide, but for the angles to the published and the training slides' vectors: they
+        say what was learned, and stay.
 
     Returns a DataFrame indexed by gene. For each stain, after `h_` or `e_`:
 
     - od_r, od_g, od_b: the vector, unit length;
-    - angle_to_hed_degrees (Ruifrok and Johnston's), angle_to_training_degrees, angle_to_slide_degrees;
+    - angle_to_hed_degrees (Ruifrok and Johnston's), angle_to_training_degrees (to `TrainingStains.known_vectors`),
+      angle_to_slide_degrees;
     - effect (w) and offset (o), in the gene's own scale of D;
     - effect_per_od: expression per OD, natural logarithm, in the weights' units;
     - onset_od: OD along the vector, from clear glass, over which the stain counts; below 0 where glass does already;
@@ -50,7 +56,8 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
 
     Then intercept, r_heldout, r_low, r_high, q_value and trust, a word (`nsl.weights.reliability.trust_in`).
     """
-    model = weights.model
+    learned = weights.model.stain_vectors().detach().numpy().astype(float)
+    model = weights.model if transfer is None else weights.model.transferred(transfer)
     vectors = model.stain_vectors().detach().numpy().astype(float)
     deconvolution, offset, effect, intercept = (
         getattr(model, name).detach().numpy().astype(float) for name in model.shapes
@@ -59,16 +66,16 @@ def vector_table(weights: Weights, slide_vectors: np.ndarray | None = None) -> p
     onset = np.divide(-offset, per_od, out=np.full(offset.shape, np.nan), where=per_od > 0)
     unknown = np.full((2, 3), np.nan)
     references = {
-        "hed": HED_VECTORS[:2],
-        "training": weights.config.stains.reference,
-        "slide": unknown if slide_vectors is None else np.asarray(slide_vectors, float),
+        "hed": (learned, HED_VECTORS[:2]),
+        "training": (learned, weights.config.stains.known_vectors),
+        "slide": (vectors, unknown if slide_vectors is None else np.asarray(slide_vectors, float)),
     }
     columns = {}
     for s, stain in enumerate("he"):
         columns |= {f"{stain}_od_{channel}": vectors[:, s, c] for c, channel in enumerate("rgb")}
-        for name, reference in references.items():
+        for name, (those, reference) in references.items():
             with np.errstate(invalid="ignore"):  # a D of zeros has no vectors
-                columns[f"{stain}_angle_to_{name}_degrees"] = angle_degrees(vectors[:, s], reference[s])
+                columns[f"{stain}_angle_to_{name}_degrees"] = angle_degrees(those[:, s], reference[s])
         columns[f"{stain}_effect"] = effect[:, s]
         columns[f"{stain}_offset"] = offset[:, s]
         columns[f"{stain}_effect_per_od"] = effect[:, s] * per_od[:, s]

@@ -86,7 +86,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
             contents[name] = path.read_bytes()
         except OSError as error:
             raise WeightsError(
-                f"{folder.name}/{name} cannot be read ({error.strerror}); copy it again or retrain"
+                f"{folder.name}/{name} cannot be read ({error.strerror or error}); copy it again or retrain"
             ) from None
         if len(contents[name]) > MAX_BYTES[name]:
             raise WeightsError(

@@ -79,7 +79,12 @@ def test_a_clicked_tile_shows_its_tissue_values_and_stains(maps):
     result = slide(maps).result
     assert table.Gene.iloc[0] == "ERBB2"
     assert table.Value.iloc[0] == pytest.approx(result[tile, "ERBB2"].X.item())
-    assert {"Hematoxylin-like", "Eosin-like"} <= metrics(maps).keys()
+    # The stains told are those that the prediction is made of: with effects and intercept they add up to it.
+    concentrations = [float(metrics(maps)[name].replace("−", "-")) for name in ("Hematoxylin-like", "Eosin-like")]
+    one = slide(maps).weights.model.select(["ERBB2"])
+    effect, intercept = one.effect[0].tolist(), one.intercept.item()
+    added_up = np.dot(effect, concentrations) + intercept
+    assert added_up == pytest.approx(table.Value.iloc[0], abs=0.005 * np.abs(effect).sum() + 0.002)
     assert len(chart(maps)["data"]) == 3  # map, outline, frame
 
 

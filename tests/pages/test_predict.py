@@ -277,6 +277,22 @@ def test_weights_wished_for_are_fetched_also_where_the_page_has_nothing_to_show(
     assert "no-such-folder" in wish.error
 
 
+def test_weights_that_a_library_stumbles_over_are_told_and_logged_without_a_path(app, monkeypatch, caplog):
+    from nsl.web import sources
+
+    def stumbling(source):
+        raise RuntimeError("/srv/secret")
+
+    monkeypatch.setattr(sources, "load_weights", stumbling)
+    session_held(app, sources.WeightsChoice).request = sources.WeightsRequest("org/name@main", "org/name@main")
+    app.switch_page("pages/maps.py").run()
+    wish = session_held(app, sources.WeightsChoice).request
+    wish.thread.join(10)
+    assert wish.error.startswith("org/name@main stopped on a fault of the program (RuntimeError)")
+    assert "secret" not in wish.error
+    assert "secret" in caplog.text
+
+
 def test_the_way_to_the_maps_stands_where_run_is_pressed(app):
     predict_demo(app).run()
     labels = [getattr(getattr(element, "proto", None), "label", "") for element in app.main]

@@ -666,6 +666,32 @@ WRITERS = {
 }
 
 
+def test_a_checksum_that_nobody_waits_for_is_given_up_when_the_slide_is_closed(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(40, 40)).save(path)
+    slide = open_slide(path, mpp=1.0)
+
+    class Endless:
+        left = 100
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, count: int) -> bytes:
+            slide.close()
+            self.left -= 1
+            return bytes(min(count, 9)) if self.left else b""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *_, **__: Endless())
+        with pytest.raises(SlideError, match=r"a\.png was closed before its checksum was told"):
+            slide.sha256  # noqa: B018
+    assert slide.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_file_of_a_slide_counts_towards_its_sha256_and_no_others(tmp_path, kind):
     path = WRITERS[kind](tmp_path / "folder")

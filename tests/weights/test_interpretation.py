@@ -94,6 +94,27 @@ def test_angles_to_the_slide_are_unknown_without_its_vectors(embedded, table):
     assert own.loc["COX6C", columns].max() > 1
 
 
+def test_on_a_slide_the_vectors_are_brought_to_it_and_what_was_learned_is_told_as_it_was(embedded, table):
+    transfer = np.array([[0.9, 0.2, 0.0], [0.1, 0.8, 0.1], [-0.1, 0.1, 1.1]])
+    own = HED_VECTORS[:2] / np.linalg.norm(HED_VECTORS[:2], axis=1, keepdims=True)
+    on_slide = vector_table(embedded, own, transfer)
+    brought = embedded.model.transferred(transfer).stain_vectors().numpy()
+    for gene in GENES:
+        vectors = brought[embedded.genes.index(gene)]
+        np.testing.assert_allclose(vectors_of(on_slide.loc[gene]), vectors, atol=1e-6)
+        angle = np.degrees(np.arccos(vectors[0] @ own[0]))
+        assert on_slide.h_angle_to_slide_degrees[gene] == pytest.approx(angle, abs=0.05)
+    learned = [f"{stain}_angle_to_{name}_degrees" for stain in "he" for name in ("hed", "training")]
+    pd.testing.assert_frame_equal(on_slide[learned], table[learned])
+
+
+def test_weights_are_compared_with_the_colours_they_were_learned_from(embedded, table):
+    brought_to = embedded.config.stains.target_vectors
+    learned = embedded.model.stain_vectors().numpy()[embedded.genes.index("ERBB2"), 0]
+    angle = np.degrees(np.arccos(learned @ brought_to[0] / np.linalg.norm(brought_to[0])))
+    assert table.h_angle_to_training_degrees["ERBB2"] == pytest.approx(angle, abs=0.05)
+
+
 @pytest.mark.parametrize("gene", GENES)
 @pytest.mark.parametrize("stain", [0, 1])
 def test_effect_per_od_is_what_one_od_more_along_the_vector_changes(embedded, table, gene, stain):

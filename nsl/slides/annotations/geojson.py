@@ -49,7 +49,9 @@ def read_geojson(path: Path) -> Annotations:
             raise AnnotationsError(f"{path.name} has {size:,} bytes; a file of regions has at most {MAX_BYTES:,}")
         return parse_geojson(path.read_bytes())
     except OSError as error:
-        raise AnnotationsError(f"{path.name} cannot be read ({error.strerror}); give annotations as GeoJSON") from None
+        raise AnnotationsError(
+            f"{path.name} cannot be read ({error.strerror or error}); give annotations as GeoJSON"
+        ) from None
 
 
 def parse_geojson(text: str | bytes) -> Annotations:

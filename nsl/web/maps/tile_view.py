@@ -115,8 +115,9 @@ def _show_values(slide: state.SessionSlide, tile: str, chosen: list[str]) -> Non
 
 
 def _show_stains(slide: state.SessionSlide, gene: str, tissue: Patch) -> None:
-    white_point = slide.provenance.white_point
-    hematoxylin, eosin = tile_concentrations(slide.weights.model, gene, tissue.analysed, white_point)
+    made = slide.provenance
+    model = slide.weights.model.select([gene]).transferred(made.transfer)
+    hematoxylin, eosin = tile_concentrations(model, gene, tissue.analysed, made.white_point)
     st.caption(f"MEAN CONCENTRATION OF THE STAINS LEARNED FOR {controls.escaped(gene)}")
     with st.container(horizontal=True):
         st.metric("Hematoxylin-like", f"{hematoxylin:.2f}", width=120)

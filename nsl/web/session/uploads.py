@@ -178,7 +178,7 @@ def _store(upload) -> None:
                 stored = path.name
             _adopt(folder.name, upload.name, path, folder, synthetic=False)
     except OSError as error:
-        raise SlideError(f"{upload.name} cannot be stored ({error.strerror}); make room on the disk") from None
+        raise SlideError(f"{upload.name} cannot be stored ({error.strerror or error}); make room on the disk") from None
     except NslError as error:
         raise type(error)(str(error).replace(stored, upload.name)) from None
 
@@ -281,7 +281,7 @@ def _store_measured(files: Sequence[UploadedFile], paths: Sequence[Path], all_na
         for file, path in zip(files, paths, strict=True):
             path.write_bytes(file.getbuffer())
     except OSError as error:
-        raise SpotsError(f"{all_names} cannot be stored ({error.strerror}); make room on the disk") from None
+        raise SpotsError(f"{all_names} cannot be stored ({error.strerror or error}); make room on the disk") from None
 
 
 def _by_users_names(text: str, names: dict[str, str], folder: Path) -> str:

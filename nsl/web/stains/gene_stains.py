@@ -49,8 +49,13 @@ class _OpenParts:
 class View:
     """What the page speaks of: weights, and the slide that was predicted with them where there is one."""
 
-    weights: Weights
+    learned: Weights
     slide: state.SessionSlide | None
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Those learned, brought to the stains of the slide where there is one."""
+        return self.learned if self.slide is None else self.learned.transferred(self.slide.provenance.transfer)
 
     @property
     def white_point(self) -> np.ndarray:
@@ -59,8 +64,8 @@ class View:
 
     @property
     def training_vectors(self) -> np.ndarray:
-        """(2, 3) mean over the training slides."""
-        return self.weights.config.stains.reference
+        """(2, 3) of the training slides, as they were learned from."""
+        return self.learned.config.stains.known_vectors
 
     @cached_property
     def slide_vectors(self) -> np.ndarray | None:
@@ -78,9 +83,10 @@ class View:
     @cached_property
     def table(self) -> pd.DataFrame:
         """`nsl.weights.interpretation.vector_table`, made once for these weights and this result."""
-        kept, wanted = state.of_session(_VectorTable), (self.weights.sha256, self.slide and self.slide.run)
+        kept, wanted = state.of_session(_VectorTable), (self.learned.sha256, self.slide and self.slide.run)
         if kept.made_of != wanted:
-            kept.made_of, kept.table = wanted, vector_table(self.weights, self.slide_vectors)
+            transfer = self.slide and self.slide.provenance.transfer
+            kept.made_of, kept.table = wanted, vector_table(self.learned, self.slide_vectors, transfer)
         return kept.table
 
 
@@ -90,7 +96,7 @@ def look() -> View:
     if slide is not None and slide.is_running:
         controls.watch_job(slide.job)
     if slide is not None and slide.result is not None:
-        return View(slide.weights.transferred(slide.provenance.transfer), slide)
+        return View(slide.weights, slide)
     with controls.shown_errors():
         view = View(sources.in_use(), None)
         _show_the_way(slide, view.weights)
@@ -245,11 +251,11 @@ def _show_angles(view: View, gene: str, learned: np.ndarray) -> None:
     row, spread = view.table.loc[gene], view.weights.config.stains.spread_degrees
     references = {
         "published by Ruifrok and Johnston, where the fit starts": "hed",
-        "mean of the training slides": "training",
-        "estimated on this slide": "slide",
+        "of the training slides, as it was learned from them": "training",
+        "estimated on this slide, brought to it": "slide",
     }
     if view.slide is None:
-        del references["estimated on this slide"]
+        del references["estimated on this slide, brought to it"]
     lines = ["| Angle between the learned vector and the one | Hematoxylin | Eosin |", "|:--|--:|--:|"]
     for text, name in references.items():
         lines.append(f"| {text} | {degrees(*(row[f'{stain}_angle_to_{name}_degrees'] for stain in 'he'))} |")
