@@ -193,7 +193,7 @@ def _settings(
         raise NslError(f"--format png draws a map a gene; name at most {MAX_MAPS} with --genes ({chosen:,} are chosen)")
     tile_um = weights.config.tile_um if args.tile_um is None else args.tile_um
     settings = RunSettings(
-        weights_sha256=weights.sha256,
+        weights_fingerprint=weights.fingerprint,
         weights=_of_any_folder(source, weights),
         genes=None if genes is None else tuple(genes),
         signatures=tuple(signatures),

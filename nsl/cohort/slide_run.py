@@ -35,7 +35,7 @@ from nsl.weights.weights import Weights
 class RunSettings:
     """How the slides of a run are predicted, and what is written of each: the same for all."""
 
-    weights_sha256: str
+    weights_fingerprint: str
     weights: str | None = None
     """Where each worker loads them from: an absolute folder or org/name@commit; None for the embedded ones."""
     genes: tuple[str, ...] | None = None
@@ -136,7 +136,7 @@ def predict_slide(
 ) -> SlideOutcome:
     """Predict one slide and write its results into a folder, or find there what just this run would write.
 
-    Nothing is computed twice: a record beside the results tells which slide (by checksum), weights (by checksum),
+    Nothing is computed twice: a record beside the results tells which slide (by checksum), weights (by fingerprint),
     settings and version of NSL they are of. It goes before new results are written, and comes after the last of them.
     A slide that is read over a network has no checksum, and is predicted anew.
 
@@ -204,7 +204,7 @@ def predict_task(slide: ListedSlide, settings: RunSettings, folder: str, run_id:
     """The outcome of a slide as a task of a worker, which loads the weights once."""
 
     def predict() -> SlideOutcome:
-        weights = _weights(settings.weights, settings.weights_sha256)
+        weights = _weights(settings.weights, settings.weights_fingerprint)
         return predict_slide(slide, settings, weights, Path(folder), run_id=run_id)
 
     return outcome_of(slide, predict)
@@ -228,9 +228,9 @@ def failure(slide: ListedSlide, error: BaseException) -> SlideOutcome:
 
 
 @functools.lru_cache(maxsize=1)
-def _weights(source: str | None, sha256: str) -> Weights:
+def _weights(source: str | None, fingerprint: str) -> Weights:
     weights = load_weights(source)
-    if weights.sha256 != sha256:
+    if weights.fingerprint != fingerprint:
         raise WeightsError(
             f"this worker has other weights in {weights.source} than the run began with; give all of them the same"
         )

@@ -138,7 +138,7 @@ def in_use() -> Weights:
 
 def are_in_use(weights: Weights) -> bool:
     """Whether a run now would predict with these."""
-    return weights.sha256 == in_use().sha256
+    return weights.fingerprint == in_use().fingerprint
 
 
 @st.cache_resource(show_spinner="Loading the weights")

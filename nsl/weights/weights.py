@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -45,6 +46,16 @@ class Weights:
     @property
     def name(self) -> str:
         return self.config.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these weights from any that would predict, score or be trusted otherwise: not by the model alone."""
+        told = hashlib.sha256(self.config.to_json().encode())
+        for table in (self.reliability, self.signatures):
+            told.update(table.to_csv().encode())
+        for name, tensor in self.model.state_dict().items():
+            told.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
+        return told.hexdigest()
 
     def transferred(self, matrix: np.ndarray) -> Weights:
         """The same weights for slides in other stains: `NeuralStain.transferred`."""

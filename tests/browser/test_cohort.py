@@ -17,7 +17,7 @@ from tests.cohort.made_cohort import made_slides
 def cohort(slide_dir, embedded) -> None:
     """Six slides of 0.4 Mpx in two groups, each with a tumour annotated."""
     slides = slides_of_cohort(made_slides(slide_dir, 6, annotated=6), slide_dir / "run")
-    settings = RunSettings(embedded.sha256, genes=("ERBB2", "CD24", "GAPDH"), is_cohort=True)
+    settings = RunSettings(embedded.fingerprint, genes=("ERBB2", "CD24", "GAPDH"), is_cohort=True)
     run_cohort(slides, settings, embedded, slide_dir / "run")
 
 

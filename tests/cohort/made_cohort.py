@@ -35,7 +35,7 @@ def made_slides(folder: Path, number: int, *, corrupt: int | None = None, annota
 
 def settings_of(weights: Path, **more) -> RunSettings:
     """Of a cohort predicted with a weights folder."""
-    return RunSettings(load_weights(weights).sha256, str(weights), formats=("h5ad",), is_cohort=True, **more)
+    return RunSettings(load_weights(weights).fingerprint, str(weights), formats=("h5ad",), is_cohort=True, **more)
 
 
 def results_of(out: Path) -> dict[str, bytes]:

@@ -49,7 +49,7 @@ def test_workers_give_what_one_slide_after_another_gives(tiny_weights, tmp_path,
 def test_a_worker_with_other_weights_is_told(tiny_weights, tmp_path):
     slides = slides_of_cohort(made_slides(tmp_path, 1), tmp_path / "out")
     settings = settings_of(tiny_weights)
-    settings = type(settings)(**vars(settings) | {"weights_sha256": "0" * 64})
+    settings = type(settings)(**vars(settings) | {"weights_fingerprint": "0" * 64})
     with Client(processes=False, dashboard_address=None) as client:
         [outcome] = outcomes_on(client, slides, settings, tmp_path / "out")
     assert outcome.status == FAILED

@@ -81,6 +81,26 @@ def test_other_slides_settings_or_lost_files_are_computed_again(cohort, computed
     assert computed == ["s0.png", "s1.png", "s2.png"]
 
 
+def test_whatever_of_the_weights_has_changed_is_computed_again(cohort, computed, tiny_weights, tmp_path):
+    listed, model = made_slides(tmp_path, 1), (tiny_weights / "model.safetensors").read_bytes()
+    config, table = tiny_weights / "config.json", tiny_weights / "reliability.csv"
+    assert cohort(listed)[0] == 0
+    for path, old, new in ((table, "0.41,", "0.43,"), (config, '"analysis_mpp": 2.0', '"analysis_mpp": 2.5')):
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        computed.clear()
+        assert cohort(listed)[0] == 0
+        assert computed == ["s0.png"]
+    computed.clear()
+    assert cohort(listed)[0] == 0
+    assert computed == []
+    assert (tiny_weights / "model.safetensors").read_bytes() == model
+    result = anndata.read_h5ad(tmp_path / "out/slides/s0.h5ad")
+    assert result.var.r_heldout["ERBB2"] == 0.43
+    assert result.uns["nsl"]["analysis_mpp"] == 2.5
+
+
 def test_a_run_that_ends_before_its_record_is_written_is_computed_again(cohort, computed, tmp_path, monkeypatch):
     listed = made_slides(tmp_path, 1)
     assert cohort(listed)[0] == 0

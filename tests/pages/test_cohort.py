@@ -21,7 +21,7 @@ def finished(tmp_path_factory, embedded):
     root = tmp_path_factory.mktemp("server")
     slides = slides_of_cohort(made_slides(root, 8, corrupt=7, annotated=6), root / "run")
     settings = RunSettings(
-        embedded.sha256,
+        embedded.fingerprint,
         genes=("ERBB2", "CD24", "GAPDH"),
         signatures=tuple(embedded.own_signatures[:2]),
         is_cohort=True,
