@@ -109,8 +109,8 @@ def predict(args: argparse.Namespace) -> int:
     if failures := [(one.slide.path.name, one.reason) for one in outcomes if one.status == FAILED]:
         try:
             write_whole({args.out / "failures.csv": lambda part: _list_failures(part, failures)})
-        except OSError as error:
-            print(f"nsl: error: failures.csv cannot be written ({error.strerror or error})", file=sys.stderr)
+        except NslError as error:
+            print(f"nsl: error: {error}", file=sys.stderr)
     return exit_status(outcomes)
 
 

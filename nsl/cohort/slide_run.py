@@ -101,12 +101,7 @@ class SlideRecord:
 
     def write(self, path: Path) -> None:
         text = json.dumps(asdict(self), indent=1) + "\n"
-        try:
-            write_whole({path: lambda part: part.write_text(text, encoding="utf-8")})
-        except OSError as error:
-            raise NslError(
-                f"{path.name} cannot be written ({error.strerror or error}); choose another folder"
-            ) from None
+        write_whole({path: lambda part: part.write_text(text, encoding="utf-8")})
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,7 @@ class SlideSummary:
             with part.open("wb") as file:
                 np.savez(file, **asdict(self))
 
-        try:
-            write_whole({path: save})
-        except OSError as error:
-            raise NslError(
-                f"{path.name} cannot be written ({error.strerror or error}); choose another folder"
-            ) from None
+        write_whole({path: save})
 
     def percentile(self, percent: int) -> np.ndarray:
         """(C,) over the tiles of the whole slide."""

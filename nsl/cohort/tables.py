@@ -6,7 +6,7 @@ They are made of the slides' summaries, one at a time: what is held grows by one
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,6 @@ from nsl.cohort.layout import (
 )
 from nsl.cohort.slide_run import SlideOutcome
 from nsl.cohort.summary import SlideSummary
-from nsl.errors import NslError
 from nsl.numerals import csv_cell
 from nsl.result import VAR_COLUMNS
 from nsl.signatures import PREFIX, Signature, is_signature
@@ -51,7 +50,7 @@ def write_status(outcomes: Sequence[SlideOutcome], folder: Path) -> None:
             rows.writerow(STATUS_COLUMNS)
             rows.writerows(map(csv_cell, _status_row(one)) for one in outcomes)
 
-    _write(folder / STATUS, write)
+    write_whole({folder / STATUS: write})
 
 
 def _status_row(one: SlideOutcome) -> tuple:
@@ -106,9 +105,9 @@ def write_cohort(
                     table[number] = values[0]
                 obs.append(_observation(one, summary))
 
-    _write(folder / COHORT_ROWS, write_rows)
+    write_whole({folder / COHORT_ROWS: write_rows})
     cohort = _as_anndata(obs, tables, of_genes, weights, signatures)
-    _write(folder / COHORT, lambda part: cohort.write_h5ad(part))
+    write_whole({folder / COHORT: lambda part: cohort.write_h5ad(part)})
     return len(of_run)
 
 
@@ -195,10 +194,3 @@ def _as_anndata(
             place = "signatures" if key == "mean" else f"signatures_{key}"
             cohort.obsm[place] = pd.DataFrame(values[:, is_set], index=observations.index, columns=names)
     return cohort
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    try:
-        write_whole({path: write})
-    except OSError as error:
-        raise NslError(f"{path.name} cannot be written ({error.strerror or error}); choose another folder") from None

@@ -371,7 +371,4 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 def _write_all(files: Mapping[Path, Callable[[Path], object]]) -> None:
     first = next(iter(files))
     require_names(first.parent, [path.name for path in files])
-    try:
-        write_whole(files)
-    except OSError as error:
-        raise NslError(f"{first.name} cannot be written ({error.strerror or error}); choose another folder") from None
+    write_whole(files)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsl.errors import NslError, SpotsError
+from nsl.errors import SpotsError
 from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
 from nsl.figures import correlation_distributions
 from nsl.spots.measured_section import MeasuredSection
@@ -195,14 +195,10 @@ def card_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write evaluation.csv, evaluation.md, evaluation.html (distributions of r over genes) and correlations.csv."""
     figure = correlation_distributions(comparison.correlations)
-    try:
-        write_whole(
-            {
-                folder / "evaluation.csv": lambda part: comparison.table.round(6).to_csv(part, index=False),
-                folder / "correlations.csv": lambda part: comparison.correlations.round(4).to_csv(part, index=False),
-                folder / "evaluation.md": lambda part: part.write_text(as_markdown(comparison.table), encoding="utf-8"),
-                folder / "evaluation.html": figure.write_html,
-            }
-        )
-    except OSError as error:
-        raise NslError(f"{folder} cannot be written ({error.strerror or error}); choose another folder") from None
+    files = {
+        folder / "evaluation.csv": lambda part: comparison.table.round(6).to_csv(part, index=False),
+        folder / "correlations.csv": lambda part: comparison.correlations.round(4).to_csv(part, index=False),
+        folder / "evaluation.md": lambda part: part.write_text(as_markdown(comparison.table), encoding="utf-8"),
+        folder / "evaluation.html": figure.write_html,
+    }
+    write_whole(files, str(folder))

@@ -13,14 +13,21 @@ PART = ".part"
 _NAME_BYTES = 255  # of nearly every file system; some encrypted ones take 143
 
 
-def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
+def write_whole(
+    files: Mapping[Path, Callable[[Path], object]], called: str = "", error: type[NslError] = NslError
+) -> None:
     """Make each file by its function, which is given another path beside it; then move all to their names at once.
 
     Whatever ends it before, a full disk or Ctrl-C, leaves the files as they were, and no part of new ones. What was
     written is on the disk before it has its name, so that a power cut leaves no empty file under one.
 
-    Raises OSError: as the functions do, or where a folder cannot be made.
+    called : what a refusal calls them; the first by its name where nothing is said.
+
+    Raises NslError, or the `error` given: the disk does not take them.
     """
+    for path in files:
+        if path.is_dir():
+            raise error(f"{called or path.name} cannot be written ({path.name} is a folder); choose another folder")
     parts = {path: path.with_name(path.name + PART) for path in files}
     try:
         for path, write in files.items():
@@ -31,10 +38,13 @@ def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
             part.replace(path)
         for folder in {path.parent for path in files} if os.name == "posix" else ():
             _settle(folder)
-    except BaseException:
+    except BaseException as failed:
         for part in parts.values():
             with contextlib.suppress(OSError):
                 part.unlink()
+        if isinstance(failed, OSError):
+            called = called or next(iter(files)).name
+            raise error(f"{called} cannot be written ({failed.strerror or failed}); choose another folder") from None
         raise
 
 

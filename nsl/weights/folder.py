@@ -100,25 +100,24 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    try:
-        tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
-        texts = {CONFIG: weights.config.to_json(), RELIABILITY: reliability_csv(weights.reliability)}
-        if len(weights.signatures):
-            texts[SIGNATURES] = signatures_csv(weights.signatures)
-        texts[CARD] = model_card(weights)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.model.state_dict().items()}
+    texts = {CONFIG: weights.config.to_json(), RELIABILITY: reliability_csv(weights.reliability)}
+    if len(weights.signatures):
+        texts[SIGNATURES] = signatures_csv(weights.signatures)
+    texts[CARD] = model_card(weights)
 
-        def save_model(part: Path) -> None:
+    def save_model(part: Path) -> None:
+        try:
             save_file(tensors, part, metadata={"genes": json.dumps(weights.genes)})
-            part.chmod(0o644)  # safetensors lets nobody else read what it writes
+        except SafetensorError as error:  # a full disk is one
+            raise OSError(str(error)) from None
+        part.chmod(0o644)  # safetensors lets nobody else read what it writes
 
-        files = {name: lambda part, text=text: part.write_text(text, encoding="utf-8") for name, text in texts.items()}
-        write_whole({folder / name: write for name, write in ({MODEL: save_model} | files).items()})
-        if SIGNATURES not in texts:
-            (folder / SIGNATURES).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{folder.name} cannot be written ({getattr(error, 'strerror', None) or error}); choose another folder"
-        ) from None
+    files = {name: lambda part, text=text: part.write_text(text, encoding="utf-8") for name, text in texts.items()}
+    files = {folder / name: write for name, write in ({MODEL: save_model} | files).items()}
+    write_whole(files, folder.name, WeightsError)
+    if SIGNATURES not in texts:
+        (folder / SIGNATURES).unlink(missing_ok=True)
 
 
 def _read_tensors(path: Path, genes: Sequence[str]) -> dict[str, torch.Tensor]:

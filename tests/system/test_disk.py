@@ -2,12 +2,14 @@
 
 import pytest
 
-from nsl.errors import NslError
+from nsl.errors import NslError, WeightsError
 from nsl.system.disk import require_names, write_whole
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError, ValueError])
-def test_files_written_together_are_all_new_or_all_as_they_were(tmp_path, stop):
+@pytest.mark.parametrize(
+    ("stop", "told"), [(KeyboardInterrupt, KeyboardInterrupt), (OSError(28, "No space"), NslError), (ValueError,) * 2]
+)
+def test_files_written_together_are_all_new_or_all_as_they_were(tmp_path, stop, told):
     old, new = tmp_path / "a.txt", tmp_path / "more/b.txt"
     old.write_text("old")
 
@@ -15,13 +17,44 @@ def test_files_written_together_are_all_new_or_all_as_they_were(tmp_path, stop):
         part.write_text("half")
         raise stop
 
-    with pytest.raises(stop):
+    with pytest.raises(told):
         write_whole({old: lambda part: part.write_text("new"), new: half})
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.txt"]
     assert old.read_text() == "old"
     write_whole({old: lambda part: part.write_text("new"), new: lambda part: part.write_text("b")})
     assert (old.read_text(), new.read_text()) == ("new", "b")
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            "a.txt cannot be written (No space left on device); choose another folder",
+        ),
+        (OSError("it is full"), "a.txt cannot be written (it is full); choose another folder"),
+    ],
+)
+def test_what_the_disk_does_not_take_is_one_sentence(tmp_path, failed, said):
+    def write(part):
+        raise failed
+
+    with pytest.raises(WeightsError) as refused:
+        write_whole({tmp_path / "a.txt": write}, error=WeightsError)
+    assert str(refused.value) == said
+    with pytest.raises(NslError, match=r"^mine cannot be written"):
+        write_whole({tmp_path / "a.txt": write}, "mine")
+
+
+def test_a_folder_that_stands_in_the_place_of_one_file_leaves_the_others_as_they_were(tmp_path):
+    first, taken = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("old")
+    taken.mkdir()
+    with pytest.raises(NslError, match=r"^b\.txt cannot be written \(b\.txt is a folder\)"):
+        write_whole({first: lambda part: part.write_text("new"), taken: lambda part: part.write_text("new")})
+    assert first.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
 
 
 def test_names_are_measured_in_bytes_with_what_stands_behind_them_meanwhile(tmp_path):
