@@ -6,6 +6,7 @@ Exit status 0 done, 1 some slides of several failed (`failures.csv` or `status.c
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -62,17 +63,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
         args.command_line = _without_folders(argv)
         with contextlib.closing(_Bar()) as args.progress:
-            return args.run(args)
+            status = args.run(args)
+        sys.stdout.flush()
+        return status
     except NslError as error:
         if "--debug" in argv:
             raise
         print(f"nsl: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # Of files, every command tells itself; what is left is where it prints to.
+        if "--debug" in argv or error.filename is not None:
+            raise
+        _silence_output()
+        if not isinstance(error, BrokenPipeError):  # whoever read it has read enough
+            print(f"nsl: error: what was to be printed cannot be ({error.strerror or error})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if "--debug" in argv:
             raise
         print("nsl: interrupted; files that were finished are kept", file=sys.stderr)
         return INTERRUPTED
+
+
+def _silence_output() -> None:
+    """Python would try once more to print what it could not, when it ends."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _without_folders(argv: Sequence[str]) -> str:
@@ -144,14 +161,15 @@ def _add_publish(add) -> None:
 
 def _add_info(add) -> None:
     add("slide", type=path_or_address, metavar="SLIDE", help="slide file, or address of OME-Zarr")
-    add("--mpp", type=float, metavar="F", help="µm/px of the image, where its metadata has none")
+    add("--mpp", type=float, metavar="F", help="µm/px of the image, in place of what its metadata says")
 
 
 def _train(args: argparse.Namespace) -> int:
     """Fit the 11 weights of every gene on all sections of a manifest and write a weights folder."""
     from nsl.train import train
-    from nsl.weights.folder import save_weights
+    from nsl.weights.folder import require_place, save_weights
 
+    require_place(args.out)
     weights = train(
         args.manifest,
         name=args.name or args.out.resolve().name,
@@ -165,6 +183,7 @@ def _train(args: argparse.Namespace) -> int:
         analysis_mpp=args.analysis_mpp,
         command=args.command_line,
         progress=args.progress,
+        told=commands.note,
     )
     save_weights(weights, args.out)
     data = weights.config.training_data
@@ -186,7 +205,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             raise NslError(f"{option} is {number}; it must be at least 1")
     folders = [_named_folder(text) for text in args.features]
     manifest = args.data / "manifest.csv" if args.data.is_dir() else args.data
-    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, args.progress)
+    sections = measure_all(manifest, args.tile_um, args.analysis_mpp, args.progress, commands.note)
     genes = highest_mean(sections, detected_genes(sections, args.min_detected), args.genes)
     methods = [neural_stain(progress=args.progress), *baselines(args.tile_um, args.analysis_mpp)]
     if args.deep_minutes:

@@ -1,6 +1,7 @@
 """From measured sections to weights: settings by nested validation, one fit of all genes, reliability."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +27,16 @@ from nsl.evaluate import (
     standardised,
 )
 from nsl.model import NeuralStain
+from nsl.numerals import count_of
 from nsl.signatures import Signature, split_members
+from nsl.spots.checks import report_on
 from nsl.spots.measured_section import (
     ANALYSIS_MPP,
     TILE_UM,
     MeasuredSection,
     detected_genes,
     highest_mean,
-    measure_section,
+    read_section,
     spatial_blocks,
 )
 from nsl.spots.tables import UNITS, read_manifest
@@ -122,15 +125,18 @@ def train(
     tile_um: float = TILE_UM,
     analysis_mpp: float = ANALYSIS_MPP,
     progress: Progress = SILENT,
+    told: Callable[[str], object] = warnings.warn,
     **options,
 ) -> Weights:
     """Train on every section of a manifest (`nsl.spots.tables.read_manifest`), with options of `train_sections`.
+
+    told : called with a sentence for each thing that was left out of a section, or may spoil the fit.
 
     Raises
     ------
     SpotsError, SlideError, ScaleError : a section cannot be used; nothing is trained.
     """
-    sections = measure_all(manifest, tile_um, analysis_mpp, progress)
+    sections = measure_all(manifest, tile_um, analysis_mpp, progress, told)
     return train_sections(sections, tile_um=tile_um, analysis_mpp=analysis_mpp, progress=progress, **options)
 
 
@@ -283,9 +289,16 @@ def held_out_groups(sections: Sequence[MeasuredSection]) -> tuple[list[MeasuredS
 
 
 def measure_all(
-    manifest: str | Path, tile_um: float, analysis_mpp: float, progress: Progress = SILENT
+    manifest: str | Path,
+    tile_um: float,
+    analysis_mpp: float,
+    progress: Progress = SILENT,
+    told: Callable[[str], object] = warnings.warn,
 ) -> list[MeasuredSection]:
-    """Read every section of a manifest; raises what `read_manifest` and `measure_section` raise."""
+    """Read every section of a manifest; raises what `read_manifest` and `read_section` raise.
+
+    told : called with a sentence for each thing that was left out of a section, or may spoil a fit.
+    """
     for what, length in (("window", tile_um), ("analysis resolution", analysis_mpp)):
         if not (np.isfinite(length) and length > 0):
             raise ScaleError(f"the {what} must be a positive number, got {length:g}")
@@ -293,7 +306,13 @@ def measure_all(
     sections = []
     for done, section in enumerate(listed):
         progress.check(done, len(listed), "reading sections")
-        sections.append(measure_section(section, tile_um, analysis_mpp))
+        measured, seen = read_section(section, tile_um, analysis_mpp)
+        report = report_on(section.name, measured, int(seen.on_tissue.sum()))
+        for sentence in [*report.notices, *report.warnings]:
+            told(sentence)
+        sections.append(MeasuredSection.of(measured, seen, section.patient))
+        if left_out := report.spots - sections[-1].spots:
+            told(f"{section.name}: {count_of(left_out, 'spot')} left out, where its image shows nothing.")
     return sections
 
 

@@ -50,6 +50,13 @@ def predict(tiny_weights, tmp_path, capsys):
     return run
 
 
+def split_by_kind(err: str) -> tuple[list[str], list[str]]:
+    """The notes of stderr, and all else."""
+    lines = err.splitlines()
+    notes = [line for line in lines if line.startswith("nsl: note: ")]
+    return notes, [line for line in lines if line not in notes]
+
+
 def assert_one_line_error(code: int, err: list[str], *said: str) -> None:
     assert code == 2
     assert len(err) == 1, err
@@ -449,7 +456,13 @@ def test_trained_weights_predict_the_genes_they_learned(paired, tmp_path, capsys
     options = ["--out", str(weights), "--tile-um", "60", "--licence", "CC0"]
     assert main(["train", str(paired / "manifest.csv"), *options]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    notes, others = split_by_kind(captured.err)
+    assert others == []
+    assert [note for note in notes if " S1 " in note] == [
+        "nsl: note: Only 41 of the 63 spots of S1 lie on tissue; the positions may be shifted, or of another image.",
+        "nsl: note: Only 7 genes of S1 are counted in at least a tenth of its spots; fewer than 100 have little in "
+        "common to learn from.",
+    ]
     assert "126 spots of 2 patients" in captured.out
     config = json.loads((weights / "config.json").read_text())
     assert (config["name"], config["training_data"]["licence"]) == ("mine", "CC0")
@@ -483,8 +496,42 @@ def test_training_on_a_missing_manifest_is_one_line(tmp_path, capsys):
 )
 def test_training_options_that_cannot_be_are_one_line(paired, tmp_path, capsys, options, said):
     code = main(["train", str(paired / "manifest.csv"), "--out", str(tmp_path / "w"), *options])
-    assert_one_line_error(code, capsys.readouterr().err.splitlines(), said)
+    _, errors = split_by_kind(capsys.readouterr().err)
+    assert_one_line_error(code, errors, said)
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_weights_replace_no_file_that_is_not_of_weights(paired, tmp_path, capsys, name):
+    (tmp_path / "mine").mkdir()
+    foreign = tmp_path / "mine" / name
+    foreign.write_text("of a project")
+    code = main(["train", str(paired / "manifest.csv"), "--genes", "H_GENE", "--out", str(tmp_path / "mine")])
+    assert_one_line_error(
+        code, capsys.readouterr().err.splitlines(), f"mine holds a {name} and is no folder of weights"
+    )
+    assert foreign.read_text() == "of a project"
+
+
+class _Closed(io.TextIOBase):
+    """Standard output that nobody takes."""
+
+    def __init__(self, error: OSError):
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(BrokenPipeError(32, "Broken pipe"), ""), (OSError(28, "No space left on device"), "No space left on device")],
+)
+def test_output_that_nobody_takes_ends_without_a_traceback(section_png, monkeypatch, capsys, error, said):
+    monkeypatch.setattr(sys, "stdout", _Closed(error))
+    assert main(["info", str(section_png)]) == 2
+    err = capsys.readouterr().err
+    assert err == (f"nsl: error: what was to be printed cannot be ({said})\n" if said else "")
 
 
 def test_weights_that_cannot_be_written_are_one_line(paired, tmp_path, capsys):
@@ -651,6 +698,55 @@ def test_failures_that_cannot_be_listed_are_still_told_without_a_traceback(predi
     code, err = predict(*slides, "--mpp", 1, "--out", tmp_path / "taken")
     assert code == 2
     assert all(line.startswith("nsl: error: ") for line in err)
+
+
+@pytest.mark.parametrize("form", ["geojson", "csv,geojson"])
+def test_annotations_are_not_replaced_by_the_tiles(predict, section_png, form):
+    drawn = section_png.with_suffix(".geojson")
+    drawn.write_text(geojson_text([Region("a", "Tumor", None, box(0, 0, 300, 600))]), encoding="utf-8")
+    before = drawn.read_bytes()
+    code, err = predict(section_png, "--mpp", 1, "--out", section_png.parent, "--regions", drawn, "--format", form)
+    assert_one_line_error(code, err, "section.geojson would replace what this run reads; choose another folder")
+    assert drawn.read_bytes() == before
+
+
+def test_a_list_and_gene_sets_are_not_replaced_by_results(predict, section_png, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed, sets = tmp_path / "section.csv", tmp_path / "section.provenance.json"
+    listed.write_text("slide,mpp\nsection.png,1\n")
+    sets.write_text("SET\t\tERBB2\tCD24\tCOX6C\n")
+    code, err = predict("section.csv", "--out", ".")
+    assert_one_line_error(code, err, "section.csv would replace what this run reads")
+    code, err = predict(section_png, "--mpp", 1, "--out", "../" + tmp_path.name, "--signatures", sets.name)
+    assert_one_line_error(code, err, "section.provenance.json would replace what this run reads")
+    assert listed.read_text().startswith("slide")
+
+
+def test_a_slide_in_a_folder_is_not_replaced_by_a_folder_of_results(predict, section, tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    inside = tmp_path / "a.zarr/a.png"
+    Image.fromarray(section.pixels).save(inside)
+    code, err = predict(inside, "--mpp", 1, "--out", tmp_path, "--format", "spatialdata")
+    assert_one_line_error(code, err, "a.zarr would replace what this run reads")
+    assert inside.exists()
+
+
+def test_slides_whose_files_would_have_one_name_are_refused(predict, section_png, tmp_path):
+    other = tmp_path / "Section.genes.png"
+    other.write_bytes(section_png.read_bytes())
+    code, err = predict(section_png, other, "--mpp", 1)
+    assert_one_line_error(code, err, "section.genes.csv would be written of two of the slides")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_only_is_called_as_ours_stays(predict, section_png, tmp_path):
+    other, foreign = tmp_path / "other.png", tmp_path / "out/failures.csv"
+    other.write_bytes(section_png.read_bytes())
+    foreign.parent.mkdir()
+    foreign.write_text("my precious,notes\n")
+    assert predict(section_png, "--mpp", 1)[0] == 0
+    assert predict(section_png, other, "--mpp", 1)[0] == 0
+    assert foreign.read_text() == "my precious,notes\n"
 
 
 def test_two_slides_of_one_name_are_numbered(predict, section, section_png, tmp_path):

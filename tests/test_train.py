@@ -90,6 +90,37 @@ def test_spots_on_black_padding_are_left_out(paired, tmp_path):
     assert len(measured.colors) == len(measured.expression) == 63 - 2 * 7
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_spots_are_not_placed_on_an_image_that_is_shown_turned(paired, tmp_path, orientation):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    exif, turned = Image.Exif(), tmp_path / "turned.jpg"
+    exif[274] = orientation
+    Image.open(first.image).save(turned, exif=exif, quality=95)
+    if orientation == 1:
+        assert measure_section(replace(first, image=turned), TILE_UM).spots == 63
+        return
+    with pytest.raises(SpotsError, match=r"^section S1: turned\.jpg is stored turned or mirrored, .*; save it upright"):
+        measure_section(replace(first, image=turned), TILE_UM)
+
+
+def test_what_is_left_out_of_a_section_or_may_spoil_a_fit_is_told(paired, tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    table = pd.read_csv(paired / "manifest.csv").head(1)
+    pixels = np.asarray(Image.open(paired / table.image[0])).copy()
+    pixels[:, :200] = 0  # the first two columns of spots, wholly
+    Image.fromarray(pixels).save(tmp_path / "padded.png")
+    for column in ("spots", "counts"):
+        table[column] = [str(paired / name) for name in table[column]]
+    table.assign(image="padded.png").to_csv(manifest, index=False)
+    told: list[str] = []
+    [section] = train_module.measure_all(manifest, TILE_UM, 3.0, told=told.append)
+    assert section.spots == 49
+    assert "S1: 14 spots left out, where its image shows nothing." in told
+    assert any(sentence.startswith("Only 7 genes of S1 are counted") for sentence in told)
+    with pytest.warns(UserWarning, match="14 spots left out"):
+        train_module.measure_all(manifest, TILE_UM, 3.0)
+
+
 # Fitting
 
 

@@ -1,8 +1,10 @@
 """`predict` and `cohort`: their options, and what they say of slides on the way."""
 
 import argparse
+import contextlib
 import csv
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SLIDES
+from nsl.cohort.layout import COHORT, COHORT_ROWS, DONE, FAILED, RECORD, SKIPPED, SLIDES, STATUS
 from nsl.errors import NslError
 from nsl.numerals import count_of, csv_cell, some_of
 from nsl.signatures import read_gmt
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from nsl.cohort.slide_list import ListedSlide
     from nsl.cohort.slide_run import RunSettings
     from nsl.weights.weights import Weights
+
+FAILURES, _FAILURE_COLUMNS = "failures.csv", ("slide", "error")
+"""The list of the slides that `predict` could not take."""
 
 
 def add_predict(add) -> None:
@@ -47,7 +52,7 @@ def add_cohort(add) -> None:
 
 
 def add_prediction(add, form: str) -> None:
-    add("--mpp", type=float, metavar="F", help="µm/px of the image, where neither list nor metadata has it")
+    add("--mpp", type=float, metavar="F", help="µm/px, in place of what metadata says; a list goes before")
     add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
     add("--genes", metavar="A,B", help="only these genes (default: all)")
     add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
@@ -83,9 +88,9 @@ def predict(args: argparse.Namespace) -> int:
     if args.regions:
         slides = [replace(slides[0], regions=args.regions.absolute())]
     settings, weights = _settings(args, slides)
-    if args.out.is_dir():
-        (args.out / "failures.csv").unlink(missing_ok=True)
     several, outcomes = len(slides) > 1, []
+    if several:
+        _remove_failures(args.out / FAILURES)
     for number, slide in enumerate(slides):
         progress = _OneOfMany(args.progress, number, len(slides)) if several else args.progress
         run = partial(predict_slide, slide, settings, weights, args.out, resume=several, progress=progress)
@@ -98,7 +103,7 @@ def predict(args: argparse.Namespace) -> int:
             args.progress.close()
         done = outcome.record
         for notice in done.warnings:
-            _say(f"nsl: note: {notice}", sys.stderr)
+            note(notice)
         scored = f", {count_of(done.signatures, 'signature')}" if done.signatures else ""
         ending = {"png": "*.png", "spatialdata": "zarr"}.get(settings.formats[0], settings.formats[0])
         took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
@@ -108,7 +113,7 @@ def predict(args: argparse.Namespace) -> int:
         )
     if failures := [(one.slide.path.name, one.reason) for one in outcomes if one.status == FAILED]:
         try:
-            write_whole({args.out / "failures.csv": lambda part: _list_failures(part, failures)})
+            write_whole({args.out / FAILURES: lambda part: _list_failures(part, failures)})
         except NslError as error:
             print(f"nsl: error: {error}", file=sys.stderr)
     return exit_status(outcomes)
@@ -116,7 +121,14 @@ def predict(args: argparse.Namespace) -> int:
 
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("slide", "error"), *(map(csv_cell, row) for row in failures)])
+        csv.writer(file).writerows([_FAILURE_COLUMNS, *(map(csv_cell, row) for row in failures)])
+
+
+def _remove_failures(path: Path) -> None:
+    """Remove the list of an earlier run's failures, but no file of somebody else's that is called so."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8").startswith(",".join(_FAILURE_COLUMNS)):
+            path.unlink()
 
 
 def cohort(args: argparse.Namespace) -> int:
@@ -154,6 +166,9 @@ def cohort(args: argparse.Namespace) -> int:
     counts = [sum(one.status == status for one in outcomes) for status in (DONE, SKIPPED, FAILED)]
     words = ("done", "done before", "failed")
     told = ", ".join(f"{count:,} {word}" for count, word in zip(counts, words, strict=True) if count)
+    doubted = sum(one.record is not None and bool(one.record.warnings) for one in outcomes)
+    if doubted:
+        told += f", {doubted:,} with warnings in {STATUS}"
     print(f"{count_of(len(outcomes), 'slide')}: {told} → {args.out}")
     return exit_status(outcomes)
 
@@ -182,7 +197,7 @@ def _settings(
     known = weights.match_signatures(signatures).index
     left_out = [one.name for one in signatures if one.name not in known]
     if left_out:
-        print(f"nsl: note: too few genes of {some_of(left_out, 5)} are in the weights to score it", file=sys.stderr)
+        note(f"too few genes of {some_of(left_out, 5)} are in the weights to score it")
     if args.genes is None:
         signatures = weights.with_own(signatures)
     genes = None if args.genes is None else weights.require_genes(names(args.genes))
@@ -212,8 +227,31 @@ def _settings(
     columns = [*(weights.genes if genes is None else genes), *(one.name for one in signatures)]
     records = [f"{slide.name}.{RECORD}" for slide in slides if len(slides) > 1 or folder]
     files = [name for one in slides for name in settings.file_names(one.name, columns, one.regions is not None)]
-    require_names(args.out / folder, [*files, *records])
+    files += records
+    require_names(args.out / folder, files)
+    _require_once(files)
+    tables = (STATUS, COHORT, COHORT_ROWS) if folder else (FAILURES,) if len(slides) > 1 else ()
+    outputs = [*(args.out / folder / name for name in files), *(args.out / name for name in tables)]
+    given = args.slides if isinstance(args.slides, list) else [args.slides]
+    inputs = [*given, *(one.path for one in slides), *(one.regions for one in slides), args.signatures]
+    _require_apart(outputs, [path for path in inputs if isinstance(path, Path)])
     return settings, weights
+
+
+def _require_once(files: Sequence[str]) -> None:
+    """NslError where two results of the run would have one name, as S1 has S1.genes.csv and a slide S1.genes too."""
+    [(name, times)] = Counter(map(str.casefold, files)).most_common(1)
+    if times > 1:
+        raise NslError(f"{name} would be written of two of the slides; rename one, or run them into two folders")
+
+
+def _require_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """NslError where a result would replace what the run reads, or the folder that it lies in."""
+    read = {way(path) for path in inputs for way in (Path.absolute, Path.resolve)}
+    read |= {above for path in read for above in path.parents}
+    for path in outputs:
+        if read & {path.absolute(), path.parent.resolve() / path.name}:
+            raise NslError(f"{path.name} would replace what this run reads; choose another folder for --out")
 
 
 def _of_any_folder(source: str | None, weights: "Weights") -> str | None:
@@ -221,6 +259,11 @@ def _of_any_folder(source: str | None, weights: "Weights") -> str | None:
     if source is None:
         return None
     return f"{weights.source}@{weights.revision}" if weights.revision else str(Path(source).absolute())
+
+
+def note(sentence: str) -> None:
+    """Print what the user should know of the input to stderr."""
+    _say(f"nsl: note: {sentence}", sys.stderr)
 
 
 def _say(line: str, stream: TextIO | None = None) -> None:

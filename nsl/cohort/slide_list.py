@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsl.cohort.layout import SLIDES
 from nsl.errors import NslError, ScaleError, SlideError, require_once
 from nsl.slides.address import Address, address_of
 from nsl.slides.folder import FolderSlide, slides_in
@@ -78,15 +79,24 @@ def _called(slide: FolderSlide) -> str:
 
 
 def slides_of_cohort(given: Path, out: Path, mpp: float | None = None) -> list[ListedSlide]:
-    """`list_slides` of one list or folder; the results of an earlier run in that folder are no slides.
+    """`list_slides` of one list, or of one folder but for the results of an earlier run in it.
 
-    Raises NslError: as `list_slides`, or it is neither a list nor a folder, or names no slide.
+    Raises NslError: as `list_slides`, or it is neither a list nor a folder, or names no slide, or results would come to
+        lie among the slides of the folder.
     """
     if given.suffix.lower() != ".csv" and not given.is_dir():
         missing = "" if given.exists() else " does not exist; it"
         raise NslError(f"{given.name}{missing} must be a CSV with a column slide, or a folder of slides")
-    results = out.resolve()
-    slides = [one for one in list_slides([given], mpp) if not _is_inside(results, one.path)]
+    slides = list_slides([given], mpp)
+    if given.is_dir():
+        folder, results = given.resolve(), out.resolve()
+        if folder == results or folder.is_relative_to(results / SLIDES):
+            raise NslError(
+                f"the results would lie among the slides of {folder.name}; name another folder with --out, such as "
+                f"{folder.name}-results"
+            )
+        if results.is_relative_to(folder):
+            slides = [one for one in slides if not _is_inside(results, one.path)]
     if not slides or (given.is_dir() and slides[0].path == given.absolute()):
         raise SlideError(f"{given.name} holds no slide; name a folder of slides, or a CSV with a column slide")
     return slides

@@ -47,6 +47,7 @@ _MISSING = {"JPEG": (127, 128), "PNG": (0,)}
 _MOST_HEAD = 2**22
 
 # EXIF orientation: whether rows and columns change places, and whether x and y are reversed then.
+_ORIENTATION = 274  # the tag of EXIF and TIFF
 ORIENTATIONS = {
     2: (False, True, False),
     3: (False, True, True),
@@ -153,6 +154,12 @@ class PillowReader(Reader):
         self._can_draft = image.format == "JPEG"
         factors = [f for f in (1, 2, 4, 8) if f <= min(width, height)] if self._can_draft else [1]
         self._turn, self.levels = self._upright(image, factors)
+        # Pillow turns TIFFs itself.
+        if self._turn or (image.format == "TIFF" and image.tag_v2.get(_ORIENTATION, 1) != 1):
+            self.is_turned = True
+            self.altered += (
+                f"{name} is turned upright, as its orientation says; positions are pixels of the upright image.",
+            )
 
     def _require_codes(self, image: Image.Image) -> None:
         """SlideError where a JPEG has less than a bit for every block of 8 × 8 px, which no code of one takes."""
@@ -165,7 +172,7 @@ class PillowReader(Reader):
     def _upright(image: Image.Image, factors: list[int]) -> tuple[tuple[bool, bool, bool] | None, tuple[Level, ...]]:
         # Pillow turns TIFFs itself, and decodes all of a PNG to look for EXIF that may stand behind the pixels.
         is_told = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        orientation = image.getexif().get(274, 1) if is_told else 1
+        orientation = image.getexif().get(_ORIENTATION, 1) if is_told else 1
         turn = ORIENTATIONS.get(orientation)
         is_turned, reverses_x, reverses_y = turn or (False, False, False)
         width, height = image.size[::-1] if is_turned else image.size

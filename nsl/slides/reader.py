@@ -64,6 +64,8 @@ class Reader(ABC):
     """Magnification of the objective that the scan is said to be of, such as 20."""
     icc_profile: bytes | None = None
     """The colour profile that the file holds of its pixels as they are handed out."""
+    is_turned: bool = False
+    """Whether the pixels handed out are turned or mirrored against those stored, as the file says they are meant."""
     is_checked: bool = True
     """Whether a checksum can be told of all that is read; not of what comes over a network, part by part."""
     altered: tuple[str, ...] = ()

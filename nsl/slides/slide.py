@@ -106,6 +106,8 @@ class Slide(AbstractContextManager):
     """Magnification that the scan is said to be of, such as 20; µm/px are never derived from it."""
     color_profile: ColorProfile | None
     """What the file says of its colours; None where it says nothing that can be read."""
+    is_turned: bool
+    """Whether pixels are turned or mirrored against those stored, as the file says they are meant."""
     is_checked: bool
     """Whether `sha256` can be told."""
     is_converted: bool
@@ -132,7 +134,7 @@ class Slide(AbstractContextManager):
             self.mpp, notices = None, (f"{error}.",)
         self.levels = tuple(level.downsample for level in reader.levels)
         self.format = reader.format
-        self.is_checked = reader.is_checked
+        self.is_turned, self.is_checked = reader.is_turned, reader.is_checked
         self.scanner, self.objective_power = reader.scanner, reader.objective_power
         self.color_profile = ColorProfile.read(reader.icc_profile)
         self.is_converted = to_srgb and self.foreign_profile is not None
@@ -190,7 +192,7 @@ class Slide(AbstractContextManager):
         if self.mpp is None:
             raise ScaleError(
                 f"{self._path.name} has no µm/px in its metadata; give it: 0.25 for a 40× scan, 0.5 for 20× "
-                "(--mpp on the command line)"
+                "(--mpp on the command line, the column mpp of a list or manifest)"
             )
         return self.mpp
 

@@ -170,9 +170,14 @@ def read_windows(image: SectionImage, centers_px: np.ndarray, window_um: float, 
     Raises
     ------
     SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
-    SpotsError : a centre lies outside the image.
+    SpotsError : a centre lies outside the image, or the image is shown turned against its pixels as stored.
     """
     with open_slide(image.path, image.mpp) as slide:
+        if slide.is_turned:
+            raise SpotsError(
+                f"section {image.section}: {image.path.name} is stored turned or mirrored, and which way round its "
+                "spots were placed cannot be told; save it upright, with positions in pixels of that image"
+            )
         _require_spots_on_slide(image.section, slide, centers_px)
         mpp = max(mpp, slide.require_mpp())
         pixels = slide.read(0, 0, *slide.size, mpp)
@@ -232,6 +237,14 @@ def detected_share(counts: np.ndarray | sparse.sparray) -> np.ndarray:
 def measure_section(section: Section, tile_um: float = TILE_UM, analysis_mpp: float = ANALYSIS_MPP) -> MeasuredSection:
     """Read a section's image and spots into colour counts and log-normalised expression.
 
+    Raises what `read_section` raises.
+    """
+    return MeasuredSection.of(*read_section(section, tile_um, analysis_mpp), section.patient)
+
+
+def read_section(section: Section, tile_um: float, analysis_mpp: float) -> tuple[anndata.AnnData, SpotColors]:
+    """Read a section's raw counts, and what its image shows around the same spots.
+
     Raises
     ------
     SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
@@ -239,8 +252,7 @@ def measure_section(section: Section, tile_um: float = TILE_UM, analysis_mpp: fl
     """
     measured = read_measured([section.counts, section.spots])
     image = SectionImage(section.name, section.image, section.mpp)
-    seen = read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp)
-    return MeasuredSection.of(measured, seen, section.patient)
+    return measured, read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp)
 
 
 def _require_spots_on_slide(section: str, slide: Slide, centers_px: np.ndarray) -> None:

@@ -91,6 +91,21 @@ def _load_folder(folder: Path, source: str) -> Weights:
     )
 
 
+def require_place(folder: Path) -> None:
+    """WeightsError where a weights folder cannot be written, or would replace files that are of none."""
+    if folder.is_file():
+        raise WeightsError(f"{folder.name} is a file; name a folder for the weights")
+    foreign = [name for name in (CARD, CONFIG) if (folder / name).exists()]
+    if foreign and not (folder / MODEL).exists():
+        raise WeightsError(
+            f"{folder.resolve().name} holds a {foreign[0]} and is no folder of weights; choose another, as it would be "
+            "replaced"
+        )
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(above, os.W_OK):
+        raise WeightsError(f"{above.name} cannot be written to; choose another folder for the weights")
+
+
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     """Write a weights folder that `load_weights` reads back; it is made if missing, and its files are replaced.
 

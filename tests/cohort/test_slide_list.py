@@ -6,6 +6,7 @@ import pytest
 
 from nsl.cohort.slide_list import list_slides, slides_of_cohort
 from nsl.errors import NslError
+from tests.fixtures import stained_section
 from tests.slides.test_archive import painted, write_dicom
 
 
@@ -91,3 +92,30 @@ def test_a_dicom_slide_of_a_folder_is_called_by_it(tmp_path):
     write_dicom(tmp_path / "case 4.1", painted(512, 768), 0.5)
     [slide] = slides_of_cohort(tmp_path, tmp_path / "out")
     assert (slide.listed, slide.name) == ("case 4.1", "case 4.1")
+
+
+@pytest.fixture
+def folder_of_two(tmp_path) -> None:
+    """Two slides in the folder `ins`."""
+    (tmp_path / "ins/slides").mkdir(parents=True)
+    for name in "ab":
+        (tmp_path / f"ins/slides/{name}.png").write_bytes(stained_section(1).png)
+
+
+def test_slides_that_a_list_names_are_run_wherever_the_results_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.csv").write_text("slide\none.svs\nruns/two.svs\n../three.svs\n")
+    slides = slides_of_cohort(Path("list.csv"), Path())
+    assert [one.listed for one in slides] == ["one.svs", "runs/two.svs", "../three.svs"]
+
+
+def test_slides_of_a_folder_beside_the_results_are_run(folder_of_two, tmp_path):
+    for out in (tmp_path, tmp_path / "ins/run", tmp_path / "elsewhere"):
+        assert [one.name for one in slides_of_cohort(tmp_path / "ins", out)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("given", "out"), [("ins", "ins"), ("ins/slides", "ins"), (".", ".")])
+def test_results_do_not_come_to_lie_among_the_slides_of_a_folder(folder_of_two, tmp_path, monkeypatch, given, out):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NslError, match=r"^the results would lie among the slides of [^;]+; name another folder"):
+        slides_of_cohort(Path(given), Path(out))

@@ -433,7 +433,8 @@ def test_require_mpp_says_how_to_give_it(tmp_path):
     with pytest.raises(ScaleError) as caught:
         slide.require_mpp()
     assert str(caught.value) == (
-        "a.png has no µm/px in its metadata; give it: 0.25 for a 40× scan, 0.5 for 20× (--mpp on the command line)"
+        "a.png has no µm/px in its metadata; give it: 0.25 for a 40× scan, 0.5 for 20× (--mpp on the command "
+        "line, the column mpp of a list or manifest)"
     )
     assert open_slide(tmp_path / "a.png", mpp=0.5).require_mpp() == 0.5
 
