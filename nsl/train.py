@@ -26,6 +26,7 @@ from nsl.evaluate import (
     signature_reliability,
     standardised,
 )
+from nsl.genes import by_capitals, resolve
 from nsl.model import NeuralStain
 from nsl.numerals import count_of
 from nsl.signatures import Signature, split_members
@@ -168,7 +169,7 @@ def train_sections(
     name, tissue, source, licence, command, failed_checks : recorded in the weights.
     min_detected : keep genes counted in at least this share of the spots of every patient.
     most_genes : of these, keep so many whose mean expression is highest; all, if not given.
-    genes : fit these instead.
+    genes : fit these instead, by any name that `nsl.genes.resolve` knows.
     tile_um, analysis_mpp : window and µm/px that the sections were measured with; the weights record the median of what
         their images were read at, which may be coarser.
     signatures : gene sets to judge as well, which the weights then hold; those with too few of the genes are left out.
@@ -188,7 +189,8 @@ def train_sections(
         if most_genes is not None and most_genes < len(genes):
             genes = highest_mean(sections, genes, most_genes)
             rule = f"the {most_genes:,} of highest mean expression among those {rule}"
-    genes = list(dict.fromkeys(genes))
+    measured = by_capitals(gene for section in reversed(sections) for gene in section.genes)
+    genes = list(dict.fromkeys(resolve(gene, measured) or gene for gene in genes))
     _require_measured(sections, genes)
     stains = _reference_stains(sections)
     parts, left_out, groups = held_out_groups(sections)

@@ -710,6 +710,15 @@ def test_annotations_are_not_replaced_by_the_tiles(predict, section_png, form):
     assert drawn.read_bytes() == before
 
 
+def test_a_comparison_of_regions_does_not_outlive_the_result_that_it_is_of(predict, section_png, tmp_path):
+    drawn, compared = tmp_path / "drawn.geojson", tmp_path / "out/section.regions.csv"
+    drawn.write_text(geojson_text([Region("a", "Tumor", None, box(0, 0, 300, 600))]), encoding="utf-8")
+    assert predict(section_png, "--mpp", 1, "--regions", drawn)[0] == 0
+    assert compared.read_text().startswith("class,gene,")
+    assert predict(section_png, "--mpp", 1)[0] == 0
+    assert not compared.exists()
+
+
 def test_a_list_and_gene_sets_are_not_replaced_by_results(predict, section_png, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed, sets = tmp_path / "section.csv", tmp_path / "section.provenance.json"

@@ -121,6 +121,15 @@ def test_what_is_left_out_of_a_section_or_may_spoil_a_fit_is_told(paired, tmp_pa
         train_module.measure_all(manifest, TILE_UM, 3.0)
 
 
+def test_genes_are_fitted_by_the_names_that_users_have_for_them(sections):
+    [seen, other] = [
+        replace(section, genes=["ERBB2" if gene == "H_GENE" else gene for gene in section.genes])
+        for section in sections
+    ]
+    weights = train_sections([seen, other], name="mine", genes=["her2", "e_gene", "ERBB2"], candidates=FEW)
+    assert weights.genes == ["ERBB2", "E_GENE"]
+
+
 # Fitting
 
 

@@ -1,7 +1,6 @@
 """`predict` and `cohort`: their options, and what they say of slides on the way."""
 
 import argparse
-import contextlib
 import csv
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ from nsl.errors import NslError
 from nsl.numerals import count_of, csv_cell, some_of
 from nsl.signatures import read_gmt
 from nsl.slides.address import path_or_address
-from nsl.system.disk import require_names, write_whole
+from nsl.system.disk import remove_own, require_names, write_whole
 from nsl.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def predict(args: argparse.Namespace) -> int:
     settings, weights = _settings(args, slides)
     several, outcomes = len(slides) > 1, []
     if several:
-        _remove_failures(args.out / FAILURES)
+        remove_own(args.out / FAILURES, ",".join(_FAILURE_COLUMNS))
     for number, slide in enumerate(slides):
         progress = _OneOfMany(args.progress, number, len(slides)) if several else args.progress
         run = partial(predict_slide, slide, settings, weights, args.out, resume=several, progress=progress)
@@ -122,13 +121,6 @@ def predict(args: argparse.Namespace) -> int:
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([_FAILURE_COLUMNS, *(map(csv_cell, row) for row in failures)])
-
-
-def _remove_failures(path: Path) -> None:
-    """Remove the list of an earlier run's failures, but no file of somebody else's that is called so."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if path.read_text(encoding="utf-8").startswith(",".join(_FAILURE_COLUMNS)):
-            path.unlink()
 
 
 def cohort(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from nsl.cohort.layout import SLIDES
 from nsl.errors import NslError, ScaleError, SlideError, require_once
+from nsl.genes import plain_text
 from nsl.slides.address import Address, address_of
 from nsl.slides.folder import FolderSlide, slides_in
 from nsl.slides.scale import checked_mpp
@@ -118,7 +120,7 @@ def _distinct(slides: Iterable[ListedSlide]) -> Iterator[ListedSlide]:
 
 def _of_csv(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(plain_text(path.read_bytes()), newline="") as file:
             rows = csv.DictReader(file, restkey="")
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
             header = ", ".join(rows.fieldnames)[:80] or "nothing"
@@ -129,9 +131,9 @@ def _of_csv(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
                 )
             require_once(path.name, rows.fieldnames, COLUMNS, NslError)
             slides = [_of_row(path, row, rows.line_num, mpp) for row in rows if any(map(_cell, row.values()))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise NslError(f"{path.name} cannot be read ({reason}); give a CSV in UTF-8 with a column slide") from None
+        raise NslError(f"{path.name} cannot be read ({reason}); give a CSV with a column slide") from None
     if not slides:
         raise NslError(f"{path.name} lists no slide; write one a line under the column slide")
     yield from slides

@@ -18,13 +18,13 @@ from nsl.cohort.layout import DONE, FAILED, RECORD, SKIPPED, SUMMARY
 from nsl.cohort.slide_list import ListedSlide
 from nsl.cohort.summary import SlideSummary
 from nsl.errors import NslError, WeightsError, in_a_line
-from nsl.export.files import FORMATS, names_of, write_h5ad, write_regions
+from nsl.export.files import FORMATS, REGIONS_BEGIN, names_of, write_h5ad, write_regions
 from nsl.result import Provenance, left_out, stain_warning
 from nsl.signatures import PREFIX, Signature
 from nsl.slides.annotations.geojson import read_geojson
 from nsl.slides.annotations.region import Region
 from nsl.slides.slide import open_quietly
-from nsl.system.disk import write_whole
+from nsl.system.disk import remove_own, write_whole
 from nsl.system.progress import SILENT, Progress
 from nsl.tiles import MIN_TISSUE
 from nsl.weights.folder import load_weights
@@ -171,6 +171,8 @@ def predict_slide(
         told = [*notices, *opened.notices, known.slide_doubt, stain_warning(result), left_out(result)]
         with contextlib.suppress(OSError):  # of a folder that cannot be written, which what follows tells
             place.unlink()
+        if regions is None:
+            remove_own(folder / f"{slide.name}.regions.csv", REGIONS_BEGIN)
         files = {"slide": opened, "weights": weights, "regions": regions or ()}
         told += _write(result, slide.name, settings, folder, files)
     columns = [*result.var_names, *(PREFIX + name for name in _sets(result))]

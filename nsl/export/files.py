@@ -282,6 +282,10 @@ def write_csv(result: anndata.AnnData, path: Path, *, header_comments: bool = Fa
     )
 
 
+REGIONS_BEGIN = "class,gene,"
+"""How the table of `write_regions` begins."""
+
+
 def write_regions(result: anndata.AnnData, path: Path) -> None:
     """Write how each class of regions differs from the rest, signature by signature and gene by gene.
 

@@ -48,6 +48,15 @@ def write_whole(
         raise
 
 
+def remove_own(path: Path, begins: str) -> None:
+    """Remove a file that an earlier run has left, told by how it begins; one of somebody else's stays."""
+    with contextlib.suppress(OSError):
+        with path.open("rb") as file:
+            is_own = file.read(len(begins)) == begins.encode()
+        if is_own:
+            path.unlink()
+
+
 def _settle(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -3,7 +3,7 @@
 import pytest
 
 from nsl.errors import NslError, WeightsError
-from nsl.system.disk import require_names, write_whole
+from nsl.system.disk import remove_own, require_names, write_whole
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,15 @@ def test_a_folder_that_stands_in_the_place_of_one_file_leaves_the_others_as_they
         write_whole({first: lambda part: part.write_text("new"), taken: lambda part: part.write_text("new")})
     assert first.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+
+
+def test_a_file_of_an_earlier_run_is_removed_and_nobody_elses(tmp_path):
+    own, foreign = tmp_path / "own.csv", tmp_path / "foreign.csv"
+    own.write_text("slide,error\na,b\n")
+    foreign.write_text("slides of mine\n")
+    for path in (own, foreign, tmp_path / "none.csv", tmp_path):
+        remove_own(path, "slide,error")
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign.csv"]
 
 
 def test_names_are_measured_in_bytes_with_what_stands_behind_them_meanwhile(tmp_path):
