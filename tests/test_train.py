@@ -16,7 +16,7 @@ from nsl.model import NeuralStain
 from nsl.signatures import Signature
 from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_section
 from nsl.spots.tables import read_manifest
-from nsl.stains import HED_VECTORS
+from nsl.stains import HED_VECTORS, angle_degrees
 from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train, train_sections
 from nsl.weights.config import HeldOutProtocol
 from nsl.weights.folder import load_weights, save_weights
@@ -101,6 +101,18 @@ def test_spots_are_not_placed_on_an_image_that_is_shown_turned(paired, tmp_path,
         return
     with pytest.raises(SpotsError, match=r"^section S1: turned\.jpg is stored turned or mirrored, .*; save it upright"):
         measure_section(replace(first, image=turned), TILE_UM)
+
+
+def test_a_pen_on_the_slide_is_not_taken_for_a_stain(paired, tmp_path):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    clean = measure_section(first, TILE_UM).stains
+    pixels = np.asarray(Image.open(first.image)).copy()
+    for y in range(120, 480, 60):
+        pixels[y : y + 12, 60:640] = (20, 120, 60)  # green strokes over tissue and glass
+    Image.fromarray(pixels).save(tmp_path / "marked.png")
+    marked = measure_section(replace(first, image=tmp_path / "marked.png"), TILE_UM).stains
+    assert angle_degrees(marked.vectors, clean.vectors).max() < 2
+    np.testing.assert_allclose(marked.strengths, clean.strengths, rtol=0.1)
 
 
 def test_what_is_left_out_of_a_section_or_may_spoil_a_fit_is_told(paired, tmp_path):

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from nsl.errors import SpotsError
 from nsl.histogram import ColorCounts, count_colors
+from nsl.quality import color_kinds, unmarked_pixels
 from nsl.slides.slide import Slide, open_slide
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import Section, log_normalised
@@ -150,7 +151,9 @@ class Windows:
     @cached_property
     def stains(self) -> SlideStains | None:
         """Of the slide, as estimated from its image; None where too little is stained."""
-        return estimate_stains(tissue_colors(self.image[::2, ::2], self.white_point))
+        pixels = self.image[::2, ::2]
+        pixels = unmarked_pixels(pixels, color_kinds(pixels, self.white_point))
+        return estimate_stains(tissue_colors(pixels, self.white_point))
 
     @property
     def transfer(self) -> np.ndarray:
