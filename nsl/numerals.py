@@ -38,6 +38,12 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def ordinal(number: int) -> str:
+    """A place in a row: 1st, 22nd, 113th."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
 def some_of(names: Sequence[str], most: int) -> str:
     """The first of the names, at most so many, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

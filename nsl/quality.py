@@ -25,6 +25,7 @@ black or grey, of no stain: a frame, the edge of the cover glass, the rim of a b
 _GLASS, _TISSUE, _INK, _PIGMENT, _SURROUND = range(5)
 # Colours are judged as they are rounded to 6 bits a channel.
 _BITS = 6
+_SHIFT = 8 - _BITS
 # Of paler pixels the noise of a scan and of JPEG hides the hue; grey is told a little sooner.
 _HUE_OD, _LEAST_GREY_OD = 0.2, 0.14
 # Of an overview: a grey still paler is a frame where so much is of the very same colour, which no scan of tissue is.
@@ -109,7 +110,7 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     thumbnail : (H, W, 3) uint8 RGB of the whole.
     white_point : (3,) intensity of the background.
     """
-    step = 1 << (8 - _BITS)
+    step = 1 << _SHIFT
     middle = np.arange(0, 256, step, dtype=np.float32) + (step - 1) / 2
     white = np.asarray(white_point, np.float32)[:, None]
     red, green, blue = np.meshgrid(*np.maximum(-np.log((middle + 1) / (white + 1)), 1e-6), indexing="ij")
@@ -130,12 +131,12 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     seen = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
     colours, counts = np.unique(seen @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
     drawn = colours[counts > _DRAWN_SHARE * len(seen)]
-    at = tuple((drawn >> shift & 255) >> (8 - _BITS) for shift in (16, 8, 0))
+    at = tuple((drawn >> shift & 255) >> _SHIFT for shift in (16, 8, 0))
     kinds[at] = np.where((neutral & (mean > TISSUE_OD))[at], _SURROUND, kinds[at])
     if (surround := _surround(thumbnail, seen, white_point, kinds)) is not None:
-        kinds[tuple(surround >> (8 - _BITS))] = _SURROUND
+        kinds[tuple(surround >> _SHIFT)] = _SURROUND
     stained = (kinds == _TISSUE) & (mean > _HUE_OD)
-    bins = np.ravel_multi_index((seen >> (8 - _BITS)).T, kinds.shape)
+    bins = np.ravel_multi_index((seen >> _SHIFT).T, kinds.shape)
     own = to_blue.ravel()[bins[stained.ravel()[bins]]]
     if len(own):
         blue_dye = (to_red > _BLUE_DYE_RED) & (to_blue < _BLUE_DYE_BLUE_TIMES * np.median(own))
@@ -153,7 +154,7 @@ def _surround(thumbnail: np.ndarray, seen: np.ndarray, white_point: np.ndarray, 
     if others or optical_density(colour, white_point).mean() <= TISSUE_OD:
         return None
     is_own = (seen == colour).all(axis=-1)
-    glass = (kinds[tuple((seen[~is_own] >> (8 - _BITS)).T)] == _GLASS).sum()
+    glass = (kinds[tuple((seen[~is_own] >> _SHIFT).T)] == _GLASS).sum()
     return colour if is_own.mean() > _DRAWN_SHARE and glass > (1 - _NO_GLASS) * len(seen) else None
 
 
@@ -357,7 +358,7 @@ def _no_h_and_e(reason: str) -> SlideError:
 
 def _looked_up(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """(...) uint8, what each pixel of an image (..., 3) is; pure black padding is `_GLASS`."""
-    red, green, blue = (image[..., c] >> (8 - _BITS) for c in range(3))
+    red, green, blue = (image[..., c] >> _SHIFT for c in range(3))
     return np.where(is_shown(image), kinds[red, green, blue], _GLASS)
 
 
@@ -367,7 +368,7 @@ def _classify(start, stop, image, lookup, table, kinds, od):
         for x in range(image.shape[1]):
             r, g, b = image[y, x]
             if r | g | b:
-                kinds[y, x] = lookup[r >> 2, g >> 2, b >> 2]
+                kinds[y, x] = lookup[r >> _SHIFT, g >> _SHIFT, b >> _SHIFT]
                 od[y, x] = table[0, r] + table[1, g] + table[2, b]
             else:
                 kinds[y, x] = _GLASS

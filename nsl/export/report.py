@@ -32,6 +32,7 @@ from nsl.result import (
 from nsl.signatures import PREFIX, as_columns, is_signature, signatures_of, unit_of
 from nsl.slides.annotations.region import Region
 from nsl.slides.annotations.tiles import classes_of
+from nsl.stats.correlation import SAME_R
 from nsl.stats.pearson import pearson_matrix
 from nsl.stats.regions import ANNOTATION_CAVEAT, compare_classes
 from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, held_out_in_words, trust_in
@@ -40,8 +41,6 @@ from nsl.weights.weights import Weights
 MOST_MAPS = 4
 """Of a report: more would not fit on two pages."""
 _MOST_SIGNATURES = 2
-# Maps that go together as closely are one picture.
-_SAME_PICTURE_R = 0.95
 # So many of the most reliable are looked through for maps that differ.
 _LOOKED_AT = 200
 # How high maps are, and how high where the page begins with more warnings than so many.
@@ -147,7 +146,7 @@ def _is_another(result: anndata.AnnData, gene: str, chosen: list[str]) -> bool:
     maps = values_of(result, [gene, *chosen])
     own, *alike = np.abs(pearson_matrix(maps[:, :1], maps)[0])
     # A map that is the same everywhere has no r.
-    return not np.isnan(own) and not any(r >= _SAME_PICTURE_R for r in alike)
+    return not np.isnan(own) and not any(r >= SAME_R for r in alike)
 
 
 def _warnings(result: anndata.AnnData, slide: SlideFacts | None) -> list[str]:

@@ -91,7 +91,7 @@ def _checked_members(name: str, archive: zipfile.ZipFile, max_bytes: int, free: 
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise SlideError(f"{name} holds {len(members):,} files, and at most {MAX_MEMBERS:,} are taken; zip one slide")
-    members = [member for member in members if not member.is_dir() and not _is_clutter(member.filename)]
+    members = [member for member in members if not member.is_dir() and not is_clutter(member.filename)]
     if not members:
         raise SlideError(f"{name} is empty; zip the slide's files again")
     for member in members:
@@ -142,7 +142,7 @@ def _told_size(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
-def _is_clutter(name: str) -> bool:
+def is_clutter(name: str) -> bool:
     """What macOS and Windows put beside a user's files."""
     parts = name.replace("\\", "/").split("/")
     return parts[-1].startswith("._") or any(part.lower() in _CLUTTER for part in parts)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from nsl.errors import SlideError
-from nsl.numerals import some_of
+from nsl.numerals import ordinal, some_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -88,11 +88,6 @@ def _told(name: str, tiff: tifffile.TiffFile, chosen: int) -> tuple[str, ...]:
     if not others:
         return ()
     return (
-        f"{name} holds {len(sizes)} images: that of {sizes[chosen]} px, the {_ordinal(chosen + 1)}, was taken for the "
+        f"{name} holds {len(sizes)} images: that of {sizes[chosen]} px, the {ordinal(chosen + 1)}, was taken for the "
         f"slide, and those left out are of {some_of(others, _SIZES_TOLD)} px.",
     )
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
-    return f"{number}{ending}"

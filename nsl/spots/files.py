@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import sparse
 
 from nsl.errors import SpotsError, in_a_line
+from nsl.slides.archive import is_clutter
 from nsl.spots.tables import Counts
 
 MAX_BYTES = 2 * 1024**3
@@ -46,7 +47,7 @@ def files_in(path: Path) -> Iterator[Files]:
     """Files of a folder or a zip, at any depth, but for those that a Mac adds (`__MACOSX`, `._name`)."""
     if path.is_dir():
         found = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-        yield {name: partial(content, file) for name, file in found.items() if not _is_clutter(name)}
+        yield {name: partial(content, file) for name, file in found.items() if not is_clutter(name)}
         return
     with zipfile.ZipFile(path) as archive:
         members = members_of(path.name, archive)
@@ -58,7 +59,7 @@ def members_of(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         path = member.filename.replace("\\", "/")
-        if member.is_dir() or _is_clutter(path):
+        if member.is_dir() or is_clutter(path):
             continue
         if path in members:
             raise SpotsError(f"{name} holds two files called {path}; zip each file once")
@@ -66,10 +67,6 @@ def members_of(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo
             raise SpotsError(f"{name} is protected by a password; zip the files without one")
         members[path] = member
     return members
-
-
-def _is_clutter(name: str) -> bool:
-    return any(part == "__MACOSX" or part.startswith("._") for part in name.split("/"))
 
 
 def only(name: str, files: Iterable[str], *endings: str) -> str | None:

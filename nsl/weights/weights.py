@@ -13,7 +13,7 @@ from nsl.errors import WeightsError
 from nsl.genes import by_capitals, is_known, resolve, symbol_of
 from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, sets_of, split_members
 from nsl.weights.config import WeightsConfig
-from nsl.weights.reliability import no_signatures
+from nsl.weights.reliability import no_signatures, reliability_csv, signatures_csv
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,9 +50,8 @@ class Weights:
     @cached_property
     def fingerprint(self) -> str:
         """Tells these weights from any that would predict, score or be trusted otherwise: not by the model alone."""
-        told = hashlib.sha256(self.config.to_json().encode())
-        for table in (self.reliability, self.signatures):
-            told.update(table.to_csv().encode())
+        sets = signatures_csv(self.signatures) if len(self.signatures) else ""
+        told = hashlib.sha256(f"{self.config.to_json()}{reliability_csv(self.reliability)}{sets}".encode())
         for name, tensor in self.model.state_dict().items():
             told.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
         return told.hexdigest()

@@ -10,7 +10,7 @@ import streamlit as st
 from nsl.errors import NslError
 from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
-from nsl.numerals import count_of, csv_table, signed, some_of
+from nsl.numerals import count_of, csv_table, ordinal, signed, some_of
 from nsl.signatures import EXPRESSION_UNIT
 from nsl.web import chart, controls, downloads, gene_choice, sources
 from nsl.web.session import state
@@ -266,7 +266,7 @@ def standing(table: pd.DataFrame) -> list[str]:
         ranks, others = r.rank(ascending=False, method="min"), r.drop(_OURS)
         best, rank = others.idxmax(), int(ranks[_OURS])
         clause = (
-            f"with {setting} left out, {_OURS} comes {_ordinal(rank)} of {len(r)} methods, with a median r of "
+            f"with {setting} left out, {_OURS} comes {ordinal(rank)} of {len(r)} methods, with a median r of "
             f"{r[_OURS]:.3f}; the {'next' if rank == 1 else 'best'}, {best}, has {others[best]:.3f}"
         )
         clauses.setdefault(setting.split(" of ")[0], []).append(controls.escaped(clause))
@@ -289,8 +289,3 @@ def _median_r(table: pd.DataFrame, setting: str) -> pd.Series:
     if _RANKED_BY not in rows:
         return pd.Series(dtype=float)
     return pd.to_numeric(rows.set_index(_METHOD)[_RANKED_BY], errors="coerce").dropna()
-
-
-def _ordinal(number: int) -> str:
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
