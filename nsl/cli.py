@@ -8,8 +8,10 @@ import argparse
 import contextlib
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,8 +35,31 @@ class _Bar(Progress):
     """Shows the stage in hand as a bar on stderr where that is a terminal, and nothing elsewhere."""
 
     _stage, _bar = None, tqdm(disable=True)
+    _is_interrupted = False
+
+    @contextlib.contextmanager
+    def heeding_interrupts(self) -> Iterator[None]:
+        """Inside, Ctrl-C ends the work at the next report at the latest: Python drops it where a callback of its own
+        memory runs just then."""
+
+        def interrupt(*_) -> None:
+            self._is_interrupted = True
+            raise KeyboardInterrupt
+
+        usual = signal.default_int_handler
+        # Only the main thread gets signals, and whoever has Ctrl-C ignored means it.
+        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+            yield
+            return
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
 
     def report(self, done: int, total: int, stage: str = "") -> None:
+        if self._is_interrupted:
+            raise KeyboardInterrupt
         if (stage, total) != (self._stage, self._bar.total):
             self.close()
             self._bar = tqdm(total=total, desc=stage or "predicting", bar_format=_BAR_FORMAT, leave=False, disable=None)
@@ -62,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         args.command_line = _without_folders(argv)
-        with contextlib.closing(_Bar()) as args.progress:
+        with contextlib.closing(_Bar()) as args.progress, args.progress.heeding_interrupts():
             status = args.run(args)
         sys.stdout.flush()
         return status

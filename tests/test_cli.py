@@ -255,6 +255,20 @@ def test_a_bad_file_of_gene_sets_is_one_line(predict, section_png, tmp_path, con
     assert not (tmp_path / "out").exists()
 
 
+def test_a_set_that_takes_the_place_of_the_weights_own_is_told(predict, tiny_weights, section_png, tmp_path):
+    sets = tmp_path / "mine.gmt"
+    judged = "0.5,0.2,0.7,0.1,0.9,0.01,0.02,2,126,0.3,P1 0.40; P2 0.60"
+    (tiny_weights / "signatures.csv").write_text(
+        "name,source,members,r_heldout,r_low,r_high,r_next_low,r_next_high,p_value,q_value,patients_replicated,n_spots,"
+        f"r_specific,r_groups\ngrowth,made in code,ERBB2;CD24,{judged}\nall,made in code,ERBB2;CD24;COX6C,{judged}\n"
+    )
+    sets.write_text("growth\there\tERBB2\tCD24\tCOX6C\nall\there\tHER2\tCD24\tCOX6C\tESR1\n", encoding="utf-8")
+    note = "nsl: note: scored as in mine.gmt, not as the weights know it: growth"
+    assert predict(section_png, "--mpp", 1, "--signatures", sets) == (0, [note])
+    told = json.loads((tmp_path / "out/section.provenance.json").read_text())["signatures"]
+    assert told["growth"]["source"] == "here"
+
+
 @pytest.fixture
 def annotated(tmp_path) -> Path:
     """The left half with a hole as a tumour, a part of the right as stroma, and a point."""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from nsl.cohort.layout import COHORT, COHORT_ROWS, DONE, FAILED, RECORD, SKIPPED, SLIDES, STATUS
 from nsl.errors import NslError
 from nsl.numerals import count_of, csv_cell, some_of
-from nsl.signatures import read_gmt
+from nsl.signatures import read_gmt, split_members
 from nsl.slides.address import path_or_address
 from nsl.system.disk import remove_own, require_names, write_whole
 from nsl.system.progress import Progress
@@ -186,11 +186,15 @@ def _settings(
     source = args.weights or default_source()
     weights = load_weights(source)
     signatures = [] if args.signatures is None else read_gmt(args.signatures)
-    known = weights.match_signatures(signatures).index
-    left_out = [one.name for one in signatures if one.name not in known]
+    members = weights.match_signatures(signatures).members
+    left_out = [one.name for one in signatures if one.name not in members]
     if left_out:
         note(f"too few genes of {some_of(left_out, 5)} are in the weights to score it")
     if args.genes is None:
+        own = weights.signatures.members
+        alike = members.index.intersection(own.index)
+        if replaced := [name for name in alike if set(split_members(members[name])) != set(split_members(own[name]))]:
+            note(f"scored as in {args.signatures.name}, not as the weights know it: {some_of(replaced, 5)}")
         signatures = weights.with_own(signatures)
     genes = None if args.genes is None else weights.require_genes(names(args.genes))
     if genes == []:

@@ -286,6 +286,18 @@ def choose_one(label: str, options: Sequence[Choice], key: str, **look) -> Choic
     return st.segmented_control(label, options, key=key, **kept, **look) or options[0]
 
 
+def choose_name(label: str, names: Sequence[str], key: str, rest: str = "") -> str:
+    """One of a few names in a box, at first the first, also where the one chosen before is gone.
+
+    rest : what the empty name stands for, in words.
+    """
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = names[0]
+    # Of so few, none is typed: Enter would take the first that is spelled nearly so.
+    look = {"filter_mode": None, "width": CONTROL_PX, "format_func": lambda name: name or begun(rest)}
+    return st.selectbox(label, names, key=key, persist_state="session", **look)
+
+
 def offer_removal(label: str, remove: Callable[..., None], *what, key: str | None = None, **look) -> None:
     """A quiet button that calls `remove` with what is to go.
 

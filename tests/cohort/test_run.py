@@ -1,6 +1,8 @@
 """What a run over many slides promises: each once, whole, named where it fails, and tables that say what they hold."""
 
+import contextlib
 import shutil
+import signal
 
 import anndata
 import numpy as np
@@ -124,6 +126,26 @@ def test_ctrl_c_leaves_what_is_done_and_says_what_was_not_run(cohort, tmp_path, 
     assert cohort(listed) == (130, ["nsl: interrupted; files that were finished are kept"])
     assert status(out).status.tolist() == ["done", "not run", "not run"]
     assert {path.name for path in (out / "slides").iterdir()} == {"s0.h5ad", "s0.run.json", "s0.summary.npz"}
+
+
+def test_ctrl_c_that_python_drops_ends_the_run_after_the_slide(cohort, tmp_path, monkeypatch):
+    listed, out, predict = made_slides(tmp_path, 3), tmp_path / "out", slide_run.prediction.predict
+
+    def drop_at_the_first(slide, *args, **more):
+        if slide._path.name == "s0.png":
+            # As in a callback of the collection of garbage, where what is raised goes nowhere.
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        return predict(slide, *args, **more)
+
+    monkeypatch.setattr("nsl.prediction.predict", drop_at_the_first)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cohort(listed) == (130, ["nsl: interrupted; files that were finished are kept"])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status(out).status.tolist() == ["done", "not run", "not run"]
 
 
 def test_tables_say_of_each_slide_and_gene_what_its_tiles_do(cohort, tmp_path):

@@ -17,7 +17,7 @@ from nsl.web import chart, controls, downloads, gene_choice
 from nsl.weights.reliability import has_held_up
 
 # No group has it for a name.
-_REST = ""
+_REST, _REST_TOLD = "", "all other slides"
 _FIGURES = {"format": "%.2f"}
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene or signature"),
@@ -60,8 +60,9 @@ def _compare(cohort: CohortFolder, slides: anndata.AnnData, gene: str, region: s
         )
         return
     with row:
-        one = _choose("Compare", names, "cohort_group")
-        other = _choose("With", [_REST, *(name for name in names if name != one)], "cohort_against")
+        one = controls.choose_name("Compare", names, "cohort_group")
+        others = [_REST, *(name for name in names if name != one)]
+        other = controls.choose_name("With", others, "cohort_against", _REST_TOLD)
         gene_choice.offer_unreliable(slides.var)
     with controls.shown_errors():
         _show_table(cohort, slides, groups, one, other)
@@ -123,7 +124,7 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     kind = "reliable and weak " if len(shown) < len(table) else ""
     st.caption(
         f"{inside.sum():,} slides of {controls.escaped(one)}, {(among & ~inside).sum():,} of "
-        f"{controls.escaped(_named(other))}. {len(shown):,} {kind}genes and signatures, the largest effect first."
+        f"{controls.escaped(other or _REST_TOLD)}. {len(shown):,} {kind}genes and signatures, the largest effect first."
     )
     shown = shown.reset_index()[list(_COLUMNS)]
     shown["gene"] = controls.in_table(shown.gene)
@@ -136,16 +137,3 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     )
     st.caption(GROUP_CAVEAT)
     downloads.button("Download the comparison (CSV)", lambda: six_digits(table), "cohort_groups.csv")
-
-
-def _named(group: str) -> str:
-    return "all other slides" if group == _REST else group
-
-
-def _choose(label: str, options: list[str], key: str) -> str:
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = options[0]
-    look = {"format_func": lambda group: controls.begun(_named(group)) if group == _REST else group}
-    return st.selectbox(
-        label, options, key=key, persist_state="session", filter_mode=None, width=controls.CONTROL_PX, **look
-    )

@@ -183,16 +183,9 @@ def _pair(chosen: list[str], ask: str) -> tuple[str, str]:
         return chosen[0], chosen[1]
     st.caption(ask)
     with st.container(horizontal=True):
-        first = _one_of("First gene", chosen, "compare_first")
-        second = _one_of("Second gene", [gene for gene in chosen if gene != first], "compare_second")
+        first = controls.choose_name("First gene", chosen, "compare_first")
+        second = controls.choose_name("Second gene", [gene for gene in chosen if gene != first], "compare_second")
     return first, second
-
-
-def _one_of(label: str, options: list[str], key: str) -> str:
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = options[0]
-    # Of so few, none is typed: Enter would take the first that is spelled nearly so.
-    return st.selectbox(label, options, key=key, persist_state="session", filter_mode=None, width=controls.CONTROL_PX)
 
 
 def _exchange(pair: tuple[str, str]) -> None:

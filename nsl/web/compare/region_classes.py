@@ -14,7 +14,7 @@ from nsl.web.compare import tile_selection
 from nsl.web.session import state
 
 # No class and no region has it for a name.
-REST = ""
+REST, _REST_TOLD = "", "all other tiles"
 _CLASSES, _SINGLE = "Classes", "Single regions"
 _MOST_NAMED = 5
 VIEW = "regions"
@@ -51,8 +51,9 @@ def _compare(slide: state.SessionSlide) -> None:
                 "covers half of it."
             )
             return
-        one = _choose("Compare", names, "regions_compared")
-        other = _choose("With", [REST, *(name for name in names if name != one)], "regions_against")
+        one = controls.choose_name("Compare", names, "regions_compared")
+        others = [REST, *(name for name in names if name != one)]
+        other = controls.choose_name("With", others, "regions_against", _REST_TOLD)
         gene_choice.offer_unreliable(slide.result.var)
     small = [name for name in dict.fromkeys(named) if name and name not in names]
     if small:
@@ -60,7 +61,7 @@ def _compare(slide: state.SessionSlide) -> None:
             f"Not compared, with fewer than {LEAST_TILES} tiles: {controls.escaped(some_of(small, _MOST_NAMED))}. A "
             "tile is in a region that covers half of it."
         )
-    with controls.part(f"{controls.escaped(one)} against {controls.escaped(_named(other))}"):
+    with controls.part(f"{controls.escaped(one)} against {controls.escaped(other or _REST_TOLD)}"):
         _show_table(slide, groups, one, other)
     with controls.part("One gene in all of them"):
         gene = gene_choice.choose_one(slide.result.var, slide.weights)
@@ -84,7 +85,7 @@ def _show_table(slide: state.SessionSlide, groups: np.ndarray, one: str, other: 
     among = np.ones(len(groups), bool) if other == REST else inside | (groups == other)
     with controls.shown_errors():
         table = _compared(slide.run, inside.tobytes(), among.tobytes(), slide.result, inside, among)
-        names = [controls.escaped(name) for name in (one, _named(other))]
+        names = [controls.escaped(name) for name in (one, other or _REST_TOLD)]
         told = f"{inside.sum():,} tiles in {names[0]}, {(among & ~inside).sum():,} in {names[1]}."
         regions.show_comparison(slide, table, told, ANNOTATION_CAVEAT, key="classes_table", with_interval=True)
         with st.container(horizontal=True):
@@ -96,10 +97,6 @@ def _show_table(slide: state.SessionSlide, groups: np.ndarray, one: str, other: 
             )
 
 
-def _named(group: str) -> str:
-    return "all other tiles" if group == REST else group
-
-
 def _groups(slide: state.SessionSlide) -> tuple[np.ndarray, list[str]]:
     """(T,) the class or the region of each tile, as the user wishes, empty where there is none; and of each region."""
     kept = regions.kept(slide)
@@ -108,13 +105,6 @@ def _groups(slide: state.SessionSlide) -> tuple[np.ndarray, list[str]]:
     if has_classes and controls.choose_one("By", [_CLASSES, _SINGLE], "regions_by") == _CLASSES:
         return classes, [region.class_name for region in kept]
     return names, [region.name for region in kept]
-
-
-def _choose(label: str, options: list[str], key: str) -> str:
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = options[0]
-    look = {"format_func": lambda group: controls.begun(_named(group)) if group == REST else group, "filter_mode": None}
-    return st.selectbox(label, options, key=key, persist_state="session", width=controls.CONTROL_PX, **look)
 
 
 def _colors(kept: tuple[Region, ...]) -> dict[str, str]:
