@@ -6,6 +6,7 @@ Exit status 0 done, 1 some slides of several failed (`failures.csv` or `status.c
 
 import argparse
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -26,6 +27,8 @@ from nsl.system.progress import Progress
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
+# Nobody takes what is printed, or the disk it goes to is full or broken.
+_OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _BAR_FORMAT = "{desc} {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 
 # torch and numba take seconds to import, so every command imports what it needs when it runs.
@@ -97,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nsl: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        # Of files, every command tells itself; what is left is where it prints to.
-        if "--debug" in argv or error.filename is not None:
+        # What is wrong with a file every command tells itself.
+        if "--debug" in argv or error.filename is not None or error.errno not in _OUTPUT_ERRORS:
             raise
         _silence_output()
         if not isinstance(error, BrokenPipeError):  # whoever read it has read enough

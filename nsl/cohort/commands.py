@@ -221,11 +221,12 @@ def _settings(
         is_cohort=bool(folder),
     )
     columns = [*(weights.genes if genes is None else genes), *(one.name for one in signatures)]
-    records = [f"{slide.name}.{RECORD}" for slide in slides if len(slides) > 1 or folder]
-    files = [name for one in slides for name in settings.file_names(one.name, columns, one.regions is not None)]
-    files += records
+    files_of = [settings.file_names(one.name, columns, one.regions is not None) for one in slides]
+    if len(slides) > 1 or folder:
+        files_of = [[*own, f"{one.name}.{RECORD}"] for one, own in zip(slides, files_of, strict=True)]
+    files = [name for own in files_of for name in own]
     require_names(args.out / folder, files)
-    _require_once(files)
+    _require_distinct(files_of)
     tables = (STATUS, COHORT, COHORT_ROWS) if folder else (FAILURES,) if len(slides) > 1 else ()
     outputs = [*(args.out / folder / name for name in files), *(args.out / name for name in tables)]
     given = args.slides if isinstance(args.slides, list) else [args.slides]
@@ -234,10 +235,11 @@ def _settings(
     return settings, weights
 
 
-def _require_once(files: Sequence[str]) -> None:
-    """NslError where two results of the run would have one name, as S1 has S1.genes.csv and a slide S1.genes too."""
-    [(name, times)] = Counter(map(str.casefold, files)).most_common(1)
-    if times > 1:
+def _require_distinct(files_of: Sequence[Sequence[str]]) -> None:
+    """NslError where results of two slides would have one name, as S1 has S1.genes.csv and a slide S1.genes too."""
+    times = Counter(name for own in files_of for name in {name.casefold() for name in own})
+    name, most = times.most_common(1)[0]
+    if most > 1:
         raise NslError(f"{name} would be written of two of the slides; rename one, or run them into two folders")
 
 

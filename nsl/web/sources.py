@@ -138,7 +138,7 @@ def in_use() -> Weights:
 
 def are_in_use(weights: Weights) -> bool:
     """Whether a run now would predict with these."""
-    return weights.fingerprint == in_use().fingerprint
+    return weights is in_use() or weights.fingerprint == in_use().fingerprint
 
 
 @st.cache_resource(show_spinner="Loading the weights")

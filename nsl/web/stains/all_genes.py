@@ -14,7 +14,7 @@ from nsl.weights.reliability import UNRELIABLE
 
 def show_all(view: View, gene: str) -> None:
     """Every gene by where its stains turned to; a click chooses one."""
-    key = f"angles of {view.weights.sha256}"
+    key = f"angles of {view.learned.fingerprint}"
     chart.show(
         angle_plot(view.table, gene),
         key=key,

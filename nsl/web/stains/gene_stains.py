@@ -36,7 +36,7 @@ _DARKEST_PERCENTILE, _LEAST_OD, _MOST_OD, _USUAL_OD = 99, 1.0, 3.0, 1.5
 
 @dataclass
 class _VectorTable:
-    made_of: tuple[str, str | None] | None = None  # checksum of the weights, and the run of the slide
+    made_of: tuple[str, str | None] | None = None  # fingerprint of the weights, and the run of the slide
     table: pd.DataFrame | None = None
 
 
@@ -83,7 +83,7 @@ class View:
     @cached_property
     def table(self) -> pd.DataFrame:
         """`nsl.weights.interpretation.vector_table`, made once for these weights and this result."""
-        kept, wanted = state.of_session(_VectorTable), (self.learned.sha256, self.slide and self.slide.run)
+        kept, wanted = state.of_session(_VectorTable), (self.learned.fingerprint, self.slide and self.slide.run)
         if kept.made_of != wanted:
             transfer = self.slide and self.slide.provenance.transfer
             kept.made_of, kept.table = wanted, vector_table(self.learned, self.slide_vectors, transfer)
