@@ -4,7 +4,7 @@ import argparse
 import csv
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -221,6 +221,14 @@ def _settings(
         is_cohort=bool(folder),
     )
     columns = [*(weights.genes if genes is None else genes), *(one.name for one in signatures)]
+    _require_free(args, slides, settings, columns, folder)
+    return settings, weights
+
+
+def _require_free(
+    args: argparse.Namespace, slides: Sequence["ListedSlide"], settings: "RunSettings", columns: list[str], folder: str
+) -> None:
+    """NslError where a result would have a name that the disk does not take, or of another's, or of what is read."""
     files_of = [settings.file_names(one.name, columns, one.regions is not None) for one in slides]
     if len(slides) > 1 or folder:
         files_of = [[*own, f"{one.name}.{RECORD}"] for one, own in zip(slides, files_of, strict=True)]
@@ -228,11 +236,11 @@ def _settings(
     require_names(args.out / folder, files)
     _require_distinct(files_of)
     tables = (STATUS, COHORT, COHORT_ROWS) if folder else (FAILURES,) if len(slides) > 1 else ()
-    outputs = [*(args.out / folder / name for name in files), *(args.out / name for name in tables)]
     given = args.slides if isinstance(args.slides, list) else [args.slides]
     inputs = [*given, *(one.path for one in slides), *(one.regions for one in slides), args.signatures]
-    _require_apart(outputs, [path for path in inputs if isinstance(path, Path)])
-    return settings, weights
+    inputs = [path for path in inputs if isinstance(path, Path)]
+    _require_apart(args.out / folder, files, inputs)
+    _require_apart(args.out, tables, inputs)
 
 
 def _require_distinct(files_of: Sequence[Sequence[str]]) -> None:
@@ -243,13 +251,14 @@ def _require_distinct(files_of: Sequence[Sequence[str]]) -> None:
         raise NslError(f"{name} would be written of two of the slides; rename one, or run them into two folders")
 
 
-def _require_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """NslError where a result would replace what the run reads, or the folder that it lies in."""
+def _require_apart(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """NslError where a result of one of these names would replace what the run reads, or the folder that it lies in."""
     read = {way(path) for path in inputs for way in (Path.absolute, Path.resolve)}
     read |= {above for path in read for above in path.parents}
-    for path in outputs:
-        if read & {path.absolute(), path.parent.resolve() / path.name}:
-            raise NslError(f"{path.name} would replace what this run reads; choose another folder for --out")
+    known = {path.name for path in read}
+    for name in names:
+        if name in known and read & {folder.absolute() / name, folder.resolve() / name}:
+            raise NslError(f"{name} would replace what this run reads; choose another folder for --out")
 
 
 def _of_any_folder(source: str | None, weights: "Weights") -> str | None:
