@@ -160,6 +160,7 @@ def test_the_command_gives_the_same_numbers_twice(paired, tmp_path, capsys):
 )
 def test_bad_input_is_one_line(paired, tmp_path, capsys, options, said):
     assert evaluate(paired, tmp_path, *options) == 2
-    [line] = capsys.readouterr().err.splitlines()
+    *notes, line = capsys.readouterr().err.splitlines()
+    assert all(note.startswith("nsl: note: ") for note in notes)
     assert line.startswith("nsl: error: ")
     assert said in line

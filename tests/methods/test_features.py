@@ -308,6 +308,7 @@ def test_bad_input_is_one_line(paired, folder, tmp_path, capsys, options, said):
     (tmp_path / "text/S1.h5").write_text("no HDF5")
     places = {"tmp": tmp_path / "empty", "text": tmp_path / "text", "good": folder}
     assert evaluate(paired, tmp_path / "out", *(option.format(**places) for option in options)) == 2
-    [line] = capsys.readouterr().err.splitlines()
+    *notes, line = capsys.readouterr().err.splitlines()
+    assert all(note.startswith("nsl: note: ") for note in notes)
     assert line.startswith("nsl: error: ")
     assert said in line
