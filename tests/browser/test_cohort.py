@@ -36,6 +36,7 @@ def test_a_cohort_is_looked_through_compared_by_class_and_opened_in_maps(cohort,
     whole = _compared(page, tmp_path)
     page.get_by_role("combobox", name="Tiles of").click()
     page.get_by_role("option", name="Tumor · 6").click()
+    expect(page.get_by_role("combobox", name="Tiles of")).to_have_value("Tumor · 6")
     # The last that the page draws anew.
     expect(page.get_by_role("img", name="the mean of each slide inside Tumor")).to_be_visible()
     settle(page)
