@@ -93,8 +93,8 @@ def predict(args: argparse.Namespace) -> int:
     for number, slide in enumerate(slides):
         progress = _OneOfMany(args.progress, number, len(slides)) if several else args.progress
         run = partial(predict_slide, slide, settings, weights, args.out, resume=several, progress=progress)
-        outcomes.append(outcome_of(slide, run) if several and not args.debug else run())
-        outcome = outcomes[-1]
+        outcome = outcome_of(slide, run) if several and not args.debug else run()
+        outcomes.append(outcome)
         if outcome.status == FAILED:
             _say(f"nsl: error: {slide.path.name}: {outcome.reason}", sys.stderr)
             continue
@@ -238,9 +238,8 @@ def _require_free(
     tables = (STATUS, COHORT, COHORT_ROWS) if folder else (FAILURES,) if len(slides) > 1 else ()
     given = args.slides if isinstance(args.slides, list) else [args.slides]
     inputs = [*given, *(one.path for one in slides), *(one.regions for one in slides), args.signatures]
-    inputs = [path for path in inputs if isinstance(path, Path)]
-    _require_apart(args.out / folder, files, inputs)
-    _require_apart(args.out, tables, inputs)
+    outputs = [(args.out / folder, files), (args.out, tables)]
+    _require_apart(outputs, [path for path in inputs if isinstance(path, Path)])
 
 
 def _require_distinct(files_of: Sequence[Sequence[str]]) -> None:
@@ -251,14 +250,15 @@ def _require_distinct(files_of: Sequence[Sequence[str]]) -> None:
         raise NslError(f"{name} would be written of two of the slides; rename one, or run them into two folders")
 
 
-def _require_apart(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
-    """NslError where a result of one of these names would replace what the run reads, or the folder that it lies in."""
+def _require_apart(outputs: Iterable[tuple[Path, Iterable[str]]], inputs: Iterable[Path]) -> None:
+    """NslError where a result, by folder and name, would replace what the run reads, or the folder that it lies in."""
     read = {way(path) for path in inputs for way in (Path.absolute, Path.resolve)}
     read |= {above for path in read for above in path.parents}
     known = {path.name for path in read}
-    for name in names:
-        if name in known and read & {folder.absolute() / name, folder.resolve() / name}:
-            raise NslError(f"{name} would replace what this run reads; choose another folder for --out")
+    for folder, names in outputs:
+        for name in names:
+            if name in known and read & {folder.absolute() / name, folder.resolve() / name}:
+                raise NslError(f"{name} would replace what this run reads; choose another folder for --out")
 
 
 def _of_any_folder(source: str | None, weights: "Weights") -> str | None:

@@ -1,7 +1,6 @@
 """Which weights a session predicts with: the embedded ones at once, others when they have come."""
 
 import io
-import logging
 import lzma
 import threading
 import zipfile
@@ -14,13 +13,13 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from nsl.errors import HubError, NslError, WeightsError
 from nsl.web.session import server, state, uploads
+from nsl.web.session.jobs import fault_told
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.folder import default_source, embedded_config, load_weights
 from nsl.weights.hub import is_hub_source, parse_source
 from nsl.weights.hub_cache import MAX_BYTES, OPTIONAL
 from nsl.weights.weights import Weights
 
-_LOGGER = logging.getLogger(__name__)
 # Loading keeps the processor busy while the page is still on its way to the browser.
 START_AFTER_S = 1.0
 UPLOADED = "Uploaded zip"
@@ -59,12 +58,7 @@ class WeightsRequest:
             if isinstance(self.source, Path):  # an upload, in a folder that the user never saw
                 self.error = self.error.replace(str(self.source), self.label).replace(self.source.name, self.label)
         except Exception as error:
-            self.error = (
-                f"{self.label} stopped on a fault of the program ({type(error).__name__}); please report it, with what "
-                "the server printed"
-            )
-            # Its own words may hold the server's paths.
-            _LOGGER.exception("Weights stopped on a fault of the program")
+            self.error = fault_told(self.label, error)
 
 
 @dataclass

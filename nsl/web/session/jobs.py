@@ -25,6 +25,15 @@ _LEAST_SECONDS = 1.0
 _LOOP_SECONDS = 5.0
 
 
+def fault_told(what: str, error: Exception) -> str:
+    """What a user is told of work that stopped on a fault; the log has the fault, whose words may hold paths."""
+    _LOGGER.exception("Work stopped on a fault of the program", exc_info=error)
+    return (
+        f"{what} stopped on a fault of the program ({type(error).__name__}); please report it, with what the server "
+        "printed"
+    )
+
+
 @dataclass
 class Job(Progress):
     """A prediction or a training; it begins when its turn among the runs of all sessions has come."""
@@ -100,12 +109,7 @@ class Job(Progress):
         except MemoryError:
             self.error = "the slide needs more memory than this computer has; ask for larger tiles or fewer genes"
         except Exception as error:
-            self.error = (
-                f"the run stopped on a fault of the program ({type(error).__name__}); please report it, with what the "
-                "server printed"
-            )
-            # Its own words may hold the server's paths.
-            _LOGGER.exception("A run stopped on a fault of the program")
+            self.error = fault_told("the run", error)
         self.seconds = time.perf_counter() - begun
 
     def _check_in_line(self) -> None:
