@@ -62,6 +62,8 @@ class FakeHub:
         """HEAD is answered by a byte now and then."""
         self.body = ""
         """What goes wrong with a file's body: fail, hang, hang midway, drip, slow, truncate, corrupt, longer."""
+        self.pause_s = 0.9
+        """How long a slow body is held back before every 1024 bytes of it."""
         self.announce: dict[str, int] = {}
         """Sizes that HEAD claims, by file."""
         self.without: set[str] = set()
@@ -338,7 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(data[half:])
         elif fault == "slow":
             for start in range(0, len(data), 1024):
-                self.hub.wait(0.4)
+                self.hub.wait(self.hub.pause_s)
                 self.wfile.write(data[start : start + 1024])
         elif fault != "truncate":
             self.wfile.write(data)
