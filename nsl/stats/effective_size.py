@@ -6,11 +6,13 @@ and N_k ordered pairs of tiles whose distance is in class k. Spots that lie anyw
 grid the same sums come from a Fourier transform, and those of all pairs of genes from one product.
 """
 
+import math
 from dataclasses import dataclass
 
 import anndata
 import numpy as np
 from scipy import fft
+from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist, squareform
 
 from nsl.errors import NslError
@@ -20,9 +22,10 @@ from nsl.tiles import TileGrid
 LEAST_EFFECTIVE = 4.0
 """The smallest effective sample size."""
 
-# Up to the largest distance, beside the class of a tile with itself. Correlograms of regular arrays are flat within a
-# class this fine; Sturges' rule gives 13 to 16 for 100 to 350 spots.
-_DISTANCE_CLASSES = 15
+# Where the first class of distances ends, in steps between neighbours, and how much further each of the next does. A
+# class must be narrow beside the distance over which a map resembles itself, which is a few steps however large the
+# slide; far off, where classes are wide, correlograms are flat.
+_FIRST_CLASS, _CLASS_GROWTH = 1.2, 1.3
 
 
 def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -34,10 +37,15 @@ def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -
     Returns (G,) at most S, at least 4, and S where a map is the same everywhere; NaN where a value is missing.
     """
     x, y = unit_columns(a), unit_columns(b)
-    distance = squareform(pdist(np.asarray(centers, float)))
-    classes = _distance_classes(distance, max(distance.max(), 1e-300)).astype(np.int8)
+    centers = np.asarray(centers, float)
+    nearest = KDTree(centers).query(centers, [2])[0]
+    # Of the spots that have neighbours on all sides; that of the two nearest of all may be an accident.
+    step = np.quantile(nearest[nearest > 0], 0.1) if (nearest > 0).any() else 1.0
+    distance = squareform(pdist(centers)) / step
+    edges = _class_edges(distance.max())
+    classes = np.searchsorted(edges, distance).astype(np.int8)
     variance = np.zeros(x.shape[1])
-    for k in range(_DISTANCE_CLASSES + 1):
+    for k in range(len(edges)):
         pairs = (classes == k).astype(float)
         number = pairs.sum()
         if number:
@@ -65,9 +73,10 @@ def _size(variance_of_r: np.ndarray, number: int) -> np.ndarray:
     return np.clip(effective, LEAST_EFFECTIVE, max(number, LEAST_EFFECTIVE))
 
 
-def _distance_classes(distance: np.ndarray, longest: float) -> np.ndarray:
-    # Rounded, lest the last bit decide on which side of a class's edge a distance falls.
-    return np.ceil(np.round(distance / longest * _DISTANCE_CLASSES, 9))
+def _class_edges(longest: float) -> np.ndarray:
+    """Where each class of distances ends, in steps between neighbours, up to the longest; the first holds only 0."""
+    number = max(1, math.ceil(math.log(max(longest, 1) / _FIRST_CLASS, _CLASS_GROWTH)) + 2)
+    return np.array([0.0, *(_FIRST_CLASS * _CLASS_GROWTH**k for k in range(number))])
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def _lags(place: anndata.AnnData | TileGrid) -> _Lags:
         raise NslError("several tiles lie at one place of the grid; use the map of one slide at a time")
     classes, number = _lag_classes(mask, padded)
     weight = _frequency_weight(padded)
-    pairs = np.empty(_DISTANCE_CLASSES + 1)
+    pairs = np.empty(classes.max() + 1)
     spectra = np.empty((padded[0] * len(weight), len(pairs)))
     for k in range(len(pairs)):
         member = classes == k
@@ -108,7 +117,7 @@ def _lag_classes(mask: np.ndarray, padded: tuple[int, int]) -> tuple[np.ndarray,
     number = np.rint(fft.irfft2(np.abs(fft.rfft2(mask, padded)) ** 2, padded))
     down, across = (fft.fftfreq(length, 1 / length) for length in padded)
     distance = np.hypot(down[:, None], across)
-    classes = _distance_classes(distance, max(distance[number > 0].max(), 1))
+    classes = np.searchsorted(_class_edges(distance[number > 0].max()), distance)
     return np.where(number > 0, classes, -1), number
 
 
@@ -124,8 +133,8 @@ def _frequency_weight(padded: tuple[int, int]) -> np.ndarray:
 def _autocovariance(lags: _Lags, values: np.ndarray) -> np.ndarray:
     """Average the product of a map's deviations from its mean at two tiles, by the distance between them.
 
-    values is (S, G), a map a column. The result is (G, 16): of tiles with themselves, which is the variance, then of 15
-    equal classes up to the largest distance between tiles; 0 for a class that holds no pair.
+    values is (S, G), a map a column. The result is (G, K): of tiles with themselves, which is the variance, then of the
+    classes that `_class_edges` ends; 0 for a class that holds no pair.
 
     The autocorrelation of a map is the inverse transform of its power spectrum, so its sum over a class of lags is a
     scalar product of the power spectrum with the transform of that class (Parseval).

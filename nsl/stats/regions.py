@@ -91,9 +91,10 @@ def compare_classes(result: anndata.AnnData, classes: np.ndarray, genes: Sequenc
     counts = pd.Series(classes[classes != ""]).value_counts(sort=False).sort_index()
     names = list(counts.index[(counts >= LEAST_TILES) & (counts <= len(classes) - LEAST_TILES)])
     if not names:
+        none = f"none of the {len(counts):,} classes has" if len(counts) else "no region has"
         raise NslError(
-            f"none of the {len(counts):,} classes has {LEAST_TILES} tiles inside and {LEAST_TILES} outside to compare; "
-            "bring larger regions, or predict outside of them too"
+            f"{none} {LEAST_TILES} tiles inside and {LEAST_TILES} outside to compare; bring larger regions, or predict "
+            "outside of them too"
         )
     insides = classes[:, None] == np.array(names)
     tables = _compared(result, insides, genes)
@@ -111,7 +112,7 @@ def _compared(result: anndata.AnnData, insides: np.ndarray, genes: Sequence[str]
     effective = effective_sizes_on_grid(result, values, indicators)
     r_heldout = result.var["r_heldout"].reindex(genes).to_numpy()
     return [
-        difference_table(values, insides[:, k], r[:, k], effective[:, k])
+        _difference_table(values, insides[:, k], r[:, k], effective[:, k])
         .assign(r_heldout=r_heldout)
         .set_axis(pd.Index(genes, name="gene"))
         .sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
@@ -119,7 +120,7 @@ def _compared(result: anndata.AnnData, insides: np.ndarray, genes: Sequence[str]
     ]
 
 
-def difference_table(values: np.ndarray, inside: np.ndarray, r: np.ndarray, effective: np.ndarray) -> pd.DataFrame:
+def _difference_table(values: np.ndarray, inside: np.ndarray, r: np.ndarray, effective: np.ndarray) -> pd.DataFrame:
     """The figures of `compare_region`, a row a column of values (S, G).
 
     inside : (S,) bool, the observations that are compared with the others.

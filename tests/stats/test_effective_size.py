@@ -36,12 +36,44 @@ def test_autocovariance_is_the_mean_product_of_the_pairs_in_each_class_of_distan
     x = small.X.astype(float) - small.X.mean(axis=0, dtype=float)
     distance = squareform(pdist(small.obs[["array_col", "array_row"]].to_numpy(float)))
     ours = autocovariance(small, small.X)
-    assert ours.shape == (5, 16)
-    for k in range(16):
-        low, high = (edge * distance.max() / 15 for edge in (k - 1, k))
+    # To neighbours, across the corner, two steps, and wider by 1.3 each time.
+    edges = [-1, 0, 1.2, 1.56, 2.028, 2.6364, 3.42732, 4.455516, 5.7921708, 7.529822]
+    edges += [edges[-1] * 1.3**k for k in range(1, 12)]
+    assert edges[ours.shape[1] - 1] < distance.max() <= edges[ours.shape[1]]
+    for k in range(ours.shape[1]):
+        low, high = edges[k : k + 2]
         i, j = np.nonzero((distance > low) & (distance <= high))
         mean = (x[i] * x[j]).mean(axis=0) if len(i) else np.zeros(5)
         np.testing.assert_allclose(ours[:, k], mean, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [30, 120])
+def test_maps_that_share_nothing_are_rarely_called_alike_however_large_the_slide(side):
+    maps = smooth_map(side, side, genes=60, tiles=side * side, sigma=2, seed=11)
+    found = gene_correlations_over_tiles(maps)
+    pair = np.triu_indices(60, 1)
+    true = 1 + 1 / np.var(found.r[pair])
+    assert np.median(found.effective_n[pair]) == pytest.approx(true, rel=0.15)
+    assert (found.p_value[pair] < 0.05).mean() == pytest.approx(0.05, abs=0.02)
+    assert (found.p_value[pair] < 0.001).mean() < 0.004
+
+
+def test_spots_of_a_large_section_count_for_what_they_tell_too():
+    maps = smooth_map(50, 50, genes=40, tiles=2_500, sigma=2, seed=12)
+    centers = maps.obs[["array_col", "array_row"]].to_numpy(float) * 138.6
+    a, b = maps.X[:, :20], maps.X[:, 20:]
+    r = pearson.pearson_matrix(a, b)
+    sizes = effective_size_at_spots(a, b, centers)
+    assert np.median(sizes) == pytest.approx(1 + 1 / np.var(r), rel=0.12)
+
+
+def test_two_pieces_of_tissue_far_apart_count_as_they_do_side_by_side():
+    one, other = (smooth_map(20, 20, genes=40, tiles=400, sigma=2, seed=seed) for seed in (1, 2))
+    place = one.obs[["array_col", "array_row"]].to_numpy(float)
+    a, b = np.vstack([one.X[:, :20], other.X[:, :20]]), np.vstack([one.X[:, 20:], other.X[:, 20:]])
+    r = pearson.pearson_matrix(a, b)
+    sizes = effective_size_at_spots(a, b, np.vstack([place, place + np.array([700, 0])]))
+    assert np.median(sizes) == pytest.approx(1 + 1 / np.var(r), rel=0.2)
 
 
 def test_a_tile_grid_does_as_well_as_a_result(small):

@@ -117,6 +117,13 @@ def test_a_region_that_differs_in_nothing_is_rarely_called_different(nothing_the
     assert (table.q_value < 0.05).mean() < 0.01
 
 
+def test_a_region_of_a_large_slide_that_differs_in_nothing_is_rarely_called_different():
+    maps = smooth_map(120, 120, 200, tiles=14_400, sigma=3, seed=5)
+    table = compare_region(maps, ((maps.obs.array_row - 50) ** 2 + (maps.obs.array_col - 70) ** 2 < 36).to_numpy())
+    assert (table.p_value < 0.05).mean() < 0.1
+    assert ((table.effect_low < 0) & (table.effect_high > 0)).mean() > 0.9
+
+
 @pytest.mark.parametrize("effect", [0.5, 1.5])
 def test_intervals_cover_the_effect_that_is_there(nothing_there, effect):
     inside = disc(nothing_there)
@@ -126,7 +133,7 @@ def test_intervals_cover_the_effect_that_is_there(nothing_there, effect):
     assert ((table.effect_low < effect) & (table.effect_high > effect)).mean() > 0.93
     assert ((table.effect_low > 0) == (table.p_value < 0.05)).mean() > 0.95
     if effect > 1:
-        assert (table.p_value < 0.05).mean() > 0.8
+        assert (table.p_value < 0.05).mean() > 0.75
 
 
 def test_a_gene_that_is_the_same_everywhere_has_no_effect_and_comes_last(square):
