@@ -120,15 +120,16 @@ def hidden(section: MeasuredSection) -> MeasuredSection:
 def choose(candidates: Iterable[Any], fit: Callable[[Training, Any], Predictor], training: Training) -> Any:
     """Choose the candidate of highest mean r when each group of the training sections is left out in turn.
 
-    The mean is over genes, then sections of a group, then groups. The first candidate, where the training holds a
-    single group.
+    The mean is over genes, then sections of a group, then groups; a section in which none of the genes varies counts
+    nowhere. The first candidate, where the training holds a single group or no group tells anything.
     """
     candidates = list(candidates)
     groups = list(dict.fromkeys(training.groups))
     if len(groups) < 2 or len(candidates) < 2:
         return candidates[0]
-    scores = [np.mean([_score(fit, training, candidate, group) for group in groups]) for candidate in candidates]
-    return candidates[int(np.nanargmax(scores))]
+    scores = np.array([[_score(fit, training, candidate, group) for group in groups] for candidate in candidates])
+    mean = _mean(scores.T, np.isfinite(scores.T))
+    return candidates[0] if np.isnan(mean).all() else candidates[int(np.nanargmax(mean))]
 
 
 def _score(fit: Callable[[Training, Any], Predictor], training: Training, candidate: Any, group: Hashable) -> float:
@@ -137,7 +138,8 @@ def _score(fit: Callable[[Training, Any], Predictor], training: Training, candid
     held_out = training.only([i for i in range(len(training.sections)) if i not in inside])
     pairs = zip(held_out.features, held_out.expression, strict=True)
     r = [pearson_r(predict(features), measured, flat_r=0) for features, measured in pairs]
-    return float(np.mean([np.nanmean(of_section) for of_section in r]))
+    of_sections = np.array([one[np.isfinite(one)].mean() for one in r if np.isfinite(one).any()])
+    return float(of_sections.mean()) if len(of_sections) else np.nan
 
 
 def standardised(expression: np.ndarray) -> np.ndarray:
@@ -190,18 +192,24 @@ def _over_sections(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def reliability(groups: Mapping[Hashable, pd.DataFrame]) -> pd.DataFrame:
+def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool = False) -> pd.DataFrame:
     """How far each gene can be trusted in a group, as a rule a patient, that the fit has not seen.
 
-    The interval and the p-value are of the mean over groups, by a normal approximation whose variance is the
-    larger of what the groups' own standard errors and what their scatter give. With three patients the nominal 95 %
-    are 98 % where patients are alike, 94 % where their r scatters by 0.1, and 87 % where it scatters by 0.2. Fits that
-    leave out one patient share the others, so of genes that follow nothing 9 % rather than 5 % get a p-value under
-    0.05; both figures are tests.
+    The interval and the p-value are of the mean over groups. Its variance is the larger of what the groups' own
+    standard errors and what their scatter give, and the scatter is that of all genes (`scatter_between`): of a single
+    gene's three patients tell little, and among thousands some would agree by chance. What the sections of one patient
+    show by chance they show together, so more of them make the mean no more certain, and the two variances add up.
+
+    The interval is by Student's t, with the degrees of freedom that the scatter is known with (Satterthwaite 1946,
+    Biometrics Bull 2:110, where spots add to it). The p-value is by the normal distribution: of what q-values then find
+    among a thousand genes of three patients, of which a fifth follow something, 2 to 4 % follow nothing, where none or
+    half of the scatter is shared; both figures are tests.
 
     Parameters
     ----------
     groups : what `group_correlations` gives.
+    of_one_patient : whether the groups are sections of the same patient. Parts of one section are not: no spot of one
+        shows what a spot of another does.
 
     Returns
     -------
@@ -214,14 +222,21 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame]) -> pd.DataFrame:
         np.array([table[column] for table in tables]) for column in ("pearson_r", "standard_error", "p_value")
     )
     known = np.isfinite(r)
-    number = known.sum(axis=0)
-    mean = _mean(r, known)
-    scatter = np.where(number > 1, _mean((r - mean) ** 2, known) * number / np.maximum(number - 1, 1), 0)
-    se_mean = np.sqrt(np.maximum(scatter, _mean(error**2, known)) / np.maximum(number, 1))
-    half = stats.norm.ppf(0.975) * se_mean
+    mean, scatter = _mean(r, known), scatter_between(r)
+    number = np.maximum(known.sum(axis=0), 1)
+    # A single group has no scatter.
+    of_scatter, of_spots = np.nan_to_num(scatter.variance) / number, _mean(error**2, known)
+    if of_one_patient:
+        variance = of_scatter + of_spots
+    else:
+        variance = np.maximum(of_scatter, of_spots / number)
+        of_scatter = np.where(of_scatter < variance, 0, of_scatter)
+    se_mean = np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(of_scatter > 0, scatter.degrees_of_freedom * (variance / of_scatter) ** 2, np.inf)
+        half = stats.t.ppf(0.975, freedom) * se_mean
         p_mean = 2 * stats.norm.sf(np.abs(mean) / se_mean)
-    next_low, next_high = next_interval(r)
+    next_low, next_high = next_interval(r, scatter)
     return pd.DataFrame(
         {
             "r_heldout": mean,
@@ -296,7 +311,11 @@ def scatter_between(r: np.ndarray) -> Scatter:
 
 
 def signature_reliability(
-    held_out: Sequence[HeldOut], genes: Sequence[str], members: Mapping[str, Sequence[str]]
+    held_out: Sequence[HeldOut],
+    genes: Sequence[str],
+    members: Mapping[str, Sequence[str]],
+    *,
+    of_one_patient: bool = False,
 ) -> pd.DataFrame:
     """How far the score of each gene set (`nsl.signatures`) can be trusted in a group that the fit has not seen.
 
@@ -309,6 +328,7 @@ def signature_reliability(
 
     held_out : every section, predicted by a fit that had not seen its group, with the genes in the columns.
     members : the genes of each set, by its name; all of them in `genes`.
+    of_one_patient : as of `reliability`.
 
     Returns a row a set: what `reliability` gives, r_specific, and r_groups, the r of each group in one text.
     """
@@ -325,7 +345,7 @@ def signature_reliability(
         whole.append(_of_sets(part, names, *(z @ chosen for z in both)))
         specific.append(_of_sets(part, names, *(z @ chosen - z.mean(axis=1, keepdims=True) for z in both)))
     groups, of_their_own = (group_correlations(parts, names) for parts in (whole, specific))
-    table = reliability(groups)
+    table = reliability(groups, of_one_patient=of_one_patient)
     own_r = np.array([own.pearson_r for own in of_their_own.values()])
     table["r_specific"] = _mean(own_r, np.isfinite(own_r))
     table["r_groups"] = [

@@ -182,18 +182,27 @@ def train_sections(
     WeightsError : too few genes of every signature.
     Cancelled : `progress` was cancelled.
     """
-    rule = "as listed by the user"
-    if genes is None:
+    _require_sections(sections)
+    parts, left_out, groups = held_out_groups(sections)
+    if genes is not None:
+        rule, genes = "as listed by the user", _as_measured(sections, genes)
+        _require_measured(sections, genes)
+        if alone := _of_one_group(parts, groups, genes):
+            raise SpotsError(
+                f"the gene {alone[0]} was measured in one {left_out} alone, and is held out only where another has it "
+                "too; leave it out, or bring one more"
+            )
+    else:
         genes = detected_genes(sections, min_detected)
+        alone = set(_of_one_group(parts, groups, genes))
+        genes = [gene for gene in genes if gene not in alone]
         rule = f"detected in at least {min_detected:.0%} of spots in every patient"
+        rule += f", and measured in more than one {left_out}" if alone else ""
         if most_genes is not None and most_genes < len(genes):
             genes = highest_mean(sections, genes, most_genes)
             rule = f"the {most_genes:,} of highest mean expression among those {rule}"
-    measured = by_capitals(gene for section in reversed(sections) for gene in section.genes)
-    genes = list(dict.fromkeys(resolve(gene, measured) or gene for gene in genes))
-    _require_measured(sections, genes)
+        _require_measured(sections, genes)
     stains = _reference_stains(sections)
-    parts, left_out, groups = held_out_groups(sections)
     _require_spots(parts)
     choosing = _OneCount(progress, "choosing settings", steps_to_choose(parts, candidates))
     settings = choose_settings(parts, genes, candidates, choosing)
@@ -204,7 +213,8 @@ def train_sections(
     fold_settings: list[FitSettings] = []
     method = neural_stain(candidates, fold_settings, _OneCount(progress, f"leaving out each {left_out}", steps))
     held_out = leave_one_group_out(parts, groups, method, genes)
-    table = _reliability(held_out, genes, progress)
+    of_one_patient = left_out == "section"
+    table = _reliability(held_out, genes, of_one_patient, progress)
     table["expression_mean"], table["expression_sd"] = expression_moments(sections, genes)
     fitting = _OneCount(progress, "fitting all sections", batches * settings.steps)
     model = fit(sections, genes, settings, progress=fitting)
@@ -236,7 +246,8 @@ def train_sections(
     if not signatures:
         return weights
     sets = weights.match_signatures(signatures)[["source", "members"]]
-    judged = signature_reliability(held_out, genes, {name: split_members(own) for name, own in sets.members.items()})
+    members = {name: split_members(own) for name, own in sets.members.items()}
+    judged = signature_reliability(held_out, genes, members, of_one_patient=of_one_patient)
     return replace(weights, signatures=sets.join(judged))
 
 
@@ -258,7 +269,9 @@ class _OneCount(Progress):
         return self._whole.cancelled
 
 
-def _reliability(held_out: Sequence[HeldOut], genes: Sequence[str], progress: Progress) -> pd.DataFrame:
+def _reliability(
+    held_out: Sequence[HeldOut], genes: Sequence[str], of_one_patient: bool, progress: Progress
+) -> pd.DataFrame:
     """Compute `nsl.evaluate.reliability` some genes at a time: it takes several times the memory of their maps."""
     labels = list(dict.fromkeys(part.group for part in held_out))
     batches = [slice(i, i + GENES_AT_ONCE) for i in range(0, len(genes), GENES_AT_ONCE)]
@@ -273,7 +286,7 @@ def _reliability(held_out: Sequence[HeldOut], genes: Sequence[str], progress: Pr
             of_batches.append(group_correlations(some, genes[batch])[label])
         # The q-values of a batch are of that batch alone; `reliability` takes its own, over all genes.
         tables[label] = pd.concat(of_batches)
-    return reliability(tables)
+    return reliability(tables, of_one_patient=of_one_patient)
 
 
 def held_out_groups(sections: Sequence[MeasuredSection]) -> tuple[list[MeasuredSection], str, list[str]]:
@@ -310,7 +323,7 @@ def measure_all(
         progress.check(done, len(listed), "reading sections")
         measured, seen = read_section(section, tile_um, analysis_mpp)
         report = report_on(section.name, measured, int(seen.on_tissue.sum()))
-        for sentence in [*report.notices, *report.warnings]:
+        for sentence in [*seen.notices, *(f"{section.name}: {notice}" for notice in report.notices), *report.warnings]:
             told(sentence)
         sections.append(MeasuredSection.of(measured, seen, section.patient))
         if left_out := report.spots - sections[-1].spots:
@@ -318,9 +331,27 @@ def measure_all(
     return sections
 
 
-def _require_measured(sections: Sequence[MeasuredSection], genes: Sequence[str]) -> None:
+def _as_measured(sections: Sequence[MeasuredSection], genes: Sequence[str]) -> list[str]:
+    """The genes as the sections spell them, once each; one that none has as it is called."""
+    exact = dict.fromkeys(gene for section in sections for gene in section.genes)
+    known = by_capitals(reversed(exact))
+    return list(dict.fromkeys(gene if gene in exact else resolve(gene, known) or gene for gene in genes))
+
+
+def _of_one_group(parts: Sequence[MeasuredSection], groups: Sequence[str], genes: Sequence[str]) -> list[str]:
+    """Those of the genes that the sections of a single group measured: they cannot be held out."""
+    measured = {group: set() for group in groups}
+    for part, group in zip(parts, groups, strict=True):
+        measured[group].update(part.genes)
+    return [gene for gene in genes if sum(gene in known for known in measured.values()) < 2]
+
+
+def _require_sections(sections: Sequence[MeasuredSection]) -> None:
     if not sections:
         raise SpotsError("no section to learn from; the manifest must list at least one")
+
+
+def _require_measured(sections: Sequence[MeasuredSection], genes: Sequence[str]) -> None:
     known = {gene for section in sections for gene in section.genes}
     unknown = [gene for gene in genes if gene not in known]
     if unknown or not genes:
@@ -377,6 +408,7 @@ def fit(
     SpotsError : no section, or a gene that no section measured.
     Cancelled : `progress` was cancelled.
     """
+    _require_sections(sections)
     _require_measured(sections, genes)
     batches = [genes[i : i + GENES_AT_ONCE] for i in range(0, len(genes), GENES_AT_ONCE)]
     fitted = []

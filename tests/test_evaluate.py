@@ -208,8 +208,55 @@ def test_the_interval_takes_the_scatter_of_patients_where_it_exceeds_their_own_e
     assert table.patients_replicated["G0"] == 1
     apart = {"A": group([0.2], [0.1], [0.01]), "B": group([0.8], [0.1], [0.01])}
     table = reliability(apart)
-    assert table.r_heldout["G0"] - table.r_low["G0"] == pytest.approx(1.96 * 0.3, rel=1e-3)
+    # One degree of freedom, of which 97.5 % lie below 12.706; an r reaches no further than −1.
+    assert table.r_low["G0"] == -1
     assert table.p_value["G0"] == pytest.approx(2 * stats.norm.sf(0.5 / 0.3))
+
+
+def test_genes_whose_patients_agree_by_chance_are_no_surer_than_others():
+    # Variances 0 and 0.08, so that of both is 0.04, and of the mean of two patients 0.02.
+    table = reliability(
+        {"A": group([0.3, 0.1], [0.01] * 2, [0.01] * 2), "B": group([0.3, 0.5], [0.01] * 2, [0.01] * 2)}
+    )
+    assert table.p_value.tolist() == pytest.approx([2 * stats.norm.sf(0.3 / np.sqrt(0.02))] * 2)
+
+
+def test_a_gene_measured_in_one_patient_is_less_sure_than_one_measured_in_three():
+    r = {"A": [0.25, 0.25], "B": [np.nan, 0.1], "C": [np.nan, 0.4]}
+    error = {"A": [0.08, 0.08], "B": [np.nan, 0.08], "C": [np.nan, 0.08]}
+    table = reliability({patient: group(r[patient], error[patient], [0.01] * 2) for patient in r})
+    assert table.r_heldout.tolist() == pytest.approx([0.25, 0.25])
+    assert table.p_value["G0"] > 10 * table.p_value["G1"]
+
+
+def test_sections_of_one_patient_make_a_gene_no_surer_than_one_of_them():
+    sections = {name: group([0.4], [0.1], [0.01]) for name in ("S1", "S2", "S3", "S4")}
+    apart, of_one = reliability(sections), reliability(sections, of_one_patient=True)
+    assert apart.r_high["G0"] - 0.4 == pytest.approx(1.96 * 0.05, rel=1e-3)
+    assert of_one.r_high["G0"] - 0.4 == pytest.approx(1.96 * 0.1, rel=1e-3)
+    assert of_one.p_value["G0"] == pytest.approx(2 * stats.norm.sf(4))
+
+
+def test_genes_that_follow_nothing_are_rarely_found_in_sections_that_share_what_chance_made():
+    rng, found = np.random.default_rng(4), []
+    for _ in range(100):
+        r = 0.1 * rng.normal(size=400) + 0.15 * rng.normal(size=(4, 400))
+        groups = {k: group(list(r[k]), [0.1] * 400, [0.5] * 400) for k in range(4)}
+        found.append((reliability(groups, of_one_patient=True).p_value < 0.05).mean())
+    assert np.mean(found) == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize(("shared", "found"), [(0.0, 0.02), (0.5, 0.04)])
+def test_few_of_the_genes_found_follow_nothing(shared, found):
+    rng, false = np.random.default_rng(2), []
+    follows = np.arange(1_000) < 200
+    for _ in range(60):
+        own, together = rng.normal(size=(3, 1_000)), rng.normal(size=(3, 1))
+        r = 0.2 * follows + 0.12 * (np.sqrt(1 - shared) * own + np.sqrt(shared) * together)
+        table = reliability({k: group(list(r[k]), [0.08] * 1_000, [0.5] * 1_000) for k in range(3)})
+        up = (table.r_heldout > 0) & (table.q_value < 0.05)
+        false.append((up & ~follows).sum() / max(up.sum(), 1))
+    assert np.mean(false) == pytest.approx(found, abs=0.015)
 
 
 def test_a_negative_correlation_replicates_nowhere_and_an_unmeasured_gene_counts_for_nothing():
@@ -221,8 +268,19 @@ def test_a_negative_correlation_replicates_nowhere_and_an_unmeasured_gene_counts
     assert np.isfinite(table.r_low["G1"])
 
 
-@pytest.mark.parametrize(("scatter", "coverage"), [(0.0, 0.98), (0.1, 0.94), (0.2, 0.87)])
-def test_the_interval_covers_as_often_as_its_docstring_says(scatter, coverage):
+@pytest.mark.parametrize("shared", [0.5, 0.7])
+def test_the_interval_of_the_mean_covers_where_patients_are_predicted_well_or_badly_in_all_genes(shared):
+    rng, inside = np.random.default_rng(5), []
+    for _ in range(300):
+        own, together = rng.normal(size=(3, 200)), rng.normal(size=(3, 1))
+        r = 0.2 + 0.12 * (np.sqrt(1 - shared) * own + np.sqrt(shared) * together)
+        table = reliability({k: group(list(r[k]), [0.06] * 200, [0.5] * 200) for k in range(3)})
+        inside.append(((table.r_low < 0.2) & (table.r_high > 0.2)).mean())
+    assert np.mean(inside) == pytest.approx(0.94, abs=0.015)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.1, 0.2])
+def test_the_interval_of_the_mean_covers_as_often_as_it_says(scatter):
     rng = np.random.default_rng(8)
     errors = (0.06, 0.2, 0.1)
     genes = 20_000
@@ -232,7 +290,7 @@ def test_the_interval_covers_as_often_as_its_docstring_says(scatter, coverage):
         groups[patient] = group(r, np.full(genes, error), np.full(genes, 0.5))
     table = reliability(groups)
     # Bounds are cut at -1 and 1, which no true value reaches.
-    assert ((table.r_low < 0.3) & (table.r_high > 0.3)).mean() == pytest.approx(coverage, abs=0.01)
+    assert ((table.r_low < 0.3) & (table.r_high > 0.3)).mean() == pytest.approx(0.95, abs=0.01)
 
 
 def test_the_interval_of_the_next_patient_is_as_wide_as_patients_scatter():
@@ -353,6 +411,9 @@ def test_the_reliability_that_ships_is_what_the_fit_gives(her2st, embedded):
     again = reliability(groups)
     shipped = embedded.reliability.loc[genes]
     np.testing.assert_allclose(again.r_heldout, shipped.r_heldout, atol=2e-3)
-    np.testing.assert_allclose(again[["r_low", "r_high"]], shipped[["r_low", "r_high"]], atol=3e-3)
+    # The scatter is that of all genes: σ/√3 for the mean of three patients, and σ√(4/3) for the next about it.
+    np.testing.assert_allclose(
+        2 * (shipped.r_high - shipped.r_heldout), shipped.r_next_high - shipped.r_heldout, atol=3e-4
+    )
     assert list(again.patients_replicated) == list(shipped.patients_replicated)
     assert list(again.n_spots) == list(shipped.n_spots)

@@ -333,6 +333,43 @@ def test_no_section_is_refused():
         fit([], GENES)
 
 
+def renamed(section: MeasuredSection, **names: str) -> MeasuredSection:
+    return replace(section, genes=[names.get(gene, gene) for gene in section.genes])
+
+
+def test_genes_that_differ_in_capitals_alone_are_genes_of_their_own(sections):
+    both = [renamed(section, NOISE="h_gene") for section in sections]
+    fitted = train_sections(both, name="w", candidates=FEW).genes
+    assert {"H_GENE", "h_gene"} <= set(fitted)
+    assert train_sections(both, name="w", genes=["H_GENE", "E_GENE"], candidates=FEW).genes == ["H_GENE", "E_GENE"]
+    assert train_sections(both, name="w", genes=["h_gene"], candidates=FEW).genes == ["h_gene"]
+    assert train_sections(sections, name="w", genes=["h_gene"], candidates=FEW).genes == ["H_GENE"]
+
+
+def test_a_gene_that_one_patient_has_cannot_be_held_out(sections):
+    some = [sections[0], without(sections[1], "H_GENE")]
+    with pytest.raises(SpotsError, match="the gene H_GENE was measured in one patient alone"):
+        train_sections(some, name="w", genes=["E_GENE", "H_GENE"], candidates=FEW)
+
+
+def test_a_section_that_tells_nothing_of_the_genes_leaves_the_choice_to_the_others(sections):
+    third = replace(sections[0], name="S3", patient="P3")
+    third = replace(third, expression=np.zeros_like(third.expression))
+    fourth = replace(sections[1], name="S4", patient="P4")
+    two = [FitSettings(patterns=10, steps=2), FitSettings(patterns=0, steps=2)]
+    weights = train_sections([*sections, third, fourth], name="w", genes=["H_GENE"], candidates=two)
+    assert weights.reliability.n_spots["H_GENE"] == 3 * 63
+
+
+def test_more_sections_of_one_patient_do_not_make_a_gene_surer(sections):
+    def width(patients):
+        some = [replace(one, patient=p) for one, p in zip(sections, patients, strict=True)]
+        table = train_sections(some, name="w", genes=["H_GENE", "NOISE"], candidates=FEW).reliability
+        return (table.r_heldout - table.r_low)["NOISE"]
+
+    assert width(["P1", "P1"]) == pytest.approx(np.sqrt(2) * width(["P1", "P2"]), rel=1e-6)
+
+
 # Genes detected
 
 

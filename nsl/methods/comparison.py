@@ -135,7 +135,7 @@ def _timed_features(method: Method, sections: Sequence[MeasuredSection]) -> tupl
 
 def _figures(run: Sequence[HeldOut], groups: dict[Any, pd.DataFrame], reading_seconds: float) -> dict[str, float]:
     r = np.array([table.pearson_r for table in groups.values()])
-    overall = reliability(groups)
+    overall = reliability(groups, of_one_patient=len({part.section.patient for part in run}) == 1)
     spots = sum(len(part.predicted) for part in run)
     fits = {part.group: part.fit_seconds for part in run}
     return {

@@ -18,6 +18,8 @@ from nsl.spots.measured_section import PATTERN_MIN_DETECTED
 _FEW_GENES = 0.2
 # Of the spots, on tissue: sections have spots beside it and over holes, but not more.
 LEAST_ON_TISSUE = 0.8
+# Of published sections at most 1.3 % of the spots lie beside tissue, which moves no r.
+_USUALLY_ON_TISSUE = 0.98
 LEAST_SPOTS, LEAST_DEPTH, LEAST_GENES = 50, 500, 100
 # A scale so near 1 is no other image, but spots at the very edge.
 _EDGE_SCALE = 0.95
@@ -89,17 +91,14 @@ def check_on_tissue(
 
     Raises SpotsError: no spot lies on a predicted tile.
     """
-    grid, tiles, number = Provenance.of(result), result.obsm["spatial"], len(centers_px)
-    reach, tree = max(grid.tile_um, grid.stride_um) / grid.mpp / 2, KDTree(tiles)
-
-    def on_tissue(centers: np.ndarray) -> int:
-        return int((tree.query(centers, p=np.inf)[0] <= reach).sum())
-
-    found = on_tissue(centers_px)
+    tiles, number = result.obsm["spatial"], len(centers_px)
+    found = int(on_tissue(centers_px, result).sum())
     if found >= LEAST_ON_TISSUE * number:
         return None
     ways = _other_ways(np.asarray(centers_px, float), result, image_scales or {})
-    fit, remedy = max(((on_tissue(centers), way) for way, centers in ways.items()), key=lambda way: way[0])
+    fit, remedy = max(
+        ((on_tissue(centers, result).sum(), way) for way, centers in ways.items()), key=lambda way: way[0]
+    )
     remedy = remedy if fit >= LEAST_ON_TISSUE * number else None
     if found:
         told = remedy or "the positions may be shifted, or of another image"
@@ -109,6 +108,13 @@ def check_on_tissue(
         f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
         f"tissue {_extent(tiles)}; {remedy or f'give positions in pixels of this very image{unlike}'}"
     )
+
+
+def on_tissue(centers_px: np.ndarray, result: anndata.AnnData) -> np.ndarray:
+    """(S,) bool, which of the spots (S, 2), in level-0 pixels, lie on a tile that was predicted."""
+    grid = Provenance.of(result)
+    reach = max(grid.tile_um, grid.stride_um) / grid.mpp / 2
+    return KDTree(result.obsm["spatial"]).query(centers_px, p=np.inf)[0] <= reach
 
 
 def _other_ways(
@@ -227,6 +233,9 @@ class SectionReport:
             f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} "
             f"{'lies' if self.spots_on_tissue == 1 else 'lie'} on tissue; the positions "
             "may be shifted, or of another image.": self.spots_on_tissue < LEAST_ON_TISSUE * self.spots,
+            f"{self.spots - self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie beside the tissue, "
+            "where nothing is stained and little is counted, so that any gene seems predicted; leave them out of the "
+            "table.": LEAST_ON_TISSUE * self.spots <= self.spots_on_tissue < _USUALLY_ON_TISSUE * self.spots,
             f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes are "
             "noise.": self.median_counts < LEAST_DEPTH,
             f"Only {count_of(self.genes_detected, 'gene')} of {self.name} "

@@ -13,7 +13,7 @@ from scipy import sparse
 from nsl.errors import SpotsError
 from nsl.histogram import ColorCounts, count_colors
 from nsl.quality import color_kinds, unmarked_pixels
-from nsl.slides.slide import Slide, open_slide
+from nsl.slides.slide import Slide, open_quietly
 from nsl.spots.measured import read_measured
 from nsl.spots.tables import Section, log_normalised
 from nsl.stain_transfer import paint, to_reference
@@ -147,6 +147,8 @@ class Windows:
     white_point: np.ndarray
     """(3,) intensity of the background, estimated from the image."""
     mpp: float
+    notices: tuple[str, ...] = ()
+    """What the user should know of how the image was taken, a sentence each."""
 
     @cached_property
     def stains(self) -> SlideStains | None:
@@ -175,17 +177,22 @@ def read_windows(image: SectionImage, centers_px: np.ndarray, window_um: float, 
     SlideError, ScaleError : the image cannot be read, or its µm/px is unknown.
     SpotsError : a centre lies outside the image, or the image is shown turned against its pixels as stored.
     """
-    with open_slide(image.path, image.mpp) as slide:
-        if slide.is_turned:
-            raise SpotsError(
-                f"section {image.section}: {image.path.name} is stored turned or mirrored, and which way round its "
-                "spots were placed cannot be told; save it upright, with positions in pixels of that image"
-            )
+    with open_quietly(image.path, image.mpp) as slide:
+        require_upright(f"section {image.section}: {image.path.name}", slide.is_turned)
         _require_spots_on_slide(image.section, slide, centers_px)
         mpp = max(mpp, slide.require_mpp())
         pixels = slide.read(0, 0, *slide.size, mpp)
         bounds = pixel_bounds(centers_px, window_um, slide.mpp, mpp)
-    return Windows(pixels, bounds, estimate_white_point(pixels).rgb, mpp)
+    return Windows(pixels, bounds, estimate_white_point(pixels).rgb, mpp, slide.notices)
+
+
+def require_upright(name: str, is_turned: bool) -> None:
+    """SpotsError at an image that is shown turned against its pixels as stored."""
+    if is_turned:
+        raise SpotsError(
+            f"{name} is stored turned or mirrored, and which way round its spots were placed cannot be told; save it "
+            "upright, with positions in pixels of that image"
+        )
 
 
 @dataclass(frozen=True)
@@ -204,6 +211,8 @@ class SpotColors:
     """(S,) bool, whether enough of the window is tissue to count as such."""
     stains: SlideStains | None
     """Of the slide itself; None where too little is stained, and colours are as they are."""
+    notices: tuple[str, ...]
+    """What the user should know of how the image was taken, a sentence each."""
 
 
 def read_spot_colors(image: SectionImage, centers_px: np.ndarray, window_um: float, analysis_mpp: float) -> SpotColors:
@@ -229,6 +238,7 @@ def read_spot_colors(image: SectionImage, centers_px: np.ndarray, window_um: flo
         colors=colors.transferred(windows.transfer),
         on_tissue=tissue_fraction(windows.image, windows.bounds, windows.white_point) >= MIN_TISSUE,
         stains=windows.stains,
+        notices=windows.notices,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
-from nsl.system.disk import write_whole
+from nsl.system.disk import remove_own, require_folder, write_whole
 from nsl.weights.card import CARD, model_card
 from nsl.weights.config import CONFIG, WeightsConfig
 from nsl.weights.hub import fetch, is_hub_source, parse_source
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 MODEL = "model.safetensors"
+FILES = (CONFIG, MODEL, RELIABILITY, SIGNATURES, CARD)
 # In units of optical density and log-normalised expression nothing that was learned comes near it, and what is far
 # beyond it ends in infinities.
 _MOST_WEIGHT = 1_000_000
@@ -92,18 +93,22 @@ def _load_folder(folder: Path, source: str) -> Weights:
 
 
 def require_place(folder: Path) -> None:
-    """WeightsError where a weights folder cannot be written, or would replace files that are of none."""
-    if folder.is_file():
-        raise WeightsError(f"{folder.name} is a file; name a folder for the weights")
-    foreign = [name for name in (CARD, CONFIG) if (folder / name).exists()]
-    if foreign and not (folder / MODEL).exists():
+    """NslError where a weights folder cannot be written, or would replace files that are of none."""
+    require_folder(folder)
+    there = [name for name in FILES if os.path.lexists(folder / name)]
+    if there and not _holds_weights(folder):
         raise WeightsError(
-            f"{folder.resolve().name} holds a {foreign[0]} and is no folder of weights; choose another, as it would be "
-            "replaced"
+            f"{folder.resolve().name} holds a {there[0]}, which would be replaced, and is no whole folder of weights; "
+            "choose another, or remove what is in it"
         )
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not os.access(above, os.W_OK):
-        raise WeightsError(f"{above.name} cannot be written to; choose another folder for the weights")
+
+
+def _holds_weights(folder: Path) -> bool:
+    try:
+        WeightsConfig.read(folder)
+    except WeightsError:
+        return False
+    return True
 
 
 def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
@@ -132,7 +137,7 @@ def save_weights(weights: Weights, folder: str | os.PathLike) -> None:
     files = {folder / name: write for name, write in ({MODEL: save_model} | files).items()}
     write_whole(files, folder.name, WeightsError)
     if SIGNATURES not in texts:
-        (folder / SIGNATURES).unlink(missing_ok=True)
+        remove_own(folder / SIGNATURES, "name,source,")
 
 
 def _read_tensors(path: Path, genes: Sequence[str]) -> dict[str, torch.Tensor]:

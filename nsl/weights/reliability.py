@@ -58,8 +58,8 @@ def has_held_up(table: pd.DataFrame) -> pd.Series:
 def trust_in(table: pd.DataFrame, groups: int) -> pd.Series:
     """The `Trust` in each gene or set of a table with its reliability, held out in so many groups.
 
-    Reliable: it held up, replicated in every group left out, and its r is `USEFUL_R` or more. Weak: it held up, but
-    little or not everywhere. Unreliable: it did not hold up.
+    Reliable: it held up, replicated in every group left out, and its mean r is `USEFUL_R` or more; in one of them, and
+    in the next, it may be less. Weak: it held up, but little or not everywhere. Unreliable: it did not hold up.
     """
     import numpy as np
     import pandas as pd

@@ -31,3 +31,15 @@ def test_the_readme_says_how_many_genes_and_sets_of_the_embedded_weights_are_in_
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     assert f"({(genes == RELIABLE).sum()} genes and {(sets == RELIABLE).sum()} of {len(sets)} sets)" in readme
     assert f"weak where they agreed beyond chance ({(genes == WEAK).sum():,} genes)" in readme
+
+
+def test_the_card_of_the_embedded_weights_compares_methods_as_the_results_do(embedded):
+    results = (Path(__file__).parents[2] / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
+    found = {}
+    for part in results.split("\n**One ")[1:]:
+        setting = "one " + part.partition(" left out**")[0]
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| ")]
+        found |= {(setting, row[0]): row[1:5] for row in rows if len(row) == 8}
+    assert len(embedded.config.evaluation) == 36
+    for row in embedded.config.evaluation:
+        assert found[row["left out"], row["method"]] == [row[name] for name in list(row)[2:6]]
