@@ -35,6 +35,7 @@ class Overview:
     """None too where what the file says is impossible; a notice then says so."""
     foreign_profile: str | None
     """What the file's colour profile calls itself, where it is not of sRGB."""
+    is_turned: bool
     notices: tuple[str, ...]
     thumbnail: np.ndarray
     seconds: float
@@ -105,6 +106,7 @@ def _unhindered(path: Path, most_pixels: int | None) -> Overview:
                 slide.objective_power,
                 slide.mpp,
                 slide.foreign_profile,
+                slide.is_turned,
                 slide.notices,
                 thumbnail,
                 seconds,

@@ -1,15 +1,16 @@
 """How groups of slides differ, gene by gene: a slide is one observation, however many tiles it has."""
 
+import warnings
 from collections.abc import Sequence
 
 import anndata
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from nsl.errors import NslError
 from nsl.result import require_genes, values_of
-from nsl.stats.pearson import pearson_matrix
-from nsl.stats.regions import difference_table
+from nsl.stats.pearson import q_values
 
 LEAST_SLIDES = 3
 """The fewest slides on each side of a comparison."""
@@ -23,9 +24,11 @@ GROUP_CAVEAT = (
 def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare the means of one group of slides with those of the others, gene by gene.
 
-    The effect size is Cohen's d, the difference in standard deviations between slides within the two groups (pooled);
-    p-value and interval are those of the correlation of the slides' means with being in the group, as in
-    `nsl.stats.regions.compare_region`, whose effective sample size is here the number of slides.
+    The effect size is Cohen's d, the difference in standard deviations between slides within the two groups (pooled).
+    The p-value is that of Welch's t: groups of unequal size scatter unequally, too, and a pooled variance would then
+    find differences where there are none. The interval takes the standard error of Welch's difference and that of the
+    pooled standard deviation (Hedges and Olkin 1985, Statistical Methods for Meta-Analysis, chapter 5). A gene that is
+    the same on every slide of each group has neither.
 
     cohort : slides × genes, means over each slide's tiles.
     inside : (N,) bool, which of the slides are in the group.
@@ -43,10 +46,34 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
             "others, or add slides"
         )
     genes = require_genes(cohort, genes)
-    values = values_of(cohort, genes)
-    r = pearson_matrix(values, inside[:, None].astype(float))[:, 0]
-    table = difference_table(values, inside, r, np.full(len(genes), float(len(inside))))
-    table["r_heldout"] = cohort.var["r_heldout"].reindex(genes).to_numpy()
+    values = values_of(cohort, genes).astype(float)
+    a, b = values[inside], values[~inside]
+    mean_a, mean_b, square = a.mean(axis=0), b.mean(axis=0), sides[0] * a.var(axis=0) + sides[1] * b.var(axis=0)
+    pooled_sd = np.sqrt(square / (len(values) - 2))
+    # What rounding leaves of the spread of copies is none.
+    pooled_sd[pooled_sd <= 1e-6 * np.abs(values).max(axis=0)] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of SciPy, at copies
+        welch = stats.ttest_ind(a, b, equal_var=False)
+    effect = (mean_a - mean_b) / pooled_sd
+    of_difference = (a.var(axis=0, ddof=1) / sides[0] + b.var(axis=0, ddof=1) / sides[1]) / pooled_sd**2
+    of_sd = effect**2 / (2 * (len(values) - 2))
+    half = np.sqrt(stats.t.ppf(0.975, welch.df) ** 2 * of_difference + stats.norm.ppf(0.975) ** 2 * of_sd)
+    p_value = np.where(np.isnan(pooled_sd), np.nan, welch.pvalue)
+    table = pd.DataFrame(
+        {
+            "mean_inside": mean_a,
+            "mean_outside": mean_b,
+            "difference": mean_a - mean_b,
+            "effect_size": effect,
+            "effect_low": effect - half,
+            "effect_high": effect + half,
+            "effective_n": float(len(values)),
+            "p_value": p_value,
+            "q_value": q_values(p_value),
+            "r_heldout": cohort.var["r_heldout"].reindex(genes).to_numpy(),
+        }
+    )
     return table.set_axis(pd.Index(genes, name="gene")).sort_values(
         "effect_size", key=lambda effect: -effect.abs(), kind="stable"
     )

@@ -25,6 +25,26 @@ def test_slides_of_one_staining_run_do_not_stand_out():
     assert not stain_outliers(_slides(40)).is_outlier.any()
 
 
+def _turned(vector: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """The vector, turned in any direction by so many degrees as a root mean square."""
+    vector = vector / np.linalg.norm(vector)
+    away = np.radians(degrees / np.sqrt(2)) * rng.normal(size=3)
+    turned = vector + away - (away @ vector) * vector
+    return turned / np.linalg.norm(turned)
+
+
+@pytest.mark.parametrize("number", [5, 12, 20])
+def test_slides_of_one_laboratory_seldom_stand_out(number):
+    rng, warned = np.random.default_rng(3), 0
+    for _ in range(200):
+        slides = _slides(number)
+        pairs = [[_turned(v, s, rng) for v, s in zip(REFERENCE.vectors, (2, 7), strict=True)] for _ in range(number)]
+        slides[list(STAIN_COLUMNS)] = np.reshape(pairs, (number, 6))
+        slides[list(STRENGTH_COLUMNS)] = np.exp(0.15 * rng.normal(size=(number, 2)))
+        warned += stain_outliers(slides).is_outlier.any()
+    assert warned / 200 < 0.1
+
+
 def test_another_eosin_and_a_strong_hematoxylin_stand_out_with_the_reason():
     slides = _slides(20)
     turned = np.array([0.2, 0.95, 0.24])

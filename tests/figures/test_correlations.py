@@ -206,6 +206,17 @@ def test_what_cannot_be_told_is_drawn_without_a_line_and_says_so(result, agreeme
     assert "cannot be told" in figure.layout.title.subtitle.text
 
 
+def test_a_gene_counted_in_too_few_spots_for_a_q_says_so(agreement):
+    measured, table = agreement
+    table.loc["G0", "q_value"] = np.nan
+    figure = agreement_scatter(np.arange(180.0), measured[:, 0], "G0", table.loc["G0"])
+    assert "counted in too few spots for a q" in figure.layout.title.subtitle.text
+    traces = agreement_overview(table).data[1:]
+    told = {gene: row[2] for one in traces for gene, row in zip(one.text, one.customdata, strict=True)}
+    assert told["G0"] == "counted in too few spots for a q"
+    assert told["G1"] == f"q {table.q_value['G1']:.2g}"
+
+
 def test_genes_are_ranked_by_r_inside_a_ribbon_of_their_intervals(agreement):
     _, table = agreement
     ribbon, found, others = agreement_overview(table).data

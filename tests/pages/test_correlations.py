@@ -406,10 +406,28 @@ def test_what_was_read_is_told_before_it_is_compared(against, counts, spots):
         "Genes": "4",
         "Median counts": f"{counts.sum(axis=1).median():,.0f}",
     }
-    assert f"All {len(counts)} spots lie on the slide, at least 80% of them on predicted tissue" in said(against)
+    assert f"All {len(counts)} spots lie on the slide, and they take part." in said(against)
     assert "**3 of 12** predicted genes are among the 4 measured" in said(against)
     assert "counts.csv and spots.csv" in said(against)
     assert "Compare" in _labels(against)
+
+
+def test_spots_beside_the_tissue_take_no_part(against, counts, spots):
+    glass = pd.DataFrame({"spot": [f"glass{i}" for i in range(4)], "x_px": 3.0, "y_px": [3.0, 5.0, 7.0, 9.0]})
+    usual = counts.median().astype(int).to_dict()
+    empty = pd.DataFrame(usual, index=pd.Index(glass.spot, name=counts.index.name))
+    _compare(_bring(against, ("counts.csv", pd.concat([counts, empty])), ("spots.csv", pd.concat([spots, glass]))))
+    told = f"All {len(counts) + 4} spots lie on the slide, and {len(counts)} of them, on predicted tissue, take part."
+    assert told in said(against)
+    assert (_brought(against).compared.table.n_spots == len(counts)).all()
+
+
+def test_spots_are_not_placed_on_a_slide_that_is_shown_turned(against, counts, spots):
+    own = slide(against)
+    own.seen = replace(own.seen, is_turned=True)
+    _bring(against, ("counts.csv", counts), ("spots.csv", spots))
+    assert "is stored turned or mirrored" in against.error[0].value
+    assert "Compare" not in _labels(against)
 
 
 def test_the_first_of_two_tables_waits_for_the_second(against, counts, spots):

@@ -153,6 +153,21 @@ def test_a_gene_measured_the_same_everywhere_has_no_correlation(measured, predic
     assert table.detected["FLAT"] == 0
 
 
+def test_a_gene_counted_in_few_spots_has_no_p_value(measured, predicted):
+    counts = measured.X.toarray()
+    counts[19:, 3] = 0
+    counts[:19, 3] = 1
+    measured.X = sparse.csr_array(counts)
+    table = agreement(predicted, measured, measured.obsm["spatial"], NAMES)
+    assert table.loc["D", ["p_value", "q_value"]].isna().all()
+    assert np.isfinite(table.loc["D", "pearson_r"])
+    known = table.p_value.drop(["D", "FLAT"])
+    np.testing.assert_allclose(table.q_value[known.index], stats.false_discovery_control(known))
+    counts[19, 3] = 1
+    measured.X = sparse.csr_array(counts)
+    assert np.isfinite(agreement(predicted, measured, measured.obsm["spatial"], NAMES).p_value["D"])
+
+
 def test_genes_taken_in_parts_give_the_same_table(measured, predicted, monkeypatch):
     whole, progress = agreement(predicted, measured, measured.obsm["spatial"], NAMES), Recording()
     monkeypatch.setattr(module, "_GENES_AT_ONCE", 3)

@@ -23,7 +23,8 @@ def test_effect_and_p_are_those_of_a_t_test_between_slides():
     a, b = values[inside], values[~inside]
     pooled = np.sqrt((5 * a.var(axis=0, ddof=1) + 10 * b.var(axis=0, ddof=1)) / 15)
     np.testing.assert_allclose(table.effect_size[["G0", "G1", "G2", "G3"]], (a.mean(0) - b.mean(0)) / pooled, rtol=1e-4)
-    np.testing.assert_allclose(table.p_value["G1"], stats.ttest_ind(a[:, 1], b[:, 1]).pvalue, rtol=1e-3)
+    welch = stats.ttest_ind(a[:, 1], b[:, 1], equal_var=False)
+    np.testing.assert_allclose(table.p_value["G1"], welch.pvalue, rtol=1e-3)
     np.testing.assert_allclose(table.q_value.sort_index(), stats.false_discovery_control(table.p_value.sort_index()))
     assert table.index[0] == "G1"
 
@@ -33,6 +34,30 @@ def test_no_difference_is_found_by_chance_more_often_than_p_says():
     table = compare_groups(_cohort(values), inside)
     assert (table.p_value < 0.05).mean() == pytest.approx(0.05, abs=0.015)
     assert ((table.effect_low < 0) & (table.effect_high > 0)).mean() == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize(("slides", "effect"), [(3, 2.0), (10, 2.0), (10, 4.0)])
+def test_the_interval_covers_the_effect_that_is_there(slides, effect):
+    values, inside = np.random.default_rng(6).normal(size=(2 * slides, 2_000)), np.arange(2 * slides) < slides
+    values[inside] += effect
+    table = compare_groups(_cohort(values), inside)
+    assert ((table.effect_low < effect) & (table.effect_high > effect)).mean() == pytest.approx(0.96, abs=0.03)
+
+
+def test_few_slides_that_scatter_more_than_the_others_are_no_difference():
+    values, inside = np.random.default_rng(3).normal(size=(23, 4_000)), np.arange(23) < 3
+    values[inside] *= 3
+    table = compare_groups(_cohort(values), inside)
+    # The t-test of one variance for both finds 36 %, and 23 % at a false discovery rate under 5 %.
+    assert (table.p_value < 0.05).mean() < 0.08
+    assert (table.q_value < 0.05).mean() < 0.02
+
+
+def test_copies_of_one_slide_on_each_side_have_no_effect():
+    values = np.repeat(np.array([[0.3, 1.2], [0.7, 1.2]]), 4, axis=0)
+    table = compare_groups(_cohort(values), np.arange(8) < 4)
+    assert table[["effect_size", "effect_low", "p_value", "q_value"]].isna().all(axis=None)
+    np.testing.assert_allclose(table.difference["G0"], -0.4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("first", [0, 2, 8, 10])

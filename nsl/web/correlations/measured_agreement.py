@@ -8,7 +8,6 @@ from nsl.errors import SpotsError
 from nsl.figures import agreement_overview
 from nsl.numerals import count_of, signed, six_digits, some_of
 from nsl.signatures import PREFIX
-from nsl.spots.checks import LEAST_ON_TISSUE
 from nsl.stats.agreement import agreement_summary
 from nsl.web import chart, controls, downloads, links
 from nsl.web.correlations import measured_gene, measurements
@@ -23,7 +22,11 @@ _COLUMNS = {
     "pearson_r": st.column_config.NumberColumn("r", format="%.2f", help="Pearson r of predicted with measured, spots"),
     "r_low": st.column_config.NumberColumn("from", format="%.2f", help="95 % interval of r"),
     "r_high": st.column_config.NumberColumn("to", format="%.2f", help="95 % interval of r"),
-    "p_value": st.column_config.NumberColumn("p", format="%.2g", help="Two-sided; neighbouring spots count for less"),
+    "p_value": st.column_config.NumberColumn(
+        "p",
+        format="%.2g",
+        help="Two-sided; neighbouring spots count for less. None for genes counted in fewer than 20 spots",
+    ),
     "q_value": st.column_config.NumberColumn("q", format="%.2g", help="False discovery rate over the genes compared"),
     "r_heldout": st.column_config.NumberColumn(
         "Held-out r", format="%.2f", help="How the gene was predicted where the weights were tested"
@@ -132,10 +135,12 @@ def _compare(slide: state.SessionSlide, held: MeasuredData) -> None:
 
 
 def _say_what_fits(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> None:
-    match = ready.match
-    tissue = f", at least {LEAST_ON_TISSUE:.0%} of them on predicted tissue" if ready.is_on_tissue else ""
+    match, takes_part = ready.match, int(ready.is_kept.sum())
+    some = "they take part"
+    if takes_part < held.data.n_obs:
+        some = f"{takes_part:,} of them, on predicted tissue, {'takes' if takes_part == 1 else 'take'} part"
     st.markdown(
-        f"All {held.data.n_obs:,} spots lie on the slide{tissue}. "
+        f"All {held.data.n_obs:,} spots lie on the slide, and {some}. "
         f"**{len(match.predicted):,} of {len(ready.terms.genes):,}** predicted genes "
         f"{'is' if len(match.predicted) == 1 else 'are'} among the "
         f"{match.number_measured:,} measured."

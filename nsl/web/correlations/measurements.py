@@ -14,7 +14,8 @@ from nsl.numerals import csv_table
 from nsl.prediction import predict_spots
 from nsl.result import SlidePicture, nearest_tiles
 from nsl.signatures import LEAST_MEMBERS, Scoring, is_signature, signatures_of
-from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes
+from nsl.spots.checks import GeneMatch, check_on_slide, check_on_tissue, match_genes, on_tissue
+from nsl.spots.measured_section import require_upright
 from nsl.spots.tables import expression_of
 from nsl.stats.agreement import agreement, signature_agreement
 from nsl.web.session import state
@@ -28,7 +29,7 @@ _WHOLE = (".zip", ".h5ad")
 class Terms(NamedTuple):
     """What a comparison was made with."""
 
-    weights_sha256: str
+    weights_fingerprint: str
     mpp: float
     window_um: float
     analysis_mpp: float
@@ -42,9 +43,8 @@ class CheckedData(NamedTuple):
     """Measured data that passed the checks against a slide and its prediction."""
 
     centers_px: np.ndarray
-    is_kept: np.ndarray  # (S,) bool: of each spot whether the tile nearest to it is not erased
+    is_kept: np.ndarray  # (S,) bool: of each spot whether it lies on predicted tissue that was not erased
     match: GeneMatch
-    is_on_tissue: bool  # nearly all of the spots are
     notices: list[str]
     terms: Terms
 
@@ -165,7 +165,7 @@ def terms_of(slide: state.SessionSlide, scale: float) -> Terms:
     """What a comparison made now would be made with: as the tiles of the slide's result were predicted."""
     info = slide.provenance
     return Terms(
-        info.weights_sha256,
+        slide.weights.fingerprint,
         info.mpp,
         info.tile_um,
         info.analysis_mpp,
@@ -182,17 +182,22 @@ def check(slide: state.SessionSlide, held: MeasuredData, scale: float) -> Checke
     if held.checked and held.checked[0] == (held.label, terms) and held.checked[1] is held.data:
         return held.checked[2]
     data = held.data
+    require_upright(slide.name, slide.seen.is_turned)
     centers_px = check_on_slide(data, slide.seen.size, scale=scale)
     match = match_genes(data, list(terms.genes))
     off_tissue = check_on_tissue(centers_px, slide.whole, data.uns["image_scales"])
-    is_kept = ~np.isin(nearest_tiles(slide.whole, centers_px), slide.erased_tiles)
+    # Beside tissue nothing is stained and little is counted, so that any gene would seem predicted.
+    is_predicted = on_tissue(centers_px, slide.whole)
+    is_erased = is_predicted & np.isin(nearest_tiles(slide.whole, centers_px), slide.erased_tiles)
+    is_kept, left_out = is_predicted & ~is_erased, is_erased.sum()
     if not is_kept.any():
-        raise SpotsError(f"all {len(is_kept):,} spots lie on tiles that were erased by hand; restore some on Maps")
-    left_out = (~is_kept).sum()
+        raise SpotsError(
+            f"all {left_out:,} spots on tissue lie on tiles that were erased by hand; restore some on Maps"
+        )
     do = "lies on a tile erased by hand and takes" if left_out == 1 else "lie on tiles erased by hand and take"
     erased = f"{left_out:,} of them {do} no part." if left_out else ""
     notices = [notice for notice in (*data.uns["notices"], off_tissue, match.notice, erased) if notice]
-    ready = CheckedData(centers_px, is_kept, match, off_tissue is None, notices, terms)
+    ready = CheckedData(centers_px, is_kept, match, notices, terms)
     held.checked = ((held.label, terms), data, ready)
     return ready
 
