@@ -92,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.command_line = _without_folders(argv)
         with contextlib.closing(_Bar()) as args.progress, args.progress.heeding_interrupts():
             status = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
         return status
     except NslError as error:
         if "--debug" in argv:
@@ -226,8 +227,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     from nsl.methods.comparison import as_markdown, compare, write_comparison
     from nsl.methods.features import embedded, require_name
     from nsl.spots.measured_section import detected_genes, highest_mean
+    from nsl.system.disk import require_folder
     from nsl.train import measure_all, neural_stain
 
+    require_folder(args.out)
     for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
         if number < 1:
             raise NslError(f"{option} is {number}; it must be at least 1")

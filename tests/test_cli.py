@@ -26,6 +26,7 @@ from nsl.slides.annotations.geojson import geojson_text
 from nsl.slides.annotations.region import Region
 from nsl.slides.slide import open_slide
 from nsl.tiles import USUAL_STEP
+from nsl.weights.folder import embedded_folder
 from nsl.weights.weights import Weights
 
 PLACE_COLUMNS = [
@@ -515,14 +516,14 @@ def test_training_options_that_cannot_be_are_one_line(paired, tmp_path, capsys, 
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize("name", ["README.md", "config.json"])
+@pytest.mark.parametrize("name", ["README.md", "config.json", "signatures.csv", "model.safetensors"])
 def test_weights_replace_no_file_that_is_not_of_weights(paired, tmp_path, capsys, name):
     (tmp_path / "mine").mkdir()
     foreign = tmp_path / "mine" / name
     foreign.write_text("of a project")
     code = main(["train", str(paired / "manifest.csv"), "--genes", "H_GENE", "--out", str(tmp_path / "mine")])
     assert_one_line_error(
-        code, capsys.readouterr().err.splitlines(), f"mine holds a {name} and is no folder of weights"
+        code, capsys.readouterr().err.splitlines(), f"mine holds a {name}, which would be replaced, and is no whole"
     )
     assert foreign.read_text() == "of a project"
 
@@ -648,7 +649,7 @@ def test_incomplete_commands_are_one_line(argv, capsys):
 def test_an_output_folder_that_is_a_file_is_one_line(predict, section_png, tmp_path, out, form):
     (tmp_path / "taken").write_text("a file")
     code, err = predict(section_png, "--mpp", 1, "--out", tmp_path / out, "--format", form)
-    assert_one_line_error(code, err, "cannot be written")
+    assert_one_line_error(code, err, "taken is a file; name a folder for the results")
     assert (tmp_path / "taken").read_text() == "a file"
 
 
@@ -733,6 +734,51 @@ def test_a_comparison_of_regions_does_not_outlive_the_result_that_it_is_of(predi
     assert not compared.exists()
 
 
+def test_a_comparison_that_can_no_longer_be_made_leaves_none_of_an_earlier_run(predict, section_png, tmp_path):
+    drawn, compared = tmp_path / "drawn.geojson", tmp_path / "out/section.regions.csv"
+    drawn.write_text(geojson_text([Region("a", "Tumor", None, box(0, 0, 300, 600))]), encoding="utf-8")
+    assert predict(section_png, "--mpp", 1, "--regions", drawn)[0] == 0
+    drawn.write_text(geojson_text([Region("a", "Tumor", None, box(0, 0, 9, 9))]), encoding="utf-8")
+    code, err = predict(section_png, "--mpp", 1, "--regions", drawn)
+    assert code == 0
+    assert any("section.regions.csv is not written: no region has 3 tiles inside" in line for line in err)
+    assert not compared.exists()
+
+
+def test_weights_are_not_replaced_by_results(predict, section_png, tiny_weights):
+    slide = section_png.rename(section_png.with_name("reliability.png"))
+    before = (tiny_weights / "reliability.csv").read_bytes()
+    code, err = predict(slide, "--mpp", 1, "--out", tiny_weights)
+    assert_one_line_error(code, err, "reliability.csv would replace what this run reads")
+    assert (tiny_weights / "reliability.csv").read_bytes() == before
+
+
+def test_results_of_a_folder_do_not_come_to_lie_among_its_slides(predict, section_png):
+    folder = section_png.parent / "slides"
+    folder.mkdir()
+    section_png.rename(folder / "section.png")
+    code, err = predict(folder, "--mpp", 1, "--out", folder, "--format", "png", "--genes", "CD24")
+    assert_one_line_error(code, err, "the results would lie among the slides of slides")
+    for _ in range(2):
+        assert predict(folder, "--mpp", 1, "--out", folder / "run", "--format", "png", "--genes", "CD24") == (0, [])
+        assert sorted(file.name for file in (folder / "run").glob("*.png")) == ["section.CD24.png"]
+
+
+def test_a_set_that_is_too_small_here_leaves_that_of_the_weights(predict, section_png, tmp_path):
+    sets = tmp_path / "mine.gmt"
+    sets.write_text("stroma\t\tNOT1\tNOT2\nmine\t\tERBB2\tCD24\tCOX6C\n")
+    code, err = predict(section_png, "--mpp", 1, "--signatures", sets, "--weights", embedded_folder())
+    assert code == 0
+    assert any("too few genes of stroma" in line for line in err)
+    scored = [name for name in pd.read_csv(tmp_path / "out/section.csv", nrows=1) if name.startswith("signature:")]
+    assert {"signature:stroma", "signature:mine"} <= set(scored)
+
+
+def test_a_run_whose_output_is_closed_ends_well(predict, section_png, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert predict(section_png, "--mpp", 1)[0] == 0
+
+
 def test_a_list_and_gene_sets_are_not_replaced_by_results(predict, section_png, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed, sets = tmp_path / "section.csv", tmp_path / "section.provenance.json"
@@ -758,7 +804,7 @@ def test_slides_whose_files_would_have_one_name_are_refused(predict, section_png
     other = tmp_path / "Section.genes.png"
     other.write_bytes(section_png.read_bytes())
     code, err = predict(section_png, other, "--mpp", 1)
-    assert_one_line_error(code, err, "section.genes.csv would be written of two of the slides")
+    assert_one_line_error(code, err, "Section.genes.csv would be written of both section.png and Section.genes.png")
     assert not (tmp_path / "out").exists()
 
 
@@ -776,7 +822,14 @@ def test_two_slides_of_one_name_are_numbered(predict, section, section_png, tmp_
     (tmp_path / "other").mkdir()
     twin = tmp_path / "other/section.png"
     Image.fromarray(section.pixels[::-1]).save(twin)
-    assert predict(section_png, twin, "--mpp", 1) == (0, [])
+    bad = tmp_path / "other/more/section.png"
+    bad.parent.mkdir()
+    bad.write_text("no picture")
+    code, err = predict(section_png, twin, bad, "--mpp", 1)
+    assert code == 1
+    [line] = err
+    assert line.startswith(f"nsl: error: {bad}: section.png looks like a text file")
+    assert pd.read_csv(tmp_path / "out/failures.csv").slide.tolist() == [str(bad)]
     first, second = (pd.read_csv(tmp_path / f"out/{name}.csv") for name in ("section", "section-2"))
     np.testing.assert_array_equal(np.sort(first.y_px), np.sort(600 - second.y_px))
 

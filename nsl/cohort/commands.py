@@ -17,7 +17,7 @@ from nsl.errors import NslError
 from nsl.numerals import count_of, csv_cell, some_of
 from nsl.signatures import read_gmt, split_members
 from nsl.slides.address import path_or_address
-from nsl.system.disk import remove_own, require_names, write_whole
+from nsl.system.disk import remove_own, require_folder, require_names, write_whole
 from nsl.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def predict(args: argparse.Namespace) -> int:
     from nsl.cohort.slide_list import list_slides
     from nsl.cohort.slide_run import outcome_of, predict_slide
 
-    slides = list_slides(args.slides, args.mpp)
+    slides = list_slides(args.slides, args.out, args.mpp)
     if args.regions and len(slides) > 1:
         raise NslError(f"--regions is of one slide, and {len(slides)} are named; predict them one by one")
     if args.regions:
         slides = [replace(slides[0], regions=args.regions.absolute())]
     settings, weights = _settings(args, slides)
-    several, outcomes = len(slides) > 1, []
+    several, outcomes, called = len(slides) > 1, [], _called(slides)
     if several:
         remove_own(args.out / FAILURES, ",".join(_FAILURE_COLUMNS))
     for number, slide in enumerate(slides):
@@ -96,7 +96,7 @@ def predict(args: argparse.Namespace) -> int:
         outcome = outcome_of(slide, run) if several and not args.debug else run()
         outcomes.append(outcome)
         if outcome.status == FAILED:
-            _say(f"nsl: error: {slide.path.name}: {outcome.reason}", sys.stderr)
+            _say(f"nsl: error: {called[slide]}: {outcome.reason}", sys.stderr)
             continue
         if not several:
             args.progress.close()
@@ -107,15 +107,21 @@ def predict(args: argparse.Namespace) -> int:
         ending = {"png": "*.png", "spatialdata": "zarr"}.get(settings.formats[0], settings.formats[0])
         took = "found there" if outcome.status == SKIPPED else f"{outcome.seconds:.1f} s"
         _say(
-            f"{slide.path.name}: {count_of(done.tiles, 'tile')} of {done.tile_um:g} µm, "
+            f"{called[slide]}: {count_of(done.tiles, 'tile')} of {done.tile_um:g} µm, "
             f"{count_of(done.genes, 'gene')}{scored}, {took} → {args.out / slide.name}.{ending}"
         )
-    if failures := [(one.slide.path.name, one.reason) for one in outcomes if one.status == FAILED]:
+    if failures := [(called[one.slide], one.reason) for one in outcomes if one.status == FAILED]:
         try:
             write_whole({args.out / FAILURES: lambda part: _list_failures(part, failures)})
         except NslError as error:
             print(f"nsl: error: {error}", file=sys.stderr)
     return exit_status(outcomes)
+
+
+def _called(slides: Sequence["ListedSlide"]) -> dict["ListedSlide", str]:
+    """What each slide is called where it is told of: its file, and as it was named where two files are called so."""
+    times = Counter(slide.path.name for slide in slides)
+    return {slide: slide.path.name if times[slide.path.name] == 1 else slide.listed for slide in slides}
 
 
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
@@ -195,7 +201,7 @@ def _settings(
         alike = members.index.intersection(own.index)
         if replaced := [name for name in alike if set(split_members(members[name])) != set(split_members(own[name]))]:
             note(f"scored as in {args.signatures.name}, not as the weights know it: {some_of(replaced, 5)}")
-        signatures = weights.with_own(signatures)
+        signatures = weights.with_own([one for one in signatures if one.name in members])
     genes = None if args.genes is None else weights.require_genes(names(args.genes))
     if genes == []:
         raise NslError("--genes names no gene; give names separated by commas, or leave it out for all")
@@ -229,25 +235,34 @@ def _require_free(
     args: argparse.Namespace, slides: Sequence["ListedSlide"], settings: "RunSettings", columns: list[str], folder: str
 ) -> None:
     """NslError where a result would have a name that the disk does not take, or of another's, or of what is read."""
+    from nsl.weights.folder import FILES
+
     files_of = [settings.file_names(one.name, columns, one.regions is not None) for one in slides]
     if len(slides) > 1 or folder:
         files_of = [[*own, f"{one.name}.{RECORD}"] for one, own in zip(slides, files_of, strict=True)]
     files = [name for own in files_of for name in own]
+    require_folder(args.out / folder)
     require_names(args.out / folder, files)
-    _require_distinct(files_of)
+    _require_distinct(slides, files_of)
     tables = (STATUS, COHORT, COHORT_ROWS) if folder else (FAILURES,) if len(slides) > 1 else ()
     given = args.slides if isinstance(args.slides, list) else [args.slides]
-    inputs = [*given, *(one.path for one in slides), *(one.regions for one in slides), args.signatures]
+    weights = [Path(settings.weights) / name for name in FILES] if settings.weights else []
+    inputs = [*given, *(one.path for one in slides), *(one.regions for one in slides), args.signatures, *weights]
     outputs = [(args.out / folder, files), (args.out, tables)]
     _require_apart(outputs, [path for path in inputs if isinstance(path, Path)])
 
 
-def _require_distinct(files_of: Sequence[Sequence[str]]) -> None:
+def _require_distinct(slides: Sequence["ListedSlide"], files_of: Sequence[Sequence[str]]) -> None:
     """NslError where results of two slides would have one name, as S1 has S1.genes.csv and a slide S1.genes too."""
-    times = Counter(name for own in files_of for name in {name.casefold() for name in own})
-    name, most = times.most_common(1)[0]
-    if most > 1:
-        raise NslError(f"{name} would be written of two of the slides; rename one, or run them into two folders")
+    owners, called = {}, _called(slides)
+    for slide, names in zip(slides, files_of, strict=True):
+        for name in names:
+            first = owners.setdefault(name.casefold(), slide)
+            if first is not slide:
+                raise NslError(
+                    f"{name} would be written of both {called[first]} and {called[slide]}; rename one, or run them "
+                    "into two folders"
+                )
 
 
 def _require_apart(outputs: Iterable[tuple[Path, Iterable[str]]], inputs: Iterable[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from nsl.slides.scale import checked_mpp
 COLUMNS = ("slide", "mpp", "group", "regions")
 """Of a list of slides; all but the first may be left out, and other columns are passed over."""
 _MOST_SLIDES = 100_000
+_SEPARATORS = ",;\t"  # spreadsheets write semicolons where the comma is for decimals, and tabs in Unicode text
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,19 @@ class ListedSlide:
     """QuPath's annotations of it, as GeoJSON."""
 
 
-def list_slides(given: Sequence[Path | Address], mpp: float | None = None) -> list[ListedSlide]:
+def list_slides(given: Sequence[Path | Address], out: Path, mpp: float | None = None) -> list[ListedSlide]:
     """The slides that files, addresses, lists (`.csv`) and folders name, in this order.
 
     Paths in a list are relative to it. A slide is called by its file's name without the ending; where two are called
     the same, the later ones are numbered.
 
+    out : folder of the results; what lies in it is no slide of a folder around it.
     mpp : µm/px of the slides of which a list does not say it.
 
-    Raises NslError: a list cannot be read or a cell of it makes no sense, a folder holds no slide, or a slide is named
-    twice.
+    Raises NslError: a list cannot be read or a cell of it makes no sense, a folder holds no slide or would hold the
+    results among them, or a slide is named twice.
     """
-    found = list(itertools.islice(_named(given, mpp), _MOST_SLIDES + 1))
+    found = list(itertools.islice(_named(given, out, mpp), _MOST_SLIDES + 1))
     if len(found) > _MOST_SLIDES:
         raise NslError(f"more than {_MOST_SLIDES:,} slides are listed; run them in parts")
     seen: dict[Path | Address, str] = {}
@@ -62,16 +65,33 @@ def list_slides(given: Sequence[Path | Address], mpp: float | None = None) -> li
     return list(_distinct(found))
 
 
-def _named(given: Iterable[Path | Address], mpp: float | None) -> Iterator[ListedSlide]:
+def _named(given: Iterable[Path | Address], out: Path, mpp: float | None) -> Iterator[ListedSlide]:
     for path in given:
         if isinstance(path, Address):
             yield ListedSlide(path, path.url, path.stem, mpp)
         elif path.suffix.lower() == ".csv":
             yield from _of_csv(path, mpp)
-        elif path.is_dir() and (inside := slides_in(path, most=None)):
+        elif path.is_dir() and (inside := _slides_beside(path, out)):
             yield from (ListedSlide(one.path.absolute(), one.name, _called(one), mpp) for one in inside)
         else:  # what cannot be opened says so when its turn comes
             yield ListedSlide(path.absolute(), str(path), path.stem, mpp)
+
+
+def _slides_beside(folder: Path, out: Path) -> list[FolderSlide]:
+    """The slides of a folder but for the results of an earlier run in it; NslError where they would lie among them."""
+    slides, around, results = slides_in(folder, most=None), folder.resolve(), out.resolve()
+    if slides and around == results:
+        raise _among(around)
+    if not results.is_relative_to(around):
+        return slides
+    return [one for one in slides if not one.path.resolve().is_relative_to(results)]
+
+
+def _among(folder: Path) -> NslError:
+    return NslError(
+        f"the results would lie among the slides of {folder.name}; name another folder with --out, such as "
+        f"{folder.name}-results"
+    )
 
 
 def _called(slide: FolderSlide) -> str:
@@ -81,31 +101,19 @@ def _called(slide: FolderSlide) -> str:
 
 
 def slides_of_cohort(given: Path, out: Path, mpp: float | None = None) -> list[ListedSlide]:
-    """`list_slides` of one list, or of one folder but for the results of an earlier run in it.
+    """`list_slides` of one list or one folder; results of its slides will lie in a folder in `out`.
 
-    Raises NslError: as `list_slides`, or it is neither a list nor a folder, or names no slide, or results would come to
-        lie among the slides of the folder.
+    Raises NslError: as `list_slides`, or it is neither a list nor a folder, or names no slide.
     """
     if given.suffix.lower() != ".csv" and not given.is_dir():
         missing = "" if given.exists() else " does not exist; it"
         raise NslError(f"{given.name}{missing} must be a CSV with a column slide, or a folder of slides")
-    slides = list_slides([given], mpp)
-    if given.is_dir():
-        folder, results = given.resolve(), out.resolve()
-        if folder == results or folder.is_relative_to(results / SLIDES):
-            raise NslError(
-                f"the results would lie among the slides of {folder.name}; name another folder with --out, such as "
-                f"{folder.name}-results"
-            )
-        if results.is_relative_to(folder):
-            slides = [one for one in slides if not _is_inside(results, one.path)]
+    if given.is_dir() and given.resolve().is_relative_to(out.resolve() / SLIDES):
+        raise _among(given.resolve())
+    slides = list_slides([given], out, mpp)
     if not slides or (given.is_dir() and slides[0].path == given.absolute()):
         raise SlideError(f"{given.name} holds no slide; name a folder of slides, or a CSV with a column slide")
     return slides
-
-
-def _is_inside(folder: Path, path: Path | Address) -> bool:
-    return isinstance(path, Path) and path.resolve().is_relative_to(folder)
 
 
 def _distinct(slides: Iterable[ListedSlide]) -> Iterator[ListedSlide]:
@@ -120,14 +128,16 @@ def _distinct(slides: Iterable[ListedSlide]) -> Iterator[ListedSlide]:
 
 def _of_csv(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
     try:
-        with io.StringIO(plain_text(path.read_bytes()), newline="") as file:
-            rows = csv.DictReader(file, restkey="")
+        text = re.sub(r"\Asep=.\r?\n", "", plain_text(path.read_bytes()))  # Excel's, by which it knows its own files
+        separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
+        with io.StringIO(text, newline="") as file:
+            rows = csv.DictReader(file, restkey="", delimiter=separator)
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
             header = ", ".join(rows.fieldnames)[:80] or "nothing"
             if "slide" not in rows.fieldnames:
                 raise NslError(
                     f"{path.name} has no column slide (its first line is {header}); separate the columns "
-                    f"{','.join(COLUMNS)} by commas"
+                    f"{','.join(COLUMNS)} by commas, semicolons or tabs"
                 )
             require_once(path.name, rows.fieldnames, COLUMNS, NslError)
             slides = [_of_row(path, row, rows.line_num, mpp) for row in rows if any(map(_cell, row.values()))]
@@ -147,7 +157,7 @@ def _of_row(path: Path, row: Mapping[str, str | None], line: int, mpp: float | N
         raise NslError(f"{path.name} is no plain text (line {line}); save it as CSV in UTF-8")
     folder = path.absolute().parent
     try:
-        given = checked_mpp(float(scale)) if scale else mpp
+        given = checked_mpp(float(scale.replace(",", "."))) if scale else mpp
     except (ValueError, ScaleError):
         raise ScaleError(
             f'{path.name} has the mpp "{scale}" on line {line}; write µm/px as a number such as 0.25'

@@ -171,8 +171,7 @@ def predict_slide(
         told = [*notices, *opened.notices, known.slide_doubt, stain_warning(result), left_out(result)]
         with contextlib.suppress(OSError):  # of a folder that cannot be written, which what follows tells
             place.unlink()
-        if regions is None:
-            remove_own(folder / f"{slide.name}.regions.csv", REGIONS_BEGIN)
+        remove_own(folder / f"{slide.name}.regions.csv", REGIONS_BEGIN)
         files = {"slide": opened, "weights": weights, "regions": regions or ()}
         told += _write(result, slide.name, settings, folder, files)
     columns = [*result.var_names, *(PREFIX + name for name in _sets(result))]

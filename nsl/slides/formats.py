@@ -64,7 +64,7 @@ def open_reader(path: Path | Address) -> Reader:
 def _head(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise SlideError(f"{path.name or path.absolute().name} is a folder; give the image file inside it")
+            raise SlideError(f"{path.absolute().name or path} is a folder; give the image file inside it")
         with path.open("rb") as file:
             head = file.read(512)
     except FileNotFoundError:

@@ -155,7 +155,7 @@ class PillowReader(Reader):
         factors = [f for f in (1, 2, 4, 8) if f <= min(width, height)] if self._can_draft else [1]
         self._turn, self.levels = self._upright(image, factors)
         # Pillow turns TIFFs itself.
-        if self._turn or (image.format == "TIFF" and image.tag_v2.get(_ORIENTATION, 1) != 1):
+        if self._turn or (image.format == "TIFF" and image.tag_v2.get(_ORIENTATION) in ORIENTATIONS):
             self.is_turned = True
             self.altered += (
                 f"{name} is turned upright, as its orientation says; positions are pixels of the upright image.",

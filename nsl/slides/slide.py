@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -125,6 +125,7 @@ class Slide(AbstractContextManager):
         may_lack_scale: bool = False,
     ) -> None:
         self._path, self._reader, self._is_closed = path, reader, False
+        self._digest, self._digesting = None, threading.Lock()
         self.size = (reader.levels[0].width, reader.levels[0].height)
         try:
             self.mpp, notices = settled_scale(Image(path.name, self.size, reader.objective_power), mpp, reader.scale)
@@ -152,7 +153,7 @@ class Slide(AbstractContextManager):
             return f"{own} and were brought to sRGB."
         return f"{own}, not sRGB, and are read as they stand; they can be brought to sRGB."
 
-    @functools.cached_property
+    @property
     def sha256(self) -> str:
         """Hex digest of all the slide's files, of which it reads every byte once.
 
@@ -166,20 +167,27 @@ class Slide(AbstractContextManager):
         """
         if not self.is_checked:
             return NOT_CHECKED
+        was_closed = self._is_closed
+        with self._digesting:
+            if self._digest is None:
+                self._digest = self._told_digest(was_closed)
+        return self._digest
+
+    def _told_digest(self, was_closed: bool) -> str:
         try:
             others = self._reader.other_files()
             if not others:
-                return self._file_sha256(self._path)
+                return self._file_sha256(self._path, was_closed)
             files = [*others, *([] if self._path.is_dir() else [("", self._path)])]
-            lines = [f"{self._file_sha256(path)}  {name}\n" for name, path in files]
+            lines = [f"{self._file_sha256(path, was_closed)}  {name}\n" for name, path in files]
         except OSError as error:
             raise SlideError(
                 f"{self._path.name} can no longer be read ({error.strerror or error}); open it again"
             ) from error
         return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
-    def _file_sha256(self, path: Path) -> str:
-        was_closed, digest = self._is_closed, hashlib.sha256()
+    def _file_sha256(self, path: Path, was_closed: bool) -> str:
+        digest = hashlib.sha256()
         with path.open("rb", buffering=0) as file:
             while part := file.read(_HASHED_BYTES):
                 if self._is_closed and not was_closed:

@@ -44,7 +44,7 @@ Files = Mapping[str, Callable[[], bytes]]
 
 @contextlib.contextmanager
 def files_in(path: Path) -> Iterator[Files]:
-    """Files of a folder or a zip, at any depth, but for those that a Mac adds (`__MACOSX`, `._name`)."""
+    """Files of a folder or a zip, at any depth, but for those that systems add (`nsl.slides.archive.is_clutter`)."""
     if path.is_dir():
         found = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
         yield {name: partial(content, file) for name, file in found.items() if not is_clutter(name)}
@@ -55,7 +55,7 @@ def files_in(path: Path) -> Iterator[Files]:
 
 
 def members_of(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Files of a zip called `name` by path, but for a Mac's own; SpotsError at a path there twice or a password."""
+    """Files of a zip by path, but for what systems add; SpotsError at a path there twice or a password."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         path = member.filename.replace("\\", "/")

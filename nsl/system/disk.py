@@ -25,11 +25,11 @@ def write_whole(
 
     Raises NslError, or the `error` given: the disk does not take them.
     """
-    for path in files:
-        if path.is_dir():
-            raise error(f"{called or path.name} cannot be written ({path.name} is a folder); choose another folder")
     parts = {path: path.with_name(path.name + PART) for path in files}
     try:
+        for path in files:
+            if path.is_dir():
+                raise error(f"{called or path.name} cannot be written ({path.name} is a folder); choose another folder")
         for path, write in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write(parts[path])
@@ -64,6 +64,20 @@ def _settle(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_folder(folder: Path) -> None:
+    """NslError where no files can be written into a folder, which is there or to be made."""
+    around = (folder.absolute(), *folder.absolute().parents)
+    there = next((path for path in around if os.access(path, os.F_OK)), around[-1])
+    if there.is_file():
+        raise NslError(f"{there.name} is a file; name a folder for the results")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise NslError(f"{there.name or there} cannot be written to; choose another folder for the results")
+    most = _most_name_bytes(there)
+    for name in folder.parts:
+        if len(os.fsencode(name)) > most:
+            raise NslError(f"{name[:24]}… is too long a name for a folder on this disk; choose a shorter one")
 
 
 def require_names(folder: Path, names: Iterable[str]) -> None:

@@ -39,8 +39,11 @@ def over_rows(run: Callable, rows: int, *arrays) -> None:
 
 
 def beside(call: Callable[[], T]) -> Future[T]:
-    """Begin a call that runs beside what follows, as one share of the cores' work."""
-    return _pool()[0].submit(call)
+    """Begin a call in a thread of its own: one that takes long would keep a core's thread from all others' work."""
+    with_own_thread = ThreadPoolExecutor(1, thread_name_prefix="nsl-beside")
+    begun = with_own_thread.submit(call)
+    with_own_thread.shutdown(wait=False)
+    return begun
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

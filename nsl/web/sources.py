@@ -57,8 +57,10 @@ class WeightsRequest:
             self.error = str(error)
             if isinstance(self.source, Path):  # an upload, in a folder that the user never saw
                 self.error = self.error.replace(str(self.source), self.label).replace(self.source.name, self.label)
+        except MemoryError:
+            self.error = f"{self.label} needs more memory than this computer has"
         except Exception as error:
-            self.error = fault_told(self.label, error)
+            self.error = fault_told(f"loading {self.label}", error)
 
 
 @dataclass

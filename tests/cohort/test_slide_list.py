@@ -44,14 +44,14 @@ def test_slides_of_one_name_have_results_of_their_own(listed):
     ("text", "said"),
     [
         ("", r"slides\.csv has no column slide \(its first line is nothing\)"),
-        ("slide;mpp\na.svs;1\n", r"has no column slide \(its first line is slide;mpp\); separate the columns"),
+        ("name,mpp\na.svs,1\n", r"has no column slide \(its first line is name, mpp\); separate the columns"),
         (
             "slide,mpp,Slide \na.svs,1,b.svs\n",
             r"slides\.csv has 2 columns called slide; keep one of them",
         ),
         ("slide\n\n", "lists no slide"),
         ("slide,mpp\na.svs,1\n,0.5\n", "names no slide on line 3"),
-        ('slide,mpp\na.svs,"0,25"\n', r'the mpp "0,25" on line 2; write µm/px as a number such as 0\.25'),
+        ("slide,mpp\na.svs,20x\n", r'the mpp "20x" on line 2; write µm/px as a number such as 0\.25'),
         ("slide,mpp\na.svs,0\n", 'the mpp "0" on line 2'),
         ("slide\na.svs\nx/../a.svs\n", r"x/\.\./a\.svs is the same slide as a\.svs"),
         (b"slide\na\0.svs\n", r"slides\.csv is no plain text \(line 2\)"),
@@ -82,7 +82,7 @@ def test_files_lists_and_folders_can_be_named_together(tmp_path, monkeypatch):
     Path("more").mkdir()
     Path("more/c.png").write_bytes(b"1")
     Path("l.csv").write_text("slide,mpp\nb.svs,0.3\n", encoding="utf-8")
-    found = list_slides([Path("a.svs"), Path("l.csv"), Path("more")], 1.0)
+    found = list_slides([Path("a.svs"), Path("l.csv"), Path("more")], Path("out"), 1.0)
     assert [(slide.path.name, slide.mpp) for slide in found] == [("a.svs", 1.0), ("b.svs", 0.3), ("c.png", 1.0)]
 
 
@@ -97,6 +97,20 @@ def test_a_dicom_slide_of_a_folder_is_called_by_it(tmp_path):
 def test_lists_are_read_as_spreadsheets_save_them(listed, encoding):
     [slide] = listed("slide,group\r\nMüller 1.svs,größer\r\n".encode(encoding))
     assert (slide.path.name, slide.group) == ("Müller 1.svs", "größer")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nslide;mpp;group\na, b.svs;0,25;x;y\n",
+        "slide\tmpp\tgroup\r\na, b.svs\t0,25\tx\r\n",
+        'slide,mpp\n"a, b.svs","0,25"\n',
+    ],
+    ids=["semicolons", "tabs", "commas"],
+)
+def test_columns_are_separated_as_the_first_line_is(listed, text):
+    [slide] = listed(text)
+    assert (slide.path.name, slide.mpp) == ("a, b.svs", 0.25)
 
 
 @pytest.fixture
@@ -117,6 +131,8 @@ def test_slides_that_a_list_names_are_run_wherever_the_results_go(tmp_path, monk
 def test_slides_of_a_folder_beside_the_results_are_run(folder_of_two, tmp_path):
     for out in (tmp_path, tmp_path / "ins/run", tmp_path / "elsewhere"):
         assert [one.name for one in slides_of_cohort(tmp_path / "ins", out)] == ["a", "b"]
+        assert [one.name for one in list_slides([tmp_path / "ins/slides"], out)] == ["a", "b"]
+    assert [one.name for one in list_slides([tmp_path / "ins/slides"], tmp_path / "ins")] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("given", "out"), [("ins", "ins"), ("ins/slides", "ins"), (".", ".")])

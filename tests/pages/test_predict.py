@@ -288,7 +288,7 @@ def test_weights_that_a_library_stumbles_over_are_told_and_logged_without_a_path
     app.switch_page("pages/maps.py").run()
     wish = session_held(app, sources.WeightsChoice).request
     wish.thread.join(10)
-    assert wish.error.startswith("org/name@main stopped on a fault of the program (RuntimeError)")
+    assert wish.error.startswith("loading org/name@main stopped on a fault of the program (RuntimeError)")
     assert "secret" not in wish.error
     assert "secret" in caplog.text
 

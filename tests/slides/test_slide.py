@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import threading
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 from nsl.errors import ScaleError, SlideError
 from nsl.slides import slide as slide_module
 from nsl.slides.slide import open_slide
+from nsl.system.parallel import beside, cores, over_rows
 from tests.slides.test_archive import WHOLE_SLIDE, painted, write_dicom, write_mirax, write_vms
 
 APERIO = Path(__file__).parents[3] / "shared/data/slides/cmu_small_region.svs"
@@ -665,6 +667,41 @@ WRITERS = {
     "VMS": lambda folder: write_vms(folder / "s.vms", painted(256, 256), 0.46),
     "DICOM": lambda folder: write_dicom(folder, painted(), 0.5)[2],
 }
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_a_tiff_whose_orientation_is_none_is_not_turned(tmp_path, orientation):
+    path, plain = tmp_path / "a.tif", tmp_path / "plain.tif"
+    Image.fromarray(noise(40, 60)).save(path, tiffinfo={EXIF_ORIENTATION: orientation})
+    Image.fromarray(noise(40, 60)).save(plain)
+    with open_slide(path, mpp=1.0) as slide, open_slide(plain, mpp=1.0) as as_it_is:
+        assert not slide.is_turned
+        assert not any("turned" in notice for notice in slide.notices)
+        np.testing.assert_array_equal(slide.read(0, 0, *slide.size), as_it_is.read(0, 0, *slide.size))
+
+
+def test_the_checksum_of_one_slide_holds_up_neither_anothers_nor_any_work(tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path in paths:
+        Image.fromarray(noise(40, 40)).save(path)
+    one, other = (open_slide(path, mpp=1.0) for path in paths)
+    is_read, may_end = threading.Event(), threading.Event()
+
+    def wait(self, path, was_closed):
+        if path == paths[0]:
+            is_read.set()
+            may_end.wait(60)
+        return path.name
+
+    monkeypatch.setattr(type(one), "_file_sha256", wait)
+    waiting = [beside(lambda slide=slide: slide.sha256) for slide in (one, *[open_slide(paths[0], mpp=1.0)] * cores())]
+    assert is_read.wait(60)
+    assert beside(lambda: other.sha256).result(60) == "b.png"
+    done = []
+    over_rows(lambda start, stop: done.append(stop - start), 64)
+    assert sum(done) == 64
+    may_end.set()
+    assert {first.result(60) for first in waiting} == {"a.png"}
 
 
 def test_a_checksum_that_nobody_waits_for_is_given_up_when_the_slide_is_closed(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from nsl.errors import NslError, WeightsError
-from nsl.system.disk import remove_own, require_names, write_whole
+from nsl.system.disk import remove_own, require_folder, require_names, write_whole
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,29 @@ def test_a_file_of_an_earlier_run_is_removed_and_nobody_elses(tmp_path):
     for path in (own, foreign, tmp_path / "none.csv", tmp_path):
         remove_own(path, "slide,error")
     assert [path.name for path in tmp_path.iterdir()] == ["foreign.csv"]
+
+
+def test_a_folder_that_may_not_be_entered_is_one_sentence(tmp_path, monkeypatch):
+    def locked(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.is_dir", locked)
+    with pytest.raises(NslError, match=r"^a\.txt cannot be written \(Permission denied\); choose another folder$"):
+        write_whole({tmp_path / "in/a.txt": lambda part: part.write_text("new")})
+
+
+def test_a_folder_for_results_is_refused_before_the_work_where_none_can_be(tmp_path, monkeypatch):
+    require_folder(tmp_path / "not/yet")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "taken").write_text("a file")
+    for folder in (tmp_path / "taken", tmp_path / "taken/below"):
+        with pytest.raises(NslError, match=r"^taken is a file; name a folder for the results$"):
+            require_folder(folder)
+    with pytest.raises(NslError, match=r"^nnnnnnnnnnnnnnnnnnnnnnnn… is too long a name for a folder on this disk"):
+        require_folder(tmp_path / ("n" * 300) / "below")
+    monkeypatch.setattr("os.access", lambda path, mode: mode == 0 and path.exists())
+    with pytest.raises(NslError, match=f"^{tmp_path.name} cannot be written to; choose another folder"):
+        require_folder(tmp_path / "new")
 
 
 def test_names_are_measured_in_bytes_with_what_stands_behind_them_meanwhile(tmp_path):

@@ -96,9 +96,10 @@ def show_reliability(weights: Weights) -> None:
         f"Each of {protocol.groups} {gene_choice.plural(left_out)} was left out in turn, and its genes were "
         "predicted by weights that had not seen it. A gene's **held-out r** is the correlation of prediction and "
         f"measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **{RELIABLE.sign} reliable** where "
-        f"prediction and measurement agreed in every {left_out} left out and r is {USEFUL_R} or more, from where "
-        f"papers on this task call a gene predicted; **{WEAK.sign} weak** where they agreed beyond chance (false "
-        f"discovery rate under {SIGNIFICANT * 100:.0f} %), but little, or not in every {left_out}; "
+        f"prediction and measurement agreed beyond chance in every {left_out} left out and the mean r over them is "
+        f"{USEFUL_R} or more, from where papers on this task call a gene predicted; **{WEAK.sign} weak** where they "
+        f"agreed beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %), but little, or not in every "
+        f"{left_out}; "
         f"**{UNRELIABLE.sign} unreliable** where they did not."
     )
     figures = {"Genes": f"{len(table):,}"}

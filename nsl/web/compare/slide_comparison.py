@@ -96,7 +96,7 @@ def _warn(both: tuple[state.SessionSlide, state.SessionSlide]) -> None:
             controls.synthetic_badge(one)
             controls.show_cautions(found)
     first, other = (one.provenance for one in both)
-    if first.weights_sha256 != other.weights_sha256:
+    if len({one.weights.fingerprint for one in both}) > 1:
         st.warning(
             "The two slides were predicted with different weights: their values may not compare.",
             icon=":material/difference:",

@@ -220,13 +220,13 @@ def _sum(terms, constant: float) -> str:
 
 
 def show_vectors(view: View, gene: str) -> None:
-    """The learned stains as colours beside the published, the training slides' and the slide's own."""
+    """The learned stains as colours beside the published, those learned from and the slide's own."""
     learned, own = vectors_of(view.table.loc[gene]), view.slide_vectors
     shown = {}
     for s, (stain, name) in enumerate(zip(STAINS, ("hematoxylin", "eosin"), strict=True)):
         shown[f"{gene}, {stain}"] = learned[s]
         shown[f"published {name}"] = HED_VECTORS[s] / np.linalg.norm(HED_VECTORS[s])
-        shown[f"training slides' {name}"] = view.training_vectors[s]
+        shown[f"training {name}"] = view.training_vectors[s]
         if own is not None:
             shown[f"this slide's {name}"] = own[s]
     show_rows(
@@ -248,18 +248,20 @@ def show_vectors(view: View, gene: str) -> None:
 
 
 def _show_angles(view: View, gene: str, learned: np.ndarray) -> None:
-    row, spread = view.table.loc[gene], view.weights.config.stains.spread_degrees
+    row, stains = view.table.loc[gene], view.weights.config.stains
     references = {
         "published by Ruifrok and Johnston, where the fit starts": "hed",
-        "of the training slides, as it was learned from them": "training",
-        "estimated on this slide, brought to it": "slide",
+        "that training slides had"
+        if stains.target_vectors is None
+        else "that training slides were brought to": "training",
     }
-    if view.slide is None:
-        del references["estimated on this slide, brought to it"]
+    if view.slide is not None:
+        references["estimated on this slide, to which the learned one is brought"] = "slide"
     lines = ["| Angle between the learned vector and the one | Hematoxylin | Eosin |", "|:--|--:|--:|"]
     for text, name in references.items():
         lines.append(f"| {text} | {degrees(*(row[f'{stain}_angle_to_{name}_degrees'] for stain in 'he'))} |")
-    lines.append(f"| *for comparison: from the training mean to the farthest training slide* | {degrees(*spread)} |")
+    spread = degrees(*stains.spread_degrees)
+    lines.append(f"| *for comparison: the most that a training slide's own stain lies off their mean* | {spread} |")
     st.markdown("\n".join(lines))
     st.caption(f"The gene's two vectors lie {degrees(angle_degrees(*learned))} apart.")
 

@@ -233,8 +233,8 @@ def _offer(trained: Trained) -> None:
 
 
 _TIERS = (
-    f"Reliable: agreed with measurement wherever it was left out, with r {USEFUL_R} or more. Weak: agreed beyond "
-    "chance, false discoveries under 5 %, but little or not everywhere. Unreliable: did not."
+    f"Reliable: agreed with measurement beyond chance wherever it was left out, with a mean r of {USEFUL_R} or more. "
+    "Weak: agreed beyond chance, false discoveries under 5 %, but little or not everywhere. Unreliable: did not."
 )
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),
