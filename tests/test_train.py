@@ -367,7 +367,7 @@ def test_more_sections_of_one_patient_do_not_make_a_gene_surer(sections):
         table = train_sections(some, name="w", genes=["H_GENE", "NOISE"], candidates=FEW).reliability
         return (table.r_heldout - table.r_low)["NOISE"]
 
-    assert width(["P1", "P1"]) == pytest.approx(np.sqrt(2) * width(["P1", "P2"]), rel=1e-6)
+    assert width(["P1", "P1"]) > 1.4 * width(["P1", "P2"])
 
 
 # Genes detected

@@ -13,7 +13,7 @@ LEAST_SLIDES = 4
 _MOST_Z, _MAD_TO_SD = 3.5, 1.4826
 # Slides of one laboratory are so much further off than the middle one by how the estimate falls: where they scatter as
 # told, and by 15 % in strength, 2 to 5 % of cohorts of up to 20 slides have one that stands out.
-_LEAST_DEGREES, _LEAST_LOG_RATIO = 2 * SCATTER_DEGREES, np.log(1.6)
+LEAST_DEGREES, LEAST_TIMES = 2 * SCATTER_DEGREES, 1.6
 
 
 def stain_outliers(obs: pd.DataFrame) -> pd.DataFrame:
@@ -40,9 +40,9 @@ def stain_outliers(obs: pd.DataFrame) -> pd.DataFrame:
         if measured.any():
             times[measured] = strengths[measured, number] / np.median(strengths[measured, number])
         told[f"{stain}_degrees"], told[f"{stain}_times"] = degrees, times
-        for row in np.flatnonzero(_far(degrees, _LEAST_DEGREES[number], one_sided=True)):
+        for row in np.flatnonzero(_far(degrees, LEAST_DEGREES[number], one_sided=True)):
             why[row].append(f"its {stain} has another colour, {degrees[row]:.0f}° from the cohort's usual one")
-        for row in np.flatnonzero(_far(np.log(times), _LEAST_LOG_RATIO)):
+        for row in np.flatnonzero(_far(np.log(times), np.log(LEAST_TIMES))):
             why[row].append(f"its {stain} is {times[row]:.1f} times as strong as usual in the cohort")
     told["is_outlier"] = [bool(reasons) for reasons in why]
     told["why"] = ["; ".join(reasons) for reasons in why]

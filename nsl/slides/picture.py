@@ -158,7 +158,8 @@ class PillowReader(Reader):
         if self._turn or (image.format == "TIFF" and image.tag_v2.get(_ORIENTATION) in ORIENTATIONS):
             self.is_turned = True
             self.altered += (
-                f"{name} is turned upright, as its orientation says; positions are pixels of the upright image.",
+                f"{name} is turned upright, as its orientation says; positions are pixels of the upright image, and "
+                "measured spots cannot be placed on it.",
             )
 
     def _require_codes(self, image: Image.Image) -> None:

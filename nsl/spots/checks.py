@@ -222,7 +222,7 @@ class SectionReport:
     genes_detected: int
     """Genes counted at least once in a tenth of the spots, which are those that weights are fitted to."""
     notices: list[str]
-    """Sentences of the reader on the tables."""
+    """Sentences on the tables and on what a few of the spots may do to a fit."""
 
     @property
     def warnings(self) -> list[str]:
@@ -233,9 +233,6 @@ class SectionReport:
             f"Only {self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} "
             f"{'lies' if self.spots_on_tissue == 1 else 'lie'} on tissue; the positions "
             "may be shifted, or of another image.": self.spots_on_tissue < LEAST_ON_TISSUE * self.spots,
-            f"{self.spots - self.spots_on_tissue:,} of the {self.spots:,} spots of {self.name} lie beside the tissue, "
-            "where nothing is stained and little is counted, so that any gene seems predicted; leave them out of the "
-            "table.": LEAST_ON_TISSUE * self.spots <= self.spots_on_tissue < _USUALLY_ON_TISSUE * self.spots,
             f"The median spot of {self.name} has {self.median_counts:,.0f} counts; under {LEAST_DEPTH} most genes are "
             "noise.": self.median_counts < LEAST_DEPTH,
             f"Only {count_of(self.genes_detected, 'gene')} of {self.name} "
@@ -251,11 +248,17 @@ def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> Sec
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
     spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.
     """
+    off, spots = measured.n_obs - spots_on_tissue, measured.n_obs
+    beside = (
+        f"{off:,} of the {spots:,} spots lie beside the tissue, where nothing is stained and little is counted, so "
+        "that any gene seems predicted; leave them out of the table."
+    )
+    are_many = LEAST_ON_TISSUE * spots <= spots_on_tissue < _USUALLY_ON_TISSUE * spots
     return SectionReport(
         name=name,
         spots=measured.n_obs,
         spots_on_tissue=spots_on_tissue,
         median_counts=float(np.median(measured.X.sum(axis=1))),
         genes_detected=int(((measured.X > 0).mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
-        notices=measured.uns["notices"],
+        notices=[*measured.uns["notices"], *([beside] if are_many else [])],
     )

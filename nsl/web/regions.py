@@ -304,7 +304,9 @@ def show_comparison(
         alike = standing.value_counts() - 1
         shown = shown[standing == standing.index].assign(alike=alike)
     stand = "stands" if len(shown) == 1 else "stand"
-    stand_for = f" {stand} for {many:,}: one for all that draw the same picture here" if len(shown) < many else ""
+    stand_for = (
+        f" {stand} for {many:,}: of the genes one for all that draw the same picture here" if len(shown) < many else ""
+    )
     st.caption(f"{told} {counted(shown.index)}{stand_for}. The most reliable first.")
     patterns.offer_every(standing.nunique(), many)
     columns = [name for name in _COLUMNS if with_interval or name not in ("effect_low", "effect_high")]

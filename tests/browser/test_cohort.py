@@ -43,6 +43,9 @@ def test_a_cohort_is_looked_through_compared_by_class_and_opened_in_maps(cohort,
     inside = _compared(page, tmp_path)
     assert list(inside.index) == list(whole.index) == ["CD24", "ERBB2", "GAPDH"]
     assert (inside.mean_inside != whole.mean_inside).all()
+    assert (whole.group == "a").all()
+    assert (whole.compared_with == "all other slides").all()
+    assert (whole.slides == 3).all()
     size = page.viewport_size
     page.set_viewport_size({"width": 911, "height": 512})  # of a laptop at 150 %
     page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, 0)")

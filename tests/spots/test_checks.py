@@ -257,9 +257,9 @@ def test_a_section_is_reported_as_its_tables_hold_it(paired_section):
 @pytest.mark.parametrize(("on_tissue", "is_told"), [(63, False), (62, False), (60, True), (51, True), (40, False)])
 def test_spots_beside_the_tissue_are_told_before_a_fit(paired_section, on_tissue, is_told):
     measured = read_spots(paired_section.counts, paired_section.spots)
-    told = " ".join(report_on("S1", measured, on_tissue).warnings)
-    assert (f"{63 - on_tissue} of the 63 spots of S1 lie beside the tissue" in told) is is_told
-    assert ("Only 40 of the 63 spots" in told) is (on_tissue == 40)
+    report = report_on("S1", measured, on_tissue)
+    assert (f"{63 - on_tissue} of the 63 spots lie beside the tissue" in " ".join(report.notices)) is is_told
+    assert ("Only 40 of the 63 spots" in " ".join(report.warnings)) is (on_tissue == 40)
 
 
 def test_sparse_counts_are_reported_as_dense_ones_are(paired_section):

@@ -21,8 +21,8 @@ _REST, _REST_TOLD = "", "all other slides"
 _FIGURES = {"format": "%.2f"}
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene or signature"),
-    "mean_inside": st.column_config.NumberColumn("Mean in the first", **_FIGURES),
-    "mean_outside": st.column_config.NumberColumn("Mean in the other", **_FIGURES),
+    "mean_inside": None,  # called after the group
+    "mean_outside": None,
     "effect_size": st.column_config.NumberColumn(
         "Effect", help="The difference in standard deviations between slides (Cohen's d)", **_FIGURES
     ),
@@ -128,12 +128,19 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     )
     shown = shown.reset_index()[list(_COLUMNS)]
     shown["gene"] = controls.in_table(shown.gene)
+    means = {
+        f"mean_{side}": st.column_config.NumberColumn(f"Mean, {name or _REST_TOLD}", **_FIGURES)
+        for side, name in (("inside", one), ("outside", other))
+    }
     controls.show_table(
         shown,
-        _COLUMNS,
+        _COLUMNS | means,
         height=280,
         key=f"groups of {cohort.name}",
         alt="Genes and signatures by how the groups differ",
     )
     st.caption(GROUP_CAVEAT)
-    downloads.button("Download the comparison (CSV)", lambda: six_digits(table), "cohort_groups.csv")
+    sides = {"group": one, "compared_with": other or _REST_TOLD}
+    numbers = {"slides": inside.sum(), "slides_compared_with": (among & ~inside).sum()}
+    file = pd.DataFrame(sides | numbers, index=table.index).join(table.drop(columns="effective_n"))
+    downloads.button("Download the comparison (CSV)", lambda: six_digits(file), "cohort_groups.csv")

@@ -3,7 +3,7 @@
 import anndata
 import streamlit as st
 
-from nsl.cohort.stain_outliers import LEAST_SLIDES, stain_outliers
+from nsl.cohort.stain_outliers import LEAST_DEGREES, LEAST_SLIDES, LEAST_TIMES, stain_outliers
 from nsl.web import controls
 
 _COLUMNS = {
@@ -22,7 +22,11 @@ def show(slides: anndata.AnnData) -> None:
         if len(slides) < LEAST_SLIDES:
             st.caption(f"With fewer than {LEAST_SLIDES} slides none can be told to be unlike the others.")
         elif not table.is_outlier.any():
-            st.markdown("No slide is stained unlike the others.")
+            st.markdown(
+                "No slide is stained unlike the others: none is further from the middle of the cohort than slides of "
+                f"one laboratory are ({LEAST_DEGREES[0]:.0f}° in hematoxylin, {LEAST_DEGREES[1]:.0f}° in eosin, "
+                f"{LEAST_TIMES:g} times as strong)."
+            )
         for name, row in table[table.is_outlier].iterrows():
             st.warning(
                 f"**{controls.escaped(str(name))}**: {row.why}. Its values may differ for that reason.",

@@ -249,14 +249,14 @@ def show_vectors(view: View, gene: str) -> None:
 
 def _show_angles(view: View, gene: str, learned: np.ndarray) -> None:
     row, stains = view.table.loc[gene], view.weights.config.stains
+    brought = "had" if stains.target_vectors is None else "were brought to"
     references = {
         "published by Ruifrok and Johnston, where the fit starts": "hed",
-        "that training slides had"
-        if stains.target_vectors is None
-        else "that training slides were brought to": "training",
+        f"that training slides {brought}": "training",
     }
     if view.slide is not None:
-        references["estimated on this slide, to which the learned one is brought"] = "slide"
+        references = {f"{text}; as learned": name for text, name in references.items()}
+        references["estimated on this slide; as shown above, brought to it"] = "slide"
     lines = ["| Angle between the learned vector and the one | Hematoxylin | Eosin |", "|:--|--:|--:|"]
     for text, name in references.items():
         lines.append(f"| {text} | {degrees(*(row[f'{stain}_angle_to_{name}_degrees'] for stain in 'he'))} |")
