@@ -200,10 +200,10 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool
     gene's three patients tell little, and among thousands some would agree by chance. What the sections of one patient
     show by chance they show together, so more of them make the mean no more certain, and the two variances add up.
 
-    The interval is by Student's t, with the degrees of freedom that the scatter is known with (Satterthwaite 1946,
-    Biometrics Bull 2:110, where spots add to it). The p-value is by the normal distribution: of what q-values then find
-    among a thousand genes of three patients, of which a fifth follow something, 2 to 4 % follow nothing, where none or
-    half of the scatter is shared; both figures are tests.
+    The interval takes the scatter by Student's t, with the degrees of freedom that it is known with (where spots add to
+    it, by Satterthwaite 1946, Biometrics Bull 2:110). The p-value is by the normal distribution: of what q-values then
+    find among a thousand genes of three patients, of which a fifth follow something, 2 to 4 % follow nothing, where
+    none or half of the scatter is shared; both figures are tests.
 
     Parameters
     ----------
@@ -226,15 +226,17 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool
     number = np.maximum(known.sum(axis=0), 1)
     # A single group has no scatter.
     of_scatter, of_spots = np.nan_to_num(scatter.variance) / number, _mean(error**2, known)
-    if of_one_patient:
-        variance = of_scatter + of_spots
-    else:
-        variance = np.maximum(of_scatter, of_spots / number)
-        of_scatter = np.where(of_scatter < variance, 0, of_scatter)
-    se_mean = np.sqrt(variance)
+    freedom = np.nan_to_num(scatter.degrees_of_freedom, nan=np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(of_scatter > 0, scatter.degrees_of_freedom * (variance / of_scatter) ** 2, np.inf)
-        half = stats.t.ppf(0.975, freedom) * se_mean
+        if of_one_patient:
+            variance = of_scatter + of_spots
+            half = stats.t.ppf(0.975, freedom * (variance / of_scatter) ** 2) * np.sqrt(variance)
+        else:
+            of_spots /= number
+            variance = np.maximum(of_scatter, of_spots)
+            sides = stats.t.ppf(0.975, freedom) ** 2 * of_scatter, stats.norm.ppf(0.975) ** 2 * of_spots
+            half = np.sqrt(np.maximum(*sides))
+        se_mean = np.sqrt(variance)
         p_mean = 2 * stats.norm.sf(np.abs(mean) / se_mean)
     next_low, next_high = next_interval(r, scatter)
     return pd.DataFrame(
