@@ -254,11 +254,12 @@ def _require_free(
 
 def _require_distinct(slides: Sequence["ListedSlide"], files_of: Sequence[Sequence[str]]) -> None:
     """NslError where results of two slides would have one name, as S1 has S1.genes.csv and a slide S1.genes too."""
-    owners, called = {}, _called(slides)
+    owners = {}
     for slide, names in zip(slides, files_of, strict=True):
         for name in names:
             first = owners.setdefault(name.casefold(), slide)
             if first is not slide:
+                called = _called(slides)
                 raise NslError(
                     f"{name} would be written of both {called[first]} and {called[slide]}; rename one, or run them "
                     "into two folders"

@@ -130,11 +130,14 @@ def agreement_scatter(
 def _agreement(row: pd.Series, spots: int) -> str:
     if not np.isfinite(row.pearson_r):
         return f"r cannot be told: what was measured is the same at all {spots:,} spots, or missing"
-    q = f"q {row.q_value:.2g}" if np.isfinite(row.q_value) else "counted in too few spots for a q"
     return (
-        f"r {signed(row.pearson_r)}, 95 % interval {signed(row.r_low)} to {signed(row.r_high)}, {q}; the {spots:,} "
-        f"spots count for {row.effective_n:,.0f} independent ones"
+        f"r {signed(row.pearson_r)}, 95 % interval {signed(row.r_low)} to {signed(row.r_high)}, "
+        f"{_q_told(row.q_value)}; the {spots:,} spots count for {row.effective_n:,.0f} independent ones"
     )
+
+
+def _q_told(q: float) -> str:
+    return f"q {q:.2g}" if np.isfinite(q) else "counted in too few spots for a q"
 
 
 def agreement_overview(table: pd.DataFrame) -> go.Figure:
@@ -173,8 +176,7 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
                 marker={"color": color, "symbol": symbol, "size": 6},
                 text=[gene_text(gene) for gene in genes.index],
                 customdata=[
-                    (low, high, f"q {q:.2g}" if np.isfinite(q) else "counted in too few spots for a q")
-                    for low, high, q in genes[["r_low", "r_high", "q_value"]].to_numpy(float)
+                    (low, high, _q_told(q)) for low, high, q in genes[["r_low", "r_high", "q_value"]].to_numpy(float)
                 ],
                 hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}, "
                 "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{customdata[2]}<extra></extra>",

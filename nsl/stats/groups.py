@@ -34,7 +34,7 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     inside : (N,) bool, which of the slides are in the group.
     genes : all if not given.
 
-    Returns the columns of `compare_region`, the largest effect first.
+    Returns the columns of `compare_region` but for effective_n, the largest effect first.
 
     Raises NslError: fewer than three slides on a side, or a gene that the cohort does not hold.
     """
@@ -48,15 +48,16 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     genes = require_genes(cohort, genes)
     values = values_of(cohort, genes).astype(float)
     a, b = values[inside], values[~inside]
-    mean_a, mean_b, square = a.mean(axis=0), b.mean(axis=0), sides[0] * a.var(axis=0) + sides[1] * b.var(axis=0)
-    pooled_sd = np.sqrt(square / (len(values) - 2))
+    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
+    variance_a, variance_b = a.var(axis=0, ddof=1), b.var(axis=0, ddof=1)
+    pooled_sd = np.sqrt(((sides[0] - 1) * variance_a + (sides[1] - 1) * variance_b) / (len(values) - 2))
     # What rounding leaves of the spread of copies is none.
     pooled_sd[pooled_sd <= 1e-6 * np.abs(values).max(axis=0)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of SciPy, at copies
         welch = stats.ttest_ind(a, b, equal_var=False)
     effect = (mean_a - mean_b) / pooled_sd
-    of_difference = (a.var(axis=0, ddof=1) / sides[0] + b.var(axis=0, ddof=1) / sides[1]) / pooled_sd**2
+    of_difference = (variance_a / sides[0] + variance_b / sides[1]) / pooled_sd**2
     of_sd = effect**2 / (2 * (len(values) - 2))
     half = np.sqrt(stats.t.ppf(0.975, welch.df) ** 2 * of_difference + stats.norm.ppf(0.975) ** 2 * of_sd)
     p_value = np.where(np.isnan(pooled_sd), np.nan, welch.pvalue)
@@ -68,7 +69,6 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
             "effect_size": effect,
             "effect_low": effect - half,
             "effect_high": effect + half,
-            "effective_n": float(len(values)),
             "p_value": p_value,
             "q_value": q_values(p_value),
             "r_heldout": cohort.var["r_heldout"].reindex(genes).to_numpy(),

@@ -142,5 +142,5 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     st.caption(GROUP_CAVEAT)
     sides = {"group": one, "compared_with": other or _REST_TOLD}
     numbers = {"slides": inside.sum(), "slides_compared_with": (among & ~inside).sum()}
-    file = pd.DataFrame(sides | numbers, index=table.index).join(table.drop(columns="effective_n"))
+    file = pd.DataFrame(sides | numbers, index=table.index).join(table)
     downloads.button("Download the comparison (CSV)", lambda: six_digits(file), "cohort_groups.csv")
