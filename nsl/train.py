@@ -28,7 +28,6 @@ from nsl.evaluate import (
 )
 from nsl.genes import by_capitals, resolve
 from nsl.model import NeuralStain
-from nsl.numerals import count_of
 from nsl.signatures import Signature, split_members
 from nsl.spots.checks import report_on
 from nsl.spots.measured_section import (
@@ -322,12 +321,10 @@ def measure_all(
     for done, section in enumerate(listed):
         progress.check(done, len(listed), "reading sections")
         measured, seen = read_section(section, tile_um, analysis_mpp)
-        report = report_on(section.name, measured, int(seen.on_tissue.sum()))
+        report = report_on(section.name, measured, seen)
         for sentence in [*seen.notices, *(f"{section.name}: {notice}" for notice in report.notices), *report.warnings]:
             told(sentence)
         sections.append(MeasuredSection.of(measured, seen, section.patient))
-        if left_out := report.spots - sections[-1].spots:
-            told(f"{section.name}: {count_of(left_out, 'spot')} left out, where its image shows nothing.")
     return sections
 
 

@@ -32,6 +32,7 @@ WHITE_POINT = np.array([240.0, 236.0, 240.0])
 STAIN_VECTORS = np.array([[0.706, 0.637, 0.297], [0.275, 0.840, 0.449]])
 STAIN_VECTORS = STAIN_VECTORS / np.linalg.norm(STAIN_VECTORS, axis=1, keepdims=True)
 WIDTH, HEIGHT = 700, 600
+RIM = 15
 SPOT_UM = 60.0
 
 
@@ -63,15 +64,20 @@ class StainedSection:
 
 
 @functools.cache
-def stained_section(seed: int) -> StainedSection:
-    """A blob of hematoxylin beside a blob of eosin, on glass; not to be written to."""
+def stained_section(seed: int, pale: float = 0.0) -> StainedSection:
+    """A blob of hematoxylin beside a blob of eosin, on glass; not to be written to.
+
+    pale : hematoxylin left of the middle and eosin right of it are no less than this, but on a rim of glass.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     blobs = []
     for centre_x in (240, 460):
         dx, dy = (x - centre_x - rng.uniform(-30, 30)) / 170, (y - 300 - rng.uniform(-30, 30)) / 210
         blobs.append(np.clip(1.3 * np.exp(-(dx**2) - dy**2) - 0.2, 0, None))
-    stain = np.stack(blobs, axis=-1) * rng.uniform(0.7, 1.3, (HEIGHT, WIDTH, 2))
+    inside = (np.minimum(x, WIDTH - x) > RIM) & (np.minimum(y, HEIGHT - y) > RIM)
+    halves = np.stack([x < WIDTH / 2, x >= WIDTH / 2], axis=-1) & inside[..., None]
+    stain = np.maximum(np.stack(blobs, axis=-1), pale * halves) * rng.uniform(0.7, 1.3, (HEIGHT, WIDTH, 2))
     intensity = (WHITE_POINT + 1) * np.exp(-stain @ STAIN_VECTORS) - 1 + rng.normal(0, 0.8, (HEIGHT, WIDTH, 1))
     pixels = np.clip(np.rint(intensity), 0, 255).astype(np.uint8)
     return StainedSection(pixels, stain, WHITE_POINT.copy(), STAIN_VECTORS.copy())
@@ -215,12 +221,15 @@ def slide(section_png):
 
 @pytest.fixture(scope="session")
 def paired(tmp_path_factory) -> Path:
-    """Folder of two measured sections of two patients with their manifest.csv; not to be written to."""
+    """Folder of two measured sections of two patients with their manifest.csv; not to be written to.
+
+    All spots lie on tissue.
+    """
     folder = tmp_path_factory.mktemp("paired")
     rows = []
     for number, patient in enumerate(("P1", "P2"), start=1):
         name = f"S{number}"
-        section = stained_section(10 + number)
+        section = stained_section(10 + number, pale=0.3)
         counts, spots = _measured(section, np.random.default_rng(number))
         (folder / f"{name}.png").write_bytes(section.png)
         counts.to_csv(folder / f"{name}_counts.csv")

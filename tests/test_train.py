@@ -90,6 +90,36 @@ def test_spots_on_black_padding_are_left_out(paired, tmp_path):
     assert len(measured.colors) == len(measured.expression) == 63 - 2 * 7
 
 
+def test_spots_on_glass_change_nothing_that_is_learned(paired, tmp_path):
+    """They are counted little, so with them any gene would seem to follow the stain."""
+    [first, _] = read_manifest(paired / "manifest.csv")
+    pixels = np.asarray(Image.open(first.image)).copy()
+    pixels[:, 615:] = pixels[0, 0]  # the last column of spots, wholly
+    Image.fromarray(pixels).save(tmp_path / "cut.png")
+    spots, counts = pd.read_csv(first.spots), pd.read_csv(first.counts, index_col=0)
+    is_cut = spots.x_px == 650
+    counts[is_cut.to_numpy()] //= 50
+    on_tissue = []
+    for name, rows in (("all", slice(None)), ("kept", (~is_cut).to_numpy())):
+        spots[rows].to_csv(tmp_path / f"{name}_spots.csv", index=False)
+        counts[rows].to_csv(tmp_path / f"{name}_counts.csv")
+        files = {what: tmp_path / f"{name}_{what}.csv" for what in ("spots", "counts")}
+        on_tissue.append(measure_section(replace(first, image=tmp_path / "cut.png", **files), TILE_UM))
+    whole, kept = on_tissue
+    assert list(whole.spot_names) == list(kept.spot_names) == list(counts.index[~is_cut.to_numpy()])
+    np.testing.assert_array_equal(whole.expression, kept.expression)
+    np.testing.assert_array_equal(whole.detected, kept.detected)
+    # The colour of glass stays in the palette of the one, with no pixel.
+    np.testing.assert_array_equal(whole.colors.od_sums.sum(axis=1), kept.colors.od_sums.sum(axis=1))
+
+
+def test_spots_that_all_lie_on_glass_are_refused(paired, tmp_path):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    Image.new("RGB", (700, 600), (240, 236, 240)).save(tmp_path / "glass.png")
+    with pytest.raises(SpotsError, match=r"none of the 63 spots of S1 lies on tissue; give positions in pixels of"):
+        measure_section(replace(first, image=tmp_path / "glass.png"), TILE_UM)
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 def test_spots_are_not_placed_on_an_image_that_is_shown_turned(paired, tmp_path, orientation):
     [first, _] = read_manifest(paired / "manifest.csv")
@@ -127,7 +157,7 @@ def test_what_is_left_out_of_a_section_or_may_spoil_a_fit_is_told(paired, tmp_pa
     told: list[str] = []
     [section] = train_module.measure_all(manifest, TILE_UM, 3.0, told=told.append)
     assert section.spots == 49
-    assert "S1: 14 spots left out, where its image shows nothing." in told
+    assert "S1: 14 spots left out, where the image shows no tissue." in told
     assert any(sentence.startswith("Only 7 genes of S1 are counted") for sentence in told)
     with pytest.warns(UserWarning, match="14 spots left out"):
         train_module.measure_all(manifest, TILE_UM, 3.0)

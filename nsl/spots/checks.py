@@ -12,14 +12,12 @@ from nsl.errors import SpotsError
 from nsl.numerals import count_of, minus
 from nsl.result import Provenance, SlidePicture
 from nsl.spots.files import ENSEMBL_ID, are_ensembl
-from nsl.spots.measured_section import PATTERN_MIN_DETECTED
+from nsl.spots.measured_section import PATTERN_MIN_DETECTED, SpotColors, detected_share
 
 # Of the predicted genes: a table of fewer is a small panel, or names them in another way.
 _FEW_GENES = 0.2
 # Of the spots, on tissue: sections have spots beside it and over holes, but not more.
 LEAST_ON_TISSUE = 0.8
-# Of published sections at most 1.3 % of the spots lie beside tissue, which moves no r.
-_USUALLY_ON_TISSUE = 0.98
 LEAST_SPOTS, LEAST_DEPTH, LEAST_GENES = 50, 500, 100
 # A scale so near 1 is no other image, but spots at the very edge.
 _EDGE_SCALE = 0.95
@@ -222,7 +220,7 @@ class SectionReport:
     genes_detected: int
     """Genes counted at least once in a tenth of the spots, which are those that weights are fitted to."""
     notices: list[str]
-    """Sentences on the tables and on what a few of the spots may do to a fit."""
+    """Sentences on what the tables hold, and on spots that take no part."""
 
     @property
     def warnings(self) -> list[str]:
@@ -242,23 +240,20 @@ class SectionReport:
         return [sentence for sentence, is_so in told.items() if is_so]
 
 
-def report_on(name: str, measured: anndata.AnnData, spots_on_tissue: int) -> SectionReport:
+def report_on(name: str, measured: anndata.AnnData, seen: SpotColors) -> SectionReport:
     """Count what a section holds, before a fit.
 
     measured : from `nsl.spots.measured.read_measured` or `nsl.spots.tables.read_spots`.
-    spots_on_tissue : how many of its windows are tissue to at least `nsl.tiles.MIN_TISSUE`.
+    seen : of `nsl.spots.measured_section.read_spot_colors`, of the same spots.
     """
-    off, spots = measured.n_obs - spots_on_tissue, measured.n_obs
-    beside = (
-        f"{off:,} of the {spots:,} spots lie beside the tissue, where nothing is stained and little is counted, so "
-        "that any gene seems predicted; leave them out of the table."
-    )
-    are_many = LEAST_ON_TISSUE * spots <= spots_on_tissue < _USUALLY_ON_TISSUE * spots
+    counts = measured.X[seen.shows_tissue]
+    left_out = measured.n_obs - counts.shape[0]
+    told = f"{count_of(left_out, 'spot')} left out, where the image shows no tissue."
     return SectionReport(
         name=name,
         spots=measured.n_obs,
-        spots_on_tissue=spots_on_tissue,
-        median_counts=float(np.median(measured.X.sum(axis=1))),
-        genes_detected=int(((measured.X > 0).mean(axis=0) >= PATTERN_MIN_DETECTED).sum()),
-        notices=[*measured.uns["notices"], *([beside] if are_many else [])],
+        spots_on_tissue=int(seen.on_tissue.sum()),
+        median_counts=float(np.median(counts.sum(axis=1))),
+        genes_detected=int((detected_share(counts) >= PATTERN_MIN_DETECTED).sum()),
+        notices=[*measured.uns["notices"], *([told] if left_out else [])],
     )

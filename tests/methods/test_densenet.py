@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nsl.errors import Cancelled
 from nsl.evaluate import Training, hidden
@@ -132,8 +133,12 @@ def test_windows_come_from_the_image_alone(sections):
     np.testing.assert_array_equal(windows, small().features(hidden(sections[0])))
 
 
-def test_glass_and_what_lies_beyond_the_edge_are_white(sections):
-    corner = replace(sections[0], centers_px=np.array([[2.0, 2.0]]))
+def test_glass_and_what_lies_beyond_the_edge_are_white(sections, tmp_path):
+    pixels = np.asarray(Image.open(sections[0].image.path)).copy()
+    pixels[:50, :50] = pixels[:10, :10].mean(axis=(0, 1))
+    Image.fromarray(pixels).save(tmp_path / "corner.png")
+    image = sections[0].image._replace(path=tmp_path / "corner.png")
+    corner = replace(sections[0], image=image, centers_px=np.array([[2.0, 2.0]]))
     window = windows_of(corner, TILE_UM, WINDOW_PX)[0]
     assert (window[: WINDOW_PX // 3] == 255).all()
     assert window.min() > 245

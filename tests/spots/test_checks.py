@@ -1,16 +1,19 @@
 """What `checks` promises: misplaced spots, foreign gene names and thin sections are told, each with its remedy."""
 
+from dataclasses import replace
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import sparse
 
 from nsl import open_slide
 from nsl.errors import SpotsError
 from nsl.prediction import predict
 from nsl.spots.checks import check_on_slide, check_on_tissue, match_genes, report_on
-from nsl.spots.measured_section import ANALYSIS_MPP, TILE_UM, SectionImage, read_spot_colors
+from nsl.spots.measured_section import ANALYSIS_MPP, TILE_UM, SectionImage, read_section, read_spot_colors
 from nsl.spots.tables import Section, read_manifest, read_spots
 from nsl.weights.folder import load_weights
 
@@ -241,7 +244,7 @@ def reported(section):
     measured = read_spots(section.counts, section.spots)
     image = SectionImage(section.name, section.image, section.mpp)
     seen = read_spot_colors(image, measured.obsm["spatial"], TILE_UM, ANALYSIS_MPP)
-    return report_on(section.name, measured, int(seen.on_tissue.sum()))
+    return report_on(section.name, measured, seen)
 
 
 def test_a_section_is_reported_as_its_tables_hold_it(paired_section):
@@ -250,23 +253,31 @@ def test_a_section_is_reported_as_its_tables_hold_it(paired_section):
     assert (report.name, report.spots) == ("S1", 63)
     assert report.median_counts == counts.sum(axis=1).median()
     assert report.genes_detected == 7  # RARE is counted in 3 of 63 spots
-    assert 0 < report.spots_on_tissue < 63  # tissue is an island on glass
+    assert report.spots_on_tissue == 63
     assert report.notices == []
 
 
-@pytest.mark.parametrize(("on_tissue", "is_told"), [(63, False), (62, False), (60, True), (51, True), (40, False)])
-def test_spots_beside_the_tissue_are_told_before_a_fit(paired_section, on_tissue, is_told):
-    measured = read_spots(paired_section.counts, paired_section.spots)
-    report = report_on("S1", measured, on_tissue)
-    assert (f"{63 - on_tissue} of the 63 spots lie beside the tissue" in " ".join(report.notices)) is is_told
-    assert ("Only 40 of the 63 spots" in " ".join(report.warnings)) is (on_tissue == 40)
+@pytest.mark.parametrize(("on_glass", "is_warned"), [(1, False), (12, False), (13, True)])
+def test_spots_on_glass_are_told_before_a_fit_and_count_for_nothing(paired_section, tmp_path, on_glass, is_warned):
+    pixels = np.asarray(Image.open(paired_section.image))
+    glass = np.broadcast_to(pixels[0, 0], (len(pixels), 200, 3))
+    Image.fromarray(np.concatenate([pixels, glass], axis=1)).save(tmp_path / "wide.png")
+    positions = pd.read_csv(paired_section.spots)
+    positions.loc[: on_glass - 1, "x_px"] = pixels.shape[1] + 100
+    positions.to_csv(tmp_path / "spots.csv", index=False)
+    report = reported(replace(paired_section, image=tmp_path / "wide.png", spots=tmp_path / "spots.csv"))
+    counts = pd.read_csv(paired_section.counts, index_col=0)[on_glass:]
+    assert report.median_counts == counts.sum(axis=1).median()
+    told = f"{on_glass} spot{'s' if on_glass > 1 else ''} left out, where the image shows no tissue."
+    assert report.notices == [told]
+    assert any(line.startswith(f"Only {63 - on_glass} of the 63 spots") for line in report.warnings) is is_warned
 
 
 def test_sparse_counts_are_reported_as_dense_ones_are(paired_section):
-    measured = read_spots(paired_section.counts, paired_section.spots)
+    measured, seen = read_section(paired_section, TILE_UM, ANALYSIS_MPP)
     thin = measured.copy()
     thin.X = sparse.csr_array(measured.X)
-    assert report_on("S1", thin, 40) == report_on("S1", measured, 40)
+    assert report_on("S1", thin, seen) == report_on("S1", measured, seen)
 
 
 def test_a_thin_section_is_warned_of_in_plain_sentences(paired_section, tmp_path):

@@ -55,7 +55,7 @@ class PairedSection:
                 self.last = read_spot_colors(image, self.measured.obsm["spatial"], window_um, analysis_mpp)
             except (SlideError, SpotsError) as error:
                 raise type(error)(self.slide.by_users_name(str(error))) from None
-            self.report = report_on(self.name, self.measured, int(self.last.on_tissue.sum()))
+            self.report = report_on(self.name, self.measured, self.last)
         return self.last
 
 
@@ -116,11 +116,7 @@ def add(
         raise SpotsError(f"these spots of {slide.name} are section {twin.name} already; a section counts once")
     number = added() + 1
     section = PairedSection(f"section {number}", name, patient, slide, checked_mpp(mpp), measured)
-    if not section.look(window_um, analysis_mpp).on_tissue.any():
-        raise SpotsError(
-            f"none of the {measured.n_obs:,} spots of {name} lies on tissue; give positions in pixels of this very "
-            "image, and check its scale"
-        )
+    section.look(window_um, analysis_mpp)
     kept = state.of_session(PairedSections)
     kept.by_key[section.key], kept.added = section, number
     return section
@@ -148,7 +144,7 @@ def detected_genes(sections: Sequence[PairedSection], share: float) -> list[str]
     # Which genes are detected takes no expression, and that of all genes would be dense.
     detections = []
     for section in sections:
-        counts = section.measured.X[section.last.colors.pixels > 0]
+        counts = section.measured.X[section.last.shows_tissue]
         names = list(section.measured.var_names)
         detections.append(Detection(section.patient, names, detected_share(counts), counts.shape[0]))
     return measured_section.detected_genes(detections, share)
@@ -166,8 +162,8 @@ def to_train_on(
 
     looks = [section.look(window_um, analysis_mpp) for section in sections]
     wanted: set[str] = set()
-    for section in sections:
-        is_detected = detected_share(section.measured.X) >= min(share, PATTERN_MIN_DETECTED)
+    for section, look in zip(sections, looks, strict=True):
+        is_detected = detected_share(section.measured.X[look.shows_tissue]) >= min(share, PATTERN_MIN_DETECTED)
         wanted |= set(section.measured.var_names[is_detected])
     return [
         MeasuredSection.of(section.measured, look, section.patient, wanted)
