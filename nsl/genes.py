@@ -161,6 +161,15 @@ def plain_text(content: bytes) -> str:
         return content.decode("cp1252", errors="replace")
 
 
+def separator_of(header: str, usual: str = ",") -> str:
+    """What separates the columns of a table, by its first line: the usual one, unless it holds more of another.
+
+    Spreadsheets write semicolons where the comma is for decimals, and tabs in Unicode text.
+    """
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max((usual, ",", ";", "\t"), key=unquoted.count)
+
+
 def parse_gene_list(text: str) -> list[str]:
     """Gene names out of a pasted text or an uploaded file, once each, in their order, as they are written.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nsl.cohort.layout import SLIDES
 from nsl.errors import NslError, ScaleError, SlideError, require_once
-from nsl.genes import plain_text
+from nsl.genes import plain_text, separator_of
 from nsl.slides.address import Address, address_of
 from nsl.slides.folder import FolderSlide, slides_in
 from nsl.slides.scale import checked_mpp
@@ -20,7 +20,7 @@ from nsl.slides.scale import checked_mpp
 COLUMNS = ("slide", "mpp", "group", "regions")
 """Of a list of slides; all but the first may be left out, and other columns are passed over."""
 _MOST_SLIDES = 100_000
-_SEPARATORS = ",;\t"  # spreadsheets write semicolons where the comma is for decimals, and tabs in Unicode text
+_LISTS = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ListedSlide:
 
 
 def list_slides(given: Sequence[Path | Address], out: Path, mpp: float | None = None) -> list[ListedSlide]:
-    """The slides that files, addresses, lists (`.csv`) and folders name, in this order.
+    """The slides that files, addresses, lists (`.csv`, `.tsv`) and folders name, in this order.
 
     Paths in a list are relative to it. A slide is called by its file's name without the ending; where two are called
     the same, the later ones are numbered.
@@ -69,8 +69,8 @@ def _named(given: Iterable[Path | Address], out: Path, mpp: float | None) -> Ite
     for path in given:
         if isinstance(path, Address):
             yield ListedSlide(path, path.url, path.stem, mpp)
-        elif path.suffix.lower() == ".csv":
-            yield from _of_csv(path, mpp)
+        elif path.suffix.lower() in _LISTS:
+            yield from _of_table(path, mpp)
         elif path.is_dir() and (inside := _slides_beside(path, out)):
             yield from (ListedSlide(one.path.absolute(), one.name, _called(one), mpp) for one in inside)
         else:  # what cannot be opened says so when its turn comes
@@ -105,7 +105,7 @@ def slides_of_cohort(given: Path, out: Path, mpp: float | None = None) -> list[L
 
     Raises NslError: as `list_slides`, or it is neither a list nor a folder, or names no slide.
     """
-    if given.suffix.lower() != ".csv" and not given.is_dir():
+    if given.suffix.lower() not in _LISTS and not given.is_dir():
         missing = "" if given.exists() else " does not exist; it"
         raise NslError(f"{given.name}{missing} must be a CSV with a column slide, or a folder of slides")
     if given.is_dir() and given.resolve().is_relative_to(out.resolve() / SLIDES):
@@ -126,12 +126,11 @@ def _distinct(slides: Iterable[ListedSlide]) -> Iterator[ListedSlide]:
         yield ListedSlide(slide.path, slide.listed, name, slide.mpp, slide.group, slide.regions)
 
 
-def _of_csv(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
+def _of_table(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
     try:
         text = re.sub(r"\Asep=.\r?\n", "", plain_text(path.read_bytes()))  # Excel's, by which it knows its own files
-        separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
         with io.StringIO(text, newline="") as file:
-            rows = csv.DictReader(file, restkey="", delimiter=separator)
+            rows = csv.DictReader(file, restkey="", delimiter=separator_of(text.partition("\n")[0]))
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
             header = ", ".join(rows.fieldnames)[:80] or "nothing"
             if "slide" not in rows.fieldnames:

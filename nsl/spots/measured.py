@@ -79,8 +79,8 @@ def _two_tables(first: Path, second: Path) -> anndata.AnnData:
     if has_positions == [False, True]:
         return read_spots(first, second)
     for path, is_one in zip((first, second), has_positions, strict=True):
-        if not is_one and len(header := read_table(path, nrows=0).columns) == 1:
-            raise SpotsError(single_column(path.name, str(header[0])))
+        if not is_one and len(read_table(path, nrows=0).columns) == 1:
+            raise SpotsError(single_column(path.name))
     which = "both can" if all(has_positions) else "neither can"
     seen = "; ".join(f"{path.name} has {_columns_of(path)}" for path in (first, second))
     raise SpotsError(

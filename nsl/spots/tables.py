@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import sparse
 
 from nsl.errors import SpotsError, in_a_line, require_once
+from nsl.genes import separator_of
 
 MANIFEST_COLUMNS = ["section", "patient", "image", "mpp", "spots", "counts"]
 COUNTS_PER_SPOT = 10_000
@@ -79,7 +80,7 @@ def _section(manifest: Path, row) -> Section:
         if not file.is_file():
             raise SpotsError(f"{where}: the {column} file {file.name} does not exist; check its path")
     try:
-        mpp = float(row.mpp) if isinstance(row.mpp, str) else None
+        mpp = float(row.mpp.replace(",", ".")) if isinstance(row.mpp, str) else None
     except ValueError:
         raise SpotsError(f"{where}: mpp is {row.mpp!r}, not a number of µm/px") from None
     return Section(row.section, row.patient, files["image"], mpp, files["spots"], files["counts"])
@@ -124,7 +125,7 @@ def read_counts(path: Path) -> Counts:
     # pandas renames a gene that stands twice; the header as written shows it. R's lacks a name for the spots' column.
     header, *rows = _first_rows(path, 2)
     if len(header) == 1:
-        raise SpotsError(single_column(path.name, header[0]))
+        raise SpotsError(single_column(path.name))
     is_spots_column_named = not rows or len(rows[0]) <= len(header)
     genes = pd.Index(header[int(is_spots_column_named) :], dtype=object)
     # Spreadsheets end rows in nothing but commas, too.
@@ -132,8 +133,7 @@ def read_counts(path: Path) -> Counts:
     spots, parts = [], []
     # A name is text, whatever it looks like: 1, 2.30, TRUE, NA.
     options = {"header": 0, "names": range(len(genes) + 1), "converters": {0: str}, "low_memory": False}
-    options["skipinitialspace"] = True
-    with _as_table(path), pd.read_csv(path, sep=_separator(path), chunksize=_ROWS_AT_ONCE, **options) as chunks:
+    with _as_table(path), pd.read_csv(path, chunksize=_ROWS_AT_ONCE, **options, **_look(path)) as chunks:
         for chunk in chunks:
             names, values = chunk[0].astype(str), chunk.iloc[:, 1:].set_axis(genes, axis=1)
             if (names == "").any():  # spreadsheets end in rows of nothing but commas
@@ -154,7 +154,7 @@ def _first_rows(path: Path, count: int) -> list[list[str]]:
     """The first rows of a table, cell by cell: pandas takes a second for a row of 30,000 texts."""
     with _as_table(path):
         lines = pd.read_csv(path, sep="\x1f", header=None, nrows=count, dtype=str, quoting=3, na_filter=False)[0]
-        return list(csv.reader((f"{line}\n" for line in lines), delimiter=_separator(path), skipinitialspace=True))
+        return list(csv.reader((f"{line}\n" for line in lines), delimiter=_look(path)["sep"], skipinitialspace=True))
 
 
 def _header(path: Path) -> list[str]:
@@ -162,10 +162,9 @@ def _header(path: Path) -> list[str]:
     return _first_rows(path, 1)[0]
 
 
-def single_column(name: str, header: str = "") -> str:
-    """What to say of a table whose first row, `header`, has no separator that is read."""
-    decimals = ", and points in decimals" if ";" in header else ""
-    return f"{name} has a single column; put commas between columns in a CSV, tabs in a TSV{decimals}"
+def single_column(name: str) -> str:
+    """What to say of a table whose first row has no separator that is read."""
+    return f"{name} has a single column; separate its columns by commas, semicolons or tabs"
 
 
 def _numbers(name: str, table: pd.DataFrame) -> np.ndarray:
@@ -228,7 +227,7 @@ def positions_of(name: str, table: pd.DataFrame) -> Positions:
     layout = layout_of(table.columns)
     if layout is None:
         if table.shape[1] == 1:
-            raise SpotsError(single_column(name, str(table.columns[0])))
+            raise SpotsError(single_column(name))
         missing = next(column for column in ("spot", "x_px", "y_px") if column not in table)
         raise SpotsError(
             f"{name} lacks the column {missing}; it needs spot, x_px and y_px, or x, y, pixel_x and pixel_y as the ST "
@@ -365,34 +364,46 @@ def log_normalised(counts: np.ndarray | sparse.sparray, columns: np.ndarray | sl
 
 
 def read_table(path: Path, **options) -> pd.DataFrame:
-    """A CSV, or a TSV where its name says so, also gzipped. SpotsError says why it cannot be read."""
+    """A table of columns separated by commas, semicolons or tabs, also gzipped. SpotsError: why it cannot be read."""
     with _as_table(path):
-        return pd.read_csv(path, sep=_separator(path), skipinitialspace=True, **options)
+        return pd.read_csv(path, **options, **_look(path))
 
 
 def read_texts(path: Path) -> pd.DataFrame:
-    """A table with every cell and every column's name as it is written, empty ones as ""."""
+    """A table with every cell and every column's name as it is written, empty ones as "".
+
+    Where semicolons separate columns, commas in numbers are taken for the decimal points that they stand for.
+    """
     with _as_table(path):  # a name that goes over two lines leaves too few
-        return read_table(path, dtype=str, na_filter=False).set_axis(_header(path), axis=1)
+        table = read_table(path, dtype=str, na_filter=False).set_axis(_header(path), axis=1)
+        if _look(path)["decimal"] == ",":
+            table = table.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
+        return table
 
 
-def _separator(path: Path) -> str:
-    suffixes = {suffix.lower() for suffix in path.suffixes}
-    return "\t" if suffixes & {".tsv", ".txt"} else ","
+def _look(path: Path) -> dict[str, Any]:
+    """How a table is written, as pandas' options: by its first line, and by its name where that leaves it open."""
+    is_tsv = bool({suffix.lower() for suffix in path.suffixes} & {".tsv", ".txt"})
+    separator = separator_of(_first_line(path).decode("latin-1"), "\t" if is_tsv else ",")
+    return {"sep": separator, "decimal": "," if separator == ";" else ".", "skipinitialspace": True}
+
+
+def _first_line(path: Path) -> bytes:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        return file.readline(_MOST_HEADER_BYTES)
 
 
 def _require_columns(path: Path) -> None:
     """SpotsError at a first row that no number of genes makes so long: pandas takes a kilobyte for each column."""
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        header = file.readline(_MOST_HEADER_BYTES)
-        if b"\0" in header:  # UTF-16, spreadsheets and other files that are no tables
-            raise SpotsError(_no_plain_text(path.name))
-        columns = header.count(_separator(path).encode()) + 1
-        if columns > _MOST_COLUMNS or file.tell() == _MOST_HEADER_BYTES:
-            raise SpotsError(
-                f"{path.name} has {columns:,} columns or more, and a first row longer than any list of genes; give "
-                "a table with a row a spot and a column a gene"
-            )
+    header = _first_line(path)
+    if b"\0" in header:  # UTF-16, spreadsheets and other files that are no tables
+        raise SpotsError(_no_plain_text(path.name))
+    columns = header.count(_look(path)["sep"].encode()) + 1
+    if columns > _MOST_COLUMNS or len(header) == _MOST_HEADER_BYTES:
+        raise SpotsError(
+            f"{path.name} has {columns:,} columns or more, and a first row longer than any list of genes; give "
+            "a table with a row a spot and a column a gene"
+        )
 
 
 def _no_plain_text(name: str) -> str:
@@ -412,10 +423,6 @@ def _as_table(path: Path) -> Iterator[None]:
     except UnicodeDecodeError:
         raise SpotsError(_no_plain_text(path.name)) from None
     except pd.errors.ParserError as error:
-        # Of semicolons as separators and commas in decimals, rows have as many columns as commas.
-        header = _header(path)
-        if len(header) == 1 and ";" in header[0]:
-            raise SpotsError(single_column(path.name, header[0])) from None
         raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None
     except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         raise SpotsError(f"{path.name} cannot be read as a table ({in_a_line(error)}); give a CSV or TSV") from None

@@ -81,8 +81,8 @@ def test_files_lists_and_folders_can_be_named_together(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("more").mkdir()
     Path("more/c.png").write_bytes(b"1")
-    Path("l.csv").write_text("slide,mpp\nb.svs,0.3\n", encoding="utf-8")
-    found = list_slides([Path("a.svs"), Path("l.csv"), Path("more")], Path("out"), 1.0)
+    Path("l.tsv").write_text("slide\tmpp\nb.svs\t0.3\n", encoding="utf-8")
+    found = list_slides([Path("a.svs"), Path("l.tsv"), Path("more")], Path("out"), 1.0)
     assert [(slide.path.name, slide.mpp) for slide in found] == [("a.svs", 1.0), ("b.svs", 0.3), ("c.png", 1.0)]
 
 

@@ -163,9 +163,9 @@ def test_counts_with_spots_in_columns_are_told_to_be_transposed(table):
 
 
 def test_a_table_of_one_column_is_told_how_to_separate_columns(table):
-    semicolons = table("spots.csv", SPOTS.replace(",", ";"))
-    said = refusal(read_spots, table("counts.csv", COUNTS), semicolons)
-    assert said.startswith("spots.csv has a single column; put commas")
+    bars = table("spots.csv", SPOTS.replace(",", "|"))
+    said = refusal(read_spots, table("counts.csv", COUNTS), bars)
+    assert said == "spots.csv has a single column; separate its columns by commas, semicolons or tabs"
 
 
 @pytest.mark.parametrize("header", ["spot,TRUE,2.30,NA", "TRUE,2.30,NA"], ids=["named", "as R writes it"])
@@ -248,12 +248,19 @@ def test_words_of_truth_are_no_counts(table):
     assert refusal(read_spots, counts, table("spots.csv", SPOTS)).startswith("counts.csv: gene A holds text ('True')")
 
 
-@pytest.mark.parametrize("rows", ["s1;1;2\n", "s1;1,5;2,5\n", "s1;1;2\ns2;1,5;2\n"])
-def test_semicolons_with_decimal_commas_are_told_both(table, rows):
-    spots, counts = table("spots.csv", SPOTS), table("counts.csv", COUNTS)
-    told = "has a single column; put commas between columns in a CSV, tabs in a TSV, and points in decimals"
-    assert refusal(read_spots, table("c.csv", f"spot;A;B\n{rows}"), spots) == f"c.csv {told}"
-    assert refusal(read_spots, counts, table("s.csv", f"spot;x_px;y_px\n{rows}")) == f"s.csv {told}"
+def test_semicolons_and_decimal_commas_are_read_as_spreadsheets_write_them(table):
+    counts = table("counts.csv", 'spot;A;"B;C,D"\ns1;1;2\ns2;3;4\n')
+    measured = read_spots(counts, table("spots.csv", "spot;x_px;y_px\ns1;10,5;20\ns2;30;40,25\n"))
+    assert measured.var_names.tolist() == ["A", "B;C,D"]
+    np.testing.assert_array_equal(measured.X.toarray(), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(measured.obsm["spatial"], [[10.5, 20], [30, 40.25]])
+    halves = table("halves.csv", "spot;A\ns1;1,5\n")
+    assert refusal(read_spots, halves, table("spots.csv", SPOTS)).startswith("halves.csv: spot s1, gene A is 1.5")
+
+
+def test_a_tab_separates_where_names_have_commas(table):
+    measured = read_spots(table("counts.tsv", "spot\tA,B\ns1\t7\n"), table("spots.csv", SPOTS))
+    assert measured.var_names.tolist() == ["A,B"]
 
 
 # Counts and positions that cannot be used
@@ -270,7 +277,7 @@ def test_semicolons_with_decimal_commas_are_told_both(table, rows):
         (COUNTS + "s2,1,1,1\n", "counts.csv: spot s2 occurs twice"),
         (COUNTS.replace("A,B,C", "A,B,A"), "counts.csv: gene A occurs twice"),
         ("spot,A\n", "counts.csv holds no counts"),
-        ("spot\ns1\n", "counts.csv has a single column; put commas between columns in a CSV"),
+        ("spot\ns1\n", "counts.csv has a single column; separate its columns by commas, semicolons or tabs"),
         ("", "counts.csv is empty; export it again"),
         ("a" * 200_000 + "\n", "counts.csv cannot be read as a table (field larger than field limit"),
         ("spot,A\ns1,1\n,2\n", "counts.csv has counts in a row without a spot's name"),
@@ -398,6 +405,12 @@ def test_manifest_paths_start_from_its_own_folder(manifest, tmp_path, monkeypatc
     assert section.spots.samefile(tmp_path / "spots.csv")
     assert section.counts.samefile(tmp_path / "counts.csv")
     assert (section.name, section.patient, section.mpp) == ("S1", "P1", 0.5)
+
+
+def test_a_manifest_may_be_written_with_semicolons_and_decimal_commas(manifest):
+    path = manifest(f"{HEADER}S1,P1,he.png,0|5,spots.csv,counts.csv\n".replace(",", ";").replace("|", ","))
+    [section] = read_manifest(path)
+    assert (section.image.name, section.mpp) == ("he.png", 0.5)
 
 
 def test_manifest_takes_absolute_paths(manifest, tmp_path):
