@@ -46,9 +46,11 @@ def checked_mpp(mpp: float) -> float:
 def settled_scale(image: Image, given: float | None, found: Scale | None) -> tuple[float | None, tuple[str, ...]]:
     """One µm/px from the caller's and the file's, and what the user should know of the choice.
 
-    Raises ScaleError: the file's, where none is given, is not square or none of a microscope image.
+    Raises ScaleError: the file's, where none is given, is not square or none of a microscope image; or the given one
+    makes the image longer than any glass slide.
     """
     if given is not None:
+        require_length(image.name, image.size, given)
         return given, (*_difference(image.name, given, found), *_doubts(image, given))
     if found is None:
         return None, ()
@@ -72,6 +74,16 @@ def _difference(name: str, given: float, found: Scale | None) -> tuple[str, ...]
     if found is None or abs(given - sum(found) / 2) <= 0.02 * sum(found) / 2:
         return ()
     return (f"{name} says {sum(found) / 2:.4g} µm/px; the {given:g} given is used.",)
+
+
+def require_length(name: str, size: tuple[int, int], mpp: float) -> None:
+    """ScaleError where a given µm/px makes an image of `size` pixels longer than any glass slide."""
+    width_mm, height_mm = (side * mpp / 1000 for side in size)
+    if max(width_mm, height_mm) > _LONGEST_MM:
+        raise ScaleError(
+            f"at {mpp:g} µm/px {name} would show {width_mm:,.0f} × {height_mm:,.0f} mm, more than any glass slide; "
+            "check the scale, which is 0.25 for a 40× scan and 0.5 for 20×"
+        )
 
 
 def _require_possible(image: Image, mpp: float) -> None:

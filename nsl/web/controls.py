@@ -16,7 +16,7 @@ from nsl.numerals import UNKNOWN, count_of
 from nsl.result import Provenance, erased_in_words, stain_warning
 from nsl.signatures import PREFIX
 from nsl.slides.archive import SLIDE_SUFFIXES
-from nsl.slides.slide import checked_mpp
+from nsl.slides.scale import checked_mpp, require_length
 from nsl.stains import HED_VECTORS, PAPER_WHITE, transmitted
 from nsl.web import links, sources
 from nsl.web.session import server, state
@@ -368,7 +368,7 @@ def choose_scale(slide: state.SessionSlide) -> float | None:
         st.info("This file does not say its scale. Give it to go on: the tiles are measured in micrometres.")
         return None
     with shown_errors():
-        checked_mpp(mpp)
+        require_length(slide.name, slide.seen.size, checked_mpp(mpp))
         width_mm, height_mm = (side * mpp / 1000 for side in slide.seen.size)
         st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
         return mpp

@@ -103,6 +103,12 @@ def test_a_slide_longer_than_any_glass_is_refused_and_a_long_one_questioned():
     assert settled(16.4, size=(1280, 431)) == (16.4, ())
 
 
+def test_a_given_scale_that_makes_a_slide_longer_than_any_glass_is_refused():
+    with pytest.raises(ScaleError, match=r"at 69 µm/px a\.svs would show 2,760 × 2,070 mm, more than any glass slide"):
+        settled(0.69, given=69.0)
+    assert settled(0.69, given=6.0)[0] == 6.0  # 240 mm
+
+
 def test_a_scale_that_is_given_is_questioned_but_wins():
     assert settled(0.05, power=20, given=0.5) == (0.5, ("a.svs says 0.05 µm/px; the 0.5 given is used.",))
     mpp, doubts = settled(0.05, power=20, given=0.05)
