@@ -325,8 +325,7 @@ def signature_reliability(
     from the sections of the other groups, as the weights do.
 
     Most sets, and genes drawn by lot, follow how much tissue a spot holds, and are predicted for that. What a set tells
-    of its own is `r_specific`: the r, again a mean over groups, of the scores less the mean z-score of all genes, which
-    is taken off prediction and measurement alike.
+    of its own is `specific_r`.
 
     held_out : every section, predicted by a fit that had not seen its group, with the genes in the columns.
     members : the genes of each set, by its name; all of them in `genes`.
@@ -335,25 +334,51 @@ def signature_reliability(
     Returns a row a set: what `reliability` gives, r_specific, and r_groups, the r of each group in one text.
     """
     names, column = list(members), pd.Index(genes)
-    chosen = np.zeros((len(genes), len(names)))
+    chosen = np.zeros((len(genes), len(names)), np.float32)
     for number, own in enumerate(members.values()):
         chosen[column.get_indexer(own), number] = 1 / len(own)
-    whole, specific = [], []
-    for part in held_out:
-        sd = expression_moments([other.section for other in held_out if other.group != part.group], genes)[1]
-        centred = part.predicted - part.predicted.mean(axis=0)
-        predicted = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
-        both = (predicted, standardised(part.section.expression_of(genes)))
-        whole.append(_of_sets(part, names, *(z @ chosen for z in both)))
-        specific.append(_of_sets(part, names, *(z @ chosen - z.mean(axis=1, keepdims=True) for z in both)))
-    groups, of_their_own = (group_correlations(parts, names) for parts in (whole, specific))
+    scored = [_of_sets(part, names, *(z @ chosen for z in _z_scores(part, held_out, genes))) for part in held_out]
+    groups = group_correlations(scored, names)
     table = reliability(groups, of_one_patient=of_one_patient)
-    own_r = np.array([own.pearson_r for own in of_their_own.values()])
-    table["r_specific"] = _mean(own_r, np.isfinite(own_r))
+    table["r_specific"] = specific_r(held_out, genes, chosen)
     table["r_groups"] = [
         "; ".join(f"{group} {own.pearson_r[name]:.2f}" for group, own in groups.items()) for name in names
     ]
     return table
+
+
+def specific_r(held_out: Sequence[HeldOut], genes: Sequence[str], sets: np.ndarray | None = None) -> np.ndarray:
+    """How each gene, or the score of each gene set, is predicted beyond what all genes have in common.
+
+    Many genes follow how much tissue a spot holds and how many counts it has, and are predicted for that. Here the mean
+    z-score of all genes is taken off prediction and measurement alike; what is left is correlated over the spots, and r
+    is the mean over a group's sections, and then over groups.
+
+    held_out, genes : as of `signature_reliability`.
+    sets : (G, sets) the share of each gene in each set, where sets are asked for.
+
+    Returns (G,) or (sets,); NaN where nothing was measured.
+    """
+    of_groups: dict[Hashable, list[np.ndarray]] = {}
+    for part in held_out:
+        own = [z - z.mean(axis=1, keepdims=True) for z in _z_scores(part, held_out, genes)]
+        r = pearson_r(*(own if sets is None else (z @ sets for z in own)), flat_r=0)
+        if sets is None:
+            r[~(part.section.expression_of(genes).std(axis=0) > 0)] = np.nan
+        of_groups.setdefault(part.group, []).append(r)
+    means = np.array([_mean(r, np.isfinite(r)) for r in map(np.array, of_groups.values())])
+    return _mean(means, np.isfinite(means))
+
+
+def _z_scores(part: HeldOut, held_out: Sequence[HeldOut], genes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and measured expression (spots, G) in standard deviations, 0 where there is none.
+
+    Those of the predictions are of the sections of the other groups: of its own, a fit knows nothing.
+    """
+    sd = expression_moments([other.section for other in held_out if other.group != part.group], genes)[1]
+    centred = part.predicted - part.predicted.mean(axis=0)
+    predicted = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
+    return predicted, standardised(part.section.expression_of(genes))
 
 
 def _of_sets(part: HeldOut, names: list[str], predicted: np.ndarray, measured: np.ndarray) -> HeldOut:

@@ -14,7 +14,10 @@ from nsl.stain_transfer import transfer_doubts
 if TYPE_CHECKING:
     import anndata
 
-VAR_COLUMNS = ("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high", "q_value", "patients_replicated")
+VAR_COLUMNS = (
+    *("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high"),
+    *("q_value", "patients_replicated", "r_specific"),
+)
 """What a result carries of each gene's reliability."""
 BY_HAND = "by_hand"
 """Of tiles that were left out because somebody erased them (`without_tiles`)."""

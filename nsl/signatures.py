@@ -32,8 +32,6 @@ _MOST_SETS = 2_000
 # Of a file of gene sets: all of the Molecular Signatures Database is a third of it.
 _GMT_BYTES = 64_000_000
 _SEPARATOR = ";"
-# The one figure of a set's reliability that genes have not.
-_SPECIFIC = "r_specific"
 
 
 @dataclass(frozen=True)
@@ -159,12 +157,12 @@ def as_columns(result: "anndata.AnnData") -> "anndata.AnnData":
 
     scores, table = result.obsm["signatures"], result.uns["nsl"]["signatures"]
     # What is known of genes alone (Moran's I, of a result read from a file) is unknown of sets.
-    own = table.loc[scores.columns].reindex(columns=[*result.var.columns, _SPECIFIC])
+    own = table.loc[scores.columns].reindex(columns=result.var.columns)
     obsm = {name: value for name, value in result.obsm.items() if name != "signatures"}
     return anndata.AnnData(
         X=np.column_stack([scores.to_numpy(np.float32), result.X]),
         obs=result.obs,
-        var=pd.concat([own.set_axis(PREFIX + own.index), result.var.assign(**{_SPECIFIC: np.nan})]),
+        var=pd.concat([own.set_axis(PREFIX + own.index), result.var]),
         obsm=obsm,
         uns=dict(result.uns),
     )
@@ -178,7 +176,6 @@ def as_table(result: "anndata.AnnData") -> "anndata.AnnData":
     import pandas as pd
 
     genes, scores = result[:, ~is_score].copy(), result[:, is_score]
-    genes.var = genes.var.drop(columns=_SPECIFIC, errors="ignore")
     names = scores.var_names.str.removeprefix(PREFIX)
     genes.obsm["signatures"] = pd.DataFrame(np.asarray(scores.X), index=result.obs_names, columns=names)
     return genes

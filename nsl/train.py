@@ -24,6 +24,7 @@ from nsl.evaluate import (
     reliability,
     shared_part,
     signature_reliability,
+    specific_r,
     standardised,
 )
 from nsl.genes import by_capitals, resolve
@@ -214,6 +215,7 @@ def train_sections(
     held_out = leave_one_group_out(parts, groups, method, genes)
     of_one_patient = left_out == "section"
     table = _reliability(held_out, genes, of_one_patient, progress)
+    table["r_specific"] = specific_r(held_out, genes)
     table["expression_mean"], table["expression_sd"] = expression_moments(sections, genes)
     fitting = _OneCount(progress, "fitting all sections", batches * settings.steps)
     model = fit(sections, genes, settings, progress=fitting)

@@ -179,7 +179,7 @@ def test_a_report_names_the_slide_and_says_what_the_file_and_the_weights_do(pred
     for part in (
         "<h1>section 7</h1>",
         "700 × 600 px",
-        "paint: 126 spots of 2 patients",
+        "paint: 189 spots of 3 patients",
         "Tumor</span>",
         "Stroma</span>",
     ):

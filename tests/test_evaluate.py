@@ -19,6 +19,7 @@ from nsl.evaluate import (
     reliability,
     scatter_between,
     signature_reliability,
+    specific_r,
     standardised,
 )
 from nsl.histogram import count_colors
@@ -352,6 +353,38 @@ def test_a_set_that_is_predicted_like_all_genes_has_nothing_of_its_own(sections)
     table = sets_held_out(sections, alike)
     assert table.r_heldout.stains > 0.5
     np.testing.assert_allclose(table.r_specific, 0, atol=1e-6)
+
+
+def test_what_a_gene_tells_of_its_own_is_what_its_prediction_shares_with_no_other(sections):
+    """Of 40 genes that follow one thing in common and one of their own, each as strongly."""
+    rng, genes = np.random.default_rng(5), [f"G{i}" for i in range(40)]
+    parts, common_alone = [], []
+    for section in sections:
+        common, own = rng.normal(size=(63, 1)), rng.normal(size=(63, 40))
+        measured = replace(section, genes=genes, expression=(common + own).astype(np.float32))
+        known = common + own * (np.arange(40) < 10)  # of the first ten the prediction knows both
+        parts.append(HeldOut(measured, section.patient, known, 0.0, 0.0))
+        common_alone.append(replace(parts[-1], predicted=np.repeat(common, 40, axis=1)))
+    whole, specific = (
+        reliability(group_correlations(parts, genes)).r_heldout.to_numpy(),
+        specific_r(parts, genes),
+    )
+    assert whole[:10].min() > 0.99
+    assert specific[:10].min() > 0.9
+    assert whole[10:].mean() == pytest.approx(np.sqrt(0.5), abs=0.05)
+    assert np.abs(specific[10:]).mean() < 0.2
+    assert np.abs(specific_r(common_alone, genes)).mean() < 0.1
+
+
+def test_a_gene_that_a_section_did_not_measure_has_its_own_r_from_the_others(sections):
+    first, second = sections
+    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE"]
+    lacking = replace(second, genes=genes[:5], expression=second.expression_of(genes[:5]))
+    third = replace(first, name="S3", patient="P3")
+    parts = [HeldOut(one, one.patient, one.expression_of(genes), 0.0, 0.0) for one in (first, second, third)]
+    without = [parts[0], replace(parts[1], section=lacking), parts[2]]
+    assert specific_r(without, genes)[5] > 0.99
+    assert np.isnan(specific_r([replace(part, section=lacking) for part in parts], genes)[5])
 
 
 def test_moments_are_means_over_sections_of_what_each_measured(sections):

@@ -352,7 +352,8 @@ def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm
 
 def _reliability(result, gene: str) -> str:
     row = result.var.loc[gene]
-    trust = trust_in(result.var.loc[[gene]], Provenance.of(result).heldout_groups).iloc[0]
+    known = Provenance.of(result)
+    trust = trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
     mark = f" · {trust.told}"
     if not np.isfinite(row.r_heldout):
         return f"held-out r unknown{mark}"

@@ -216,7 +216,8 @@ def around_tiles(result: anndata.AnnData, selected: np.ndarray) -> go.Scatter:
 def panel_title(result: anndata.AnnData, gene: str) -> str:
     """A gene with its held-out r and the sign of its tier, and a word below where it is unreliable."""
     r = signed(result.var.r_heldout[gene], unknown="unknown")
-    trust = trust_in(result.var.loc[[gene]], Provenance.of(result).heldout_groups).iloc[0]
+    known = Provenance.of(result)
+    trust = trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
     word = f"<br>{trust.word}" if trust in (UNRELIABLE, UNTESTED) else ""
     return f"<b>{gene_text(gene)}</b> · held-out r {r} {trust.sign}{word}"
 

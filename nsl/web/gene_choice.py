@@ -24,6 +24,7 @@ from nsl.weights.reliability import (
     has_held_up,
     held_out_in_words,
     trust_in,
+    why_weak,
 )
 from nsl.weights.weights import Weights
 
@@ -48,7 +49,7 @@ def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = "gene") -> s
         Boxed(list(table.index), weights, _OTHERWISE),
         key=key,
         first=_shown_first(genes)[0],
-        labels=labels(table, weights.config.reliability.groups),
+        labels=labels(table, weights.config.reliability),
         help=f"{_HOW_LISTED} Unreliable genes that are not listed can be typed too.",
     )
 
@@ -62,17 +63,21 @@ def choose_some(
     most: int,
     default: int = 2,
     standing: pd.Series | None = None,
+    beside: Callable[[str], str | None] = lambda gene: None,
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list.
 
     standing : which gene stands for each of those listed (`nsl.web.patterns`), and is listed for all of them; at first
         genes of different patterns are chosen.
+    beside : which gene to choose at first beside the first one.
     """
     genes = listed(table)
-    first, told = _shown_first(genes), labels(table, weights.config.reliability.groups)
+    first, told = _shown_first(genes), labels(table, weights.config.reliability)
     in_list = told
     if standing is not None:
         others = [gene for gene in dict.fromkeys(standing) if gene != standing.get(first[0])]
+        second = standing.get(beside(first[0]))
+        others = [*(gene for gene in others if gene == second), *others]
         first = list(dict.fromkeys([*first[:1], *others, *first]))
         genes = list(dict.fromkeys(standing))
         alike = standing.value_counts() - 1
@@ -114,11 +119,12 @@ def follow_link(table: pd.DataFrame) -> None:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 
 
-def labels(table: pd.DataFrame, groups: int) -> dict[str, str]:
+def labels(table: pd.DataFrame, protocol: HeldOutProtocol) -> dict[str, str]:
     """Each gene with a common name, its held-out r and the sign of its tier, and a word where it is unreliable."""
+    tiers = trust_in(table, protocol.left_out, protocol.groups)
     return {
         gene: f"{named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
-        for gene, r, trust in zip(table.index, table.r_heldout, trust_in(table, groups), strict=True)
+        for gene, r, trust in zip(table.index, table.r_heldout, tiers, strict=True)
     }
 
 
@@ -160,7 +166,7 @@ def plural(what: str) -> str:
 def reliability_in_short(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> str:
     """The gene's tier and held-out r as the beginning of a line, in Markdown."""
     name, r = controls.escaped(controls.begun(spoken(gene)) if is_signature(gene) else gene), table.r_heldout[gene]
-    trust = trust_in(table.loc[[gene]], protocol.groups).iloc[0]
+    trust = trust_in(table.loc[[gene]], protocol.left_out, protocol.groups).iloc[0]
     told = f"**{f'{trust.sign} {name} is {trust.word}'.strip()}**"
     return told if pd.isna(r) else f"{told}, held-out r {signed(r)}"
 
@@ -177,18 +183,18 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
         return
     figures = (
         f"{held_out_in_words(row, protocol.left_out, protocol.groups)} {plural(protocol.left_out)} left out"
-        f"{_of_its_own(row) if is_signature(gene) else ''}"
+        f"{_of_its_own(row)}"
     )
-    trust = trust_in(table.loc[[gene]], protocol.groups).iloc[0]
+    trust = trust_in(table.loc[[gene]], protocol.left_out, protocol.groups).iloc[0]
     told = f"**{trust.sign} {name} is {trust.word}**: {figures}."
     if trust == UNRELIABLE:
         st.warning(
             f"{told} Where it was measured, its map did not agree beyond chance.", icon=":material/do_not_disturb_on:"
         )
     elif trust == WEAK:
+        but = why_weak(row, protocol.left_out, protocol.groups)
         st.info(
-            f"{told} It agreed beyond chance, but little, or not in every {protocol.left_out}: read the broad pattern, "
-            "not single tiles.",
+            f"{told} It agreed beyond chance, but {but}: read the broad pattern, not single tiles.",
             icon=":material/info:",
         )
     else:
@@ -196,10 +202,12 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
 
 
 def _of_its_own(row: pd.Series) -> str:
-    """What a set tells beyond what any genes would."""
+    """What the gene or set tells beyond what most genes would; nothing of weights from before that was known."""
+    if pd.isna(row.r_specific):
+        return ""
     return (
-        f". Any set of genes follows how much tissue a tile holds: beyond that, this one is predicted with r "
-        f"{signed(row.r_specific)}"
+        ". Most genes follow how much tissue a tile holds: beyond what all have in common, this one is predicted with "
+        f"r {signed(row.r_specific)}"
     )
 
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from nsl.signatures import is_signature
+from nsl.signatures import PREFIX, is_signature
 from nsl.web.session import state
+from nsl.weights.reliability import has_held_up
 
 if TYPE_CHECKING:
     import anndata
@@ -33,6 +34,22 @@ def _standing(run: str, genes: tuple[str, ...], _result: "anndata.AnnData") -> "
     from nsl.stats.correlation import standing_for
 
     return standing_for(_result, genes)
+
+
+@st.cache_data(max_entries=8, scope="session", show_spinner=False)
+def others(run: str, gene: str, _result: "anndata.AnnData") -> "pd.Series":
+    """r of a gene's map with those of all other genes that held up; without what is the same everywhere."""
+    from nsl.stats.correlation import correlations_with
+
+    r = correlations_with(_result, gene)
+    is_gene = ~r.index.str.startswith(PREFIX)
+    return r[has_held_up(_result.var) & is_gene].drop(gene, errors="ignore").dropna()
+
+
+def most_different(slide: state.SessionSlide, gene: str) -> str | None:
+    """Which gene that held up has the map least like this one's; None where no other did."""
+    r = others(slide.run, gene, slide.result)
+    return r.abs().idxmin() if len(r) else None
 
 
 def are_collapsed() -> bool:

@@ -82,10 +82,10 @@ def vector_table(
         columns[f"{stain}_onset_od"] = onset[:, s]
         columns[f"{stain}_negative"] = (vectors[:, s] < 0).any(axis=1)
     table = pd.DataFrame(columns | {"intercept": intercept}, index=pd.Index(model.genes, name="gene"))
-    held_out = weights.reliability
+    held_out, protocol = weights.reliability, weights.config.reliability
     for column in ("r_heldout", "r_low", "r_high", "q_value"):
         table[column] = held_out[column].to_numpy()
-    table["trust"] = [one.word for one in trust_in(held_out, weights.config.reliability.groups)]
+    table["trust"] = [one.word for one in trust_in(held_out, protocol.left_out, protocol.groups)]
     return table
 
 

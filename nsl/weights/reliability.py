@@ -21,16 +21,21 @@ _FIGURES = (
     *("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high"),
     *("p_value", "q_value", "patients_replicated", "n_spots"),
 )
-RELIABILITY_COLUMNS = (*_FIGURES, "expression_mean", "expression_sd")
-"""Of genes; mean and sd are those of the expression over the spots learned from."""
+RELIABILITY_COLUMNS = (*_FIGURES, "r_specific", "expression_mean", "expression_sd")
+"""Of genes; `nsl.evaluate.specific_r` says what r_specific is; mean and sd are of the expression over the spots learned
+from."""
 # Weights of versions before these were known lack them.
-_LATER = frozenset({"r_next_low", "r_next_high", "expression_mean", "expression_sd"})
+_LATER = frozenset({"r_next_low", "r_next_high", "r_specific", "expression_mean", "expression_sd"})
 SIGNATURE_COLUMNS = ("source", "members", *_FIGURES, "r_specific", "r_groups")
-"""Of gene sets; `nsl.evaluate.signature_reliability` says what r_specific and r_groups are."""
+"""Of gene sets; r_groups is the r of each group left out, in one text."""
 SIGNIFICANT = 0.05
 """A finding counts as found where its p or q value is below this."""
 USEFUL_R = 0.3
 """Papers on this task count a gene as predicted where its held-out r is above this."""
+OWN_R = 0.15
+"""Of its own (`nsl.evaluate.specific_r`) 95 of 100 sets of genes drawn by lot have less (benchmarks/RESULTS.md)."""
+LEAST_PATIENTS = 3
+"""Left out, before a gene is called reliable: two agree in many genes by chance, and one tells nothing of the next."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +55,48 @@ RELIABLE, WEAK, UNRELIABLE = Trust("reliable", "●"), Trust("weak", "◐"), Tru
 UNTESTED = Trust("not tested", "")
 
 
+def can_be_reliable(left_out: str, groups: int) -> bool:
+    """Whether enough patients were left out to call a gene reliable in the next."""
+    return left_out == "patient" and groups >= LEAST_PATIENTS
+
+
 def has_held_up(table: pd.DataFrame) -> pd.Series:
     """Tells of each gene whether its held-out r is above 0 beyond chance, with fewer than 5 % false discoveries."""
     return (table.r_heldout > 0) & (table.q_value < SIGNIFICANT)
 
 
-def trust_in(table: pd.DataFrame, groups: int) -> pd.Series:
+def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
     """The `Trust` in each gene or set of a table with its reliability, held out in so many groups.
 
-    Reliable: it held up, replicated in every group left out, and its mean r is `USEFUL_R` or more; in one of them, and
-    in the next, it may be less. Weak: it held up, but little or not everywhere. Unreliable: it did not hold up.
+    Reliable: it held up, replicated in each of `LEAST_PATIENTS` or more patients left out, and its mean r is `USEFUL_R`
+    or more, and `OWN_R` or more of its own; in one of them, and in the next, it may be less. Weak: it held up, but
+    little, not everywhere, in too few patients to tell, or as any genes do. Unreliable: it did not hold up. Of weights
+    from before r of its own was measured none is asked.
+
+    left_out, groups : what was left out in turn, and how many of these there were.
     """
     import numpy as np
     import pandas as pd
 
-    everywhere = (table.patients_replicated >= groups) & (table.r_heldout >= USEFUL_R)
-    known = [table.r_heldout.isna(), ~has_held_up(table), everywhere]
+    is_strong = (table.patients_replicated >= groups) & (table.r_heldout >= USEFUL_R)
+    if "r_specific" in table:
+        is_strong &= ~(table.r_specific < OWN_R)
+    known = [table.r_heldout.isna(), ~has_held_up(table), is_strong & can_be_reliable(left_out, groups)]
     places = np.select(known, [0, 1, 2], 3)
     tiers = np.array([UNTESTED, UNRELIABLE, RELIABLE, WEAK], object)
     return pd.Series(tiers[places], table.index)
+
+
+def why_weak(row: pd.Series, left_out: str, groups: int) -> str:
+    """Why one gene or set that held up is not called reliable, to follow "it agreed beyond chance, but".
+
+    row, left_out, groups : as of `held_out_in_words`.
+    """
+    if not can_be_reliable(left_out, groups):
+        return f"no gene is called reliable before {LEAST_PATIENTS} patients were left out"
+    if row.patients_replicated < groups or row.r_heldout < USEFUL_R:
+        return f"little, or not in every {left_out}"
+    return "hardly beyond what all genes have in common"
 
 
 def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
@@ -154,7 +182,7 @@ def _read_table(folder: Path, file: str, index: str, required: Sequence[str]) ->
     """A table as text and numbers, its index as text."""
     import pandas as pd
 
-    figures = dict.fromkeys({*RELIABILITY_COLUMNS, "r_specific"}, "")
+    figures = dict.fromkeys(RELIABILITY_COLUMNS, "")
     try:
         # As pandas renames a column that stands twice.
         header = pd.read_csv(folder / file, header=None, nrows=1, dtype=str, na_filter=False).loc[0]

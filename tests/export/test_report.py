@@ -131,8 +131,8 @@ def test_slide_weights_settings_date_and_purpose_are_told(result, slide, weights
         "Hematoxylin and eosin were told from this slide's own tissue",
         f"SHA-256 {known['slide_sha256'][:12]}",
         f"tiny (SHA-256 {known['weights_sha256'][:12]})",
-        "paint: 126 spots of 2 patients",
-        "leaving out each patient in turn, 2 in all",
+        "paint: 189 spots of 3 patients",
+        "leaving out each patient in turn, 3 in all",
     ):
         assert part in said, part
 
@@ -147,8 +147,8 @@ def test_without_slide_and_weights_the_result_says_what_it_knows(result):
 def test_each_map_says_how_far_to_trust_it(result):
     result.var.loc["ERBB2", ["r_heldout", "r_next_low", "r_next_high"]] = [0.21, np.nan, np.nan]
     seen = page(result)
-    assert "ERBB2 (HER2) Weak: held-out r 0.21 (95 % interval 0.22 to 0.60), replicated in 1 of 2." in seen.text
-    told = "Reliable: held-out r 0.52 (in the next patient 0.20 to 0.80 is to be expected, 95 %), replicated in 2 of 2."
+    assert "ERBB2 (HER2) Weak: held-out r 0.21 (95 % interval 0.22 to 0.60), replicated in 2 of 3." in seen.text
+    told = "Reliable: held-out r 0.52 (in the next patient 0.20 to 0.80 is to be expected, 95 %), replicated in 3 of 3."
     assert told in seen.text
     assert "COX6C Unreliable: held-out r −0.03" in seen.text
     assert "its map did not agree beyond chance" in seen.text

@@ -4,30 +4,54 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, trust_in
+from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, trust_in, why_weak
 
 
 def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_group():
     table = pd.DataFrame(
         [
-            (0.42, 0.001, 3, RELIABLE),
-            (0.30, 0.049, 3, RELIABLE),
-            (0.42, 0.001, 2, WEAK),  # not in every patient
-            (0.29, 0.001, 3, WEAK),  # little
-            (0.42, 0.05, 3, UNRELIABLE),  # may be chance
-            (-0.5, 0.001, 3, UNRELIABLE),  # upside down
-            (np.nan, np.nan, np.nan, UNTESTED),
+            (0.42, 0.001, 3, 0.2, RELIABLE),
+            (0.30, 0.049, 3, 0.15, RELIABLE),
+            (0.42, 0.001, 3, np.nan, RELIABLE),  # weights from before it was measured
+            (0.42, 0.001, 2, 0.2, WEAK),  # not in every patient
+            (0.29, 0.001, 3, 0.2, WEAK),  # little
+            (0.42, 0.001, 3, 0.149, WEAK),  # as any genes are
+            (0.42, 0.05, 3, 0.2, UNRELIABLE),  # may be chance
+            (-0.5, 0.001, 3, 0.2, UNRELIABLE),  # upside down
+            (np.nan, np.nan, np.nan, np.nan, UNTESTED),
         ],
-        columns=["r_heldout", "q_value", "patients_replicated", "expected"],
+        columns=["r_heldout", "q_value", "patients_replicated", "r_specific", "expected"],
     )
-    assert list(trust_in(table, 3)) == list(table.expected)
-    assert trust_in(table, 2).iloc[2] == RELIABLE
+    assert list(trust_in(table, "patient", 3)) == list(table.expected)
+    assert [why_weak(row, "patient", 3) for row in table[3:6].itertuples()] == [
+        *["little, or not in every patient"] * 2,
+        "hardly beyond what all genes have in common",
+    ]
+    assert why_weak(table.loc[0], "patient", 2) == "no gene is called reliable before 3 patients were left out"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "groups", "expected"),
+    [
+        ("patient", 3, RELIABLE),
+        ("patient", 8, RELIABLE),
+        ("patient", 2, WEAK),
+        ("section", 6, WEAK),
+        ("quarter of the section", 4, WEAK),
+    ],
+)
+def test_no_gene_is_reliable_before_three_patients_were_left_out(left_out, groups, expected):
+    strong = pd.DataFrame({"r_heldout": [0.9], "q_value": [1e-9], "patients_replicated": [groups]})
+    assert trust_in(strong, left_out, groups).iloc[0] == expected
 
 
 def test_the_readme_says_how_many_genes_and_sets_of_the_embedded_weights_are_in_each_tier(embedded):
-    groups = embedded.config.reliability.groups
-    genes, sets = (trust_in(table, groups) for table in (embedded.reliability, embedded.signatures))
+    protocol = embedded.config.reliability
+    genes, sets = (
+        trust_in(table, protocol.left_out, protocol.groups) for table in (embedded.reliability, embedded.signatures)
+    )
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     assert f"({(genes == RELIABLE).sum()} genes and {(sets == RELIABLE).sum()} of {len(sets)} sets)" in readme
     assert f"weak where they agreed beyond chance ({(genes == WEAK).sum():,} genes)" in readme

@@ -18,7 +18,17 @@ from nsl.weights.card import CARD
 from nsl.weights.config import FitRecord, HeldOutProtocol, TrainingStains, WeightsConfig
 from nsl.weights.folder import embedded_folder
 from nsl.weights.hub import fetch
-from nsl.weights.reliability import RELIABLE, SIGNIFICANT, UNRELIABLE, USEFUL_R, WEAK, has_held_up, trust_in
+from nsl.weights.reliability import (
+    LEAST_PATIENTS,
+    OWN_R,
+    RELIABLE,
+    SIGNIFICANT,
+    UNRELIABLE,
+    USEFUL_R,
+    WEAK,
+    has_held_up,
+    trust_in,
+)
 from nsl.weights.weights import Weights
 
 _OURS = "NSL-11"
@@ -90,16 +100,17 @@ def show_reliability(weights: Weights) -> None:
     """How the genes held up where they were held out: figures, the distribution, and a table of all."""
     st.subheader("How far to trust a gene", anchor="reliability")
     table, protocol = weights.reliability, weights.config.reliability
-    tiers, left_out = trust_in(table, protocol.groups), controls.escaped(protocol.left_out)
+    tiers, left_out = trust_in(table, protocol.left_out, protocol.groups), controls.escaped(protocol.left_out)
     usable = int(has_held_up(table).sum())
     st.markdown(
         f"Each of {protocol.groups} {gene_choice.plural(left_out)} was left out in turn, and its genes were "
         "predicted by weights that had not seen it. A gene's **held-out r** is the correlation of prediction and "
         f"measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **{RELIABLE.sign} reliable** where "
-        f"prediction and measurement agreed beyond chance in every {left_out} left out and the mean r over them is "
-        f"{USEFUL_R} or more, from where papers on this task call a gene predicted; **{WEAK.sign} weak** where they "
-        f"agreed beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %), but little, or not in every "
-        f"{left_out}; "
+        f"prediction and measurement agreed beyond chance in each of {LEAST_PATIENTS} or more patients left out, and "
+        f"the mean r over them is {USEFUL_R} or more, from where papers on this task call a gene predicted, and of it "
+        f"{OWN_R} or more beyond what all genes have in common; "
+        f"**{WEAK.sign} weak** where they agreed beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %), "
+        "but little, not everywhere, in too few patients, or hardly beyond what all genes have in common; "
         f"**{UNRELIABLE.sign} unreliable** where they did not."
     )
     figures = {"Genes": f"{len(table):,}"}
@@ -126,7 +137,7 @@ def show_reliability(weights: Weights) -> None:
 
 def _show_genes(weights: Weights) -> None:
     table, protocol = weights.reliability.copy(), weights.config.reliability
-    table.insert(0, "trust", [tier.word for tier in trust_in(table, protocol.groups)])
+    table.insert(0, "trust", [tier.word for tier in trust_in(table, protocol.left_out, protocol.groups)])
     wanted = st.text_input(
         "Find genes",
         placeholder="ERBB2, Ki-67, KRT",
@@ -177,6 +188,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
         "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),
         "r_next_low": number("Next, low", format="%.2f", help=f"Lower end of what to expect of r in {next_one}"),
         "r_next_high": number("Next, high", format="%.2f", help=f"Upper end of what to expect of r in {next_one}"),
+        "r_specific": number("Own r", format="%.2f", help="Held-out r beyond what all genes have in common"),
         "p_value": number("p", format="%.2g"),
         "q_value": number("q", format="%.2g", help="False discovery rate"),
         "patients_replicated": number("Replicated in", format="%d", help=of),

@@ -115,6 +115,7 @@ def compare_genes(slide: state.SessionSlide, mode: str, display: DeltaGenerator)
         label="Genes, two to four",
         most=MOST_GENES,
         standing=standing if patterns.are_collapsed() else None,
+        beside=lambda gene: patterns.most_different(slide, gene),
     )
     with display:
         patterns.offer_every(standing.nunique(), len(listed))
@@ -275,7 +276,7 @@ def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) ->
 
 
 def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
-    told = gene_choice.labels(slide.result.var.loc[list(chosen)], slide.weights.config.reliability.groups)
+    told = gene_choice.labels(slide.result.var.loc[list(chosen)], slide.weights.config.reliability)
     st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
 
 

@@ -1,15 +1,11 @@
 """How many other genes draw the picture that a map shows, and the way to one that draws another."""
 
-import anndata
-import pandas as pd
 import streamlit as st
 
 from nsl.result import map_of
-from nsl.signatures import PREFIX
-from nsl.stats.correlation import SAME_R, correlations_with
-from nsl.web import controls
+from nsl.stats.correlation import SAME_R
+from nsl.web import controls, patterns
 from nsl.web.session import state
-from nsl.weights.reliability import has_held_up
 
 
 def tell(slide: state.SessionSlide, gene: str) -> None:
@@ -21,7 +17,7 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
             icon=":material/do_not_disturb_on:",
         )
         return
-    others = _others(slide.run, gene, slide.result)
+    others = patterns.others(slide.run, gene, slide.result)
     if len(others) < 2:
         return
     same = int((others.abs() >= SAME_R).sum())
@@ -32,7 +28,7 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
             "share.",
             width="stretch",
         )
-        differs = others.abs().idxmin()
+        differs = patterns.most_different(slide, gene)
         st.button(
             f"Most different: {controls.escaped(differs)}",
             help=f"Of the reliable and weak genes, {controls.escaped(differs)} has the map least like this one.",
@@ -44,11 +40,3 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
 
 def _look_at(gene: str) -> None:
     st.session_state["gene"] = gene
-
-
-@st.cache_data(max_entries=8, scope="session", show_spinner=False)
-def _others(run: str, gene: str, _result: anndata.AnnData) -> pd.Series:
-    """r of the map with those of all other genes that held up; without what is the same everywhere."""
-    r = correlations_with(_result, gene)
-    is_gene = ~r.index.str.startswith(PREFIX)
-    return r[has_held_up(_result.var) & is_gene].drop(gene, errors="ignore").dropna()

@@ -16,7 +16,17 @@ from nsl.web.train import fit_duration, paired_sections
 from nsl.web.train.fit_plan import Plan
 from nsl.weights.config import WeightsConfig
 from nsl.weights.folder import load_weights, save_weights
-from nsl.weights.reliability import RELIABLE, UNRELIABLE, USEFUL_R, WEAK, has_held_up, trust_in
+from nsl.weights.reliability import (
+    LEAST_PATIENTS,
+    OWN_R,
+    RELIABLE,
+    UNRELIABLE,
+    USEFUL_R,
+    WEAK,
+    can_be_reliable,
+    has_held_up,
+    trust_in,
+)
 from nsl.weights.weights import Weights
 
 SOURCE = "Trained in this session"
@@ -178,11 +188,11 @@ def show() -> None:
 
 
 def _show_numbers(trained: Trained) -> None:
-    table = trained.weights.reliability
+    table, protocol = trained.weights.reliability, trained.weights.config.reliability
     with st.container(horizontal=True):
         st.metric("Genes", f"{len(table):,}", width=90)
         st.metric("Median held-out r", signed(table.r_heldout.median()), width=130)
-        tiers = trust_in(table, trained.weights.config.reliability.groups)
+        tiers = trust_in(table, protocol.left_out, protocol.groups)
         for tier in (RELIABLE, WEAK, UNRELIABLE):
             st.metric(f"{tier.sign} {tier.word.capitalize()}", f"{(tiers == tier).sum():,}", width=110, help=_TIERS)
 
@@ -199,15 +209,17 @@ def _what_was_held_out(config: WeightsConfig) -> str:
 def _caution(config: WeightsConfig) -> str:
     """What the held-out figures do not tell."""
     left_out, groups = config.reliability.left_out, config.reliability.groups
+    reliable = can_be_reliable(left_out, groups)
+    weak = "" if reliable else f" No gene is called reliable before {LEAST_PATIENTS} patients were left out."
     if left_out == "patient":
         return (
             f"These figures are of patients that the fit had not seen, {groups} of them: few, so intervals are wide. "
-            "Another laboratory or scanner may be predicted worse."
+            f"Another laboratory or scanner may be predicted worse.{weak}"
         )
     near, data = "quarters left out lie beside the tissue that was learned from, on the same slide", "one section"
     if left_out == "section":
         near, data = "sections left out are of the patient that was learned from", "these data"
-    return f"The {near}: another patient will be predicted worse, and how much worse cannot be told from {data}."
+    return f"The {near}: another patient will be predicted worse, and how much worse cannot be told from {data}.{weak}"
 
 
 def _offer(trained: Trained) -> None:
@@ -233,8 +245,9 @@ def _offer(trained: Trained) -> None:
 
 
 _TIERS = (
-    f"Reliable: agreed with measurement beyond chance wherever it was left out, with a mean r of {USEFUL_R} or more. "
-    "Weak: agreed beyond chance, false discoveries under 5 %, but little or not everywhere. Unreliable: did not."
+    f"Reliable: agreed with measurement beyond chance in each of {LEAST_PATIENTS} or more patients left out, with a "
+    f"mean r of {USEFUL_R} or more, and r {OWN_R} or more beyond what all genes have in common. Weak: agreed beyond "
+    "chance, false discoveries under 5 %, but less so. Unreliable: did not."
 )
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),
@@ -250,7 +263,7 @@ _COLUMNS = {
 def _show_table(trained: Trained) -> None:
     table = trained.weights.reliability
     protocol = trained.weights.config.reliability
-    trust = [tier.told for tier in trust_in(table, protocol.groups)]
+    trust = [tier.told for tier in trust_in(table, protocol.left_out, protocol.groups)]
     shown = table.assign(trust=trust).sort_values("r_heldout", ascending=False).reset_index()
     columns = _COLUMNS | {
         "patients_replicated": st.column_config.NumberColumn(
