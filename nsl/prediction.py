@@ -25,7 +25,7 @@ from nsl.quality import (
     tissue_pixels,
     without_surround,
 )
-from nsl.result import VAR_COLUMNS, Provenance, SlidePicture, left_out_in_words, tile_name
+from nsl.result import Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
 from nsl.slides.annotations.region import Region, check_on_slide
 from nsl.slides.annotations.tiles import annotate, tiles_inside
@@ -172,7 +172,7 @@ def predict(
     result = anndata.AnnData(
         X=expression,
         obs=_tile_table(grid, tissue, shares if quality else None),
-        var=weights.reliability.loc[genes, list(VAR_COLUMNS)],
+        var=weights.reliability_of(genes),
         obsm={"spatial": grid.centers_px},
     )
     scale = thumbnail.shape[1] / slide.size[0]

@@ -13,6 +13,7 @@ from nsl.stain_transfer import transfer_doubts
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
 VAR_COLUMNS = (
     *("r_heldout", "r_low", "r_high", "r_next_low", "r_next_high"),
@@ -133,6 +134,11 @@ class SlidePicture:
     def size_um(self) -> np.ndarray:
         """(2,) width and height of the slide."""
         return self.mpp * np.array(self.rgb.shape[1::-1])
+
+
+def trust_of(result: "anndata.AnnData") -> "pd.DataFrame":
+    """A row a gene with r_heldout and, but for results of versions that did not tell it, the word trust."""
+    return result.var[[name for name in ("r_heldout", "trust") if name in result.var]]
 
 
 def map_of(result: "anndata.AnnData", gene: str) -> np.ndarray:

@@ -74,7 +74,8 @@ def test_slide_stain_vectors_are_those_the_section_was_stained_with(result, sect
 def test_every_gene_carries_its_held_out_reliability(slide, weights):
     var = predict(slide, weights, genes=["COX6C", "ERBB2"]).var
     known = ["r_heldout", "r_low", "r_high", "r_next_low", "r_next_high", "q_value", "patients_replicated"]
-    assert list(var.columns) == [*known, "r_specific"]
+    assert list(var.columns) == [*known, "r_specific", "trust"]
+    assert list(var.trust) == ["unreliable", "weak"]
     assert list(var.r_heldout) == [-0.03, 0.41]
     assert list(var.r_next_high) == [0.3, 0.7]
     assert list(var.patients_replicated) == [0, 2]

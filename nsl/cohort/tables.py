@@ -31,7 +31,6 @@ from nsl.cohort.layout import (
 from nsl.cohort.slide_run import SlideOutcome
 from nsl.cohort.summary import SlideSummary
 from nsl.numerals import csv_cell
-from nsl.result import VAR_COLUMNS
 from nsl.signatures import PREFIX, Signature, is_signature
 from nsl.system.disk import write_whole
 
@@ -177,7 +176,7 @@ def _as_anndata(
     signatures: Sequence[Signature],
 ) -> anndata.AnnData:
     is_set = np.array([is_signature(name) for name in of_genes.index])
-    var = weights.reliability.loc[of_genes.index[~is_set], list(VAR_COLUMNS)]
+    var = weights.reliability_of(of_genes.index[~is_set])
     observations = pd.DataFrame(obs).set_index("name")
     cohort = anndata.AnnData(
         X=tables["mean"][:, ~is_set],

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from nsl.errors import NslError
-from nsl.result import require_genes, values_of
+from nsl.result import require_genes, trust_of, values_of
 from nsl.stats.pearson import q_values
 
 LEAST_SLIDES = 3
@@ -71,9 +71,7 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
             "effect_high": effect + half,
             "p_value": p_value,
             "q_value": q_values(p_value),
-            "r_heldout": cohort.var["r_heldout"].reindex(genes).to_numpy(),
-        }
+        },
+        index=pd.Index(genes, name="gene"),
     )
-    return table.set_axis(pd.Index(genes, name="gene")).sort_values(
-        "effect_size", key=lambda effect: -effect.abs(), kind="stable"
-    )
+    return table.join(trust_of(cohort)).sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")

@@ -8,7 +8,7 @@ import pandas as pd
 from skimage.measure import points_in_poly
 
 from nsl.errors import NslError
-from nsl.result import require_genes, values_of
+from nsl.result import require_genes, trust_of, values_of
 from nsl.stats.effective_size import effective_sizes_on_grid
 from nsl.stats.pearson import fisher_half_width, fisher_z, pearson_matrix, q_values, two_sided_p
 
@@ -61,8 +61,8 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
 
     Returns a row a gene, the largest effect first: mean_inside, mean_outside and difference (in the units of the
     result), effect_size with effect_low and effect_high (95 %), effective_n, p_value (two-sided), q_value
-    (Benjamini–Hochberg over the genes) and r_heldout. Effects are NaN, and last, for genes that are the same
-    everywhere.
+    (Benjamini–Hochberg over the genes), r_heldout and, where the result says it, trust. Effects are NaN, and last, for
+    genes that are the same everywhere.
 
     Raises NslError: fewer than three tiles inside or outside, or a gene the result does not hold.
     Raises ValueError: inside is not one bool a tile.
@@ -110,11 +110,10 @@ def _compared(result: anndata.AnnData, insides: np.ndarray, genes: Sequence[str]
     values, indicators = values_of(result, genes), insides.astype(float)
     r = pearson_matrix(values, indicators)
     effective = effective_sizes_on_grid(result, values, indicators)
-    r_heldout = result.var["r_heldout"].reindex(genes).to_numpy()
     return [
         _difference_table(values, insides[:, k], r[:, k], effective[:, k])
-        .assign(r_heldout=r_heldout)
         .set_axis(pd.Index(genes, name="gene"))
+        .join(trust_of(result))
         .sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
         for k in range(insides.shape[1])
     ]

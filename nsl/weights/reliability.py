@@ -87,6 +87,11 @@ def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
     return pd.Series(tiers[places], table.index)
 
 
+def with_trust(table: pd.DataFrame, left_out: str, groups: int) -> pd.DataFrame:
+    """The table with the words of `trust_in` as a column."""
+    return table.assign(trust=[one.word for one in trust_in(table, left_out, groups)])
+
+
 def why_weak(row: pd.Series, left_out: str, groups: int) -> str:
     """Why one gene or set that held up is not called reliable, to follow "it agreed beyond chance, but".
 

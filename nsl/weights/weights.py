@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError
 from nsl.genes import by_capitals, is_known, resolve, symbol_of
+from nsl.result import VAR_COLUMNS
 from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, sets_of, split_members
 from nsl.weights.config import WeightsConfig
-from nsl.weights.reliability import no_signatures, reliability_csv, signatures_csv
+from nsl.weights.reliability import no_signatures, reliability_csv, signatures_csv, with_trust
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,12 +95,18 @@ class Weights:
         """The gene sets of these weights, and those brought, which take the place of one of the same name."""
         return list({one.name: one for one in [*self.own_signatures, *brought]}.values())
 
+    def reliability_of(self, genes: Sequence[str]) -> pd.DataFrame:
+        """What a result carries of each gene's reliability: `VAR_COLUMNS`, and trust, a word for them."""
+        protocol = self.config.reliability
+        return with_trust(self.reliability.loc[genes, list(VAR_COLUMNS)], protocol.left_out, protocol.groups)
+
     def match_signatures(self, wished: Sequence[Signature]) -> pd.DataFrame:
         """Those gene sets of which these weights hold enough genes to score them.
 
         Returns a row a set, in the order given: source; members, those that these weights hold, and missing, the
-        others, each joined in one text (`nsl.signatures.split_members`); and the figures of `signatures`, NaN for a set
-        that these weights were not judged on. A set of fewer than LEAST_MEMBERS such genes has no row.
+        others, each joined in one text (`nsl.signatures.split_members`); the figures of `signatures`, NaN for a set
+        that these weights were not judged on; and trust, a word for them. A set of fewer than LEAST_MEMBERS such genes
+        has no row.
 
         Raises WeightsError: none of the sets has enough, or the weights do not say how much their genes vary.
         """
@@ -132,7 +139,8 @@ class Weights:
             )
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["source", "members", "missing", *figures.columns])
         table["r_groups"] = table.r_groups.fillna("")
-        return table.set_axis(pd.Index(list(rows), dtype=str, name="name"))
+        table = table.set_axis(pd.Index(list(rows), dtype=str, name="name"))
+        return with_trust(table, self.config.reliability.left_out, self.config.reliability.groups)
 
     def scoring(self, table: pd.DataFrame) -> Scoring:
         """From the expression of genes to the scores of the sets of `match_signatures`."""

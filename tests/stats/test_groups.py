@@ -27,6 +27,9 @@ def test_effect_and_p_are_those_of_a_t_test_between_slides():
     np.testing.assert_allclose(table.p_value["G1"], welch.pvalue, rtol=1e-3)
     np.testing.assert_allclose(table.q_value.sort_index(), stats.false_discovery_control(table.p_value.sort_index()))
     assert table.index[0] == "G1"
+    cohort = _cohort(values)
+    cohort.var["trust"] = ["weak", "reliable", "weak", "unreliable"]
+    assert compare_groups(cohort, inside).trust["G1"] == "reliable"
 
 
 def test_no_difference_is_found_by_chance_more_often_than_p_says():

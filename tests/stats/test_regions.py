@@ -74,6 +74,16 @@ def test_a_region_is_told_from_the_rest_by_means_and_pooled_sd(square):
     np.testing.assert_allclose(table.q_value, stats.false_discovery_control(table.p_value))
 
 
+def test_each_row_of_a_comparison_says_how_far_the_gene_can_be_trusted(square):
+    inside = tiles_in_box(square, 0, 0, 0.3, 0.5)
+    assert "trust" not in compare_region(square, inside)  # a result of a version that did not tell it
+    square.var["trust"] = ["reliable", "weak", "unreliable"]
+    square.X[inside, 2] += 2
+    table = compare_region(square, inside)
+    assert table.index[0] == "G2"
+    assert table.trust.to_dict() == {"G0": "reliable", "G1": "weak", "G2": "unreliable"}
+
+
 def test_turning_a_region_inside_out_turns_its_effects_round(square):
     inside = tiles_in_box(square, 0, 0, 0.3, 0.5)
     there, back = (compare_region(square, side, ["G2", "G0"]) for side in (inside, ~inside))
