@@ -14,6 +14,9 @@ from nsl.stats.agreement import gene_correlations
 from nsl.stats.pearson import fisher_z, pearson_r, q_values
 from nsl.weights.reliability import SIGNIFICANT
 
+LEAST_IN_COMMON = 20
+"""Genes whose mean says what they have in common."""
+
 Predictor = Callable[[Any], np.ndarray]
 """From the features of a section to its predicted expression, (spots, genes)."""
 
@@ -357,8 +360,11 @@ def specific_r(held_out: Sequence[HeldOut], genes: Sequence[str], sets: np.ndarr
     held_out, genes : as of `signature_reliability`.
     sets : (G, sets) the share of each gene in each set, where sets are asked for.
 
-    Returns (G,) or (sets,); NaN where nothing was measured.
+    Returns (G,) or (sets,); NaN where nothing was measured, and of fewer than `LEAST_IN_COMMON` genes, whose mean is
+    too much each one's own.
     """
+    if len(genes) < LEAST_IN_COMMON:
+        return np.full(len(genes) if sets is None else sets.shape[1], np.nan)
     of_groups: dict[Hashable, list[np.ndarray]] = {}
     for part in held_out:
         own = [z - z.mean(axis=1, keepdims=True) for z in _z_scores(part, held_out, genes)]

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from nsl.evaluate import (
+    LEAST_IN_COMMON,
     HeldOut,
     Method,
     Training,
@@ -327,8 +328,23 @@ def test_a_gene_measured_in_one_patient_has_no_interval_for_the_next():
     assert np.isnan([low[2], high[2]]).all()
 
 
+MORE = [f"MORE{i}" for i in range(LEAST_IN_COMMON)]
+
+
+def widened(section: MeasuredSection) -> MeasuredSection:
+    """The section with more genes, of noise, so that there is something that all have in common."""
+    noise = np.random.default_rng(7).normal(size=(section.spots, len(MORE))).astype(np.float32)
+    return replace(
+        section,
+        genes=[*section.genes, *MORE],
+        expression=np.hstack([section.expression, noise]),
+        detected=np.append(section.detected, np.ones(len(MORE))),
+    )
+
+
 def sets_held_out(sections, predicted_of) -> pd.DataFrame:
-    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", "NOISE"]
+    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", "NOISE", *MORE]
+    sections = [widened(section) for section in sections]
     parts = [HeldOut(one, one.patient, predicted_of(one, genes), 0.0, 0.0) for one in sections]
     return signature_reliability(parts, genes, {"stains": ["H_GENE", "E_GENE"], "fillers": genes[:4]})
 
@@ -346,7 +362,7 @@ def test_a_set_that_is_predicted_as_measured_has_r_1_of_its_own_too(sections):
 
 def test_a_set_that_is_predicted_like_all_genes_has_nothing_of_its_own(sections):
     def alike(one, genes):
-        other = next(section for section in sections if section is not one)
+        other = widened(next(section for section in sections if section.name != one.name))
         shared = standardised(one.expression_of(["H_GENE"]))
         return shared * expression_moments([other], genes)[1]
 
@@ -377,14 +393,21 @@ def test_what_a_gene_tells_of_its_own_is_what_its_prediction_shares_with_no_othe
 
 
 def test_a_gene_that_a_section_did_not_measure_has_its_own_r_from_the_others(sections):
-    first, second = sections
-    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE"]
-    lacking = replace(second, genes=genes[:5], expression=second.expression_of(genes[:5]))
+    first, second = (widened(section) for section in sections)
+    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", *MORE]
+    others = [gene for gene in genes if gene != "E_GENE"]
+    lacking = replace(second, genes=others, expression=second.expression_of(others))
     third = replace(first, name="S3", patient="P3")
     parts = [HeldOut(one, one.patient, one.expression_of(genes), 0.0, 0.0) for one in (first, second, third)]
     without = [parts[0], replace(parts[1], section=lacking), parts[2]]
     assert specific_r(without, genes)[5] > 0.99
     assert np.isnan(specific_r([replace(part, section=lacking) for part in parts], genes)[5])
+
+
+def test_of_few_genes_what_they_have_in_common_is_not_told(sections):
+    parts = [HeldOut(one, one.patient, one.expression_of(["H_GENE", "E_GENE"]), 0.0, 0.0) for one in sections]
+    assert np.isnan(specific_r(parts, ["H_GENE", "E_GENE"])).all()
+    assert np.isnan(specific_r(parts, ["H_GENE", "E_GENE"], np.full((2, 3), 0.5))).tolist() == [True] * 3
 
 
 def test_moments_are_means_over_sections_of_what_each_measured(sections):
@@ -413,9 +436,9 @@ def test_a_section_in_which_a_gene_is_the_same_everywhere_counts_for_nothing(sec
 
 
 def test_a_set_unknown_in_one_patient_has_its_own_r_from_the_others(sections):
-    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", "NOISE"]
-    blank = np.zeros((len(sections[1].centers_px), len(sections[1].genes)), np.float32)
-    silent = replace(sections[1], name="S3", patient="P3", expression=blank)
+    genes = [*(f"FILLER{i}" for i in range(1, 5)), "H_GENE", "E_GENE", "NOISE", *MORE]
+    sections = [widened(section) for section in sections]
+    silent = replace(sections[1], name="S3", patient="P3", expression=np.zeros_like(sections[1].expression))
     parts = [HeldOut(one, one.patient, one.expression_of(genes), 0.0, 0.0) for one in [*sections, silent]]
     table = signature_reliability(parts, genes, {"stains": ["H_GENE", "E_GENE"]})
     assert table.r_specific.stains > 0.9

@@ -112,7 +112,7 @@ def _signatures_section(weights: Weights) -> str:
         return ""
     rows = [
         f"| {name} | {len(split_members(row.members))} | {row.r_heldout:.2f} | {_next(row)} | {row.q_value:.1g} "
-        f"| {row.r_groups} | {row.r_specific:.2f} |"
+        f"| {row.r_groups} | {f'{row.r_specific:.2f}' if row.r_specific == row.r_specific else _UNKNOWN} |"
         for name, row in table.iterrows()
     ]
     return _SIGNATURES.format(left_out=left_out, rows="\n".join(rows)) + "\n"
