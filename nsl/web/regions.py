@@ -36,6 +36,8 @@ _LONGEST_CORNERS = 100_000
 _MOST_CORNERS = 3_000
 _NEW = -1
 _MOST_ROWS, _LIST_PX = 6, 230
+# Of the classes of regions that are drawn here, the first first; Okabe and Ito's, which colour-blind people tell apart.
+_CLASS_COLORS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (213, 94, 0), (240, 228, 66))
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),
     "alike": st.column_config.NumberColumn("Alike", format="localized", help="How many more genes draw this picture"),
@@ -165,9 +167,11 @@ def keep_drawn(slide: state.SessionSlide, area: dict, name: str, class_name: str
 
 
 def _named(slide: state.SessionSlide, name: str, class_name: str, geometry) -> Region:
-    """A region by the names typed, in the colour that others of its class have."""
+    """A region by the names typed, in the colour that others of its class have, or in one that no class has yet."""
     name, class_name = plain_name(name), plain_name(class_name)
-    color = next((one.color for one in kept(slide) if class_name and one.class_name == class_name), None)
+    colors = {one.class_name: one.color for one in kept(slide) if one.class_name}
+    free = next((color for color in _CLASS_COLORS if color not in colors.values()), None)
+    color = colors.get(class_name, free) if class_name else None
     return Region(name or f"{class_name or 'Region'} {len(kept(slide)) + 1}", class_name, color, geometry)
 
 

@@ -151,6 +151,20 @@ def test_a_region_is_written_down_changed_and_removed_without_a_pointer(page):
     assert "region" not in slide(page).result.obs
 
 
+def test_each_class_that_is_drawn_has_a_colour_of_its_own(app):
+    predict_demo(app)
+    app.switch_page(MAPS).run()
+    for x, class_name in ((0.5, "Tumor"), (1.0, "Stroma"), (1.5, "Tumor"), (2.0, "")):
+        slide(app).marks.region = {"kind": "box", "x": [x, x + 0.4], "y": [2.0, 1.0], "axis": "x"}
+        app.run()
+        next(one for one in app.text_input if one.label == "Class").set_value(class_name)
+        click(app, "Keep it")
+    tumor, stroma, again, unnamed = (region.color for region in kept(slide(app)))
+    assert tumor == again
+    assert len({tumor, stroma, None}) == 3
+    assert unnamed is None
+
+
 def test_what_is_drawn_on_maps_is_kept_outlined_and_goes_home_equal(app):
     predict_demo(app)
     app.switch_page(MAPS).run()
