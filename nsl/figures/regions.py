@@ -18,6 +18,9 @@ _OUTLINE_RGB = (0, 160, 255)
 # An outline need not be finer than a pixel of a large screen.
 _STEPS = 4_000
 _BOX_PX, _AXIS_PX = 40, 110
+LEAST_BOXED = 10
+"""Values that quartiles say something of."""
+_CLEAR = "rgba(0,0,0,0)"
 
 
 def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
@@ -64,7 +67,9 @@ def rgb_of(region: Region) -> Color:
 def class_boxes(
     result: anndata.AnnData, gene: str, classes: np.ndarray, colors: dict[str, str], outside: str
 ) -> go.Figure:
-    """A gene's values over the tiles of each class, a box a class: quartiles, and Tukey's whiskers.
+    """A gene's values over the tiles, or slides, of each class, a box a class: quartiles, and Tukey's whiskers.
+
+    A class of fewer than `LEAST_BOXED` is drawn as so many dots.
 
     classes : (T,) str, empty for none.
     colors : of classes, by name; others have one of their own.
@@ -77,12 +82,19 @@ def class_boxes(
         own = values[classes == name]
         if own.empty:
             continue
+        label = f"{literal(name or outside)} · {len(own):,}"
+        color = colors.get(name, RELIABLE_COLOR) if name else UNRELIABLE_COLOR
+        look = {"orientation": "h", "marker_color": color, "showlegend": False}
+        if len(own) < LEAST_BOXED:
+            hovertext = [literal(one) for one in result.obs_names[classes == name]]
+            dots = {"boxpoints": "all", "pointpos": 0, "jitter": 0.3, "hoveron": "points", "line_color": _CLEAR}
+            figure.add_trace(go.Box(x=own, y=[label] * len(own), hovertext=hovertext, fillcolor=_CLEAR, **dots, **look))
+            continue
         low, middle, high = np.percentile(own, [25, 50, 75])
         reach = 1.5 * (high - low)
         figure.add_trace(
             go.Box(
-                y=[f"{literal(name or outside)} · {len(own):,}"],
-                orientation="h",
+                y=[label],
                 q1=[low],
                 median=[middle],
                 q3=[high],
@@ -90,8 +102,7 @@ def class_boxes(
                 upperfence=[own[own <= high + reach].max()],
                 mean=[own.mean()],
                 line={"width": 1.5},
-                marker_color=colors.get(name, RELIABLE_COLOR) if name else UNRELIABLE_COLOR,
-                showlegend=False,
+                **look,
             )
         )
     plain(figure, _AXIS_PX + _BOX_PX * len(figure.data))

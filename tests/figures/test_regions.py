@@ -37,6 +37,15 @@ def test_a_map_without_regions_is_as_it_was(result):
     assert len(outlined.data) == len(plain.data) + 2
 
 
+def test_a_class_of_few_is_drawn_as_dots_that_say_what_they_are(result):
+    classes = np.where(np.arange(result.n_obs) < 4, "Tumor", "")
+    [tumor, none] = class_boxes(result, "CD24", classes, {}, "elsewhere").data
+    np.testing.assert_allclose(np.array(tumor.x, float), map_of(result, "CD24")[:4], rtol=1e-6)
+    assert (tumor.boxpoints, tumor.hoveron, set(tumor.y)) == ("all", "points", {"Tumor · 4"})
+    assert list(tumor.hovertext) == list(result.obs_names[:4])
+    assert none.q1 is not None
+
+
 def test_boxes_are_quartiles_and_whiskers_of_each_class(result):
     values = map_of(result, "CD24").astype(float)
     classes = np.where(np.arange(result.n_obs) < 10, "<b>Tumor", "")

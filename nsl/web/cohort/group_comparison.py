@@ -9,7 +9,7 @@ from nsl.cohort import folder as cohort_folder
 from nsl.cohort.folder import CohortFolder
 from nsl.cohort.layout import COHORT
 from nsl.cohort.summary import WHOLE
-from nsl.figures.regions import class_boxes
+from nsl.figures.regions import LEAST_BOXED, class_boxes
 from nsl.numerals import six_digits
 from nsl.signatures import unit_of
 from nsl.stats.groups import GROUP_CAVEAT, LEAST_SLIDES, compare_groups
@@ -74,8 +74,8 @@ def _compare(cohort: CohortFolder, slides: anndata.AnnData, gene: str, region: s
         file_name="cohort_groups",
     )
     st.caption(
-        "Each box is of the slides' means: from the lower to the upper quartile, the line inside is the median. "
-        "After each name stands how many slides it has."
+        f"Dots are the means of slides; of {LEAST_BOXED} or more there is a box: from the lower to the upper quartile, "
+        "the line inside is the median. After each name stands how many slides it has."
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nsl.figures.regions import class_boxes, color_of
+from nsl.figures.regions import LEAST_BOXED, class_boxes, color_of
 from nsl.numerals import six_digits, some_of
 from nsl.signatures import unit_of
 from nsl.slides.annotations.region import Region
@@ -75,7 +75,7 @@ def _compare(slide: state.SessionSlide) -> None:
         )
         st.caption(
             "Boxes reach from the lower to the upper quartile; the line inside is the median, the dashed one the mean. "
-            "After each name stands how many tiles it has."
+            f"Fewer than {LEAST_BOXED} tiles are drawn as dots. After each name stands how many tiles it has."
         )
         downloads.report(slide, [gene], regions.kept(slide))
 
