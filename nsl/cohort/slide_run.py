@@ -114,7 +114,7 @@ class SlideOutcome:
     reason: str = ""
     """Why it failed, in a sentence."""
     seconds: float = 0.0
-    """That this run took for it."""
+    """That it took, in this run or the earlier one that predicted it."""
     record: SlideRecord | None = None
     """What was written of it, by this run or an earlier one; None where nothing was."""
 
@@ -151,7 +151,7 @@ def predict_slide(
             if run_id and earlier.run_id == run_id:
                 return SlideOutcome(slide, DONE, seconds=earlier.seconds, record=earlier)
             if opened.is_checked:
-                return SlideOutcome(slide, SKIPPED, seconds=time.perf_counter() - start, record=earlier)
+                return SlideOutcome(slide, SKIPPED, seconds=earlier.seconds, record=earlier)
         result = prediction.predict(
             opened,
             weights,

@@ -70,8 +70,8 @@ def show_scatter(slide: state.SessionSlide, pair: tuple[str, str]) -> None:
         on_area=lambda: take_points(slide, pair, key),
     )
     st.caption(
-        "Both genes are read off the same colours: that they go together says that their weights answer to the same "
-        "stains, not that they are regulated together."
+        "Both genes are read off the same colours: that they rise together, or one as the other falls, says that their "
+        "weights answer to the same stains, not that they are regulated together."
     )
 
 

@@ -196,10 +196,7 @@ def _show_heatmap(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
         fits=True,
     )
     unnamed = " Zoom in to read every name." if len(correlations.genes) > NAMED else ""
-    st.caption(
-        f"Genes that go together stand side by side (average linkage).{unnamed} Click a cell to see its two genes tile "
-        "by tile."
-    )
+    st.caption(f"Genes that go together stand side by side.{unnamed} Click a cell to see its two genes tile by tile.")
 
 
 def _figure(pairs: PairsOfGenes) -> go.Figure:
