@@ -107,7 +107,7 @@ def show_reliability(weights: Weights) -> None:
         "predicted by weights that had not seen it. A gene's **held-out r** is the correlation of prediction and "
         f"measurement over the spots left out: 1 is perfect, 0 is chance. A gene is **{RELIABLE.sign} reliable** where "
         f"prediction and measurement agreed beyond chance in each of {LEAST_PATIENTS} or more patients left out, and "
-        f"the mean r over them is {USEFUL_R} or more, from where papers on this task call a gene predicted, and of it "
+        f"the mean r over them is {USEFUL_R} or more, from where papers on this task call a gene predicted, and "
         f"{OWN_R} or more beyond what all genes have in common; "
         f"**{WEAK.sign} weak** where they agreed beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %), "
         "but little, not everywhere, in too few patients, or hardly beyond what all genes have in common; "
