@@ -31,7 +31,8 @@ from nsl.spots.files import own_hdf5, require_size
 
 MAX_LISTED, MAX_DEPTH = 200, 8
 _OBS_COLUMNS = ("group", "tissue_mm2", *STAIN_COLUMNS, *STRENGTH_COLUMNS)
-_VAR_COLUMNS = (*VAR_COLUMNS, "scale_low", "scale_high")
+# Cohorts of versions before it was known lack r_specific.
+_VAR_COLUMNS = (*(name for name in VAR_COLUMNS if name != "r_specific"), "scale_low", "scale_high")
 _STATUS_BYTES, _RECORD_BYTES = 100_000_000, 1_000_000
 
 

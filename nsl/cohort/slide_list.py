@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nsl.cohort.layout import SLIDES
@@ -17,7 +17,7 @@ from nsl.slides.address import Address, address_of
 from nsl.slides.folder import FolderSlide, slides_in
 from nsl.slides.scale import checked_mpp
 
-COLUMNS = ("slide", "mpp", "group", "regions")
+COLUMNS = ("slide", "mpp", "group", "regions", "patient")
 """Of a list of slides; all but the first may be left out, and other columns are passed over."""
 _MOST_SLIDES = 100_000
 _LISTS = (".csv", ".tsv")
@@ -39,6 +39,8 @@ class ListedSlide:
     """What it is compared by."""
     regions: Path | None = None
     """QuPath's annotations of it, as GeoJSON."""
+    patient: str = ""
+    """Whose it is, where the list says it."""
 
 
 def list_slides(given: Sequence[Path | Address], out: Path, mpp: float | None = None) -> list[ListedSlide]:
@@ -123,7 +125,7 @@ def _distinct(slides: Iterable[ListedSlide]) -> Iterator[ListedSlide]:
         names = itertools.chain([slide.name], (f"{slide.name}-{number}" for number in itertools.count(2)))
         name = next(name for name in names if name.casefold() not in taken)
         taken.add(name.casefold())
-        yield ListedSlide(slide.path, slide.listed, name, slide.mpp, slide.group, slide.regions)
+        yield replace(slide, name=name)
 
 
 def _of_table(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
@@ -149,7 +151,7 @@ def _of_table(path: Path, mpp: float | None) -> Iterator[ListedSlide]:
 
 
 def _of_row(path: Path, row: Mapping[str, str | None], line: int, mpp: float | None) -> ListedSlide:
-    slide, scale, group, regions = (_cell(row.get(column)) for column in COLUMNS)
+    slide, scale, group, regions, patient = (_cell(row.get(column)) for column in COLUMNS)
     if not slide:
         raise NslError(f"{path.name} names no slide on line {line}; write its file there, or take the line out")
     if "\0" in slide + regions:
@@ -162,7 +164,7 @@ def _of_row(path: Path, row: Mapping[str, str | None], line: int, mpp: float | N
             f'{path.name} has the mpp "{scale}" on line {line}; write µm/px as a number such as 0.25'
         ) from None
     path = address_of(slide) or folder / slide
-    return ListedSlide(path, slide, path.stem, given, group, folder / regions if regions else None)
+    return ListedSlide(path, slide, path.stem, given, group, folder / regions if regions else None, patient)
 
 
 def _cell(value: str | list[str] | None) -> str:

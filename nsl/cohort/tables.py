@@ -119,6 +119,7 @@ def _observation(one: SlideOutcome, summary: SlideSummary) -> dict:
         "name": one.slide.name,
         "slide": one.slide.listed,
         "group": one.slide.group,
+        "patient": one.slide.patient,
         "tiles": int(summary.tiles[0]),
         "tissue_mm2": float(summary.tissue_mm2[0]),
         **dict(zip(STAIN_COLUMNS, summary.stain_vectors.ravel().tolist(), strict=True)),

@@ -13,10 +13,11 @@ from nsl.result import require_genes, trust_of, values_of
 from nsl.stats.pearson import q_values
 
 LEAST_SLIDES = 3
-"""The fewest slides on each side of a comparison."""
+"""The fewest slides, or patients where these are known, on each side of a comparison."""
 GROUP_CAVEAT = (
-    "Each slide counts once, whatever its size. Groups that were stained or scanned in different runs differ in colour "
-    "for that reason too, and slides of one patient are no independent observations: neither is allowed for here."
+    "Each slide counts once, whatever its size, and slides of one patient count as one where the list of slides has a "
+    "column `patient`: they are no independent observations. Groups that were stained or scanned in different runs "
+    "differ in colour for that reason too, which is not allowed for here."
 )
 """Belongs wherever the p-values of `compare_groups` are shown."""
 
@@ -30,24 +31,28 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     pooled standard deviation (Hedges and Olkin 1985, Statistical Methods for Meta-Analysis, chapter 5). A gene that is
     the same on every slide of each group has neither.
 
-    cohort : slides × genes, means over each slide's tiles.
+    Slides of one patient on one side are no independent observations, and count as one, their mean.
+
+    cohort : slides × genes, means over each slide's tiles; obs["patient"] says whose they are, empty where unknown.
     inside : (N,) bool, which of the slides are in the group.
     genes : all if not given.
 
     Returns the columns of `compare_region` but for effective_n, the largest effect first.
 
-    Raises NslError: fewer than three slides on a side, or a gene that the cohort does not hold.
+    Raises NslError: fewer than three slides or patients on a side, or a gene that the cohort does not hold.
     """
-    inside = np.asarray(inside, bool)
-    sides = int(inside.sum()), int((~inside).sum())
+    inside, observed = np.asarray(inside, bool), observations(cohort)
+    sides = observed[inside].nunique(), observed[~inside].nunique()
     if min(sides) < LEAST_SLIDES:
+        what = "slides" if observed.is_unique else "patients"
         raise NslError(
-            f"the groups have {sides[0]} and {sides[1]} slides, and a comparison needs {LEAST_SLIDES} in each; choose "
-            "others, or add slides"
+            f"the groups have {sides[0]} and {sides[1]} {what}, and a comparison needs {LEAST_SLIDES} in each; choose "
+            f"others, or add {what}"
         )
     genes = require_genes(cohort, genes)
-    values = values_of(cohort, genes).astype(float)
-    a, b = values[inside], values[~inside]
+    values = pd.DataFrame(values_of(cohort, genes).astype(float))
+    a, b = (values[side].groupby(observed.to_numpy()[side], sort=False).mean().to_numpy() for side in (inside, ~inside))
+    values = np.concatenate([a, b])
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     variance_a, variance_b = a.var(axis=0, ddof=1), b.var(axis=0, ddof=1)
     pooled_sd = np.sqrt(((sides[0] - 1) * variance_a + (sides[1] - 1) * variance_b) / (len(values) - 2))
@@ -75,3 +80,12 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
         index=pd.Index(genes, name="gene"),
     )
     return table.join(trust_of(cohort)).sort_values("effect_size", key=lambda effect: -effect.abs(), kind="stable")
+
+
+def observations(cohort: anndata.AnnData) -> pd.Series:
+    """What each slide counts as: its patient, where the cohort says it, or itself. Text, by the slides' names."""
+    alone = pd.Series([f"slide {name}" for name in cohort.obs_names], cohort.obs_names)
+    if "patient" not in cohort.obs:
+        return alone
+    patient = cohort.obs["patient"].astype(str)
+    return ("patient " + patient).where(patient != "", alone)

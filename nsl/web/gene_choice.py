@@ -3,6 +3,7 @@
 A table here has a row a gene with its reliability: `var` of a result, or `reliability` of weights.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -203,11 +204,12 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
 
 def _of_its_own(row: pd.Series) -> str:
     """What the gene or set tells beyond what most genes would; nothing of weights from before that was known."""
-    if pd.isna(row.r_specific):
+    own_r = row.get("r_specific", math.nan)
+    if math.isnan(own_r):
         return ""
     return (
         ". Most genes follow how much tissue a tile holds: beyond what all have in common, this one is predicted with "
-        f"r {signed(row.r_specific)}"
+        f"r {signed(own_r)}"
     )
 
 

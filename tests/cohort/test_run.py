@@ -206,6 +206,15 @@ def test_regions_of_the_list_are_rows_of_their_own(cohort, tmp_path):
     assert (tmp_path / "out/slides/s0.regions.csv").exists()
 
 
+def test_patients_may_be_named_later_and_no_slide_is_predicted_again(cohort, computed, tmp_path):
+    listed = made_slides(tmp_path, 2)
+    assert cohort(listed)[0] == 0
+    listed.write_text("slide,mpp,group,patient\nslides/s0.png,1,a,P1\nslides/s1.png,1,b,\n", encoding="utf-8")
+    assert cohort(listed)[0] == 0
+    assert computed == ["s0.png", "s1.png"]
+    assert anndata.read_h5ad(tmp_path / "out/cohort.h5ad").obs.patient.tolist() == ["P1", ""]
+
+
 def test_two_slides_of_one_name_are_both_there(cohort, tmp_path):
     listed = made_slides(tmp_path, 2)
     (tmp_path / "other").mkdir()

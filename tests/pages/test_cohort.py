@@ -75,6 +75,23 @@ def test_groups_are_compared_by_slide(server, app):
     assert "Each slide counts once" in said(app)
 
 
+def test_slides_of_one_patient_are_told_and_count_as_one(server, app):
+    import anndata
+
+    path = server / "run/cohort.h5ad"
+    cohort = anndata.read_h5ad(path)
+    cohort.obs["patient"] = ["P0", "", "P0", "", "P1", "", "P2"]  # a is s0, s2, s4 and s6
+    del cohort.var["r_specific"]  # as of a version that did not know it
+    cohort.write_h5ad(path)
+    app.run().switch_page(PAGE).run()
+    assert not app.exception
+    assert not app.error
+    assert "4 slides (3 patients) of a, 3 of all other slides." in said(app)
+    table = next(one.value for one in app.dataframe if "effect_low" in one.value).set_index("gene")
+    own = cohort[:, "CD24"].X.ravel()
+    assert table.mean_inside["CD24"] == pytest.approx(((own[0] + own[2]) / 2 + own[4] + own[6]) / 3, rel=1e-5)
+
+
 def test_groups_are_compared_inside_regions_of_one_class(server, app):
     app.run().switch_page(PAGE).run()
     whole = next(one.value for one in app.dataframe if "effect_low" in one.value)
@@ -103,7 +120,7 @@ def test_fewer_slides_than_a_comparison_needs_are_told(server, app):
     table.to_csv(status, index=False)
     app.run().switch_page(PAGE).run()
     assert not app.exception
-    assert "Groups of at least 3 slides can be compared" in said(app)
+    assert "Groups of at least 3 slides or patients can be compared" in said(app)
     assert "With fewer than 4 slides none can be told" in said(app)
 
 

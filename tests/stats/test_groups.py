@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from nsl.errors import NslError
-from nsl.stats.groups import compare_groups
+from nsl.stats.groups import compare_groups, observations
 
 
 def _cohort(values: np.ndarray) -> anndata.AnnData:
@@ -45,6 +45,29 @@ def test_the_interval_covers_the_effect_that_is_there(slides, effect):
     values[inside] += effect
     table = compare_groups(_cohort(values), inside)
     assert ((table.effect_low < effect) & (table.effect_high > effect)).mean() == pytest.approx(0.96, abs=0.03)
+
+
+def test_slides_of_one_patient_count_as_one():
+    """Of patients who differ, and whose slides are alike, many slides are no more than few patients."""
+    rng = np.random.default_rng(4)
+    patient = np.repeat(np.arange(10), 6)
+    values = rng.normal(size=(10, 2_000))[patient] + 0.3 * rng.normal(size=(60, 2_000))
+    inside, cohort = patient < 5, _cohort(values)
+    assert (compare_groups(cohort, inside).p_value < 0.05).mean() > 0.4
+    cohort.obs["patient"] = [f"P{one}" for one in patient]
+    table = compare_groups(cohort, inside)
+    assert (table.p_value < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+    means = values.reshape(10, 6, -1).mean(axis=1)
+    difference = means[:5].mean(axis=0) - means[5:].mean(axis=0)
+    np.testing.assert_allclose(table.difference[[f"G{i}" for i in range(2_000)]], difference, rtol=1e-3, atol=1e-5)
+
+
+def test_slides_of_no_patient_count_each_and_few_patients_are_told():
+    cohort = _cohort(np.random.default_rng(5).normal(size=(8, 3)))
+    cohort.obs["patient"] = ["A", "A", "A", "A", "", "", "B", "B"]
+    assert observations(cohort).nunique() == 4
+    with pytest.raises(NslError, match="the groups have 1 and 3 patients, and a comparison needs 3 in each"):
+        compare_groups(cohort, np.arange(8) < 4)
 
 
 def test_few_slides_that_scatter_more_than_the_others_are_no_difference():

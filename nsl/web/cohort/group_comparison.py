@@ -10,9 +10,9 @@ from nsl.cohort.folder import CohortFolder
 from nsl.cohort.layout import COHORT
 from nsl.cohort.summary import WHOLE
 from nsl.figures.regions import LEAST_BOXED, class_boxes
-from nsl.numerals import six_digits
+from nsl.numerals import count_of, six_digits
 from nsl.signatures import unit_of
-from nsl.stats.groups import GROUP_CAVEAT, LEAST_SLIDES, compare_groups
+from nsl.stats.groups import GROUP_CAVEAT, LEAST_SLIDES, compare_groups, observations
 from nsl.web import chart, controls, downloads, gene_choice
 from nsl.weights.reliability import has_held_up
 
@@ -48,14 +48,14 @@ def show(cohort: CohortFolder, slides: anndata.AnnData, gene: str) -> None:
 
 
 def _compare(cohort: CohortFolder, slides: anndata.AnnData, gene: str, region: str, row: DeltaGenerator) -> None:
-    groups = slides.obs["group"].astype(str)
-    counts = groups[groups != ""].value_counts().sort_index()
-    names = list(counts.index[counts >= LEAST_SLIDES])
-    if not names or len(slides) - counts[names].min() < LEAST_SLIDES:
+    groups, observed = slides.obs["group"].astype(str), observations(slides)
+    counts = observed[groups != ""].groupby(groups[groups != ""]).nunique()
+    names = [one for one in counts.index[counts >= LEAST_SLIDES] if observed[groups != one].nunique() >= LEAST_SLIDES]
+    if not names:
         of_class = f" that have tiles of {controls.escaped(region)}" if region != WHOLE else ""
         st.info(
-            f"Groups of at least {LEAST_SLIDES} slides{of_class} can be compared. Name the group of each slide in the "
-            "column `group` of the list, and run the cohort again: no slide is predicted twice.",
+            f"Groups of at least {LEAST_SLIDES} slides or patients{of_class} can be compared. Name the group of each "
+            "slide in the column `group` of the list, and run the cohort again: no slide is predicted twice.",
             icon=":material/groups:",
         )
         return
@@ -123,8 +123,8 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
     kind = "reliable and weak " if len(shown) < len(table) else ""
     st.caption(
-        f"{inside.sum():,} slides of {controls.escaped(one)}, {(among & ~inside).sum():,} of "
-        f"{controls.escaped(other or _REST_TOLD)}. {len(shown):,} {kind}genes and signatures, the largest effect first."
+        f"{inside.sum():,} slides{_of_patients(slides[inside])} of {controls.escaped(one)}, "
+        f"{(among & ~inside).sum():,}{_of_patients(slides[among & ~inside])} of {controls.escaped(other or _REST_TOLD)}. {len(shown):,} {kind}genes and signatures, the largest effect first."
     )
     shown = shown.reset_index()[list(_COLUMNS)]
     shown["gene"] = controls.in_table(shown.gene)
@@ -142,5 +142,15 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     st.caption(GROUP_CAVEAT)
     sides = {"group": one, "compared_with": other or _REST_TOLD}
     numbers = {"slides": inside.sum(), "slides_compared_with": (among & ~inside).sum()}
+    numbers |= {
+        "observations": observations(slides[inside]).nunique(),
+        "observations_compared_with": observations(slides[among & ~inside]).nunique(),
+    }
     file = pd.DataFrame(sides | numbers, index=table.index).join(table)
     downloads.button("Download the comparison (CSV)", lambda: six_digits(file), "cohort_groups.csv")
+
+
+def _of_patients(slides: anndata.AnnData) -> str:
+    """Of how many patients they are, where some have several."""
+    observed = observations(slides)
+    return "" if observed.is_unique else f" ({count_of(observed.nunique(), 'patient')})"
