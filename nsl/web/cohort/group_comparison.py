@@ -118,13 +118,15 @@ def _read_class(cohort: CohortFolder, _slides: anndata.AnnData, region: str, cha
 def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series, one: str, other: str) -> None:
     inside = (groups == one).to_numpy()
     among = (inside | (groups == other)).to_numpy() if other != _REST else inside | True
+    outside = among & ~inside
     table = compare_groups(slides[among], inside[among])
     reliable = has_held_up(slides.var.loc[table.index])
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
     kind = "reliable and weak " if len(shown) < len(table) else ""
     st.caption(
         f"{inside.sum():,} slides{_of_patients(slides[inside])} of {controls.escaped(one)}, "
-        f"{(among & ~inside).sum():,}{_of_patients(slides[among & ~inside])} of {controls.escaped(other or _REST_TOLD)}. {len(shown):,} {kind}genes and signatures, the largest effect first."
+        f"{outside.sum():,}{_of_patients(slides[outside])} of {controls.escaped(other or _REST_TOLD)}. "
+        f"{len(shown):,} {kind}genes and signatures, the largest effect first."
     )
     shown = shown.reset_index()[list(_COLUMNS)]
     shown["gene"] = controls.in_table(shown.gene)
@@ -141,10 +143,11 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     )
     st.caption(GROUP_CAVEAT)
     sides = {"group": one, "compared_with": other or _REST_TOLD}
-    numbers = {"slides": inside.sum(), "slides_compared_with": (among & ~inside).sum()}
-    numbers |= {
+    numbers = {
+        "slides": inside.sum(),
+        "slides_compared_with": outside.sum(),
         "observations": observations(slides[inside]).nunique(),
-        "observations_compared_with": observations(slides[among & ~inside]).nunique(),
+        "observations_compared_with": observations(slides[outside]).nunique(),
     }
     file = pd.DataFrame(sides | numbers, index=table.index).join(table)
     downloads.button("Download the comparison (CSV)", lambda: six_digits(file), "cohort_groups.csv")
