@@ -1,7 +1,7 @@
 """How well genes are predicted where a fit has not looked: leaving groups out, and what a gene is worth by that."""
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ from nsl.stats.agreement import gene_correlations
 from nsl.stats.pearson import fisher_z, pearson_r, q_values
 from nsl.weights.reliability import SIGNIFICANT
 
-LEAST_IN_COMMON = 20
-"""Genes whose mean says what they have in common."""
+LEAST_IN_COMMON = 200
+"""Genes whose mean says what genes have in common; fewer may be of one kind, and it be their own."""
 
 Predictor = Callable[[Any], np.ndarray]
 """From the features of a section to its predicted expression, (spots, genes)."""
@@ -340,7 +340,8 @@ def signature_reliability(
     chosen = np.zeros((len(genes), len(names)), np.float32)
     for number, own in enumerate(members.values()):
         chosen[column.get_indexer(own), number] = 1 / len(own)
-    scored = [_of_sets(part, names, *(z @ chosen for z in _z_scores(part, held_out, genes))) for part in held_out]
+    both = zip(held_out, _z_scores(held_out, genes), strict=True)
+    scored = [_of_sets(part, names, *(z @ chosen for z in scores)) for part, scores in both]
     groups = group_correlations(scored, names)
     table = reliability(groups, of_one_patient=of_one_patient)
     table["r_specific"] = specific_r(held_out, genes, chosen)
@@ -360,31 +361,33 @@ def specific_r(held_out: Sequence[HeldOut], genes: Sequence[str], sets: np.ndarr
     held_out, genes : as of `signature_reliability`.
     sets : (G, sets) the share of each gene in each set, where sets are asked for.
 
-    Returns (G,) or (sets,); NaN where nothing was measured, and of fewer than `LEAST_IN_COMMON` genes, whose mean is
-    too much each one's own.
+    Returns (G,) or (sets,); NaN where nothing was measured, and of fewer than `LEAST_IN_COMMON` genes.
     """
     if len(genes) < LEAST_IN_COMMON:
         return np.full(len(genes) if sets is None else sets.shape[1], np.nan)
     of_groups: dict[Hashable, list[np.ndarray]] = {}
-    for part in held_out:
-        own = [z - z.mean(axis=1, keepdims=True) for z in _z_scores(part, held_out, genes)]
+    for part, both in zip(held_out, _z_scores(held_out, genes), strict=True):
+        # The mean of prediction and measurement is of the same genes, those that the section tells something of.
+        known = both[1].any(axis=0)
+        own = [(z - z[:, known].mean(axis=1, keepdims=True)) * known for z in both]
         r = pearson_r(*(own if sets is None else (z @ sets for z in own)), flat_r=0)
-        if sets is None:
-            r[~(part.section.expression_of(genes).std(axis=0) > 0)] = np.nan
         of_groups.setdefault(part.group, []).append(r)
     means = np.array([_mean(r, np.isfinite(r)) for r in map(np.array, of_groups.values())])
     return _mean(means, np.isfinite(means))
 
 
-def _z_scores(part: HeldOut, held_out: Sequence[HeldOut], genes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and measured expression (spots, G) in standard deviations, 0 where there is none.
+def _z_scores(held_out: Sequence[HeldOut], genes: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each section predicted and measured expression (spots, G) in standard deviations, 0 where there is none.
 
     Those of the predictions are of the sections of the other groups: of its own, a fit knows nothing.
     """
-    sd = expression_moments([other.section for other in held_out if other.group != part.group], genes)[1]
-    centred = part.predicted - part.predicted.mean(axis=0)
-    predicted = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
-    return predicted, standardised(part.section.expression_of(genes))
+    sds = np.array([part.section.expression_of(genes).std(axis=0) for part in held_out])
+    for part in held_out:
+        of_others = sds[[other.group != part.group for other in held_out]]
+        sd = _mean(of_others, np.isfinite(of_others))
+        centred = part.predicted - part.predicted.mean(axis=0)
+        predicted = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
+        yield predicted, standardised(part.section.expression_of(genes))
 
 
 def _of_sets(part: HeldOut, names: list[str], predicted: np.ndarray, measured: np.ndarray) -> HeldOut:

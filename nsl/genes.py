@@ -162,12 +162,12 @@ def plain_text(content: bytes) -> str:
 
 
 def separator_of(header: str, usual: str = ",") -> str:
-    """What separates the columns of a table, by its first line: the usual one, unless it holds more of another.
+    """What separates the columns of a table, by its first line: the usual, where it holds any, or what it has most of.
 
     Spreadsheets write semicolons where the comma is for decimals, and tabs in Unicode text.
     """
     unquoted = re.sub(r'"[^"]*"', "", header)
-    return max((usual, ",", ";", "\t"), key=unquoted.count)
+    return usual if usual in unquoted else max((usual, ",", ";", "\t"), key=unquoted.count)
 
 
 def parse_gene_list(text: str) -> list[str]:

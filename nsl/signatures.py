@@ -157,12 +157,14 @@ def as_columns(result: "anndata.AnnData") -> "anndata.AnnData":
 
     scores, table = result.obsm["signatures"], result.uns["nsl"]["signatures"]
     # What is known of genes alone (Moran's I, of a result read from a file) is unknown of sets.
-    own = table.loc[scores.columns].reindex(columns=result.var.columns)
+    # Results of earlier versions tell what is predicted beyond what all genes have in common of sets alone.
+    columns = dict.fromkeys([*result.var.columns, "r_specific"])
+    own, of_genes = table.loc[scores.columns].reindex(columns=columns), result.var.reindex(columns=columns)
     obsm = {name: value for name, value in result.obsm.items() if name != "signatures"}
     return anndata.AnnData(
         X=np.column_stack([scores.to_numpy(np.float32), result.X]),
         obs=result.obs,
-        var=pd.concat([own.set_axis(PREFIX + own.index), result.var]),
+        var=pd.concat([own.set_axis(PREFIX + own.index), of_genes]),
         obsm=obsm,
         uns=dict(result.uns),
     )

@@ -372,15 +372,15 @@ def test_a_set_that_is_predicted_like_all_genes_has_nothing_of_its_own(sections)
 
 
 def test_what_a_gene_tells_of_its_own_is_what_its_prediction_shares_with_no_other(sections):
-    """Of 40 genes that follow one thing in common and one of their own, each as strongly."""
-    rng, genes = np.random.default_rng(5), [f"G{i}" for i in range(40)]
+    """Of genes that follow one thing in common and one of their own, each as strongly."""
+    rng, genes = np.random.default_rng(5), [f"G{i}" for i in range(LEAST_IN_COMMON)]
     parts, common_alone = [], []
     for section in sections:
-        common, own = rng.normal(size=(63, 1)), rng.normal(size=(63, 40))
+        common, own = rng.normal(size=(63, 1)), rng.normal(size=(63, len(genes)))
         measured = replace(section, genes=genes, expression=(common + own).astype(np.float32))
-        known = common + own * (np.arange(40) < 10)  # of the first ten the prediction knows both
+        known = common + own * (np.arange(len(genes)) < 10)  # of the first ten the prediction knows both
         parts.append(HeldOut(measured, section.patient, known, 0.0, 0.0))
-        common_alone.append(replace(parts[-1], predicted=np.repeat(common, 40, axis=1)))
+        common_alone.append(replace(parts[-1], predicted=np.repeat(common, len(genes), axis=1)))
     whole, specific = (
         reliability(group_correlations(parts, genes)).r_heldout.to_numpy(),
         specific_r(parts, genes),
@@ -402,6 +402,31 @@ def test_a_gene_that_a_section_did_not_measure_has_its_own_r_from_the_others(sec
     without = [parts[0], replace(parts[1], section=lacking), parts[2]]
     assert specific_r(without, genes)[5] > 0.99
     assert np.isnan(specific_r([replace(part, section=lacking) for part in parts], genes)[5])
+
+
+def test_what_genes_have_in_common_is_taken_off_alike_where_sections_measured_other_genes(sections):
+    """All genes follow one thing and nothing of their own; two patients of three measured a part of them."""
+    rng, genes = np.random.default_rng(8), [f"G{i}" for i in range(LEAST_IN_COMMON)]
+    parts = []
+    for number in range(3):
+        common = rng.normal(size=(63, 1))
+        measured = (common + rng.normal(size=(63, len(genes)))).astype(np.float32)
+        known = sorted(rng.choice(len(genes), 40, replace=False)) if number else range(len(genes))
+        section = replace(
+            sections[0],
+            name=f"S{number}",
+            patient=f"P{number}",
+            genes=[genes[i] for i in known],
+            expression=measured[:, known],
+        )
+        predicted = common * rng.uniform(0.5, 1.5, len(genes)) + 0.3 * rng.normal(size=(63, len(genes)))
+        parts.append(HeldOut(section, section.patient, predicted, 0.0, 0.0))
+    sets = np.zeros((len(genes), 40), np.float32)
+    for column in range(40):
+        sets[rng.choice(len(genes), 10, replace=False), column] = 0.1
+    own_r = specific_r(parts, genes, sets)
+    assert np.abs(own_r.mean()) < 0.05
+    assert (own_r > 0.15).mean() < 0.1
 
 
 def test_of_few_genes_what_they_have_in_common_is_not_told(sections):

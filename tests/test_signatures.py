@@ -177,6 +177,15 @@ def test_scores_as_columns_stand_before_the_genes_and_go_back(result):
     np.testing.assert_array_equal(again.obsm["signatures"], result.obsm["signatures"][["wide"]])
 
 
+def test_a_result_from_before_genes_had_an_r_of_their_own_keeps_that_of_its_sets(result):
+    earlier = result.copy()
+    earlier.var = earlier.var.drop(columns=["r_specific", "trust"])
+    earlier.uns["nsl"]["signatures"] = earlier.uns["nsl"]["signatures"].assign(r_specific=[0.0, 0.4])
+    columns = as_columns(earlier)
+    assert columns.var.r_specific[["signature:growth", "signature:wide"]].tolist() == [0.0, 0.4]
+    assert columns.var.r_specific.isna().sum() == 3
+
+
 def test_without_sets_a_result_is_what_it_was(slide, weights):
     plain = predict(slide, weights)
     assert as_columns(plain) is plain

@@ -14,7 +14,14 @@ from nsl.errors import Cancelled, ScaleError, SpotsError
 from nsl.histogram import ColorCounts
 from nsl.model import NeuralStain
 from nsl.signatures import Signature
-from nsl.spots.measured_section import MeasuredSection, detected_genes, measure_section
+from nsl.spots.measured_section import (
+    ANALYSIS_MPP,
+    LEAST_TISSUE,
+    MeasuredSection,
+    detected_genes,
+    measure_section,
+    read_section,
+)
 from nsl.spots.tables import read_manifest
 from nsl.stains import HED_VECTORS, angle_degrees
 from nsl.train import FitSettings, choose_settings, fit, held_out_groups, train, train_sections
@@ -111,6 +118,17 @@ def test_spots_on_glass_change_nothing_that_is_learned(paired, tmp_path):
     np.testing.assert_array_equal(whole.detected, kept.detected)
     # The colour of glass stays in the palette of the one, with no pixel.
     np.testing.assert_array_equal(whole.colors.od_sums.sum(axis=1), kept.colors.od_sums.sum(axis=1))
+
+
+def test_spots_beside_an_edge_that_their_windows_reach_over_are_on_glass(paired, tmp_path):
+    [first, _] = read_manifest(paired / "manifest.csv")
+    pixels = np.asarray(Image.open(first.image)).copy()
+    pixels[:, 610:] = pixels[0, 0]  # 40 µm beside the last column of spots
+    Image.fromarray(pixels).save(tmp_path / "cut.png")
+    measured, seen = read_section(replace(first, image=tmp_path / "cut.png"), 150.0, ANALYSIS_MPP)
+    is_last = measured.obsm["spatial"][:, 0] == 650
+    assert seen.tissue[is_last].min() > LEAST_TISSUE
+    np.testing.assert_array_equal(seen.shows_tissue, ~is_last)
 
 
 def test_spots_that_all_lie_on_glass_are_refused(paired, tmp_path):

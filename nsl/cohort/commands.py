@@ -43,7 +43,12 @@ def add_predict(add) -> None:
 
 
 def add_cohort(add) -> None:
-    add("slides", type=Path, metavar="SLIDES", help="CSV of slide[,mpp,group,regions,patient], or a folder of slides")
+    add(
+        "slides",
+        type=Path,
+        metavar="SLIDES",
+        help="CSV or TSV of slide[,mpp,group,regions,patient], or a folder of slides",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results and the tables")
     add("--workers", type=int, metavar="N", help="share the slides out to N processes (default: one after another)")
     add("--scheduler", metavar="tcp://HOST:PORT", help="run on this Dask cluster")

@@ -109,12 +109,12 @@ def slides_of_cohort(given: Path, out: Path, mpp: float | None = None) -> list[L
     """
     if given.suffix.lower() not in _LISTS and not given.is_dir():
         missing = "" if given.exists() else " does not exist; it"
-        raise NslError(f"{given.name}{missing} must be a CSV with a column slide, or a folder of slides")
+        raise NslError(f"{given.name}{missing} must be a CSV or TSV with a column slide, or a folder of slides")
     if given.is_dir() and given.resolve().is_relative_to(out.resolve() / SLIDES):
         raise _among(given.resolve())
     slides = list_slides([given], out, mpp)
     if not slides or (given.is_dir() and slides[0].path == given.absolute()):
-        raise SlideError(f"{given.name} holds no slide; name a folder of slides, or a CSV with a column slide")
+        raise SlideError(f"{given.name} holds no slide; name a folder of slides, or a CSV or TSV with a column slide")
     return slides
 
 

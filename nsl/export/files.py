@@ -223,8 +223,9 @@ def _readme(
         f"{stem}.csv": f"the prediction: one row for each of {count_of(result.n_obs, 'tile')}, one column for each of "
         f"{counted(result.var_names)}{units}; before them what share of the tile is tissue, and of what it shows "
         "beside glass, ink and the like",
-        f"{stem}.genes.csv": "how well each gene was predicted where it was held out (Pearson r, interval, q-value), "
-        "and how smooth its map is (Moran's I; any predicted map is smooth: compare genes of this slide alone)",
+        f"{stem}.genes.csv": "how well each gene was predicted where it was held out (Pearson r, interval, q-value, "
+        "r beyond what all genes have in common), how far to trust it, and how smooth its map is (Moran's I; any "
+        "predicted map is smooth: compare genes of this slide alone)",
         f"{stem}.provenance.json": "how the prediction came to be: weights, slide (by checksum), scale, tiles, stains",
         f"{stem}.h5ad": "all of the above with a small image of the slide, for scanpy and squidpy (AnnData)",
         f"{stem}.geojson": f"the tiles with {measured}, to drop on the slide in QuPath 0.4 or newer; where QuPath "

@@ -178,8 +178,8 @@ def _rows_of(name: str, file: h5py.File, rows: int, section: MeasuredSection) ->
         return _rows_by_name(name, names, rows, section)
     if rows != section.spots:
         raise SpotsError(
-            f"{name} has {rows:,} rows and section {section.name} {section.spots:,} spots; give one row a spot in the "
-            "order of its counts, or name the spots of the rows in a dataset barcodes"
+            f"{name} has {rows:,} rows and section {section.name} {section.spots:,} spots on tissue; give one row a "
+            "spot in the order of its counts, or name the spots of the rows in a dataset barcodes"
         )
     places = _dataset(name, file, ("coords",))
     if places is not None and places.shape == (rows, 2):

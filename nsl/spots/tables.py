@@ -27,6 +27,7 @@ COUNTS_PER_SPOT = 10_000
 UNITS = "log1p of counts per 10,000"
 MOST_COUNTS = 2**24 - 1
 """Of a gene in a spot: up to it 32-bit floats hold every whole number, and no spot comes near it."""
+_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
 # Of a table of counts, read at once: 120 MB where it holds 30,000 genes.
 _ROWS_AT_ONCE = 500
 # Of a table: every gene and transcript of a genome is a quarter of a million.
@@ -187,7 +188,7 @@ def _with_commas(values: pd.Series) -> str | None:
     found = text[text.str.fullmatch(r"[+-]?\d+(,\d+)+")].tolist()
     if not found:
         return None
-    if all(re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", one) for one in found):
+    if all(re.fullmatch(_THOUSANDS, one) for one in found):
         return f"{found[0]!r}, a number with a comma; save the table with points in decimals and none between thousands"
     return f"{found[0]!r}, a number with a decimal comma; save the table with points in decimals"
 
@@ -372,12 +373,16 @@ def read_table(path: Path, **options) -> pd.DataFrame:
 def read_texts(path: Path) -> pd.DataFrame:
     """A table with every cell and every column's name as it is written, empty ones as "".
 
-    Where semicolons separate columns, commas in numbers are taken for the decimal points that they stand for.
+    Where semicolons separate columns, commas in positions are taken for the decimal points that they stand for, unless
+    all may stand between thousands.
     """
     with _as_table(path):  # a name that goes over two lines leaves too few
         table = read_table(path, dtype=str, na_filter=False).set_axis(_header(path), axis=1)
-        if _look(path)["decimal"] == ",":
-            table = table.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
+        layout = layout_of(table.columns) if _look(path)["sep"] == ";" and table.columns.is_unique else None
+        for column in (layout.x, layout.y) if layout else ():
+            with_comma = table[column][table[column].str.contains(",", regex=False)]
+            if not with_comma.str.fullmatch(_THOUSANDS).all():
+                table[column] = table[column].str.replace(",", ".", n=1, regex=False)
         return table
 
 
@@ -385,7 +390,7 @@ def _look(path: Path) -> dict[str, Any]:
     """How a table is written, as pandas' options: by its first line, and by its name where that leaves it open."""
     is_tsv = bool({suffix.lower() for suffix in path.suffixes} & {".tsv", ".txt"})
     separator = separator_of(_first_line(path).decode("latin-1"), "\t" if is_tsv else ",")
-    return {"sep": separator, "decimal": "," if separator == ";" else ".", "skipinitialspace": True}
+    return {"sep": separator, "skipinitialspace": True}
 
 
 def _first_line(path: Path) -> bytes:

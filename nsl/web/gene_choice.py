@@ -17,6 +17,7 @@ from nsl.web import controls, links
 from nsl.web.session import state
 from nsl.weights.config import HeldOutProtocol
 from nsl.weights.reliability import (
+    OWN_R,
     RELIABLE,
     UNRELIABLE,
     UNTESTED,
@@ -209,7 +210,7 @@ def _of_its_own(row: pd.Series) -> str:
         return ""
     return (
         ". Most genes follow how much tissue a tile holds: beyond what all have in common, this one is predicted with "
-        f"r {signed(own_r)}"
+        f"r {signed(own_r, 3 if abs(own_r - OWN_R) < 0.005 else 2)}"
     )
 
 

@@ -33,7 +33,7 @@ SIGNIFICANT = 0.05
 USEFUL_R = 0.3
 """Papers on this task count a gene as predicted where its held-out r is above this."""
 OWN_R = 0.15
-"""Of its own (`nsl.evaluate.specific_r`) 95 of 100 sets of genes drawn by lot have less (benchmarks/RESULTS.md)."""
+"""Of its own (`nsl.evaluate.specific_r`): about 95 in 100 sets of genes drawn by lot have less (RESULTS.md)."""
 LEAST_PATIENTS = 3
 """Left out, before a gene is called reliable: two agree in many genes by chance, and one tells nothing of the next."""
 
@@ -70,8 +70,8 @@ def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
 
     Reliable: it held up, replicated in each of `LEAST_PATIENTS` or more patients left out, and its mean r is `USEFUL_R`
     or more, and `OWN_R` or more of its own; in one of them, and in the next, it may be less. Weak: it held up, but
-    little, not everywhere, in too few patients to tell, or as any genes do. Unreliable: it did not hold up. Of weights
-    from before r of its own was measured none is asked.
+    little, not everywhere, in too few patients to tell, or as any genes do. Unreliable: it did not hold up. Where r of
+    its own is not known, of few genes or of weights from before it was measured, none is asked.
 
     left_out, groups : what was left out in turn, and how many of these there were.
     """
@@ -121,7 +121,10 @@ def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
 
 def reliability_csv(table: pd.DataFrame) -> str:
     """The text of reliability.csv: r and expression to four decimals, p and q to three digits."""
-    return _rounded(table.reindex(columns=list(RELIABILITY_COLUMNS))).to_csv(index_label="gene", lineterminator="\n")
+    table = table.reindex(columns=list(RELIABILITY_COLUMNS))
+    # Weights from before it was known are written as they were, and known by the same fingerprint.
+    table = table if table.r_specific.notna().any() else table.drop(columns="r_specific")
+    return _rounded(table).to_csv(index_label="gene", lineterminator="\n")
 
 
 def signatures_csv(table: pd.DataFrame) -> str:

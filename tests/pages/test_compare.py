@@ -58,6 +58,14 @@ def labels(app) -> list[str]:
 # States
 
 
+def test_the_first_two_genes_are_the_most_trusted_and_one_whose_map_is_unlike_it(app):
+    predict_demo(app)
+    app.switch_page(COMPARE).run()
+    first, second = app.multiselect(key="compare_genes").value
+    assert first == "ERBB2"
+    assert abs(np.corrcoef(values(app, first), values(app, second))[0, 1]) < 0.2
+
+
 def test_without_a_slide_the_page_offers_the_demo_and_comes_back_with_its_maps(app):
     app.switch_page(COMPARE).run()
     assert "There is no slide yet" in said(app)

@@ -255,12 +255,34 @@ def test_semicolons_and_decimal_commas_are_read_as_spreadsheets_write_them(table
     np.testing.assert_array_equal(measured.X.toarray(), [[1, 2], [3, 4]])
     np.testing.assert_array_equal(measured.obsm["spatial"], [[10.5, 20], [30, 40.25]])
     halves = table("halves.csv", "spot;A\ns1;1,5\n")
-    assert refusal(read_spots, halves, table("spots.csv", SPOTS)).startswith("halves.csv: spot s1, gene A is 1.5")
+    told = "halves.csv: gene A holds '1,5', a number with a decimal comma; save the table with points in decimals"
+    assert refusal(read_spots, halves, table("spots.csv", SPOTS)) == told
 
 
-def test_a_tab_separates_where_names_have_commas(table):
-    measured = read_spots(table("counts.tsv", "spot\tA,B\ns1\t7\n"), table("spots.csv", SPOTS))
-    assert measured.var_names.tolist() == ["A,B"]
+def test_commas_that_may_stand_between_thousands_are_not_taken_for_points(table):
+    spots, counts = table("spots.csv", SPOTS), table("counts.csv", "spot;A\ns1;1,000\ns2;12,000\n")
+    assert "'1,000', a number with a comma" in refusal(read_spots, counts, spots)
+    positions = table("positions.csv", "spot;x_px;y_px\ns1;1,234;2,345\n")
+    assert "x_px is '1,234', a number with a comma" in refusal(read_spots, table("counts.csv", COUNTS), positions)
+
+
+def test_names_of_spots_keep_their_commas(table):
+    counts = table("counts.csv", "spot;A\n1,2;5\n")
+    measured = read_spots(counts, table("spots.csv", "spot;x_px;y_px\n1,2;10,5;20\n"))
+    assert measured.obs_names.tolist() == ["1,2"]
+    np.testing.assert_array_equal(measured.obsm["spatial"], [[10.5, 20]])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "genes"),
+    [
+        ("c.tsv", "spot\tA,B,C\tD,E,F\ns1\t7\t8\n", ["A,B,C", "D,E,F"]),
+        ("c.csv", "spot,A;B;C,D;E;F\ns1,7,8\n", ["A;B;C", "D;E;F"]),
+    ],
+)
+def test_the_usual_separator_holds_where_names_have_more_of_another(table, name, text, genes):
+    measured = read_spots(table(name, text), table("spots.csv", SPOTS))
+    assert measured.var_names.tolist() == genes
 
 
 # Counts and positions that cannot be used
