@@ -28,7 +28,7 @@ from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.signatures import counted, unit_of
 from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
-from nsl.weights.reliability import has_held_up, trust_in
+from nsl.weights.reliability import another, has_held_up, trust_in
 
 PURPOSE = "Research use only; no map replaces a receptor test."
 """Stands on everything that is printed."""
@@ -357,7 +357,12 @@ def _reliability(result, gene: str) -> str:
     mark = f" · {trust.told}"
     if not np.isfinite(row.r_heldout):
         return f"held-out r unknown{mark}"
-    interval = f", 95 % interval {signed(row.r_low)} to {signed(row.r_high)}" if np.isfinite(row.r_low) else ""
+    interval = ""
+    if np.isfinite(row.r_next_low):
+        next_one = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
+        interval = f", in {another(known.heldout_left_out)} {next_one} (95 %)"
+    elif np.isfinite(row.r_low):
+        interval = f", 95 % interval of the mean {signed(row.r_low)} to {signed(row.r_high)}"
     return f"held-out r {signed(row.r_heldout)}{interval}{mark}"
 
 

@@ -219,7 +219,7 @@ def verdict(result: anndata.AnnData, gene: str) -> Verdict:
         return Verdict(UNTESTED, "nothing is known of how well it is predicted.")
     figures = held_out_in_words(row, known.heldout_left_out, known.heldout_groups)
     tier = trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
-    because = " Where it was measured, its map did not agree beyond chance." if tier == UNRELIABLE else ""
+    because = " Over all that were left out together, it did not agree beyond chance." if tier == UNRELIABLE else ""
     return Verdict(tier, f"{figures}.{because}")
 
 

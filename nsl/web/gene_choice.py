@@ -155,7 +155,7 @@ def offer_unreliable(table: pd.DataFrame) -> None:
             f"List the unreliable too: {counted(unreliable)}",
             key="unreliable_genes",
             persist_state="session",
-            help="Their predictions did not agree with measurement, beyond chance, where they were held out.",
+            help="Over all that were left out, their predictions did not agree with measurement beyond chance.",
         )
 
 
@@ -191,7 +191,8 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
     told = f"**{trust.sign} {name} is {trust.word}**: {figures}."
     if trust == UNRELIABLE:
         st.warning(
-            f"{told} Where it was measured, its map did not agree beyond chance.", icon=":material/do_not_disturb_on:"
+            f"{told} Over all that were left out together, it did not agree beyond chance.",
+            icon=":material/do_not_disturb_on:",
         )
     elif trust == WEAK:
         but = why_weak(row, protocol.left_out, protocol.groups)

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nsl.numerals import count_of
 from nsl.signatures import split_members
 from nsl.stain_transfer import SCATTER_DEGREES
 from nsl.weights.config import FitRecord, TrainingStains
-from nsl.weights.reliability import USEFUL_R, has_held_up
+from nsl.weights.reliability import LEAST_PATIENTS, RELIABLE, USEFUL_R, WEAK, has_held_up, trust_in
 from nsl.weights.weights import Weights
 
 CARD = "README.md"
@@ -28,6 +29,7 @@ def model_card(weights: Weights) -> str:
         genes_count=len(weights.genes),
         per_gene=weights.model.trainable_per_gene,
         tissue=data.tissue or _UNKNOWN,
+        patients=count_of(data.patients, "patient"),
         section_names=", ".join(data.sections) or f"({_UNKNOWN})",
         genes_rule=data.genes_rule or _UNKNOWN,
         source=data.source or _UNKNOWN,
@@ -87,11 +89,15 @@ def _how_made(fit: FitRecord | None) -> str:
 def _reliability_words(weights: Weights) -> dict[str, Any]:
     table, protocol = weights.reliability, weights.config.reliability
     best = table.sort_values("r_heldout", ascending=False).head(10)
+    tiers = trust_in(table, protocol.left_out, protocol.groups)
     return {
         "median_r": table.r_heldout.median(),
         "useful_genes": int((table.r_heldout > USEFUL_R).sum()),
         "useful_r": USEFUL_R,
         "significant_genes": int(has_held_up(table).sum()),
+        "reliable": int((tiers == RELIABLE).sum()),
+        "weak": int((tiers == WEAK).sum()),
+        "least": LEAST_PATIENTS,
         "everywhere": int((table.patients_replicated == protocol.groups).sum()),
         "best_rows": "\n".join(
             f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {_next(row)} | {row.q_value:.1g} "
@@ -188,6 +194,8 @@ the mean of all genes is taken off prediction and measurement alike (`r_specific
 - Median held-out r over the {genes_count:,} genes: {median_r:.3f}.
 - Genes with held-out r above {useful_r}: {useful_genes:,}; with r above 0 at q < 0.05: {significant_genes:,};
   replicated in all {protocol.groups}: {everywhere:,}.
+- In the words that every result says: {reliable:,} reliable, {weak:,} weak; no gene is called reliable before {least}
+  patients were left out.
 
 | best genes | held-out r | 95 % interval of the mean | in the next {left_out} | q | replicated |
 |---|---|---|---|---|---|
@@ -196,7 +204,7 @@ the mean of all genes is taken off prediction and measurement alike (`r_specific
 {signatures}{evaluation}## Training data
 
 - Tissue: {tissue}.
-- Spots: {data.spots:,}, in the sections {section_names} of {data.patients} patients.
+- Spots: {data.spots:,}, in the sections {section_names} of {patients}.
 - Genes: {genes_rule}.
 - Source: {source}.
 - Licence of the data: {licence}. Only weights derived from the data are here.

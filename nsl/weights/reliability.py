@@ -60,6 +60,11 @@ def can_be_reliable(left_out: str, groups: int) -> bool:
     return left_out == "patient" and groups >= LEAST_PATIENTS
 
 
+def another(left_out: str) -> str:
+    """What figures of those left out are to tell of, in words: the next patient, but no fifth quarter of a section."""
+    return "the next patient" if left_out == "patient" else f"another {left_out}"
+
+
 def has_held_up(table: pd.DataFrame) -> pd.Series:
     """Tells of each gene whether its held-out r is above 0 beyond chance, with fewer than 5 % false discoveries."""
     return (table.r_heldout > 0) & (table.q_value < SIGNIFICANT)
@@ -99,9 +104,12 @@ def why_weak(row: pd.Series, left_out: str, groups: int) -> str:
     """
     if not can_be_reliable(left_out, groups):
         return f"no gene is called reliable before {LEAST_PATIENTS} patients were left out"
-    if row.patients_replicated < groups or row.r_heldout < USEFUL_R:
-        return f"little, or not in every {left_out}"
-    return "hardly beyond what all genes have in common"
+    reasons = []
+    if row.r_heldout < USEFUL_R:
+        reasons.append(f"with an r under {USEFUL_R}")
+    if row.patients_replicated < groups:
+        reasons.append(f"not in every {left_out}")
+    return " and ".join(reasons) or "hardly beyond what all genes have in common"
 
 
 def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
@@ -113,7 +121,7 @@ def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
     within = ""
     if math.isfinite(row.get("r_next_low", math.nan)):
         interval = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
-        within = f" (in the next {left_out} {interval} is to be expected, 95 %)"
+        within = f" (in {another(left_out)} {interval} is to be expected, 95 %)"
     elif math.isfinite(row.r_low):
         within = f" (95 % interval {signed(row.r_low)} to {signed(row.r_high)})"
     return f"held-out r {signed(row.r_heldout)}{within}, replicated in {row.patients_replicated:.0f} of {groups}"

@@ -132,7 +132,7 @@ def test_the_scale_bar_is_as_long_as_it_says(on_glass, written, mpp, label):
 
 def test_the_picture_says_gene_unit_reliability_and_purpose(result, written):
     map_png(result, "CD24", limits=(0, 3), dpi=DPI)
-    assert written[:2] == ["CD24", "held-out r 0.52, 95 % interval 0.35 to 0.69 · ● reliable"]
+    assert written[:2] == ["CD24", "held-out r 0.52, in the next patient 0.20 to 0.80 (95 %) · ● reliable"]
     assert "ln(1 + counts per 10,000)" in written
     footer = written[-1].replace("\n", " ")
     assert footer.startswith(
@@ -159,7 +159,7 @@ def test_every_print_says_its_slide_weights_and_date(result, written, revision, 
 
 def test_an_unreliable_gene_is_marked_in_words(result, written):
     map_png(result, "COX6C", limits=(0, 3), dpi=DPI)
-    assert written[1] == "held-out r −0.03, 95 % interval −0.21 to 0.15 · ○ unreliable"
+    assert written[1] == "held-out r −0.03, in the next patient −0.40 to 0.30 (95 %) · ○ unreliable"
 
 
 def test_a_gene_whose_reliability_is_unknown_is_no_reliable_one(result, written):

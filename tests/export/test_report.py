@@ -151,7 +151,7 @@ def test_each_map_says_how_far_to_trust_it(result):
     told = "Reliable: held-out r 0.52 (in the next patient 0.20 to 0.80 is to be expected, 95 %), replicated in 3 of 3."
     assert told in seen.text
     assert "COX6C Unreliable: held-out r −0.03" in seen.text
-    assert "its map did not agree beyond chance" in seen.text
+    assert "it did not agree beyond chance" in seen.text
     kinds = [attrs["class"] for tag, attrs in seen.tags if attrs.get("class") in ("reliable", "weak", "unreliable")]
     assert kinds == ["weak", "reliable", "unreliable"]
 

@@ -120,7 +120,7 @@ def test_the_card_of_weights_that_say_little_says_so(tiny_weights, tmp_path):
     save_weights(replace(load_weights(tiny_weights), config=read()), tmp_path / "theirs")
     card = (tmp_path / "theirs/README.md").read_text(encoding="utf-8")
     assert "- Tissue: not stated." in card
-    assert "in the sections (not stated) of 1 patients" in card
+    assert "in the sections (not stated) of 1 patient." in card
     assert "How the weights were fitted is not stated." in card
     assert load_weights(tmp_path / "theirs").config == read()
 

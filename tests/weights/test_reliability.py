@@ -26,9 +26,12 @@ def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_gro
     )
     assert list(trust_in(table, "patient", 3)) == list(table.expected)
     assert [why_weak(row, "patient", 3) for row in table[3:6].itertuples()] == [
-        *["little, or not in every patient"] * 2,
+        "not in every patient",
+        "with an r under 0.3",
         "hardly beyond what all genes have in common",
     ]
+    both = pd.Series({"r_heldout": 0.2, "patients_replicated": 1})
+    assert why_weak(both, "patient", 3) == "with an r under 0.3 and not in every patient"
     assert why_weak(table.loc[0], "patient", 2) == "no gene is called reliable before 3 patients were left out"
 
 

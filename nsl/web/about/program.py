@@ -117,13 +117,16 @@ def limits(weights: Weights) -> list[str]:
     config, data = weights.config, weights.config.training_data
     median = signed(weights.reliability.r_heldout.median())
     spread = " and ".join(f"{degrees:.1f}°" for degrees in config.stains.spread_degrees)
+    scatter = f"The hematoxylin and eosin of the training slides lay within {spread} of their mean."
+    if len(data.sections) == 1:
+        scatter = "The weights know the hematoxylin and eosin of one slide, and nothing of how far others differ."
     told = [
         "**Colour alone.** The model sees how much stain there is and of which hue, never a shape. Genes that go with "
         f"the same colour get the same map. For most genes that is weak: the median held-out r is {median}.",
         f"**Other tissue.** These weights learned from {count_of(data.patients, 'patient')}: "
         f"{controls.escaped(sources.tissue(config))}. What they say of "
         "other tissue, of other laboratories or of other scanners is untested.",
-        f"**Other stains.** The hematoxylin and eosin of the training slides lay within {spread} of their mean. "
+        f"**Other stains.** {scatter} "
         "Those of another laboratory are told from its slide and brought over. That was tried on slides painted in "
         "published stains, and with few real slides of other laboratories; where stains are doubtful, the app says so.",
         "**Not the single tile.** Held-out r is over all spots of a section. A pattern over many tiles can be right "
@@ -161,9 +164,9 @@ def show_privacy() -> None:
         "server stay where they are. Results lie in memory and go with the session.\n"
         "- **Nothing about a slide travels in links.** A link to a view holds the gene, the colours and the range.\n"
         "- **Names of regions stay on the page.** Besides, only the files that you download hold them.\n"
-        "- **What you download is yours to guard.** Results name a slide by its checksum, not by its file name; but "
-        "the names of downloaded files begin with it, and AnnData, the map to print and the zip of everything hold a "
-        "picture of the slide.\n"
+        "- **What you download is yours to guard.** Tables, AnnData and GeoJSON name a slide by its checksum; the "
+        "map to print, the report and the names of downloaded files carry its file name. AnnData, the map to print, "
+        "the report and the zip of everything hold a picture of the slide.\n"
         "- **What does go out:** only if you ask for weights from the Hugging Face Hub, or the server is set up with "
         "such weights. Then the Hub is sent their name, the address of the computer that runs the app, the versions of "
         "the program and of what it rests on, and, where one is set up, an access token. The weights that come with "

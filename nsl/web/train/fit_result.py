@@ -26,6 +26,7 @@ from nsl.weights.reliability import (
     can_be_reliable,
     has_held_up,
     trust_in,
+    with_trust,
 )
 from nsl.weights.weights import Weights
 
@@ -232,7 +233,8 @@ def _offer(trained: Trained) -> None:
             st.button("Use these weights", type="primary", icon=":material/check_circle:", **use)
         name = trained.folder_name
         downloads.button("Download the weights (zip)", lambda: trained.zipped, f"{name}.zip", icon="folder_zip")
-        table = trained.weights.reliability
+        protocol = trained.weights.config.reliability
+        table = with_trust(trained.weights.reliability, protocol.left_out, protocol.groups)
         downloads.button(
             "Download the table (CSV)",
             lambda: csv_table(table, index_label="gene"),
