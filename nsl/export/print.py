@@ -28,7 +28,7 @@ from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.signatures import counted, unit_of
 from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
-from nsl.weights.reliability import another, has_held_up, trust_in
+from nsl.weights.reliability import another, has_held_up, trust_in_map
 
 PURPOSE = "Research use only; no map replaces a receptor test."
 """Stands on everything that is printed."""
@@ -352,15 +352,14 @@ def _draw_color_bar(sheet: _Sheet, top_mm: float, drawing: _Drawing, *, width_mm
 
 def _reliability(result, gene: str) -> str:
     row = result.var.loc[gene]
-    known = Provenance.of(result)
-    trust = trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
+    trust = trust_in_map(result, gene)
     mark = f" · {trust.told}"
     if not np.isfinite(row.r_heldout):
         return f"held-out r unknown{mark}"
     interval = ""
     if np.isfinite(row.r_next_low):
         next_one = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
-        interval = f", in {another(known.heldout_left_out)} {next_one} (95 %)"
+        interval = f", in {another(Provenance.of(result).heldout_left_out)} {next_one} (95 %)"
     elif np.isfinite(row.r_low):
         interval = f", 95 % interval of the mean {signed(row.r_low)} to {signed(row.r_high)}"
     return f"held-out r {signed(row.r_heldout)}{interval}{mark}"

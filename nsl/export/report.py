@@ -35,7 +35,7 @@ from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.correlation import SAME_R
 from nsl.stats.pearson import pearson_matrix
 from nsl.stats.regions import ANNOTATION_CAVEAT, compare_classes
-from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, held_out_in_words, trust_in
+from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, held_out_in_words, trust_in_map
 from nsl.weights.weights import Weights
 
 MOST_MAPS = 4
@@ -218,7 +218,7 @@ def verdict(result: anndata.AnnData, gene: str) -> Verdict:
     if pd.isna(row.r_heldout):
         return Verdict(UNTESTED, "nothing is known of how well it is predicted.")
     figures = held_out_in_words(row, known.heldout_left_out, known.heldout_groups)
-    tier = trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
+    tier = trust_in_map(result, gene)
     because = " Over all that were left out together, it did not agree beyond chance." if tier == UNRELIABLE else ""
     return Verdict(tier, f"{figures}.{because}")
 

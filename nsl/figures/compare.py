@@ -18,7 +18,7 @@ from nsl.figures.style import SELECTED_COLOR, gene_text, literal
 from nsl.numerals import count_of, signed
 from nsl.result import Provenance, map_of
 from nsl.signatures import unit_of
-from nsl.weights.reliability import UNRELIABLE, UNTESTED, trust_in
+from nsl.weights.reliability import UNRELIABLE, UNTESTED, trust_in_map
 
 DIFFERENCES = ("standard deviations", "ratio of counts")
 """How one gene is taken from another: see `standardised_difference` and `log2_ratio`."""
@@ -216,8 +216,7 @@ def around_tiles(result: anndata.AnnData, selected: np.ndarray) -> go.Scatter:
 def panel_title(result: anndata.AnnData, gene: str) -> str:
     """A gene with its held-out r and the sign of its tier, and a word below where it is unreliable."""
     r = signed(result.var.r_heldout[gene], unknown="unknown")
-    known = Provenance.of(result)
-    trust = trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
+    trust = trust_in_map(result, gene)
     word = f"<br>{trust.word}" if trust in (UNRELIABLE, UNTESTED) else ""
     return f"<b>{gene_text(gene)}</b> · held-out r {r} {trust.sign}{word}"
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from nsl.errors import SlideError, WeightsError
 from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, is_shown, optical_density, transmitted
-from nsl.weights.reliability import trust_in
+from nsl.weights.reliability import with_trust
 from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def vector_table(
     held_out, protocol = weights.reliability, weights.config.reliability
     for column in ("r_heldout", "r_low", "r_high", "q_value"):
         table[column] = held_out[column].to_numpy()
-    table["trust"] = [one.word for one in trust_in(held_out, protocol.left_out, protocol.groups)]
+    table["trust"] = with_trust(held_out, protocol.left_out, protocol.groups).trust
     return table
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from nsl.errors import WeightsError, require_once
 from nsl.numerals import signed
+from nsl.result import Provenance
 from nsl.signatures import split_members
 from nsl.weights.config import CONFIG
 
 if TYPE_CHECKING:
+    import anndata
     import pandas as pd
 
 RELIABILITY, SIGNATURES = "reliability.csv", "signatures.csv"
@@ -90,6 +92,12 @@ def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
     places = np.select(known, [0, 1, 2], 3)
     tiers = np.array([UNTESTED, UNRELIABLE, RELIABLE, WEAK], object)
     return pd.Series(tiers[places], table.index)
+
+
+def trust_in_map(result: anndata.AnnData, gene: str) -> Trust:
+    """The `Trust` in the map of one gene or set of a result, by what the result says of it."""
+    known = Provenance.of(result)
+    return trust_in(result.var.loc[[gene]], known.heldout_left_out, known.heldout_groups).iloc[0]
 
 
 def with_trust(table: pd.DataFrame, left_out: str, groups: int) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from nsl.weights.reliability import (
     WEAK,
     has_held_up,
     trust_in,
+    with_trust,
 )
 from nsl.weights.weights import Weights
 
@@ -137,7 +138,7 @@ def show_reliability(weights: Weights) -> None:
 
 def _show_genes(weights: Weights) -> None:
     table, protocol = weights.reliability.copy(), weights.config.reliability
-    table.insert(0, "trust", [tier.word for tier in trust_in(table, protocol.left_out, protocol.groups)])
+    table.insert(0, "trust", with_trust(table, protocol.left_out, protocol.groups).trust)
     wanted = st.text_input(
         "Find genes",
         placeholder="ERBB2, Ki-67, KRT",
