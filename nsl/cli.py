@@ -7,6 +7,7 @@ Exit status 0 done, 1 some slides of several failed (`failures.csv` or `status.c
 import argparse
 import contextlib
 import errno
+import math
 import os
 import shlex
 import signal
@@ -123,7 +124,14 @@ def _silence_output() -> None:
 
 def _without_folders(argv: Sequence[str]) -> str:
     """The command as a model card may show it: absolute paths, which can name a person, by their last part."""
-    return shlex.join(["python", "-m", "nsl", *(Path(a).name if Path(a).is_absolute() else a for a in argv)])
+    return shlex.join(["python", "-m", "nsl", *map(_without_folder, argv)])
+
+
+def _without_folder(word: str) -> str:
+    if Path(word).is_absolute():
+        return Path(word).name
+    option, sign, value = word.partition("=")
+    return option + sign + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -234,6 +242,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     for option, number in (("--genes", args.genes), ("--seeds", args.seeds)):
         if number < 1:
             raise NslError(f"{option} is {number}; it must be at least 1")
+    if args.deep_minutes is not None and not 0 < args.deep_minutes < math.inf:
+        raise NslError(f"--deep-minutes is {args.deep_minutes:g}; it must be a number of minutes above 0")
     folders = [_named_folder(text) for text in args.features]
     manifest = args.data / "manifest.csv" if args.data.is_dir() else args.data
     sections = measure_all(manifest, args.tile_um, args.analysis_mpp, args.progress, commands.note)

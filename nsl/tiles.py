@@ -83,12 +83,13 @@ def grid_over(size: tuple[int, int], mpp: float, tile_um: float, stride_um: floa
             f"the image is {width_um:,.0f} × {height_um:,.0f} µm, smaller than one tile of {tile_um:,g} µm; "
             "check its µm/px or ask for smaller tiles"
         )
-    columns = 1 + math.floor((width_um - tile_um) / stride_um + _SLACK)
-    rows = 1 + math.floor((height_um - tile_um) / stride_um + _SLACK)
+    # The shortest steps make more tiles than a float can count.
+    columns, rows = (
+        1 + math.floor(min((side - tile_um) / stride_um, MAX_TILES) + _SLACK) for side in (width_um, height_um)
+    )
     if rows * columns > MAX_TILES:
         raise SlideError(
-            f"a step of {stride_um:g} µm makes {rows * columns:,} tiles of this slide, more than {MAX_TILES:,}; "
-            "ask for a longer step"
+            f"a step of {stride_um:g} µm makes more than {MAX_TILES:,} tiles of this slide; ask for a longer step"
         )
     row, column = np.divmod(np.arange(rows * columns), columns)
     return TileGrid(float(tile_um), float(stride_um), mpp, row, column)

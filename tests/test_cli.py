@@ -468,7 +468,7 @@ def test_progress_is_a_bar_on_a_terminal_that_leaves_no_trace(predict, section_p
 
 def test_trained_weights_predict_the_genes_they_learned(paired, tmp_path, capsys):
     weights, out = tmp_path / "mine", tmp_path / "out"
-    options = ["--out", str(weights), "--tile-um", "60", "--licence", "CC0"]
+    options = [f"--out={weights}", "--tile-um", "60", "--licence", "CC0"]
     assert main(["train", str(paired / "manifest.csv"), *options]) == 0
     captured = capsys.readouterr()
     notes, others = split_by_kind(captured.err)
@@ -480,7 +480,8 @@ def test_trained_weights_predict_the_genes_they_learned(paired, tmp_path, capsys
     assert "126 spots of 2 patients" in captured.out
     config = json.loads((weights / "config.json").read_text())
     assert (config["name"], config["training_data"]["licence"]) == ("mine", "CC0")
-    assert config["fit"]["command"].startswith("python -m nsl train ")
+    # No folder, which can name a person.
+    assert config["fit"]["command"] == "python -m nsl train manifest.csv --out=mine --tile-um 60 --licence CC0"
 
     slide = str(paired / "S2.png")
     assert (
@@ -513,6 +514,13 @@ def test_training_options_that_cannot_be_are_one_line(paired, tmp_path, capsys, 
     _, errors = split_by_kind(capsys.readouterr().err)
     assert_one_line_error(code, errors, said)
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_a_network_is_trained_for_some_minutes_or_not_at_all(paired, tmp_path, capsys, minutes):
+    code = main(["evaluate", "--data", str(paired), "--out", str(tmp_path / "t"), f"--deep-minutes={minutes}"])
+    said = f"--deep-minutes is {float(minutes):g}; it must be a number of minutes above 0"
+    assert_one_line_error(code, capsys.readouterr().err.splitlines(), said)
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.json", "signatures.csv", "model.safetensors"])

@@ -160,12 +160,12 @@ def match_genes(measured: anndata.AnnData, genes: Sequence[str]) -> GeneMatch:
     taken, other_capitals = set(pairs), 0
     for gene in genes:
         if gene not in pairs:
-            by_other_capitals = by_capitals.get(gene.upper())
-            name = by_id.get(_unversioned(gene), by_other_capitals)
+            by_own_id = by_id.get(_unversioned(gene))
+            name = by_own_id or by_capitals.get(gene.upper())
             if name is not None and name not in taken:
                 pairs[gene] = name
                 taken.add(name)
-                other_capitals += name == by_other_capitals
+                other_capitals += by_own_id is None
     found = (
         f"{len(pairs):,} of {count_of(len(genes), 'predicted gene')} {'was' if len(pairs) == 1 else 'were'} measured"
     )

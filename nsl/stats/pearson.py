@@ -54,6 +54,11 @@ def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(sd <= _FLAT_SD * np.maximum(np.abs(mean), 1), np.nan, sd)
 
 
+def is_flat(values: np.ndarray) -> np.ndarray:
+    """Find the columns of (S, G) that are the same everywhere, and so have no r: (G,) bool."""
+    return np.isnan(mean_and_sd(values)[1])
+
+
 def fisher_z(r: np.ndarray) -> np.ndarray:
     """Return Fisher's z, artanh r; it is finite for r of ±1 too."""
     return np.arctanh(_inside(r))

@@ -157,7 +157,7 @@ def _offer() -> None:
             sources.take_zip(upload)
             st.rerun()
     if sources.choice().weights is not None and st.button("Back to the embedded weights"):
-        sources.choice().weights = None
+        sources.choice().use(None)
         st.rerun()
 
 

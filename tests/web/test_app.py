@@ -552,8 +552,13 @@ def test_a_weights_zip_is_used_from_then_on(app, tiny_weights, below):
     click(app, "Use the demo slide")
     finish(click(app, "Run"))
     assert list(slide(app).finished.result.var_names) == ["ERBB2", "CD24", "COX6C"]
+    # What was asked for and has not come yet replaces them no more.
+    held = session_held(app, sources.WeightsChoice)
+    held.request = later = sources.WeightsRequest(held.folder, "later.zip", is_uploaded=True)
     click(app, "Back to the embedded weights")
-    assert "4,822 genes" in _sidebar(app)
+    if later.thread:
+        later.thread.join(timeout=60)
+    assert "4,822 genes" in _sidebar(app.run())
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from nsl.result import map_of
+from nsl.result import values_of
 from nsl.stats.correlation import SAME_R
+from nsl.stats.pearson import is_flat
 from nsl.web import controls, patterns
 from nsl.web.session import state
 
 
 def tell(slide: state.SessionSlide, gene: str) -> None:
     """What of the map is the gene's own: how many that held up draw the same, and which differs most."""
-    if map_of(slide.result, gene).std() == 0:
+    if is_flat(values_of(slide.result, [gene]))[0]:
         st.warning(
             "**No prediction**: the map is the same everywhere on this slide, as none of its colours moves the gene's "
             "weights.",
