@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from nsl.result import centers_mm
+from nsl.result import Provenance, centers_mm
 from nsl.stats.regions import points_inside
 
 TILE_UM, STRIDE_UM = 150.0, 75.0
@@ -46,6 +46,15 @@ def tiles_in_lasso(result: anndata.AnnData, polygon_mm: list) -> np.ndarray:
     """Which tiles' centres lie in a polygon."""
     x, y = np.reshape(np.asarray(polygon_mm, float), (-1, 2)).T
     return points_inside(centers_mm(result), {"kind": "lasso", "x": x, "y": y})
+
+
+def half_covered(result: anndata.AnnData, x_mm: tuple[float, float], y_mm: tuple[float, float]) -> np.ndarray:
+    """Which tiles a box covers half of, (T,) bool."""
+    side_mm, share = Provenance.of(result).tile_um / 1000, 1.0
+    for centers, (low, high) in zip(centers_mm(result).T, (x_mm, y_mm), strict=True):
+        first, last = np.maximum(centers - side_mm / 2, low), np.minimum(centers + side_mm / 2, high)
+        share = share * np.clip(last - first, 0, None) / side_mm
+    return share >= 0.5 - 1e-6
 
 
 GRIDS = {

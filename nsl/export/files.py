@@ -19,7 +19,7 @@ from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, as_columns, as_table, co
 from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.moran import with_morans_i
 from nsl.system.disk import require_names, write_whole
-from nsl.weights.reliability import has_held_up
+from nsl.weights.reliability import has_held_up, most_reliable_first
 
 DECIMALS = 4
 REGION_COLUMNS = ("region", "region_class")
@@ -203,10 +203,10 @@ def everything_zip(
 
 
 def genes_for_qupath(result: anndata.AnnData, first: Sequence[str] = ()) -> list[str]:
-    """Every gene of a short list; of a long one those of `first`, then those that held up, of highest held-out r."""
+    """Every gene of a short list; of a long one those of `first`, then the most reliable that held up."""
     if result.n_vars <= GEOJSON_GENES:
         return list(result.var_names)
-    reliable = result.var[has_held_up(result.var)].sort_values("r_heldout", ascending=False, kind="stable")
+    reliable = most_reliable_first(result.var[has_held_up(result.var)])
     return list(dict.fromkeys([*first, *reliable.index]))[:GEOJSON_GENES]
 
 
@@ -215,7 +215,7 @@ def _readme(
 ) -> str:
     known = Provenance.of(result)
     looked_at = "" if genes == genes_for_qupath(result) else "those looked at and "
-    some = f"{counted(genes)}, {looked_at}those of highest held-out r"
+    some = f"{counted(genes)}, {looked_at}the most reliable"
     measured = "every gene" if len(genes) == result.n_vars else some if genes else "no gene, as all are unreliable"
     sets = [name for name in result.var_names if is_signature(name)]
     units = f", as {EXPRESSION_UNIT}" + (f", of a signature as the {SCORE_UNIT}" if sets else "")

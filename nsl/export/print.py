@@ -16,13 +16,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nsl.errors import NslError
 from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
 from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
-from nsl.figures.regions import rgb_of
+from nsl.figures.regions import MOST_NAMED, name_place, rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
 from nsl.signatures import counted, unit_of
@@ -54,11 +55,13 @@ def map_png(
     dpi: int = 300,
     width_mm: float = 180,
     slide_name: str | None = None,
+    regions: Sequence[Region] = (),
     made_on: datetime.date | None = None,
 ) -> bytes:
-    """One gene over the slide as a PNG that prints `width_mm` wide; the default is two columns of a journal.
+    """One gene over the part of the slide that has tiles, as a PNG that prints `width_mm` wide.
 
-    Tiles that overlap are drawn as the step between them, so that none hides another.
+    The default is two columns of a journal. Tiles that overlap are drawn as the step between them, so that none hides
+    another.
 
     limits : values at the ends of the colour scale; beyond them the end colours are kept and the bar is pointed.
     palette : one of `nsl.figures.PALETTES`.
@@ -66,13 +69,14 @@ def map_png(
     dpi : pixels per inch, also written into the file.
     width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.
     slide_name : stands under the map, with the slide's checksum; the checksum alone if not given.
+    regions : to outline in their colours, with their names.
     made_on : the date under the map; today if not given.
 
     Raises NslError: the result has no such gene, there is no such palette, the limits are not two rising numbers, or
         the opacity or the width is out of range.
     """
     drawing = _drawing(result, gene, limits, palette, opacity, width_mm)
-    return _printed(result, drawing, gene, [gene], dpi, width_mm, _origin(result, slide_name, made_on))
+    return _printed(result, drawing, gene, [gene], dpi, width_mm, _origin(result, slide_name, made_on), regions)
 
 
 def difference_png(
@@ -85,6 +89,7 @@ def difference_png(
     dpi: int = 300,
     width_mm: float = 180,
     slide_name: str | None = None,
+    regions: Sequence[Region] = (),
     made_on: datetime.date | None = None,
 ) -> bytes:
     """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
@@ -96,7 +101,7 @@ def difference_png(
     unit = by if unit == "sd" else f"log2 of the {by}"
     drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, unit)
     origin = _origin(result, slide_name, made_on)
-    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm, origin)
+    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm, origin, regions)
 
 
 def panel_png(
@@ -142,10 +147,7 @@ def overview_png(
     )
     drawn = preview(picture.rgb, grid, np.ones(len(grid), bool), round(picture.rgb.shape[1] / picture.scale))
     _draw_slide(axes, picture, drawn)
-    for region in regions:
-        for ring in rings_of(region):
-            for color, width_pt in (("white", 2.2), (np.array(rgb_of(region)) / 255, 1.2)):
-                axes.plot(*(ring * known.mpp).T, color=color, linewidth=width_pt)
+    _draw_regions(axes, regions, known.mpp)
     return sheet.png({"Title": "H&E"})
 
 
@@ -201,6 +203,7 @@ def _printed(
     dpi: int,
     width_mm: float,
     origin: str,
+    regions: Sequence[Region],
 ) -> bytes:
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
@@ -209,7 +212,8 @@ def _printed(
     said = " ".join([PURPOSE, "Predicted from colour.", *caveats(result), origin])
     footer = _wrapped(said, _SMALL_PT, inner_mm)
     picture = SlidePicture.of(result)
-    slide_um = picture.size_um
+    window_um = window_mm(result) * 1000
+    slide_um = np.ptp(window_um, axis=1)
     slide_mm = slide_um * min(inner_mm / slide_um[0], MAX_SLIDE_MM / slide_um[1])
 
     header_top = _MARGIN_MM + _height_mm(_TITLE_PT, len(title))
@@ -222,9 +226,10 @@ def _printed(
     color = _BLACK if has_held_up(result.var.loc[genes]).all() else _WARNING
     sheet.text(_MARGIN_MM, header_top, header, _TEXT_PT, color=color)
     axes = sheet.axes(_MARGIN_MM, slide_top, *slide_mm)
-    _show_window(axes, np.array([[0, slide_um[0]], [0, slide_um[1]]]))
+    _show_window(axes, window_um)
     _draw_slide(axes, picture, picture.rgb)
     _draw_map(axes, result, drawing)
+    _draw_regions(axes, regions, Provenance.of(result).mpp)
     _draw_scale_bar(sheet, legend_top, slide_mm[0] / slide_um[0], longest_mm=slide_mm[0] / 4)
     _draw_color_bar(sheet, legend_top, drawing, width_mm=inner_mm / 2)
     sheet.text(_MARGIN_MM, footer_top, footer, _SMALL_PT, color=_GREY)
@@ -318,6 +323,18 @@ def _draw_map(axes: Axes, result, drawing: _Drawing) -> None:
     right, bottom = first + step * grid.shape[1], first + step * grid.shape[0]
     colors = {"cmap": drawing.colors, "vmin": drawing.limits[0], "vmax": drawing.limits[1], "alpha": drawing.opacity}
     axes.imshow(grid, extent=(first, right, bottom, first), interpolation="nearest", aspect="auto", **colors)
+
+
+def _draw_regions(axes: Axes, regions: Sequence[Region], mpp: float) -> None:
+    for region in regions:
+        for ring in rings_of(region):
+            for color, width_pt in (("white", 2.2), (np.array(rgb_of(region)) / 255, 1.2)):
+                axes.plot(*(ring * mpp).T, color=color, linewidth=width_pt)
+    if len(regions) <= MOST_NAMED:
+        halo = [withStroke(linewidth=1.5, foreground="white")]
+        look = {"size": _SMALL_PT, "ha": "center", "va": "top", "parse_math": False, "clip_on": True}
+        for region in regions:
+            axes.text(*(name_place(region) * mpp), region.name, color=_BLACK, path_effects=halo, **look)
 
 
 def _draw_scale_bar(sheet: _Sheet, top_mm: float, mm_per_um: float, longest_mm: float) -> None:

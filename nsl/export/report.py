@@ -35,7 +35,15 @@ from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.correlation import SAME_R
 from nsl.stats.pearson import pearson_matrix
 from nsl.stats.regions import ANNOTATION_CAVEAT, compare_classes
-from nsl.weights.reliability import UNRELIABLE, UNTESTED, Trust, has_held_up, held_out_in_words, trust_in_map
+from nsl.weights.reliability import (
+    UNRELIABLE,
+    UNTESTED,
+    Trust,
+    has_held_up,
+    held_out_in_words,
+    most_reliable_first,
+    trust_in_map,
+)
 from nsl.weights.weights import Weights
 
 MOST_MAPS = 4
@@ -129,10 +137,9 @@ def genes_for_report(result: anndata.AnnData, first: Sequence[str] = ()) -> list
     if result.n_vars <= MOST_MAPS:
         return list(dict.fromkeys([*chosen, *result.var_names]))
     table = result.var.assign(is_set=result.var_names.str.startswith(PREFIX))
-    is_own = table.is_set & table.r_heldout.isna()
-    worthy = has_held_up(table) | is_own
-    table = table.assign(worth=table.r_heldout.mask(is_own, 1.0))[worthy | ~worthy.any()]
-    ranked = table.sort_values(["is_set", "worth"], ascending=False, kind="stable")
+    table["is_own"] = table.is_set & table.r_heldout.isna()
+    worthy = has_held_up(table) | table.is_own
+    ranked = most_reliable_first(table[worthy | ~worthy.any()]).sort_values("is_own", ascending=False, kind="stable")
     for is_set, most in ((True, _MOST_SIGNATURES), (False, MOST_MAPS)):
         for gene in ranked.index[ranked.is_set == is_set][:_LOOKED_AT]:
             of_kind = sum(is_signature(one) == is_set for one in chosen)

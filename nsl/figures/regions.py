@@ -15,6 +15,10 @@ from nsl.slides.annotations.region import Color, Region, rings_of
 
 # Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
 _OUTLINE_RGB = (0, 160, 255)
+MOST_NAMED = 30
+"""Regions whose names are drawn; those of more would hide the map."""
+_NAME_PX = 12
+_NAME_HALO = ",".join(["0 0 3px #000"] * 3)
 # An outline need not be finer than a pixel of a large screen.
 _STEPS = 4_000
 _BOX_PX, _AXIS_PX = 40, 110
@@ -24,7 +28,10 @@ _CLEAR = "rgba(0,0,0,0)"
 
 
 def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
-    """The outlines of regions in mm, a broken line a colour, with a pale one below, so that it is seen on any map."""
+    """The outlines of regions in mm, a broken line a colour, with a pale one below, so that it is seen on any map.
+
+    Where they are few, each has its name below its upper edge.
+    """
     by_color: dict[str, list[Region]] = {}
     for region in regions:
         by_color.setdefault(color_of(region), []).append(region)
@@ -43,7 +50,28 @@ def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
                     name="regions",
                 )
             )
+    if 0 < len(regions) <= MOST_NAMED:
+        x, y = np.transpose([name_place(region) for region in regions]) * mpp / 1000
+        traces.append(
+            go.Scatter(
+                x=x.astype(np.float32),
+                y=y.astype(np.float32),
+                mode="text",
+                text=[literal(region.name) for region in regions],
+                textposition="bottom center",
+                textfont={"size": _NAME_PX, "color": "#fff", "shadow": _NAME_HALO},
+                hoverinfo="skip",
+                name="names of regions",
+            )
+        )
     return traces
+
+
+def name_place(region: Region) -> np.ndarray:
+    """(2,) level-0 pixels, the middle of a region's upper edge, below which its name stands."""
+    corners = shapely.get_coordinates(region.geometry)
+    top = corners[corners[:, 1] == corners[:, 1].min()]
+    return (top.min(axis=0) + top.max(axis=0)) / 2
 
 
 def _lines(regions: Sequence[Region]) -> Iterator[np.ndarray]:

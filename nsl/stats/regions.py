@@ -19,7 +19,8 @@ REGION_CAVEAT = (
 """Belongs wherever the p-values of `compare_region` are shown."""
 ANNOTATION_CAVEAT = (
     "Regions are drawn on the H&E, and expression is predicted from its colour: that classes differ says that they are "
-    "coloured differently, and is no independent proof that the genes are."
+    "coloured differently, and is no independent proof that the genes are. Of a region that was drawn by looking at a "
+    "map, p- and q-values are smaller than of one chosen beforehand, too."
 )
 """Belongs wherever the p-values of `compare_classes` are shown."""
 LEAST_TILES = 3

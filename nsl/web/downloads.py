@@ -80,7 +80,7 @@ def tables(
 
     genes : that are looked at, and so go into the GeoJSON, which cannot hold all.
     extra : makes what else goes into the zip of everything, as `nsl.export.files.everything_zip` takes it; else it is
-        the map of the gene of highest held-out r.
+        the map of the most reliable gene.
     """
     from nsl.export import files
 
@@ -95,9 +95,7 @@ def tables(
         button("QuPath (GeoJSON)", lambda: files.geojson_text(made_of(), some), f"{stem}.geojson")
         if len(some) < result.n_vars:
             looked_at = "the genes looked at, and " if genes else ""
-            st.caption(
-                f"GeoJSON holds {counted(some)}: {looked_at}those of highest held-out r; predict a list for others."
-            )
+            st.caption(f"GeoJSON holds {counted(some)}: {looked_at}the most reliable; predict a list for others.")
         button(
             "Everything (zip)",
             lambda: files.everything_zip(
@@ -113,9 +111,12 @@ def tables(
 
 
 def prints(
-    maps: Mapping[str, tuple[state.SessionSlide, str, tuple[float, float]]], palette: str, opacity: float, stem: str
+    maps: Mapping[str, tuple[state.SessionSlide, str, tuple[float, float], Sequence["Region"]]],
+    palette: str,
+    opacity: float,
+    stem: str,
 ) -> None:
-    """Several maps at print size in one zip: by file name, which slide and gene, the ends of its colour scale."""
+    """Several maps at print size in one zip: by file name, which slide, gene, ends of the colour scale and regions."""
 
     def make() -> bytes:
         from nsl.export import files
@@ -124,8 +125,8 @@ def prints(
         look = {"palette": palette, "opacity": opacity}
         return files.zipped(
             {
-                name: map_png(slide.result_at_hand(), gene, limits=ends, slide_name=slide.name, **look)
-                for name, (slide, gene, ends) in maps.items()
+                name: map_png(slide.result_at_hand(), gene, limits=ends, slide_name=slide.name, regions=regions, **look)
+                for name, (slide, gene, ends, regions) in maps.items()
             }
         )
 

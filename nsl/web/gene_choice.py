@@ -25,6 +25,7 @@ from nsl.weights.reliability import (
     Trust,
     has_held_up,
     held_out_in_words,
+    most_reliable_first,
     trust_in,
     why_weak,
 )
@@ -104,8 +105,9 @@ def _shown_first(genes: list[str]) -> list[str]:
 
 def listed(table: pd.DataFrame) -> list[str]:
     """Genes to choose from, the most reliable first."""
-    is_set = table.index.str.startswith(PREFIX)
-    table = table.assign(is_set=is_set).sort_values(["is_set", "r_heldout"], ascending=False)
+    table = most_reliable_first(table)
+    table = table.assign(is_set=table.index.str.startswith(PREFIX))
+    table = table.sort_values("is_set", ascending=False, kind="stable")
     # A set that the user brought has no figures, and is what they want to see.
     reliable = has_held_up(table) | (table.is_set & table.r_heldout.isna())
     is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)

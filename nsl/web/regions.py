@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 import streamlit as st
+from shapely.geometry import MultiPolygon, Polygon
 
 from nsl.errors import AnnotationsError, NslError
-from nsl.signatures import counted
+from nsl.signatures import counted, is_signature
 from nsl.slides.annotations.geojson import MAX_REGIONS, geojson_text, parse_geojson
 from nsl.slides.annotations.region import (
     LONGEST_NAME,
@@ -23,10 +24,10 @@ from nsl.slides.annotations.region import (
     parse_corners,
     plain_name,
 )
-from nsl.slides.annotations.tiles import annotate
-from nsl.web import controls, downloads, patterns
+from nsl.slides.annotations.tiles import annotate, regions_of_tiles
+from nsl.web import controls, downloads, gene_choice, patterns
 from nsl.web.session import server, state
-from nsl.weights.reliability import has_held_up
+from nsl.weights.reliability import has_held_up, most_reliable_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,10 @@ _MOST_ROWS, _LIST_PX = 6, 230
 _CLASS_COLORS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (213, 94, 0), (240, 228, 66))
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),
-    "alike": st.column_config.NumberColumn("Alike", format="localized", help="How many more genes draw this picture"),
+    "trust": st.column_config.TextColumn("Trust"),
+    "alike": st.column_config.NumberColumn(
+        "Stands for", format="localized", help="How many more genes draw this picture"
+    ),
     "effect_size": st.column_config.NumberColumn(
         "Effect", format="%.2f", help="Difference of the means in standard deviations (Cohen's d)"
     ),
@@ -126,15 +130,29 @@ def keep(slide: state.SessionSlide, regions: Sequence[Region]) -> None:
     held.notices = ()
 
 
-def tiles_within(slide: state.SessionSlide, key: str, points: np.ndarray, area: dict) -> np.ndarray | None:
-    """Which points (T, 2), one a tile, lie in a box or lasso drawn in the chart of this key: (T,) bool.
+def tiles_drawn(slide: state.SessionSlide, area: dict) -> np.ndarray:
+    """Which tiles a box or lasso that was drawn on a map, in mm, holds: (T,) bool, as of the region it can be kept as.
+
+    Raises AnnotationsError: it holds no area, or a corner that is no number.
+    """
+    known = slide.provenance
+    drawn = Region("", "", None, _geometry(slide, area))
+    return regions_of_tiles(slide.result.obsm["spatial"], known.tile_um / known.mpp, [drawn]) >= 0
+
+
+def tiles_within(
+    slide: state.SessionSlide, key: str, area: dict, points: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Which tiles lie in a box or lasso drawn in the chart of this key, (T,) bool: on a map, those of `tiles_drawn`.
+
+    points : (T, 2) where the chart has them, one a tile, if it is no map.
 
     None where none does, which `tell_empty` then says.
     """
     from nsl.stats.regions import points_inside  # scikit-image, for which no first page waits
 
     try:
-        inside = points_inside(points, area)
+        inside = tiles_drawn(slide, area) if points is None else points_inside(points, area)
         if not inside.any():
             raise NslError("no tile lies in what was drawn; draw it larger, or over the tiles")
     except NslError as error:
@@ -156,6 +174,11 @@ def keep_drawn(slide: state.SessionSlide, area: dict, name: str, class_name: str
 
     Raises AnnotationsError: it holds no area, or see `keep`.
     """
+    keep(slide, [*kept(slide), _named(slide, name, class_name, _geometry(slide, area))])
+
+
+def _geometry(slide: state.SessionSlide, area: dict) -> Polygon | MultiPolygon:
+    """What a box or lasso in mm encloses, in level-0 pixels."""
     x, y = area["x"], area["y"]
     if area["kind"] == "box":
         x, y = [x[0], x[1], x[1], x[0]], [y[0], y[0], y[1], y[1]]
@@ -163,7 +186,7 @@ def keep_drawn(slide: state.SessionSlide, area: dict, name: str, class_name: str
     geometry = area_within([corners])
     if geometry is None:
         raise AnnotationsError("what was drawn holds no area; draw the region again")
-    keep(slide, [*kept(slide), _named(slide, name, class_name, geometry)])
+    return geometry
 
 
 def _named(slide: state.SessionSlide, name: str, class_name: str, geometry) -> Region:
@@ -301,21 +324,24 @@ def show_comparison(
     """
     reliable = has_held_up(slide.result.var.loc[table.index])
     shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
-    shown = shown.sort_values("r_heldout", ascending=False, kind="stable")
+    shown = most_reliable_first(shown)
     standing = patterns.representatives(slide, list(shown.index))
     many, collapsed = len(shown), patterns.are_collapsed()
     if collapsed:
         alike = standing.value_counts() - 1
         shown = shown[standing == standing.index].assign(alike=alike)
+        shown.loc[shown.index.map(is_signature), "alike"] = np.nan  # signatures stand for themselves
     stand = "stands" if len(shown) == 1 else "stand"
     stand_for = (
         f" {stand} for {many:,}: of the genes one for all that draw the same picture here" if len(shown) < many else ""
     )
     st.caption(f"{told} {counted(shown.index)}{stand_for}. The most reliable first.")
     patterns.offer_every(standing.nunique(), many)
-    columns = [name for name in _COLUMNS if with_interval or name not in ("effect_low", "effect_high")]
-    columns = [name for name in columns if collapsed or name != "alike"]
-    shown = shown.reset_index()[columns]
+    left_out = {"effect_low", "effect_high"} if not with_interval else set()
+    shown = shown.reset_index()
+    shown = shown[[name for name in _COLUMNS if name in shown and name not in left_out]]
     shown["gene"] = controls.in_table(shown.gene)
+    if "trust" in shown:
+        shown["trust"] = gene_choice.signed_tiers(shown.trust)
     controls.show_table(shown, _COLUMNS, height=280, key=key, alt="Genes and signatures by how the two sides differ")
     st.caption(caveat)

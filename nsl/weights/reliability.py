@@ -105,6 +105,18 @@ def with_trust(table: pd.DataFrame, left_out: str, groups: int) -> pd.DataFrame:
     return table.assign(trust=[one.word for one in trust_in(table, left_out, groups)])
 
 
+def most_reliable_first(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table with its reliability by trust, and of one trust by held-out r; what is not tested is last.
+
+    table : with the words of `with_trust`, which results have too; without them what held up goes before the rest.
+    """
+    import numpy as np
+
+    ranks = {RELIABLE.word: 0, WEAK.word: 1, UNRELIABLE.word: 2}
+    rank = table["trust"].astype(str).map(ranks).fillna(len(ranks)) if "trust" in table else ~has_held_up(table)
+    return table.iloc[np.lexsort([-table.r_heldout.astype(float), rank.astype(float)])]
+
+
 def why_weak(row: pd.Series, left_out: str, groups: int) -> str:
     """Why one gene or set that held up is not called reliable, to follow "it agreed beyond chance, but".
 

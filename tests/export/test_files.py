@@ -453,9 +453,9 @@ def test_of_many_genes_qupath_gets_the_most_reliable(predicted):
     [first, *_] = features(files["s1.geojson"].decode())
     expected = [f"G{number}" for number in range(118, 18, -2)]
     assert list(first["properties"]["measurements"]) == ["tissue fraction", *expected]
-    assert "50 genes, those of highest held-out r" in files["README.txt"].decode()
+    assert "50 genes, the most reliable" in files["README.txt"].decode()
     files = unzipped(everything_zip(many, "s1", qupath_genes=genes_for_qupath(many, ["G1"])))
-    assert "50 genes, those looked at and those of highest held-out r" in files["README.txt"].decode()
+    assert "50 genes, those looked at and the most reliable" in files["README.txt"].decode()
 
 
 def test_a_cancelled_run_and_a_synthetic_slide_are_said_in_the_readme(predicted):

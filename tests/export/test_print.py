@@ -18,7 +18,7 @@ from nsl.errors import NslError
 from nsl.export.print import difference_png, map_png
 from nsl.figures import PALETTES
 from nsl.figures.compare import DIFFERENCES
-from nsl.figures.maps import percentile_limits
+from nsl.figures.maps import percentile_limits, window_mm
 from nsl.prediction import predict
 from nsl.slides.slide import open_slide
 from nsl.weights.folder import load_weights
@@ -59,7 +59,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def slide_box(result: anndata.AnnData) -> tuple[slice, slice]:
-    """Where in the picture the slide lies: of the same map, see-through, all that has the colour of the glass."""
+    """Where in the picture the part with tiles lies: of the same map, see-through, what has the colour of the glass."""
     seen = (pixels(map_png(result, "ERBB2", limits=(0, 1), opacity=0, dpi=DPI)) == GLASS).all(axis=2)
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -67,8 +67,15 @@ def slide_box(result: anndata.AnnData) -> tuple[slice, slice]:
 
 def at_centres(result: anndata.AnnData, slide: np.ndarray) -> np.ndarray:
     """(T, 3) colours at the centres of the tiles."""
-    x, y = (result.obsm["spatial"] / [700, 600] * slide.shape[1::-1]).astype(int).T
+    low, high = window_px(result)
+    x, y = ((result.obsm["spatial"] - low) / (high - low) * slide.shape[1::-1]).astype(int).T
     return slide[y, x]
+
+
+def window_px(result: anndata.AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Top left and bottom right of what maps show."""
+    low, high = window_mm(result).T * 1000 / result.uns["nsl"]["mpp"]
+    return low, high
 
 
 @pytest.mark.parametrize(("dpi", "width_mm"), [(300, 180), (150, 85)])
@@ -90,7 +97,7 @@ def test_every_tile_has_the_colour_of_its_value_where_it_lies(on_glass, palette)
     assert np.abs(at_centres(on_glass, drawn) - expected).max() < 3
     # Tiles overlap, so that each is drawn as one step of the grid.
     on_map = (drawn != GLASS).any(axis=2).mean()
-    assert on_map == pytest.approx(on_glass.n_obs * 50 * 50 / (700 * 600), rel=0.02)
+    assert on_map == pytest.approx(on_glass.n_obs * 50 * 50 / np.prod(np.subtract(*window_px(on_glass))), rel=0.02)
 
 
 def test_the_slide_shines_through_by_the_opacity(on_glass):
@@ -105,8 +112,10 @@ def test_the_slide_shines_through_by_the_opacity(on_glass):
 def test_the_h_and_e_lies_under_the_map(result, section):
     box = slide_box(_over(result, np.full((600, 700, 3), GLASS, np.uint8)))
     seen = pixels(map_png(_over(result, section.pixels), "ERBB2", limits=(0, 1), opacity=0, dpi=DPI))[box]
+    (left, top), (right, bottom) = np.rint(window_px(result)).astype(int)
+    shown = section.pixels[top:bottom, left:right]
     small = np.asarray(Image.fromarray(seen.astype(np.uint8)).resize((70, 60), Image.Resampling.BOX)).astype(int)
-    source = np.asarray(Image.fromarray(section.pixels).resize((70, 60), Image.Resampling.BOX)).astype(int)
+    source = np.asarray(Image.fromarray(shown).resize((70, 60), Image.Resampling.BOX)).astype(int)
     assert np.abs(small - source).mean() < 2
 
 
@@ -119,12 +128,14 @@ def _over(result: anndata.AnnData, image: np.ndarray) -> anndata.AnnData:
 def test_the_scale_bar_is_as_long_as_it_says(on_glass, written, mpp, label):
     for key in ("mpp", "tile_um", "stride_um"):
         on_glass.uns["nsl"][key] *= mpp
+    on_glass.obs[["x_um", "y_um"]] *= mpp
     rows, columns = slide_box(on_glass)
     written.clear()
     below = pixels(map_png(on_glass, "ERBB2", limits=(0, 1), dpi=DPI))[rows.stop :, columns]
     left = below[:, : below.shape[1] // 3]  # of which the colour bar and its unit keep clear
     bar_px = (left == 0).all(axis=2).sum(axis=1).max()
-    length_um = bar_px / (columns.stop - columns.start) * 700 * mpp
+    (left, _), (right, _) = window_px(on_glass)
+    length_um = bar_px / (columns.stop - columns.start) * (right - left) * mpp
     number, unit = label.split()
     assert label in written
     assert length_um == pytest.approx(float(number) * {"µm": 1, "mm": 1000}[unit], rel=0.01)

@@ -6,7 +6,7 @@ from shapely.geometry import Polygon, box
 
 from nsl import predict
 from nsl.figures.maps import expression_map
-from nsl.figures.regions import class_boxes, region_outlines
+from nsl.figures.regions import MOST_NAMED, class_boxes, region_outlines
 from nsl.result import map_of
 from nsl.slides.annotations.region import Region
 
@@ -19,7 +19,7 @@ def result(slide, weights):
 
 
 def test_outlines_lie_where_the_regions_do_holes_and_all():
-    [pale, drawn] = region_outlines([Region("a", "Tumor", (200, 0, 0), HOLED)], mpp=0.5)
+    pale, drawn, _ = region_outlines([Region("a", "Tumor", (200, 0, 0), HOLED)], mpp=0.5)
     assert drawn.line.color == "rgb(200, 0, 0)"
     assert pale.line.width > drawn.line.width
     x = np.array(drawn.x)
@@ -34,7 +34,16 @@ def test_a_map_without_regions_is_as_it_was(result):
     region = Region("a", "", None, HOLED)
     plain, outlined = (expression_map(result, "CD24", limits=limits, regions=own) for own in ((), (region,)))
     assert [trace.name for trace in outlined.data].count("regions") == 2
-    assert len(outlined.data) == len(plain.data) + 2
+    assert len(outlined.data) == len(plain.data) + 3
+
+
+def test_each_region_has_its_name_at_its_upper_edge_unless_they_are_too_many():
+    named = [Region("<b>left", "Tumor", None, HOLED), Region("right", "", None, box(500, 300, 900, 700))]
+    names = region_outlines(named, mpp=0.5)[-1]
+    assert list(names.text) == ["&lt;b&gt;left", "right"]
+    np.testing.assert_allclose([names.x, names.y], [[0.125, 0.35], [0.05, 0.15]], rtol=1e-6)
+    many = [Region(f"R{x}", "", None, box(10 * x, 0, 10 * x + 5, 5)) for x in range(MOST_NAMED + 1)]
+    assert [trace.mode for trace in region_outlines(many, mpp=0.5)] == ["lines", "lines"]
 
 
 def test_a_class_of_few_is_drawn_as_dots_that_say_what_they_are(result):

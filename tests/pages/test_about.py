@@ -76,7 +76,8 @@ def test_a_card_that_is_no_text_or_without_end_is_shown_as_far_as_it_goes(app, t
 
 
 GENES = pd.DataFrame(
-    {"r_heldout": [0.1, 0.4, 0.3, 0.2, 0.05]}, index=pd.Index(["ERBB2", "KRT19", "KRT7", "MKI67", "AKRT"], name="gene")
+    {"r_heldout": [0.1, 0.5, 0.3, 0.2, 0.05], "trust": ["weak", "weak", "reliable", "weak", "unreliable"]},
+    index=pd.Index(["ERBB2", "KRT7", "KRT19", "MKI67", "AKRT"], name="gene"),
 )
 
 

@@ -23,6 +23,7 @@ from tests.app_driver import (
     slide,
     upload,
 )
+from tests.made_maps import half_covered
 
 COMPARE = "pages/compare.py"
 
@@ -239,8 +240,7 @@ def looked_at(page):
 def test_a_box_on_a_map_selects_the_tiles_in_it_whichever_panel_it_is_drawn_on(looked_at, monkeypatch):
     area = {"kind": "box", "x": [0.5, 1.5], "y": [2.0, 1.0], "axis": "x3"}
     drawn(monkeypatch, area, tile_selection.take_area, looked_at, "chart", ("x", "x2", "x3"))
-    place = looked_at.result.obs[["x_um", "y_um"]] / 1000
-    expected = place.x_um.between(0.5, 1.5) & place.y_um.between(1.0, 2.0)
+    expected = half_covered(looked_at.result, (0.5, 1.5), (1.0, 2.0))
     assert 0 < expected.sum() < len(expected)
     assert tile_selection.selected_tiles(looked_at).tolist() == expected.tolist()
 
@@ -301,7 +301,10 @@ def test_a_selection_of_all_tiles_does_no_harm(page):
 @pytest.mark.parametrize(
     ("area", "told"),
     [
-        ({"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"}, "A lasso needs three corners or more"),
+        (
+            {"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"},
+            "Outline 1 has 2 corners, and needs three or more",
+        ),
         ({"kind": "box", "x": [-2, -1], "y": [-2, -1], "axis": "x"}, "No tile lies in what was drawn; draw it larger"),
     ],
 )

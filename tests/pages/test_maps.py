@@ -30,6 +30,7 @@ from tests.app_driver import (
     told_of_pictures,
     upload,
 )
+from tests.made_maps import half_covered
 
 MAPS = "pages/maps.py"
 
@@ -116,11 +117,14 @@ def test_a_region_is_compared_with_the_rest_reliable_genes_first(maps):
     assert "drawn by looking at the map" in said(maps)
     table = next(element.value for element in maps.dataframe if "effect_size" in element.value)
     result = slide(maps).result
-    place = result.obs[["x_um", "y_um"]] / 1000
-    inside = (place.x_um.between(0.5, 1.5) & place.y_um.between(1.4, 2.6)).to_numpy()
+    inside = half_covered(result, (0.5, 1.5), (1.4, 2.6))
     gene = table.gene.iloc[0]
     assert table.mean_inside.iloc[0] == pytest.approx(result[inside, gene].X.mean(), rel=1e-4)
-    assert table.r_heldout.is_monotonic_decreasing
+    trust = result.var.trust[table.gene]
+    assert list(trust) == sorted(trust, key=["reliable", "weak"].index)
+    assert list(table.trust) == [{"reliable": "● reliable", "weak": "◐ weak"}[word] for word in trust]
+    for word in ("reliable", "weak"):
+        assert table[table.trust.str.endswith(word)].r_heldout.is_monotonic_decreasing
     assert (result.var.r_heldout[table.gene] > 0).all()
     # One gene stands for all that draw its picture.
     r = np.atleast_2d(np.corrcoef(result[:, table.gene].X.astype(float).T))
@@ -355,9 +359,10 @@ def test_the_page_says_how_many_genes_draw_the_same_picture_and_leads_to_another
     assert not app.exception
 
 
-def test_a_map_that_is_the_same_everywhere_is_no_prediction(maps):
+@pytest.mark.parametrize("value", [1.5, 0.1])  # the mean of many of which is not 0.1 in 32 bits
+def test_a_map_that_is_the_same_everywhere_is_no_prediction(maps, value):
     result = slide(maps).result
-    result.X[:, list(result.var_names).index("COX6C")] = 1.5
+    result.X[:, list(result.var_names).index("COX6C")] = value
     maps.selectbox(key="gene").select("COX6C").run()
     assert "**No prediction**: the map is the same everywhere" in said(maps)
 
@@ -366,8 +371,7 @@ def test_an_erased_region_is_gone_from_numbers_and_files_until_it_is_restored(ma
     shown = slide(maps)
     whole, shown.marks.region = shown.result, {"kind": "box", "x": [0.5, 1.5], "y": [2.6, 1.4], "axis": "x"}
     maps.run()
-    place = whole.obs[["x_um", "y_um"]] / 1000
-    inside = (place.x_um.between(0.5, 1.5) & place.y_um.between(1.4, 2.6)).to_numpy()
+    inside = half_covered(whole, (0.5, 1.5), (1.4, 2.6))
     click(maps, f"Erase its {inside.sum():,} tiles")
     assert not maps.exception
     left = whole[~inside]

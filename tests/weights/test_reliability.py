@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, trust_in, why_weak
+from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, most_reliable_first, trust_in, why_weak
 
 
 def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_group():
@@ -70,3 +70,16 @@ def test_the_card_of_the_embedded_weights_compares_methods_as_the_results_do(emb
     assert len(embedded.config.evaluation) == 36
     for row in embedded.config.evaluation:
         assert found[row["left out"], row["method"]] == [row[name] for name in list(row)[2:6]]
+
+
+@pytest.mark.parametrize("kind", [str, "category"], ids=["new", "read from a file"])
+def test_the_most_reliable_come_first_and_of_one_trust_those_of_higher_r(kind):
+    words = ["weak", "reliable", "not tested", "reliable", "unreliable", "weak"]
+    table = pd.DataFrame({"r_heldout": [0.6, 0.31, np.nan, 0.4, 0.7, 0.2], "trust": words}, index=list("abcdef"))
+    table["trust"] = table.trust.astype(kind)
+    assert list(most_reliable_first(table).index) == list("dbafec")
+
+
+def test_without_words_of_trust_what_held_up_comes_first():
+    table = pd.DataFrame({"r_heldout": [0.2, 0.5, np.nan, 0.4], "q_value": [0.01, 0.5, np.nan, 0.04]}, list("abcd"))
+    assert list(most_reliable_first(table).index) == list("dabc")

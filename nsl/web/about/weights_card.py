@@ -27,6 +27,7 @@ from nsl.weights.reliability import (
     USEFUL_R,
     WEAK,
     has_held_up,
+    most_reliable_first,
     trust_in,
     with_trust,
 )
@@ -137,8 +138,9 @@ def show_reliability(weights: Weights) -> None:
 
 
 def _show_genes(weights: Weights) -> None:
-    table, protocol = weights.reliability.copy(), weights.config.reliability
-    table.insert(0, "trust", with_trust(table, protocol.left_out, protocol.groups).trust)
+    protocol = weights.config.reliability
+    table = with_trust(weights.reliability, protocol.left_out, protocol.groups)
+    table = table[["trust", *weights.reliability.columns]]
     wanted = st.text_input(
         "Find genes",
         placeholder="ERBB2, Ki-67, KRT",
@@ -159,15 +161,15 @@ def _show_genes(weights: Weights) -> None:
             f"{stem}_reliability.csv",
         )
         count = f"{len(found):,} of {count_of(len(table), 'gene')}" if wanted.strip() else count_of(len(table), "gene")
-        st.caption(f"{count}, the highest held-out r first. Click a heading to sort.", width="stretch")
+        st.caption(f"{count}, the most reliable first. Click a heading to sort.", width="stretch")
 
 
 def matching(table: pd.DataFrame, text: str) -> pd.DataFrame:
     """Rows of the genes that a text names, by symbol, common name (HER2) or a part of a symbol; all for no text.
 
-    Those named come first, then the others that hold a part, each the highest r_heldout first.
+    Those named come first, then the others that hold a part, each the most reliable first.
     """
-    ordered = table.sort_values("r_heldout", ascending=False)
+    ordered = most_reliable_first(table)
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     if not words:
         return ordered

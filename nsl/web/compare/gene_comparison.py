@@ -156,7 +156,7 @@ def _offer_table(slide: state.SessionSlide, chosen: list[str]) -> None:
 
 def _offer_prints(slide: state.SessionSlide, chosen: list[str], look: Look) -> None:
     maps = {
-        f"{tile_selection.file_stem(slide, [gene])}.png": (slide, gene, ends)
+        f"{tile_selection.file_stem(slide, [gene])}.png": (slide, gene, ends, regions.kept(slide))
         for gene, ends in _limits_of_each(slide.result, chosen, look).items()
     }
     downloads.prints(maps, look.palette, look.opacity, tile_selection.file_stem(slide, chosen))
@@ -235,7 +235,9 @@ def _show_difference(slide: state.SessionSlide, pair: tuple[str, str], look: Loo
 def _print_difference(slide: state.SessionSlide, pair: tuple[str, str], by: str, look: Look) -> bytes:
     from nsl.export.print import difference_png
 
-    return difference_png(slide.result, *pair, by=by, opacity=look.opacity, slide_name=slide.name)
+    return difference_png(
+        slide.result, *pair, by=by, opacity=look.opacity, slide_name=slide.name, regions=regions.kept(slide)
+    )
 
 
 def _meaning(result: anndata.AnnData, pair: tuple[str, str], by: str) -> str:
@@ -275,6 +277,13 @@ def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) ->
     _say_reliability(slide, pair)
 
 
+def outline_regions(figure: go.Figure, slide: state.SessionSlide, number: int) -> None:
+    """The regions of a slide on its map in a panel of the figure."""
+    x, y = panels.axes(number)
+    for outline in region_outlines(regions.kept(slide), slide.provenance.mpp):
+        figure.add_trace(outline.update(xaxis=x, yaxis=y))
+
+
 def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
     told = gene_choice.labels(slide.result.var.loc[list(chosen)], slide.weights.config.reliability)
     st.caption(f"Held out: {'; '.join(controls.escaped(told[gene]) for gene in chosen)}.")
@@ -286,10 +295,8 @@ def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str,
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")
     tile_selection.forget_marks(figure, slide)
     panels_shown = len(chosen) if mode == SIDE_BY_SIDE else 1
-    for outline in region_outlines(regions.kept(slide), slide.provenance.mpp):
-        for number in range(panels_shown):
-            x, y = panels.axes(number)
-            figure.add_trace(go.Scatter(outline).update(xaxis=x, yaxis=y))
+    for number in range(panels_shown):
+        outline_regions(figure, slide, number)
     _draw(
         slide,
         figure,

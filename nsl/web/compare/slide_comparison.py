@@ -12,7 +12,7 @@ from nsl.figures.maps import percentile_limits
 from nsl.numerals import csv_table
 from nsl.result import map_of
 from nsl.signatures import spoken, unit_of
-from nsl.web import chart, controls, downloads, gene_choice, links
+from nsl.web import chart, controls, downloads, gene_choice, links, regions
 from nsl.web.compare import gene_comparison, tile_selection
 from nsl.web.session import state
 from nsl.web.zoom import zoom
@@ -52,7 +52,7 @@ def show(slide: state.SessionSlide, display: DeltaGenerator) -> None:
             f"CSV of {controls.escaped(spoken(gene))} on both", lambda: _csv_of_both(both, gene), f"{stem}.csv"
         )
         maps = {
-            f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one, gene, limits)
+            f"{number}_{tile_selection.file_stem(one, [gene])}.png": (one, gene, limits, regions.kept(one))
             for number, one in enumerate(both, start=1)
         }
         downloads.prints(maps, look.palette, look.opacity, stem)
@@ -118,6 +118,8 @@ def _show_maps(
     results, names = [one.result for one in both], [one.name for one in both]
     drawn = {"palette": look.palette, "opacity": look.opacity, "outline": look.outline}
     figure = compare.across_slides(results, names, gene, limits=limits, **drawn)
+    for number, one in enumerate(both):
+        gene_comparison.outline_regions(figure, one, number)
     _draw(
         both,
         figure,

@@ -12,7 +12,7 @@ import streamlit as st
 from nsl.export import files
 from nsl.figures import gene_scatter
 from nsl.numerals import count_of
-from nsl.result import centers_mm, map_of
+from nsl.result import map_of
 from nsl.signatures import unit_of
 from nsl.web import chart, controls, downloads, regions
 from nsl.web.session import state
@@ -43,11 +43,11 @@ def take_area(slide: state.SessionSlide, key: str, axes: Container[str]) -> None
         return
     slide.of_result(Selection).drawn += 1
     if area["axis"] in axes:
-        _select(slide, key, centers_mm(slide.result), area)
+        _select(slide, key, area)
 
 
-def _select(slide: state.SessionSlide, key: str, points: np.ndarray, area: dict) -> None:
-    inside = regions.tiles_within(slide, key, points, area)
+def _select(slide: state.SessionSlide, key: str, area: dict, points: np.ndarray | None = None) -> None:
+    inside = regions.tiles_within(slide, key, area, points)
     if inside is not None:
         slide.of_result(Selection).tiles = list(slide.result.obs_names[inside])
 
@@ -80,7 +80,7 @@ def take_points(slide: state.SessionSlide, pair: tuple[str, str], key: str) -> N
     area = chart.drawn_area(key)
     if area:
         slide.of_result(Selection).drawn += 1
-        _select(slide, key, np.column_stack([map_of(slide.result, gene) for gene in pair]), area)
+        _select(slide, key, area, np.column_stack([map_of(slide.result, gene) for gene in pair]))
 
 
 def show_selection(slide: state.SessionSlide, chosen: list[str]) -> None:

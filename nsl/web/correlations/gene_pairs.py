@@ -17,7 +17,7 @@ from nsl.signatures import counted, short_name
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns
 from nsl.web.session import state
-from nsl.weights.reliability import has_held_up
+from nsl.weights.reliability import has_held_up, most_reliable_first
 
 METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
 MOST_RELIABLE, A_LIST = "The most reliable", "A list"
@@ -115,7 +115,7 @@ def _choose(slide: state.SessionSlide, listing: DeltaGenerator) -> tuple[list[st
 
 def _most_reliable(slide: state.SessionSlide, listing: DeltaGenerator) -> list[str]:
     """As many as the slider says, one a pattern, out of those that held up where there are any."""
-    table = slide.result.var.sort_values("r_heldout", ascending=False)
+    table = most_reliable_first(slide.result.var)
     reliable = has_held_up(table)
     held_up = reliable.sum() > 1
     candidates = list(table.index[reliable] if held_up else table.index)
@@ -143,7 +143,7 @@ def _most_reliable(slide: state.SessionSlide, listing: DeltaGenerator) -> list[s
         key=key,
         persist_state="session",
         width=controls.CONTROL_PX,
-        help="Those of the highest held-out r",
+        help="The most reliable first",
     )
     return ranked[:number]
 

@@ -11,7 +11,7 @@ import streamlit as st
 from nsl.export import files
 from nsl.figures.maps import PERCENTILES, apart, expression_map, percentile_limits
 from nsl.numerals import signed, six_digits
-from nsl.result import centers_mm, map_of, tile_at
+from nsl.result import map_of, tile_at
 from nsl.signatures import is_signature, signatures_of, spoken, unit_of
 from nsl.stats.regions import REGION_CAVEAT
 from nsl.web import chart, controls, downloads, gene_choice, links, regions
@@ -145,7 +145,7 @@ def _step(slide: state.SessionSlide) -> None:
 def _keep_region(slide: state.SessionSlide) -> None:
     key = f"map of {slide.key}"
     area = chart.drawn_area(key)
-    if area and regions.tiles_within(slide, key, centers_mm(slide.result), area) is not None:
+    if area and regions.tiles_within(slide, key, area) is not None:
         slide.marks.region = area
 
 
@@ -215,4 +215,4 @@ def printed(
     from nsl.export.print import map_png
 
     look = {"palette": style.palette, "opacity": style.opacity}
-    return map_png(result, gene, limits=limits, slide_name=slide.name, **look)
+    return map_png(result, gene, limits=limits, slide_name=slide.name, regions=regions.kept(slide), **look)

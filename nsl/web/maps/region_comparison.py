@@ -8,9 +8,8 @@ import streamlit as st
 
 from nsl.errors import NslError
 from nsl.numerals import count_of, six_digits
-from nsl.result import centers_mm
 from nsl.slides.annotations.region import LONGEST_NAME
-from nsl.stats.regions import REGION_CAVEAT, compare_region, points_inside
+from nsl.stats.regions import REGION_CAVEAT, compare_region
 from nsl.web import controls, downloads, regions
 from nsl.web.maps import erasure
 from nsl.web.session import state
@@ -28,7 +27,7 @@ def show(slide: state.SessionSlide) -> pd.DataFrame | None:
         with first:
             controls.offer_removal("Clear the region", setattr, slide.marks, "region", None)
         with controls.shown_errors():
-            inside = points_inside(centers_mm(slide.result), region)
+            inside = regions.tiles_drawn(slide, region)
             if 0 < inside.sum() < len(inside):
                 with first:
                     erasure.offer_region(slide, slide.result.obs_names[inside])

@@ -9,7 +9,7 @@ from nsl.numerals import count_of, six_digits
 from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.stains.gene_stains import View, degrees
 from nsl.weights.interpretation import qupath_stains, vectors_of
-from nsl.weights.reliability import UNRELIABLE
+from nsl.weights.reliability import most_reliable_first
 
 
 def show_all(view: View, gene: str) -> None:
@@ -36,8 +36,7 @@ def _choose_clicked(key: str, table: pd.DataFrame) -> None:
 
 def show_table(view: View) -> None:
     """Every vector, to search and to take along."""
-    table = view.table.assign(last=view.table.trust == UNRELIABLE.word)
-    table = table.sort_values(["last", "r_heldout"], ascending=[True, False]).drop(columns="last")
+    table = most_reliable_first(view.table)
     if view.slide is None:
         table = table.drop(columns=["h_angle_to_slide_degrees", "e_angle_to_slide_degrees"])
     first = ["r_heldout", "trust"]
@@ -49,8 +48,7 @@ def show_table(view: View) -> None:
         stem = file_part(view.weights.name) if view.slide is None else controls.file_stem(view.slide)
         downloads.button("Download all vectors (CSV)", lambda: six_digits(table), f"{stem}_stain_vectors.csv")
         st.caption(
-            f"{count_of(len(table), 'gene')}, the unreliable last, the highest held-out r first. Search with the lens "
-            "above the table.",
+            f"{count_of(len(table), 'gene')}, the most reliable first. Search with the lens above the table.",
             width="stretch",
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from nsl.numerals import count_of, csv_table, signed
-from nsl.web import chart, controls, downloads, sources
+from nsl.web import chart, controls, downloads, gene_choice, sources
 from nsl.web.session import state
 from nsl.web.session.jobs import Job
 from nsl.web.train import fit_duration, paired_sections
@@ -25,6 +25,7 @@ from nsl.weights.reliability import (
     WEAK,
     can_be_reliable,
     has_held_up,
+    most_reliable_first,
     trust_in,
     with_trust,
 )
@@ -263,10 +264,9 @@ _COLUMNS = {
 
 
 def _show_table(trained: Trained) -> None:
-    table = trained.weights.reliability
-    protocol = trained.weights.config.reliability
-    trust = [tier.told for tier in trust_in(table, protocol.left_out, protocol.groups)]
-    shown = table.assign(trust=trust).sort_values("r_heldout", ascending=False).reset_index()
+    table, protocol = trained.weights.reliability, trained.weights.config.reliability
+    shown = most_reliable_first(with_trust(table, protocol.left_out, protocol.groups)).reset_index()
+    shown["trust"] = gene_choice.signed_tiers(shown.trust)
     columns = _COLUMNS | {
         "patients_replicated": st.column_config.NumberColumn(
             "Replicated in", format=f"%d of {protocol.groups}", help=f"Of each {protocol.left_out} left out"
