@@ -29,7 +29,7 @@ from nsl.methods.densenet import densenet121
 from nsl.pixels import PLANES, PixelModel
 from nsl.slides.resampling import average_rows
 from nsl.stains import estimate_white_point, optical_density
-from nsl.system.parallel import over_rows
+from nsl.system.parallel import over_rows, read_only
 from nsl.tiles import pixel_bounds, tile_grid, tissue_fraction
 
 TILE_UM, ANALYSIS_MPP, MIN_TISSUE = 150.0, 3.0, 0.3
@@ -176,13 +176,15 @@ def tissue_tiles(path: Path, mpp: float, image_mpp: float) -> tuple[np.ndarray, 
 def decoded_to_expression(image, bounds, white, model: PixelModel, mpp: float) -> np.ndarray:
     """Tiles of an image of `mpp` µm/px, averaged to the analysis resolution one below the other, and predicted."""
     sides_px, pixels = (bounds[:, 2:] - bounds[:, :2]).min(axis=0), round(TILE_UM / ANALYSIS_MPP)
-    tiles = np.concatenate([image[y0 : y0 + sides_px[1], x0 : x0 + sides_px[0]] for x0, y0, _, _ in bounds])
-    rows, columns = (
-        np.arange(n * pixels + 1) * side / pixels for n, side in zip((len(bounds), 1), sides_px[::-1], strict=True)
-    )
     averaged = np.empty((len(bounds) * pixels, pixels, 3), np.uint8)
-    lines = tiles.reshape(len(tiles), -1)
-    over_rows(average_rows, len(averaged), lines, rows[:-1], rows[1:], columns[:-1], columns[1:], averaged)
+    lines, steps = read_only(image.reshape(len(image), -1)), np.arange(pixels + 1) / pixels
+
+    def average(start: int, stop: int) -> None:
+        for tile in range(start, stop):
+            x, y = bounds[tile, :2, None] + sides_px[:, None] * steps
+            average_rows(0, pixels, lines, y[:-1], y[1:], x[:-1], x[1:], averaged[tile * pixels : (tile + 1) * pixels])
+
+    over_rows(average, len(bounds))
     tops = np.arange(len(bounds)) * pixels
     boxes = np.stack([np.zeros_like(tops), tops, np.full_like(tops, pixels), tops + pixels], axis=1)
     return model.predict(averaged, boxes, white)

@@ -64,7 +64,7 @@ def map_png(
     another.
 
     limits : values at the ends of the colour scale; beyond them the end colours are kept and the bar is pointed.
-    palette : one of `nsl.figures.PALETTES`.
+    palette : one of `nsl.figures.maps.PALETTES`.
     opacity : of the map over the slide, 0 to 1.
     dpi : pixels per inch, also written into the file.
     width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.

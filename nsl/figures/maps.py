@@ -1,4 +1,4 @@
-"""Pictures of slides and results: Plotly figures and preview images; knows nothing of the app around them."""
+"""One gene over its slide, as a Plotly map, and what all maps are made of: the slide below, tissue, axes, colours."""
 
 from collections.abc import Sequence
 

@@ -47,7 +47,7 @@ def spots_map(
     measured, predicted : (S,) of one gene; spots where either is NaN are left out.
     spot_um : how wide a spot is, or the window it was predicted from.
     names : (S,) of the spots, to hover with.
-    palette : one of `nsl.figures.PALETTES`.
+    palette : one of `nsl.figures.maps.PALETTES`.
     opacity : of the spots over the slide, 0 to 1.
     """
     known = np.isfinite(measured) & np.isfinite(predicted)

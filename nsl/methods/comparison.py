@@ -11,7 +11,7 @@ import pandas as pd
 
 from nsl.errors import SpotsError
 from nsl.evaluate import HeldOut, Method, Training, group_correlations, hidden, leave_one_group_out, reliability
-from nsl.figures import correlation_distributions
+from nsl.figures.methods import correlation_distributions
 from nsl.spots.measured_section import MeasuredSection
 from nsl.system.disk import write_whole
 from nsl.system.progress import SILENT, Progress

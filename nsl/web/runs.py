@@ -187,7 +187,8 @@ def rehearse(known: dict[str, float] | None = None) -> None:
 def _rehearse_figures(result: "anndata.AnnData", weights: Weights, slide: "DemoSlide") -> None:
     """For Maps and Stains: SciPy and scikit-image, and of Plotly what it imports when a figure is first made."""
     import nsl.stats.regions  # noqa: F401
-    from nsl.figures import concentration_figure, expression_map
+    from nsl.figures.concentrations import concentration_figure
+    from nsl.figures.maps import expression_map
 
     expression_map(result, weights.genes[0], limits=(0.0, 1.0)).to_json()
     corner, vectors = slide.image[:50, :50], weights.config.stains.reference

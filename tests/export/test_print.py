@@ -16,9 +16,8 @@ from PIL import Image
 
 from nsl.errors import NslError
 from nsl.export.print import difference_png, map_png
-from nsl.figures import PALETTES
 from nsl.figures.compare import DIFFERENCES
-from nsl.figures.maps import percentile_limits, window_mm
+from nsl.figures.maps import PALETTES, percentile_limits, window_mm
 from nsl.prediction import predict
 from nsl.slides.slide import open_slide
 from nsl.weights.folder import load_weights

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nsl import load_weights, open_slide, predict
-from nsl.figures import PALETTES, expression_map, preview
+from nsl.figures.maps import PALETTES, expression_map, preview
 from nsl.tiles import grid_over
 
 

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from nsl import load_weights, open_slide, predict
-from nsl.figures import angle_plot, compare, correlations, expression_map, stains
+from nsl.figures import compare, correlations, stains
+from nsl.figures.angles import angle_plot
+from nsl.figures.maps import expression_map
 from nsl.figures.methods import correlation_distributions
 from nsl.figures.spots_map import spots_map
 from nsl.figures.style import literal

@@ -17,7 +17,7 @@ from scipy import stats
 
 from nsl.errors import SlideError, SpotsError
 from nsl.export.files import h5ad_bytes
-from nsl.figures import correlation_heatmap
+from nsl.figures.correlations import correlation_heatmap
 from nsl.numerals import six_digits
 from nsl.stats.correlation import GeneCorrelations, gene_correlations_over_tiles
 from nsl.web.correlations import gene_pairs, measurements

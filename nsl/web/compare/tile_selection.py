@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from nsl.export import files
-from nsl.figures import gene_scatter
+from nsl.figures.correlations import gene_scatter
 from nsl.numerals import count_of
 from nsl.result import map_of
 from nsl.signatures import unit_of

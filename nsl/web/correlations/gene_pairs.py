@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from nsl.figures import correlation_heatmap, gene_scatter
+from nsl.figures.correlations import correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import count_of, six_digits, some_of
 from nsl.signatures import counted, short_name

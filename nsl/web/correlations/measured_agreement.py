@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.errors import SpotsError
-from nsl.figures import agreement_overview
+from nsl.figures.correlations import agreement_overview
 from nsl.numerals import count_of, signed, six_digits, some_of
 from nsl.signatures import PREFIX
 from nsl.stats.agreement import agreement_summary

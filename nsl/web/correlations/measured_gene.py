@@ -4,7 +4,8 @@ import numpy as np
 import streamlit as st
 
 from nsl.export.files import file_part, h5ad_bytes
-from nsl.figures import PALETTES, agreement_scatter
+from nsl.figures.correlations import agreement_scatter
+from nsl.figures.maps import PALETTES
 from nsl.figures.spots_map import spots_map
 from nsl.numerals import signed
 from nsl.signatures import spoken

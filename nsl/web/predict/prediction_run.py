@@ -374,7 +374,7 @@ def _preview(
 
     Keyed by the session's own name for the slide.
     """
-    from nsl.figures import preview
+    from nsl.figures.maps import preview
     from nsl.prediction import overview_quality
     from nsl.quality import KINDS, left_out_counts, over_limits
     from nsl.slides.annotations.tiles import tiles_inside

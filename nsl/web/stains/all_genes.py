@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from nsl.export.files import file_part
-from nsl.figures import angle_plot
+from nsl.figures.angles import angle_plot
 from nsl.numerals import count_of, six_digits
 from nsl.web import chart, controls, downloads, gene_choice
 from nsl.web.stains.gene_stains import View, degrees

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from nsl.figures import effects_bars, response_surface_figure, swatches
+from nsl.figures.stains import effects_bars, response_surface_figure, swatches
 from nsl.numerals import signed
 from nsl.result import SlidePicture
 from nsl.signatures import is_signature, signatures_of, spoken

@@ -1,6 +1,6 @@
 """How the slide is stained, beside what the weights know, and what bringing one to the other does to a region."""
 
-from nsl.figures import swatches
+from nsl.figures.stains import swatches
 from nsl.web.stains import tissue_region
 from nsl.web.stains.gene_stains import View, show_rows
 

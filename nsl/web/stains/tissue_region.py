@@ -10,8 +10,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.errors import NslError, SlideError
 from nsl.export.files import file_part
-from nsl.figures import concentration_figure, expression_map
-from nsl.figures.maps import percentile_limits
+from nsl.figures.concentrations import concentration_figure
+from nsl.figures.maps import expression_map, percentile_limits
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
