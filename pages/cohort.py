@@ -21,7 +21,7 @@ if cohort:
                 gene = gene_choice.choose_one(slides.var, sources.in_use())
                 style = slide_maps.choose_style()
             links.write(gene=gene)
-        cohort_choice.show_status(cohort, status, slides)
+        cohort_choice.show_status(status, slides)
         if slides is not None:
             slide_maps.show(cohort, slides, gene, style)
             group_comparison.show(cohort, slides, gene)

@@ -6,7 +6,10 @@ STATUS, COHORT, COHORT_ROWS, SLIDES = "status.csv", "cohort.h5ad", "cohort.parqu
 """What a cohort's folder holds; the last is the folder of the results of each slide."""
 RECORD, SUMMARY = "run.json", "summary.npz"
 """Endings of the files that tell what a run came to, beside the results of a slide."""
-STATUS_COLUMNS = ("slide", "name", "group", "status", "reason", "seconds", "tiles", "stain_transfer", "warnings")
+STATUS_COLUMNS = (
+    *("slide", "name", "group", "patient", "status", "reason"),
+    *("seconds", "tiles", "stain_transfer", "warnings"),
+)
 STAIN_COLUMNS = tuple(f"{stain}_{color}" for stain in ("hematoxylin", "eosin") for color in ("r", "g", "b"))
 """The slide's stain vectors, of unit length."""
 STRENGTH_COLUMNS = ("hematoxylin_strength", "eosin_strength")

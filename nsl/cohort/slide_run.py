@@ -113,10 +113,13 @@ class SlideOutcome:
     """One of DONE, SKIPPED, FAILED and NOT_RUN."""
     reason: str = ""
     """Why it failed, in a sentence."""
-    seconds: float = 0.0
-    """That it took, in this run or the earlier one that predicted it."""
     record: SlideRecord | None = None
     """What was written of it, by this run or an earlier one; None where nothing was."""
+
+    @property
+    def seconds(self) -> float:
+        """That it took, in this run or the earlier one that predicted it."""
+        return self.record.seconds if self.record else 0.0
 
 
 def predict_slide(
@@ -149,9 +152,9 @@ def predict_slide(
         is_there = earlier is not None and all((folder / name).exists() for name in earlier.files)
         if is_there and earlier.key == settings.key(opened.sha256, slide):
             if run_id and earlier.run_id == run_id:
-                return SlideOutcome(slide, DONE, seconds=earlier.seconds, record=earlier)
+                return SlideOutcome(slide, DONE, record=earlier)
             if opened.is_checked:
-                return SlideOutcome(slide, SKIPPED, seconds=earlier.seconds, record=earlier)
+                return SlideOutcome(slide, SKIPPED, record=earlier)
         result = prediction.predict(
             opened,
             weights,
@@ -193,7 +196,7 @@ def predict_slide(
     )
     if resume:
         record.write(place)
-    return SlideOutcome(slide, DONE, seconds=record.seconds, record=record)
+    return SlideOutcome(slide, DONE, record=record)
 
 
 def predict_task(slide: ListedSlide, settings: RunSettings, folder: str, run_id: str) -> SlideOutcome:

@@ -53,7 +53,8 @@ def write_status(outcomes: Sequence[SlideOutcome], folder: Path) -> None:
 
 
 def _status_row(one: SlideOutcome) -> tuple:
-    told, done = (one.slide.listed, one.slide.name, one.slide.group, one.status, one.reason), one.record
+    slide, done = one.slide, one.record
+    told = (slide.listed, slide.name, slide.group, slide.patient, one.status, one.reason)
     if done is None:
         return (*told, f"{one.seconds:.2f}", 0, "", "")
     warnings = " ".join(text if text.endswith(".") else f"{text}." for text in done.warnings)
@@ -62,8 +63,8 @@ def _status_row(one: SlideOutcome) -> tuple:
 
 def write_cohort(
     outcomes: Sequence[SlideOutcome], weights: Weights, signatures: Sequence[Signature], folder: Path
-) -> int:
-    """Write `cohort.parquet` and `cohort.h5ad` of the slides that have a result; returns how many these are.
+) -> None:
+    """Write `cohort.parquet` and `cohort.h5ad` of the slides that have a result.
 
     Where there is none, tables of an earlier run go: they are of other slides or settings.
 
@@ -81,7 +82,7 @@ def write_cohort(
     if not of_run:
         for name in (COHORT_ROWS, COHORT):
             (folder / name).unlink(missing_ok=True)
-        return 0
+        return
     medians, low, high = [], np.inf, -np.inf
     for one in of_run:
         summary = _summary(one, folder)
@@ -107,7 +108,6 @@ def write_cohort(
     write_whole({folder / COHORT_ROWS: write_rows})
     cohort = _as_anndata(obs, tables, of_genes, weights, signatures)
     write_whole({folder / COHORT: lambda part: cohort.write_h5ad(part)})
-    return len(of_run)
 
 
 def _summary(one: SlideOutcome, folder: Path) -> SlideSummary:
@@ -134,7 +134,7 @@ def _schema() -> pyarrow.Schema:
     text, number = pa.dictionary(pa.int32(), pa.string()), pa.float32()
     return pa.schema(
         [
-            *((name, text) for name in ("slide", "group", "region", "gene")),
+            *((name, text) for name in ("slide", "group", "patient", "region", "gene")),
             *((name, number) for name in ("mean", SPREAD, SHARE)),
             ("tiles", pa.int32()),
             *((name, number) for name in ("tissue_mm2", *STAIN_COLUMNS)),
@@ -150,6 +150,7 @@ def _rows(one: SlideOutcome, summary: SlideSummary, shares: np.ndarray) -> pyarr
     of_rows = {
         "slide": np.full(regions * columns, one.slide.name),
         "group": np.full(regions * columns, one.slide.group),
+        "patient": np.full(regions * columns, one.slide.patient),
         "region": np.repeat(summary.regions, columns),
         "gene": np.tile(summary.columns, regions),
         "mean": summary.mean.ravel(),

@@ -28,21 +28,24 @@ from nsl.weights.reliability import SIGNIFICANT
 
 # Blue through white to red, which the colour-blind tell apart (ColorBrewer).
 _DIVERGING = "RdBu_r"
-# More names than this cannot be read; nor are more letters of one shown.
-_MAX_NAMES, _LONGEST_NAME = 80, 14
+MOST_NAMED = 50
+"""More names than this do not fit beside the heat map."""
+# Names are smaller where they are more than this, and no more letters of one are shown.
+_MANY_NAMES, _LONGEST_NAME = 40, 14
 # Rounding to fewer bits, on the way to the browser, may not make it 0.
 _LEAST_Q = 1e-12
 # More points than this hide each other, and would only cost time to send.
 _MAX_POINTS = 20_000
 _TITLE_PX = 56
+_HEATMAP_PX, _SCATTER_PX = 660, 400
 
 
 def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None = None) -> go.Figure:
     """Genes by genes, coloured by r from −1 to 1; hovering says the pair, r and q (1e-12 where it is less).
 
-    order is that of `nsl.stats.correlation.cluster_order`; as the genes come if not given. Names are on the axes of 80
-    genes or fewer. A gene with itself, and one that is the same everywhere, is left bare. Of a cell that was clicked,
-    x and y are names as `nsl.figures.style.literal` writes them.
+    order is that of `nsl.stats.correlation.cluster_order`; as the genes come if not given. Of more than `MOST_NAMED`
+    genes some are named on the axes, and more as one zooms in. A gene with itself, and one that is the same everywhere,
+    is left bare. Of a cell that was clicked, x and y are names as `nsl.figures.style.literal` writes them.
     """
     order = np.arange(len(correlations.genes)) if order is None else np.asarray(order)
     square = np.ix_(order, order)
@@ -61,17 +64,22 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
             hovertemplate="<b>%{y}</b> and <b>%{x}</b><br>r %{z:.2f}, q %{customdata:.2g}<extra></extra>",
         )
     )
-    named = len(names) <= _MAX_NAMES
-    plain(figure, max(480, 160 + 11 * len(names)) if named else 720)
-    bar = {"title": {"text": sign}, "thickness": 14, "len": 0.6, "outlinewidth": 0}
-    figure.update_layout(coloraxis={"colorscale": _DIVERGING, "cmin": -1, "cmax": 1, "colorbar": bar})
-    axis = {"type": "category", "showticklabels": named, "dtick": 1, "tickfont": {"size": 9 if len(names) > 40 else 11}}
-    axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain", "automargin": True}
-    if named:
+    plain(figure, _HEATMAP_PX)
+    # The scale lies above the map, which keeps to the top.
+    bar = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "len": 0.5, "thickness": 11}
+    bar |= {"title": {"text": sign, "side": "top"}, "ypad": 0, "xpad": 0, "outlinewidth": 0}
+    bar["tickvals"] = [-1, -0.5, 0, 0.5, 1]
+    scale = {"colorscale": _DIVERGING, "cmin": -1, "cmax": 1, "colorbar": bar}
+    figure.update_layout(coloraxis=scale, margin_t=_TITLE_PX + 14)
+    axis = {"type": "category", "tickfont_size": 8 if len(names) > _MANY_NAMES else 11, "automargin": True}
+    axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain"}
+    if len(names) <= MOST_NAMED:
         axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(correlations.genes[i]) for i in order]}
+    else:
+        axis |= {"tickmode": "auto", "nticks": 30}
     ends = [-0.5, len(names) - 0.5]
-    figure.update_xaxes(range=ends, tickangle=-90, **axis)
-    figure.update_yaxes(range=ends[::-1], scaleanchor="x", **axis)
+    figure.update_xaxes(range=ends, tickangle=-90, constraintoward="left", **axis)
+    figure.update_yaxes(range=ends[::-1], scaleanchor="x", constraintoward="top", **axis)
     return figure
 
 
@@ -80,24 +88,12 @@ def _short(name: str) -> str:
     return literal(short_name(name, _LONGEST_NAME))
 
 
-def agreement_scatter(
-    predicted: np.ndarray | pd.Series,
-    measured: np.ndarray | pd.Series,
-    gene: str,
-    table_row: pd.Series,
-    *,
-    spots: Sequence[str] | None = None,
-) -> go.Figure:
+def agreement_scatter(predicted: np.ndarray, measured: np.ndarray, gene: str, spots: Sequence[str]) -> go.Figure:
     """Measured against predicted expression of a gene, a point a spot, with the least-squares line.
 
     predicted, measured : (S,) of the same spots.
-    table_row : the gene's row of `nsl.stats.agreement.gene_correlations`.
-    spots : names to hover with; the index of predicted if it is a series, else their number from 1.
+    spots : their names, to hover with.
     """
-    if spots is None:
-        spots = (
-            predicted.index if isinstance(predicted, pd.Series) else [f"spot {i + 1}" for i in range(len(predicted))]
-        )
     x, y = np.asarray(predicted, float), np.asarray(measured, float)
     known = np.isfinite(x) & np.isfinite(y)
     x, y, names = x[known], y[known], [literal(spot) for spot in np.asarray(spots, str)[known]]
@@ -122,12 +118,14 @@ def agreement_scatter(
             hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
     name = gene_text(gene)
-    axes = f"predicted {name}, {unit_of(gene)}", f"measured {name}, {unit_of(gene)}"
-    _headed(figure, name, _agreement(table_row, len(x)), 460, axes)
-    return figure.update_layout(showlegend=False)
+    plain(figure, _SCATTER_PX)
+    figure.update_xaxes(title_text=f"predicted {name}, {unit_of(gene)}", automargin=True)
+    figure.update_yaxes(title_text=f"measured {name}, {unit_of(gene)}", automargin=True)
+    return figure.update_layout(showlegend=False, margin_t=MARGIN_PX)
 
 
-def _agreement(row: pd.Series, spots: int) -> str:
+def agreement_in_words(row: pd.Series, spots: int) -> str:
+    """How a gene agrees over so many spots: its row of `nsl.stats.agreement.gene_correlations`."""
     if not np.isfinite(row.pearson_r):
         return f"r cannot be told: what was measured is the same at all {spots:,} spots, or missing"
     return (

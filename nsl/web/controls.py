@@ -407,6 +407,14 @@ def choose_palette() -> str:
     return st.selectbox("Colours", PALETTES, key="palette", persist_state="session", width=CONTROL_PX)
 
 
+def chosen_palette() -> str:
+    """That of `choose_palette`, where a page has no room for the choice."""
+    from nsl.figures.maps import PALETTES
+
+    chosen = st.session_state.get("palette")
+    return chosen if chosen in PALETTES else PALETTES[0]
+
+
 def offer_outline() -> bool:
     """Whether the edge of the tissue is drawn."""
     return st.checkbox("Outline the tissue", True, key="outline", persist_state="session", width="content")

@@ -33,6 +33,8 @@ from nsl.weights.weights import Weights
 
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
+GENE = "gene"
+"""Key of the box of the gene that is looked at, on whichever page."""
 WIDTH_PX = 245
 _HOW_LISTED = (
     "Signatures, then genes, the most reliable first, with held-out r. Type a symbol or a common name such as HER2, "
@@ -41,7 +43,17 @@ _HOW_LISTED = (
 _OTHERWISE = "was not predicted on this slide: choose it on Predict and run the slide again"
 
 
-def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = "gene") -> str:
+def looked_at() -> str | None:
+    """The gene that was looked at last, on this page or another; None before the first."""
+    return st.session_state.get(GENE)
+
+
+def look_at(gene: str) -> None:
+    """Have a gene in the box of every page, before the box is drawn."""
+    st.session_state[GENE] = gene
+
+
+def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = GENE) -> str:
     """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
     genes, chosen = listed(table), st.session_state.get(key)
     if chosen in table.index and chosen not in genes:
@@ -109,16 +121,20 @@ def listed(table: pd.DataFrame) -> list[str]:
     table = table.assign(is_set=table.index.str.startswith(PREFIX))
     table = table.sort_values("is_set", ascending=False, kind="stable")
     # A set that the user brought has no figures, and is what they want to see.
-    reliable = has_held_up(table) | (table.is_set & table.r_heldout.isna())
-    is_hidden = reliable.any() and not st.session_state.get("unreliable_genes", False)
-    return list(table.index[reliable] if is_hidden else table.index)
+    own_set = table.is_set & table.r_heldout.isna()
+    return list(table.index[are_shown(has_held_up(table) | own_set)])
+
+
+def are_shown(held_up: pd.Series) -> pd.Series:
+    """Which genes are listed, of those that held up and others: all where the user wishes so, or where none did."""
+    return held_up | (not held_up.any() or st.session_state.get("unreliable_genes", False))
 
 
 def follow_link(table: pd.DataFrame) -> None:
     """Choose the gene that a link asks for, or say that it is not there; before the list of genes is drawn."""
     wished = links.asked("gene")
     if wished in table.index:
-        st.session_state["gene"] = wished
+        look_at(wished)
     elif wished:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 

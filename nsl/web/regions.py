@@ -322,8 +322,7 @@ def show_comparison(
     told : how many tiles are compared with how many.
     with_interval : whether there is room for that of the effect.
     """
-    reliable = has_held_up(slide.result.var.loc[table.index])
-    shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
+    shown = table[gene_choice.are_shown(has_held_up(slide.result.var.loc[table.index]))]
     shown = most_reliable_first(shown)
     standing = patterns.representatives(slide, list(shown.index))
     many, collapsed = len(shown), patterns.are_collapsed()
@@ -341,7 +340,7 @@ def show_comparison(
     shown = shown.reset_index()
     shown = shown[[name for name in _COLUMNS if name in shown and name not in left_out]]
     shown["gene"] = controls.in_table(shown.gene)
-    if "trust" in shown:
+    if "trust" in shown:  # of results of versions that did not tell it
         shown["trust"] = gene_choice.signed_tiers(shown.trust)
     controls.show_table(shown, _COLUMNS, height=280, key=key, alt="Genes and signatures by how the two sides differ")
     st.caption(caveat)

@@ -213,6 +213,9 @@ def test_patients_may_be_named_later_and_no_slide_is_predicted_again(cohort, com
     assert cohort(listed)[0] == 0
     assert computed == ["s0.png", "s1.png"]
     assert anndata.read_h5ad(tmp_path / "out/cohort.h5ad").obs.patient.tolist() == ["P1", ""]
+    assert status(tmp_path / "out").patient.to_dict() == {"s0": "P1", "s1": ""}
+    rows = pd.read_parquet(tmp_path / "out/cohort.parquet").astype({"slide": str, "patient": str})
+    assert rows.groupby("slide").patient.unique().map(list).to_dict() == {"s0": ["P1"], "s1": [""]}
 
 
 def test_two_slides_of_one_name_are_both_there(cohort, tmp_path):

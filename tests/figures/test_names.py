@@ -61,9 +61,9 @@ def correlated(result):
     measured = result.X + np.random.default_rng(0).normal(size=result.shape)
     table = gene_correlations(result.X, measured, result.obsm["spatial"], list(result.var_names))
     yield correlations.agreement_overview(table)
-    yield correlations.agreement_scatter(result.X[:, 0], measured[:, 0], NAME, table.loc[NAME])
+    yield correlations.agreement_scatter(result.X[:, 0], measured[:, 0], NAME, result.obs_names)
     spots = [NAME, *result.obs_names[1:]]
-    yield correlations.agreement_scatter(result.X[:, 1], measured[:, 1], OTHER, table.loc[OTHER], spots=spots)
+    yield correlations.agreement_scatter(result.X[:, 1], measured[:, 1], OTHER, spots)
     row = {"setting": f"patient {NAME} left out", "method": "NSL", "gene": OTHER, "pearson_r": 0.1}
     yield correlation_distributions(pd.DataFrame([row]))
     yield correlation_distributions(pd.DataFrame([row | {"setting": "patient A left out", "gene": NAME}]))

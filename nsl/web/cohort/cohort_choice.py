@@ -54,7 +54,7 @@ def _read(cohort: CohortFolder, changed: int) -> anndata.AnnData:
     return cohort_folder.read_cohort(cohort)
 
 
-def show_status(cohort: CohortFolder, status: pd.DataFrame, slides: anndata.AnnData | None) -> None:
+def show_status(status: pd.DataFrame, slides: anndata.AnnData | None) -> None:
     """How many slides are done; opened, each of them in a table."""
     counts = status.status.value_counts()
     done = int(counts.get("done", 0) + counts.get("skipped", 0))

@@ -21,6 +21,7 @@ _REST, _REST_TOLD = "", "all other slides"
 _FIGURES = {"format": "%.2f"}
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene or signature"),
+    "trust": st.column_config.TextColumn("Trust"),
     "mean_inside": None,  # called after the group
     "mean_outside": None,
     "effect_size": st.column_config.NumberColumn(
@@ -120,16 +121,15 @@ def _show_table(cohort: CohortFolder, slides: anndata.AnnData, groups: pd.Series
     among = (inside | (groups == other)).to_numpy() if other != _REST else inside | True
     outside = among & ~inside
     table = compare_groups(slides[among], inside[among])
-    reliable = has_held_up(slides.var.loc[table.index])
-    shown = table[reliable] if reliable.any() and not st.session_state.get("unreliable_genes") else table
+    shown = table[gene_choice.are_shown(has_held_up(slides.var.loc[table.index]))]
     kind = "reliable and weak " if len(shown) < len(table) else ""
     st.caption(
         f"{inside.sum():,} slides{_of_patients(slides[inside])} of {controls.escaped(one)}, "
         f"{outside.sum():,}{_of_patients(slides[outside])} of {controls.escaped(other or _REST_TOLD)}. "
         f"{len(shown):,} {kind}genes and signatures, the largest effect first."
     )
-    shown = shown.reset_index()[list(_COLUMNS)]
-    shown["gene"] = controls.in_table(shown.gene)
+    shown = shown.reset_index().reindex(columns=list(_COLUMNS))
+    shown["gene"], shown["trust"] = controls.in_table(shown.gene), gene_choice.signed_tiers(shown.trust)
     means = {
         f"mean_{side}": st.column_config.NumberColumn(f"Mean, {name or _REST_TOLD}", **_FIGURES)
         for side, name in (("inside", one), ("outside", other))

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from nsl.figures.correlations import correlation_heatmap, gene_scatter
+from nsl.figures.correlations import MOST_NAMED, correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import count_of, six_digits, some_of
 from nsl.signatures import counted, short_name
@@ -23,11 +22,8 @@ METHODS = {"Pearson": "pearson", "Spearman": "spearman"}
 MOST_RELIABLE, A_LIST = "The most reliable", "A list"
 FEWEST, MOST, USUAL = 10, 200, 50
 PAIRS_SHOWN = 2_000
-HEATMAP_PX = 660
 # As many letters of a set's name as the table has room for.
 _LONGEST_NAME = 17
-# More names than this do not fit beside each other.
-NAMED = 50
 LEFT_OUT_NAMED = 8
 # Typical |r| of a pair, from which maps are called so.
 _ALIKE = ((0.8, "nearly alike"), (0.5, "much alike"), (0.3, "somewhat alike"), (0.0, "little alike"))
@@ -187,7 +183,7 @@ def patterns_in_words(pairs: PairsOfGenes) -> str:
 def _show_heatmap(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     correlations, key = pairs.correlations, f"correlations of {slide.key}"
     chart.show(
-        _figure(pairs),
+        correlation_heatmap(correlations, pairs.order).update_layout(uirevision=_mark(pairs)),
         key=key,
         alt=f"Heat map of the {correlations.method.capitalize()} correlations between {len(correlations.genes):,} "
         "predicted genes, those that go together side by side; the table of pairs holds the same numbers",
@@ -195,29 +191,8 @@ def _show_heatmap(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
         on_click=lambda: _take_cell(slide, key, _table_key(slide, pairs)),
         fits=True,
     )
-    unnamed = " Zoom in to read every name." if len(correlations.genes) > NAMED else ""
+    unnamed = " Zoom in to read every name." if len(correlations.genes) > MOST_NAMED else ""
     st.caption(f"Genes that go together stand side by side.{unnamed} Click a cell to see its two genes tile by tile.")
-
-
-def _figure(pairs: PairsOfGenes) -> go.Figure:
-    """The heat map, as wide as half a page is: its scale lies above it, and it keeps to the top."""
-    figure = correlation_heatmap(pairs.correlations, pairs.order)
-    bar = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "len": 0.5, "thickness": 11}
-    bar |= {"title": {"side": "top"}, "ypad": 0, "xpad": 0, "tickvals": [-1, -0.5, 0, 0.5, 1]}
-    figure.update_layout(
-        height=HEATMAP_PX,
-        margin_t=70,
-        coloraxis={"colorbar": bar},
-        uirevision=_mark(pairs),
-    )
-    small = {"tickfont_size": 8} if len(pairs.correlations.genes) > 40 else {}
-    figure.update_xaxes(constraintoward="left", **small)
-    figure.update_yaxes(constraintoward="top", **small)
-    if len(pairs.correlations.genes) > NAMED:
-        # Some of the names; the rest as one zooms in.
-        some = {"showticklabels": True, "tickmode": "auto", "dtick": None, "nticks": 30}
-        figure.update_layout(xaxis=some, yaxis=some)
-    return figure
 
 
 def _mark(pairs: PairsOfGenes) -> str:

@@ -130,11 +130,11 @@ def _compare(slide: state.SessionSlide, held: MeasuredData) -> None:
             if held.compared:
                 st.caption("What was compared before stays.")
             return
-        _say_what_fits(slide, held, ready)
+        _say_what_fits(held, ready)
         _offer_run(slide, held, ready)
 
 
-def _say_what_fits(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> None:
+def _say_what_fits(held: MeasuredData, ready: CheckedData) -> None:
     match, takes_part = ready.match, int(ready.is_kept.sum())
     some = "they take part"
     if takes_part < held.data.n_obs:

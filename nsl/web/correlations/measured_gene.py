@@ -4,8 +4,7 @@ import numpy as np
 import streamlit as st
 
 from nsl.export.files import file_part, h5ad_bytes
-from nsl.figures.correlations import agreement_scatter
-from nsl.figures.maps import PALETTES
+from nsl.figures.correlations import agreement_in_words, agreement_scatter
 from nsl.figures.spots_map import spots_map
 from nsl.numerals import signed
 from nsl.signatures import spoken
@@ -23,7 +22,6 @@ def show(slide: state.SessionSlide, compared: Comparison) -> None:
                 "Opacity of the spots, %", 0, 100, 85, step=5, key="spots_opacity", persist_state="session", width=185
             )
         measured, predicted = compared.measured_expression(gene), compared.predicted_expression(gene)
-        palette = st.session_state.get("palette")
         figure = spots_map(
             slide.result,
             compared.centers_px,
@@ -32,7 +30,7 @@ def show(slide: state.SessionSlide, compared: Comparison) -> None:
             gene,
             spot_um=compared.terms.window_um,
             names=compared.measured.obs_names,
-            palette=palette if palette in PALETTES else PALETTES[0],
+            palette=controls.chosen_palette(),
             opacity=opacity / 100,
         )
         chart.show(
@@ -50,13 +48,11 @@ def show(slide: state.SessionSlide, compared: Comparison) -> None:
 
 
 def _show_scatter(compared: Comparison, gene: str, measured: np.ndarray, predicted: np.ndarray) -> None:
-    row = compared.table.loc[gene]
-    figure = agreement_scatter(predicted, measured, gene, row, spots=compared.measured.obs_names)
-    # As text it wraps on narrow screens.
-    st.markdown(f"**{controls.escaped(spoken(gene))}**: {figure.layout.title.subtitle.text}.")
+    told = agreement_in_words(compared.table.loc[gene], int((np.isfinite(measured) & np.isfinite(predicted)).sum()))
+    st.markdown(f"**{controls.escaped(spoken(gene))}**: {told}.")
     with st.container(width=620):
         chart.show(
-            figure.update_layout(title=None, margin_t=8, height=400),
+            agreement_scatter(predicted, measured, gene, compared.measured.obs_names),
             key="agreement_scatter",
             alt=f"Measured against predicted expression of {spoken(gene)}, a point a spot",
         )
@@ -68,7 +64,7 @@ def _choose_gene(slide: state.SessionSlide, compared: Comparison) -> str:
     wished = links.asked("gene")
     if wished in names:
         st.session_state[key] = wished
-    looked_at = [gene for gene in (st.session_state.get("gene"), *gene_choice.FIRST_GENES) if gene in names]
+    looked_at = [gene for gene in (gene_choice.looked_at(), *gene_choice.FIRST_GENES) if gene in names]
     labels = {
         gene: f"{gene_choice.named(gene)} · r {signed(r)} · held-out r {signed(held_out)}"
         for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)

@@ -5,7 +5,7 @@ import streamlit as st
 from nsl.result import values_of
 from nsl.stats.correlation import SAME_R
 from nsl.stats.pearson import is_flat
-from nsl.web import controls, patterns
+from nsl.web import controls, gene_choice, patterns
 from nsl.web.session import state
 
 
@@ -33,11 +33,7 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
         st.button(
             f"Most different: {controls.escaped(differs)}",
             help=f"Of the reliable and weak genes, {controls.escaped(differs)} has the map least like this one.",
-            on_click=_look_at,
+            on_click=gene_choice.look_at,
             args=[differs],
             icon=":material/contrast:",
         )
-
-
-def _look_at(gene: str) -> None:
-    st.session_state["gene"] = gene

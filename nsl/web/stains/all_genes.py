@@ -31,7 +31,7 @@ def _choose_clicked(key: str, table: pd.DataFrame) -> None:
     place = chart.clicked_place(key)
     if place:
         away = (table.h_angle_to_hed_degrees - place[0]) ** 2 + (table.e_angle_to_hed_degrees - place[1]) ** 2
-        st.session_state["gene"] = str(away.idxmin())
+        gene_choice.look_at(str(away.idxmin()))
 
 
 def show_table(view: View) -> None:

@@ -118,9 +118,9 @@ def _show_the_way(slide: state.SessionSlide | None, weights: Weights) -> None:
 
 def choose_gene(view: View, row: DeltaGenerator) -> str:
     """Any gene of the weights, predicted on the slide or not; its box stands in the row."""
-    known, key = view.weights.reliability, "gene"
+    known, key = view.weights.reliability, gene_choice.GENE
     gene_choice.follow_link(known)
-    looked_at = st.session_state.get("gene")
+    looked_at = gene_choice.looked_at()
     if looked_at and is_signature(looked_at):
         st.caption(
             f"The {controls.escaped(spoken(looked_at))} is the mean of its genes, each with weights of its own: here "
