@@ -109,10 +109,10 @@ def _of_hex(color: str) -> np.ndarray:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_points_stand_out_from_the_page_as_graphics_must(result, agreement, theme):
     themes = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
-    page, (measured, table) = _of_hex(themes[theme]["backgroundColor"]), agreement
+    page, (measured, _) = _of_hex(themes[theme]["backgroundColor"]), agreement
     scatters = (
         gene_scatter(result, "G3", "G7"),
-        agreement_scatter(result.X[:, 1], measured[:, 1], "G1", table.loc["G1"]),
+        agreement_scatter(result.X[:, 1], measured[:, 1], "G1", result.obs_names),
     )
     for marker in (scatter.data[0].marker for scatter in scatters):
         shown = marker.opacity * _of_hex(marker.color) + (1 - marker.opacity) * page
