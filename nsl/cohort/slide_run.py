@@ -245,7 +245,11 @@ def _regions(slide: ListedSlide) -> tuple[list[str], Sequence[Region] | None]:
 
 def _write(result: anndata.AnnData, name: str, settings: RunSettings, folder: Path, html: dict) -> list[str]:
     """Write all that is asked for of one result; returns what could not be."""
-    options = {"csv": {"header_comments": settings.header_comments}, "html": html}
+    options = {
+        "csv": {"header_comments": settings.header_comments},
+        "png": {"regions": html["regions"]},
+        "html": html,
+    }
     for form in settings.formats:
         if not (settings.is_cohort and form == "h5ad"):
             FORMATS[form](result, folder / f"{name}.{form}", **options.get(form, {}))

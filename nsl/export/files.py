@@ -16,6 +16,7 @@ from nsl.errors import NslError
 from nsl.numerals import count_of, csv_table, six_digits
 from nsl.result import KINDS_IN_WORDS, Provenance, caveats, map_of, values_of
 from nsl.signatures import EXPRESSION_UNIT, SCORE_UNIT, as_columns, as_table, counted, is_signature
+from nsl.slides.annotations.region import Region
 from nsl.slides.annotations.tiles import classes_of
 from nsl.stats.moran import with_morans_i
 from nsl.system.disk import require_names, write_whole
@@ -319,13 +320,16 @@ def write_geojson(result: anndata.AnnData, path: Path) -> None:
     _write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def write_png(result: anndata.AnnData, path: Path) -> None:
-    """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile."""
+def write_png(result: anndata.AnnData, path: Path, regions: Sequence[Region] = ()) -> None:
+    """Write a map of every gene beside `path`, as `<name>.<gene>.png`, from its 2nd to its 98th percentile.
+
+    regions : to outline on them.
+    """
     result = as_columns(result)
     places = dict(zip(result.var_names, names_of("png", path.stem, result.var_names), strict=True))
     require_names(path.parent, places.values())
     for gene, name in places.items():
-        picture, place = _map_png(result, gene, path.stem), path.with_name(name)
+        picture, place = _map_png(result, gene, path.stem, regions), path.with_name(name)
         _write(place, lambda part, picture=picture: part.write_bytes(picture))
 
 
@@ -344,11 +348,12 @@ def write_spatialdata(result: anndata.AnnData, path: Path) -> None:
     write(result, path)
 
 
-def _map_png(result: anndata.AnnData, gene: str, slide_name: str) -> bytes:
+def _map_png(result: anndata.AnnData, gene: str, slide_name: str, regions: Sequence[Region] = ()) -> bytes:
     from nsl.export.print import map_png
     from nsl.figures.maps import percentile_limits  # Plotly and Matplotlib, which a table does without
 
-    return map_png(result, gene, limits=percentile_limits(map_of(result, gene)), slide_name=slide_name)
+    limits = percentile_limits(map_of(result, gene))
+    return map_png(result, gene, limits=limits, slide_name=slide_name, regions=regions)
 
 
 def h5ad_bytes(result: anndata.AnnData, genes: pd.DataFrame | None = None) -> bytes:

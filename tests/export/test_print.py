@@ -11,14 +11,17 @@ import anndata
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+from shapely.geometry import box
 
 from nsl.errors import NslError
 from nsl.export.print import difference_png, map_png
 from nsl.figures.compare import DIFFERENCES
 from nsl.figures.maps import PALETTES, percentile_limits, window_mm
 from nsl.prediction import predict
+from nsl.slides.annotations.region import Region
 from nsl.slides.slide import open_slide
 from nsl.weights.folder import load_weights
 
@@ -138,6 +141,28 @@ def test_the_scale_bar_is_as_long_as_it_says(on_glass, written, mpp, label):
     number, unit = label.split()
     assert label in written
     assert length_um == pytest.approx(float(number) * {"µm": 1, "mm": 1000}[unit], rel=0.01)
+
+
+def test_regions_are_outlined_in_their_colours_with_their_names(on_glass, monkeypatch):
+    names, text = [], Axes.text
+    monkeypatch.setattr(
+        Axes, "text", lambda self, x, y, s, **look: (names.append((x, y, s)), text(self, x, y, s, **look))[1]
+    )
+    left, right = (
+        Region("left $x$", "Tumor", (200, 0, 0), box(200, 200, 300, 300)),
+        Region("right", "", None, box(350, 200, 450, 400)),
+    )
+    plain, outlined = (
+        pixels(map_png(on_glass, "ERBB2", limits=(0, 3), opacity=0, dpi=DPI, regions=regions))[slide_box(on_glass)]
+        for regions in ((), (left, right))
+    )
+    assert names == [(250, 200, "left $x$"), (400, 200, "right")]
+    assert (plain == GLASS).all()
+    low, high = window_px(on_glass)
+    for (x, y), color in (((200, 250), (200, 0, 0)), ((450, 300), (0, 160, 255))):
+        column, row = (([x, y] - low) / (high - low) * plain.shape[1::-1]).astype(int)
+        near = outlined[row, column - 3 : column + 4]
+        assert np.abs(near - color).max(axis=-1).min() < 60, (x, y)
 
 
 def test_the_picture_says_gene_unit_reliability_and_purpose(result, written):
