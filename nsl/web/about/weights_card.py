@@ -191,7 +191,11 @@ def _columns(protocol: HeldOutProtocol) -> dict:
         "r_high": number("r, high", format="%.2f", help="Upper end of the 95 % interval"),
         "r_next_low": number("Next, low", format="%.2f", help=f"Lower end of what to expect of r in {next_one}"),
         "r_next_high": number("Next, high", format="%.2f", help=f"Upper end of what to expect of r in {next_one}"),
-        "r_specific": number("Own r", format="%.2f", help="Held-out r beyond what all genes have in common"),
+        "r_specific": number(
+            "Own r",
+            format="%.2f",
+            help="With what all genes have in common taken off, by which it can be higher than held-out r too",
+        ),
         "p_value": number("p", format="%.2g"),
         "q_value": number("q", format="%.2g", help="False discovery rate"),
         "patients_replicated": number("Replicated in", format="%d", help=of),
