@@ -12,7 +12,8 @@ from streamlit.navigation.page import Page
 from nsl.slides.folder import VARIABLE
 from nsl.web.session import state
 
-NAMES = ("gene", "genes", "palette", "range", "view", "scale")
+# No page writes `from`, so that the app's own links are followed however often one is clicked.
+NAMES = ("gene", "genes", "palette", "range", "view", "scale", "from")
 
 
 def remember() -> None:

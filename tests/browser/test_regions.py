@@ -68,6 +68,12 @@ def test_a_drawn_region_is_kept_under_its_name_and_one_is_written_down(visit, tm
 
     page.get_by_role("link", name="Compare it").click()
     settle(page)
+    # And again, when Regions was shown before and another kind of comparison since.
+    page.get_by_role("radio", name="Side by side").click()
+    settle(page)
+    go_to(page, "Maps")
+    page.get_by_role("link", name="Compare it").click()
+    settle(page)
     page.get_by_text("Edit or add a region").click()
     page.get_by_role("textbox", name="Name", exact=True).fill("Written")
     page.get_by_role("textbox", name="Corners, in mm").fill("0.5, 0.5\n1.5, 0.5\n1.5, 1.2\n0.5, 1.2")

@@ -66,8 +66,8 @@ def _tell_kept(slide: state.SessionSlide) -> None:
     number = len(regions.kept(slide))
     if number:
         st.caption(f"{count_of(number, 'region')} {'is' if number == 1 else 'are'} kept, outlined on the map.")
-        label = "Compare it" if number == 1 else "Compare them"
-        st.page_link("pages/compare.py", label=label, icon=":material/compare:", query_params={"view": "regions"})
+        look = {"label": "Compare it" if number == 1 else "Compare them", "icon": ":material/compare:"}
+        st.page_link("pages/compare.py", query_params={"view": "regions", "from": "maps"}, **look)
 
 
 @st.cache_data(max_entries=8, scope="session", show_spinner="Comparing the region with the rest")
