@@ -78,7 +78,8 @@ def test_spots_outside_the_image_are_refused_with_their_number(paired, tmp_path)
     spots.loc[[4, 9], "x_px"] = [700.0, -0.5]
     spots.to_csv(tmp_path / "spots.csv", index=False)
     [first, _] = read_manifest(paired / "manifest.csv")
-    with pytest.raises(SpotsError, match="section S1: 2 of 63 spots lie outside the image of 700 × 600 px"):
+    told = r"section S1: 2 of 63 spots lie outside the slide: .* 700 × 600 px; give positions in pixels of this very"
+    with pytest.raises(SpotsError, match=told):
         measure_section(replace(first, spots=tmp_path / "spots.csv"))
 
 

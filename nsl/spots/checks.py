@@ -9,18 +9,17 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from nsl.errors import SpotsError
-from nsl.numerals import count_of, minus
+from nsl.numerals import count_of
 from nsl.result import Provenance, SlidePicture
 from nsl.spots.files import ENSEMBL_ID, are_ensembl
 from nsl.spots.measured_section import PATTERN_MIN_DETECTED, SpotColors, detected_share
+from nsl.spots.positions import extent_in_words, require_on_slide
 
 # Of the predicted genes: a table of fewer is a small panel, or names them in another way.
 _FEW_GENES = 0.2
 # Of the spots, on tissue: sections have spots beside it and over holes, but not more.
 LEAST_ON_TISSUE = 0.8
 LEAST_SPOTS, LEAST_DEPTH, LEAST_GENES = 50, 500, 100
-# A scale so near 1 is no other image, but spots at the very edge.
-_EDGE_SCALE = 0.95
 
 
 def check_on_slide(measured: anndata.AnnData, slide_size: tuple[int, int], *, scale: float = 1.0) -> np.ndarray:
@@ -36,46 +35,9 @@ def check_on_slide(measured: anndata.AnnData, slide_size: tuple[int, int], *, sc
         raise SpotsError(
             f"the scale of the positions must be a positive number, got {scale:g}; 1 leaves them as they are"
         )
-    centers_px, size = measured.obsm["spatial"] * scale, np.asarray(slide_size)
-    outside = int((~_inside(centers_px, size)).sum())
-    if outside:
-        remedy = _remedy(centers_px, size, measured.uns.get("image_scales", {}))
-        raise SpotsError(
-            f"{outside:,} of {count_of(len(centers_px), 'spot')} {'lies' if outside == 1 else 'lie'} outside the "
-            f"slide: positions reach {_extent(centers_px)}, and the slide is {size[0]:,} × {size[1]:,} px; {remedy}"
-        )
+    centers_px = measured.obsm["spatial"] * scale
+    require_on_slide(centers_px, slide_size, measured.uns.get("image_scales", {}))
     return centers_px
-
-
-def _remedy(centers_px: np.ndarray, size: np.ndarray, image_scales: dict[str, float]) -> str:
-    if (centers_px < 0).any():
-        return "give positions in pixels of this very image, counted from its top left corner"
-    most = float((size / centers_px.max(axis=0)).min())
-    if most > _EDGE_SCALE:
-        return "leave out the spots beyond the edge, or check that the positions are of this very image"
-    # A smaller image of the same slide is filled as far as the slide itself is.
-    known = {name: factor for name, factor in image_scales.items() if most / 4 <= factor < most}
-    if known:
-        name = max(known, key=known.get)
-        return f"they fit if the slide is the {name} image of this section: scale the positions by {known[name]:.4g}"
-    if _inside(centers_px[:, ::-1], size).all():
-        return "they fit with x and y exchanged, so check which column is which"
-    low, high = centers_px.min(axis=0), centers_px.max(axis=0)
-    if (low > high / 2).any() and (high - low < size).all():
-        return "they fit but for where they are counted from: give them from the top left corner of this very image"
-    return (
-        "if they are of a larger original of this image, scale them by its width over the original's, "
-        f"which is {most:.3g} or less"
-    )
-
-
-def _inside(centers_px: np.ndarray, size: np.ndarray) -> np.ndarray:
-    return ((centers_px >= 0) & (centers_px < size)).all(axis=1)
-
-
-def _extent(centers_px: np.ndarray) -> str:
-    (left, top), (right, bottom) = centers_px.min(axis=0), centers_px.max(axis=0)
-    return minus(f"from x {left:,.0f} to {right:,.0f} and y {top:,.0f} to {bottom:,.0f} px")
 
 
 def check_on_tissue(
@@ -103,8 +65,8 @@ def check_on_tissue(
         return f"Only {found:,} of {number:,} spots {'lies' if found == 1 else 'lie'} on predicted tissue; {told}."
     unlike = ", not array positions, µm or pixels of a smaller image" if centers_px.max() < tiles.max() / 4 else ""
     raise SpotsError(
-        f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach {_extent(centers_px)}, "
-        f"tissue {_extent(tiles)}; {remedy or f'give positions in pixels of this very image{unlike}'}"
+        f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach "
+        f"{extent_in_words(centers_px)}, tissue {extent_in_words(tiles)}; {remedy or f'give positions in pixels of this very image{unlike}'}"
     )
 
 

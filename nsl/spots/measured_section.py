@@ -13,8 +13,9 @@ from scipy import sparse
 from nsl.errors import SpotsError
 from nsl.histogram import ColorCounts, count_colors
 from nsl.quality import color_kinds, unmarked_pixels
-from nsl.slides.slide import Slide, open_quietly
+from nsl.slides.slide import open_quietly
 from nsl.spots.measured import read_measured
+from nsl.spots.positions import require_on_slide
 from nsl.spots.tables import Section, log_normalised
 from nsl.stain_transfer import paint, to_reference
 from nsl.stains import SlideStains, estimate_stains, estimate_white_point, tissue_colors
@@ -183,7 +184,7 @@ def read_windows(image: SectionImage, centers_px: np.ndarray, window_um: float, 
     """
     with open_quietly(image.path, image.mpp) as slide:
         require_upright(f"section {image.section}: {image.path.name}", slide.is_turned)
-        _require_spots_on_slide(image.section, slide, centers_px)
+        require_on_slide(centers_px, slide.size, of=f"section {image.section}: ")
         mpp = max(mpp, slide.require_mpp())
         pixels = slide.read(0, 0, *slide.size, mpp)
         bounds = pixel_bounds(centers_px, window_um, slide.mpp, mpp)
@@ -295,17 +296,6 @@ def read_section(section: Section, tile_um: float, analysis_mpp: float) -> tuple
     measured = read_measured([section.counts, section.spots])
     image = SectionImage(section.name, section.image, section.mpp)
     return measured, read_spot_colors(image, measured.obsm["spatial"], tile_um, analysis_mpp)
-
-
-def _require_spots_on_slide(section: str, slide: Slide, centers_px: np.ndarray) -> None:
-    outside = ((centers_px < 0) | (centers_px >= slide.size)).any(axis=1).sum()
-    if outside:
-        width, height = slide.size
-        raise SpotsError(
-            f"section {section}: {outside} of {len(centers_px)} spots lie outside the image of {width} × {height} "
-            f"px (the farthest at x {centers_px[:, 0].max():.0f}, y {centers_px[:, 1].max():.0f}); give positions in "
-            "pixels of this very image"
-        )
 
 
 def spatial_blocks(section: MeasuredSection) -> list[MeasuredSection]:
