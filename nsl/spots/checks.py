@@ -66,7 +66,8 @@ def check_on_tissue(
     unlike = ", not array positions, µm or pixels of a smaller image" if centers_px.max() < tiles.max() / 4 else ""
     raise SpotsError(
         f"none of the {number:,} spots lies on the slide's predicted tissue: positions reach "
-        f"{extent_in_words(centers_px)}, tissue {extent_in_words(tiles)}; {remedy or f'give positions in pixels of this very image{unlike}'}"
+        f"{extent_in_words(centers_px)}, tissue {extent_in_words(tiles)}; "
+        f"{remedy or f'give positions in pixels of this very image{unlike}'}"
     )
 
 
