@@ -101,7 +101,8 @@ def predict(args: argparse.Namespace) -> int:
         outcome = outcome_of(slide, run) if several and not args.debug else run()
         outcomes.append(outcome)
         if outcome.status == FAILED:
-            _say(f"nsl: error: {called[slide]}: {outcome.reason}", sys.stderr)
+            begins = "" if outcome.reason.startswith(called[slide]) else f"{called[slide]}: "
+            _say(f"nsl: error: {begins}{outcome.reason}", sys.stderr)
             continue
         if not several:
             args.progress.close()

@@ -21,12 +21,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nsl.errors import NslError
-from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of
+from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of, difference_title
 from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
-from nsl.figures.regions import MOST_NAMED, name_place, rgb_of
+from nsl.figures.regions import MOST_NAMED, drawn_name, name_place, rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
-from nsl.signatures import counted, unit_of
+from nsl.signatures import counted, short_name, unit_of
 from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
 from nsl.weights.reliability import another, has_held_up, trust_in_map
@@ -42,6 +42,10 @@ _TITLE_PT, _TEXT_PT, _SMALL_PT = 12.0, 8.5, 7.0
 _LINE_HEIGHT, _CHARACTER_WIDTH, _BOLD = 1.4, 0.54, 1.25
 # Of a checksum, so many digits tell two slides or two weights apart.
 _DIGITS = 12
+# Letters of a gene's or set's name over a colour bar.
+_LONGEST_NAME = 20
+# Of the height of the map, how far below its upper edge a region's name stands.
+_NAME_BELOW = 0.006
 _BLACK, _GREY, _WARNING = "#000000", "#444444", "#a03000"
 
 
@@ -97,9 +101,9 @@ def difference_png(
     Raises NslError: of `map_png`, and where a gene is the same everywhere.
     """
     _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
-    values, limits, unit = difference_of(result, gene_a, gene_b, by)
-    unit = by if unit == "sd" else f"log2 of the {by}"
-    drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, unit)
+    values, limits, _ = difference_of(result, gene_a, gene_b, by)
+    title = difference_title(*(short_name(gene, _LONGEST_NAME) for gene in (gene_a, gene_b)), by)
+    drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, title)
     origin = _origin(result, slide_name, made_on)
     return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm, origin, regions)
 
@@ -114,15 +118,18 @@ def panel_png(
     dpi: int = 200,
     width_mm: float = 96,
     most_mm: float = 70,
+    regions: Sequence[Region] = (),
 ) -> bytes:
     """One gene over the part of the slide that has tiles, with its scale bar and colour bar and without words.
 
-    For a page that says the rest; the slide's height is kept to `most_mm`, and all else is as in `map_png`.
+    For a page that says the rest; the slide's height is kept to `most_mm`, regions are outlined without names, and all
+    else is as in `map_png`.
     """
     drawing = _drawing(result, gene, limits, palette, opacity, width_mm)
     sheet, axes = _sheet_of_slide(window_mm(result) * 1000, width_mm, most_mm, dpi, has_scale=True)
     _draw_slide(axes, SlidePicture.of(result), SlidePicture.of(result).rgb)
     _draw_map(axes, result, drawing)
+    _draw_regions(axes, regions, Provenance.of(result).mpp, are_named=False)
     _draw_color_bar(sheet, sheet.height_mm - _MARGIN_MM - _LEGEND_MM, drawing, width_mm=width_mm / 2)
     return sheet.png({"Title": gene})
 
@@ -325,16 +332,19 @@ def _draw_map(axes: Axes, result, drawing: _Drawing) -> None:
     axes.imshow(grid, extent=(first, right, bottom, first), interpolation="nearest", aspect="auto", **colors)
 
 
-def _draw_regions(axes: Axes, regions: Sequence[Region], mpp: float) -> None:
+def _draw_regions(axes: Axes, regions: Sequence[Region], mpp: float, *, are_named: bool = True) -> None:
     for region in regions:
         for ring in rings_of(region):
             for color, width_pt in (("white", 2.2), (np.array(rgb_of(region)) / 255, 1.2)):
                 axes.plot(*(ring * mpp).T, color=color, linewidth=width_pt)
-    if len(regions) <= MOST_NAMED:
+    if are_named and len(regions) <= MOST_NAMED:
         halo = [withStroke(linewidth=1.5, foreground="white")]
-        look = {"size": _SMALL_PT, "ha": "center", "va": "top", "parse_math": False, "clip_on": True}
+        look = {"size": _SMALL_PT, "va": "top", "parse_math": False, "clip_on": True}
+        window = np.array([axes.get_xlim(), axes.get_ylim()[::-1]])
         for region in regions:
-            axes.text(*(name_place(region) * mpp), region.name, color=_BLACK, path_effects=halo, **look)
+            x, y, side = name_place(region, mpp, window)
+            y += _NAME_BELOW * np.ptp(window[1])
+            axes.text(x, y, drawn_name(region), ha=side, color=_BLACK, path_effects=halo, **look)
 
 
 def _draw_scale_bar(sheet: _Sheet, top_mm: float, mm_per_um: float, longest_mm: float) -> None:

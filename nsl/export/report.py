@@ -109,7 +109,7 @@ def report_html(
         raise NslError(f"a report has one to {MOST_MAPS} maps, and {len(genes)} are asked for; choose some of them")
     known, warnings = Provenance.of(result), _warnings(result, slide)
     most_mm = _MAP_MM if len(warnings) <= _FEW_WARNINGS else _LOW_MAP_MM
-    drawn = {"palette": palette, "opacity": opacity, "most_mm": most_mm}
+    drawn = {"palette": palette, "opacity": opacity, "most_mm": most_mm, "regions": regions}
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return page.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         name=name,
@@ -258,6 +258,7 @@ def _compared_regions(
     ]
     return {
         "why_not": why_not,
+        "kind": "Class" if (result.obs.region_class != "").any() else "Region",
         "genes": [_title(gene) for gene in genes],
         "rows": rows[:_MOST_CLASSES],
         "more": len(rows[_MOST_CLASSES:]),

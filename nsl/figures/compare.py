@@ -103,14 +103,17 @@ def difference_map(
     values, limits, unit = difference_of(result, gene_a, gene_b, by)
     figure = go.Figure(_heat_of_two(result, values, gene_a, gene_b, f"difference %{{z:.2f}} {unit}", opacity))
     figure.data[0].coloraxis = "coloraxis"
-    a, b = gene_text(gene_a), gene_text(gene_b)
-    if by == DIFFERENCES[0]:
-        title = f"← {b} higher · {by} · {a} higher →"
-    else:
-        title = f"← more {b} · log2 of the {by} · more {a} →"
     _finish_single(figure, result, outline, selected)
+    title = difference_title(gene_text(gene_a), gene_text(gene_b), by)
     figure.update_layout(coloraxis=color_axis(title, limits, DIVERGING))
     return figure
+
+
+def difference_title(a: str, b: str, by: str) -> str:
+    """What stands over the colour scale of a difference: which end is which gene's."""
+    return (
+        f"← {b} higher · {by} · {a} higher →" if by == DIFFERENCES[0] else f"← more {b} · log2 of the {by} · more {a} →"
+    )
 
 
 def difference_of(

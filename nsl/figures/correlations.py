@@ -74,7 +74,7 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     axis = {"type": "category", "tickfont_size": 8 if len(names) > _MANY_NAMES else 11, "automargin": True}
     axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain"}
     if len(names) <= MOST_NAMED:
-        axis |= {"tickmode": "array", "tickvals": names, "ticktext": [_short(correlations.genes[i]) for i in order]}
+        axis |= {"tickmode": "array", "tickvals": names, "ticktext": _short([correlations.genes[i] for i in order])}
     else:
         axis |= {"tickmode": "auto", "nticks": 30}
     ends = [-0.5, len(names) - 0.5]
@@ -83,9 +83,14 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     return figure
 
 
-def _short(name: str) -> str:
-    """A name beside the heat map, no longer than leaves the map its room."""
-    return literal(short_name(name, _LONGEST_NAME))
+def _short(names: Sequence[str]) -> list[str]:
+    """Names beside the heat map, no longer than leaves the map its room; cut in the middle where they begin alike."""
+    cut = [short_name(name, _LONGEST_NAME) for name in names]
+    half = _LONGEST_NAME // 2
+    return [
+        literal(short if cut.count(short) == 1 else f"{short[: half - 1]}…{str(name)[-half:]}")
+        for name, short in zip(names, cut, strict=True)
+    ]
 
 
 def agreement_scatter(predicted: np.ndarray, measured: np.ndarray, gene: str, spots: Sequence[str]) -> go.Figure:

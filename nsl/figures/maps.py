@@ -117,7 +117,7 @@ def expression_map(
     lay_slide_under(figure, result)
     if outline:
         figure.add_trace(tissue_outline(result))
-    figure.add_traces(region_outlines(regions, Provenance.of(result).mpp))
+    figure.add_traces(region_outlines(regions, Provenance.of(result).mpp, window_mm(result)))
     if region:
         figure.add_trace(_line(*_closed(region), SELECTED_COLOR, 2))
     if tile:

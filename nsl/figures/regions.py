@@ -10,15 +10,18 @@ import shapely
 
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, gene_text, literal, plain
 from nsl.result import map_of
-from nsl.signatures import unit_of
+from nsl.signatures import short_name, unit_of
 from nsl.slides.annotations.region import Color, Region, rings_of
 
 # Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
 _OUTLINE_RGB = (0, 160, 255)
 MOST_NAMED = 30
 """Regions whose names are drawn; those of more would hide the map."""
-_NAME_PX = 12
+_NAME_PX, _NAME_COLOR, _LONGEST_NAME = 12, "#fff", 24
 _NAME_HALO = ",".join(["0 0 3px #000"] * 3)
+# Of the window's width; names that are nearer to its edges reach inwards.
+_AT_EDGE = 0.15
+_BESIDE = {"left": "right", "center": "center", "right": "left"}
 # An outline need not be finer than a pixel of a large screen.
 _STEPS = 4_000
 _BOX_PX, _AXIS_PX = 40, 110
@@ -27,10 +30,12 @@ LEAST_BOXED = 10
 _CLEAR = "rgba(0,0,0,0)"
 
 
-def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
+def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray) -> list[go.Scatter]:
     """The outlines of regions in mm, a broken line a colour, with a pale one below, so that it is seen on any map.
 
     Where they are few, each has its name below its upper edge.
+
+    window_mm : what the map first shows, (left, right) and (top, bottom).
     """
     by_color: dict[str, list[Region]] = {}
     for region in regions:
@@ -51,15 +56,19 @@ def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
                 )
             )
     if 0 < len(regions) <= MOST_NAMED:
-        x, y = np.transpose([name_place(region) for region in regions]) * mpp / 1000
+        x, y, sides = zip(*(name_place(region, mpp / 1000, window_mm) for region in regions), strict=True)
+        plainly = {"textfont": {"color": _NAME_COLOR}}  # whatever is selected beside them
         traces.append(
             go.Scatter(
-                x=x.astype(np.float32),
-                y=y.astype(np.float32),
+                x=np.array(x, np.float32),
+                y=np.array(y, np.float32),
                 mode="text",
-                text=[literal(region.name) for region in regions],
-                textposition="bottom center",
-                textfont={"size": _NAME_PX, "color": "#fff", "shadow": _NAME_HALO},
+                text=[literal(drawn_name(region)) for region in regions],
+                # Where the text is beside its place: on the right of a place that is on the left.
+                textposition=[f"bottom {_BESIDE[side]}" for side in sides],
+                textfont={"size": _NAME_PX, "color": _NAME_COLOR, "shadow": _NAME_HALO},
+                selected=plainly,
+                unselected=plainly,
                 hoverinfo="skip",
                 name="names of regions",
             )
@@ -67,11 +76,25 @@ def region_outlines(regions: Sequence[Region], mpp: float) -> list[go.Scatter]:
     return traces
 
 
-def name_place(region: Region) -> np.ndarray:
-    """(2,) level-0 pixels, the middle of a region's upper edge, below which its name stands."""
-    corners = shapely.get_coordinates(region.geometry)
+def drawn_name(region: Region) -> str:
+    """A region's name as far as a map has room for it."""
+    return short_name(region.name, _LONGEST_NAME)
+
+
+def name_place(region: Region, scale: float, window: np.ndarray) -> tuple[float, float, str]:
+    """Where a region's name stands, x and y, and which side of it is there: "left", "center" or "right".
+
+    That is below the middle of its upper edge, as far as the window shows it, with the side that keeps it inside.
+
+    scale : units of the window for a level-0 pixel.
+    window : (left, right) and (top, bottom).
+    """
+    corners = shapely.get_coordinates(region.geometry) * scale
     top = corners[corners[:, 1] == corners[:, 1].min()]
-    return (top.min(axis=0) + top.max(axis=0)) / 2
+    x, y = np.clip((top.min(axis=0) + top.max(axis=0)) / 2, *window.T)
+    across = (x - window[0, 0]) / np.ptp(window[0])
+    side = "left" if across < _AT_EDGE else "right" if across > 1 - _AT_EDGE else "center"
+    return float(x), float(y), side
 
 
 def _lines(regions: Sequence[Region]) -> Iterator[np.ndarray]:
@@ -110,7 +133,7 @@ def class_boxes(
         own = values[classes == name]
         if own.empty:
             continue
-        label = f"{literal(name or outside)} · {len(own):,}"
+        label = f"{literal(short_name(name or outside, _LONGEST_NAME))} · {len(own):,}"
         color = colors.get(name, RELIABLE_COLOR) if name else UNRELIABLE_COLOR
         look = {"orientation": "h", "marker_color": color, "showlegend": False}
         if len(own) < LEAST_BOXED:

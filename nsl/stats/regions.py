@@ -92,7 +92,7 @@ def compare_classes(result: anndata.AnnData, classes: np.ndarray, genes: Sequenc
     counts = pd.Series(classes[classes != ""]).value_counts(sort=False).sort_index()
     names = list(counts.index[(counts >= LEAST_TILES) & (counts <= len(classes) - LEAST_TILES)])
     if not names:
-        none = f"none of the {len(counts):,} classes has" if len(counts) else "no region has"
+        none = f"none of the {len(counts):,} classes has" if len(counts) > 1 else "no region has"
         raise NslError(
             f"{none} {LEAST_TILES} tiles inside and {LEAST_TILES} outside to compare; bring larger regions, or predict "
             "outside of them too"

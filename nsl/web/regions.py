@@ -13,6 +13,7 @@ import streamlit as st
 from shapely.geometry import MultiPolygon, Polygon
 
 from nsl.errors import AnnotationsError, NslError
+from nsl.numerals import count_of
 from nsl.signatures import counted, is_signature
 from nsl.slides.annotations.geojson import MAX_REGIONS, geojson_text, parse_geojson
 from nsl.slides.annotations.region import (
@@ -38,24 +39,35 @@ _MOST_CORNERS = 3_000
 _NEW = -1
 _MOST_ROWS, _LIST_PX = 6, 230
 # Of the classes of regions that are drawn here, the first first; Okabe and Ito's, which colour-blind people tell apart.
-_CLASS_COLORS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (213, 94, 0), (240, 228, 66))
+# Blue comes last, as regions without a class are blue.
+_CLASS_COLORS = ((230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (240, 228, 66), (0, 114, 178))
+_LIST_COLUMNS = {
+    "Region": st.column_config.TextColumn(width=135),
+    "Class": st.column_config.TextColumn(width=95),
+    "Tiles": st.column_config.NumberColumn(
+        format="localized",
+        width=60,
+        help="That it covers at least half of. A tile is in one region: the inner one, or that which covers more",
+    ),
+    "mm²": st.column_config.NumberColumn(format="%.3f", width=65),
+}
 _COLUMNS = {
-    "gene": st.column_config.TextColumn("Gene"),
-    "trust": st.column_config.TextColumn("Trust"),
-    "alike": st.column_config.NumberColumn(
-        "Stands for", format="localized", help="How many more genes draw this picture"
-    ),
+    "gene": st.column_config.TextColumn("Gene", width=105),
+    "trust": st.column_config.TextColumn("Trust", width=50, help="● reliable, ◐ weak, ○ unreliable"),
+    "r_heldout": st.column_config.NumberColumn("r", format="%.2f", width=50, help="Held-out r"),
     "effect_size": st.column_config.NumberColumn(
-        "Effect", format="%.2f", help="Difference of the means in standard deviations (Cohen's d)"
+        "Effect", format="%.2f", width=60, help="Difference of the means in standard deviations (Cohen's d)"
     ),
-    "effect_low": st.column_config.NumberColumn("from", format="%.2f", help="95 % interval of the effect"),
-    "effect_high": st.column_config.NumberColumn("to", format="%.2f", help="95 % interval of the effect"),
+    "effect_low": st.column_config.NumberColumn("from", format="%.2f", width=60, help="95 % interval of the effect"),
+    "effect_high": st.column_config.NumberColumn("to", format="%.2f", width=60, help="95 % interval of the effect"),
     "q_value": st.column_config.NumberColumn(
-        "q", format="%.2g", help="False discovery rate; neighbouring tiles count for what they tell"
+        "q", format="%.2g", width=70, help="False discovery rate; neighbouring tiles count for what they tell"
     ),
-    "mean_inside": st.column_config.NumberColumn("Inside", format="%.2f"),
-    "mean_outside": st.column_config.NumberColumn("Outside", format="%.2f"),
-    "r_heldout": st.column_config.NumberColumn("Held-out r", format="%.2f"),
+    "mean_inside": st.column_config.NumberColumn("Inside", format="%.2f", width=60, help="Mean inside"),
+    "mean_outside": st.column_config.NumberColumn("Outside", format="%.2f", width=65, help="Mean outside"),
+    "alike": st.column_config.NumberColumn(
+        "Stands for", format="localized", width=80, help="How many more genes draw this picture"
+    ),
 }
 
 
@@ -74,6 +86,7 @@ class _Laid:
     """The regions that the tiles of a result are told of."""
 
     regions: tuple[Region, ...] = ()
+    tiles: tuple[int, ...] = ()  # of each region
 
 
 @dataclass
@@ -95,7 +108,8 @@ def lay_over(slide: state.SessionSlide) -> None:
         return
     for result in (slide.whole, *([slide.result] if slide.erased else [])):
         if regions:
-            annotate(result, regions)
+            places = annotate(result, regions)
+            laid.tiles = tuple(np.bincount(places[places >= 0], minlength=len(regions)).tolist())
         else:
             result.obs = result.obs.drop(columns=["region", "region_class"], errors="ignore")
     laid.regions = regions
@@ -212,8 +226,13 @@ def bring(slide: state.SessionSlide) -> None:
             server.check_upload(upload.name, upload.size, FILE_MB)
             found = parse_geojson(upload.getvalue())
             check_on_slide(found.regions, slide.seen.size)
-            keep(slide, [*kept(slide), *found.regions])
-            held.notices = found.notices
+            new = [one for one in found.regions if one not in kept(slide)]
+            keep(slide, [*kept(slide), *new])
+            left = len(found.regions) - len(new)
+            held.notices = (
+                *found.notices,
+                *([f"{count_of(left, 'region')} {'was' if left == 1 else 'were'} there already"] if left else []),
+            )
             st.rerun()
     for notice in held.notices:
         st.caption(f"{controls.escaped(notice)}.")
@@ -229,7 +248,7 @@ def show_list(slide: state.SessionSlide) -> None:
             held.error = None
         if held.regions:
             height = "content" if len(held.regions) <= _MOST_ROWS else _LIST_PX
-            controls.show_table(_listed(slide), height=height, alt="Regions")
+            controls.show_table(_listed(slide), _LIST_COLUMNS, height=height, alt="Regions")
         with st.expander("Edit or add a region", key="regions_part"):
             _edit(slide)
         if held.regions:
@@ -243,12 +262,11 @@ def _listed(slide: state.SessionSlide) -> "pd.DataFrame":
     import pandas as pd
 
     regions, mpp = kept(slide), slide.provenance.mpp
-    names = slide.result.obs["region"]
     return pd.DataFrame(
         {
             "Region": [region.name for region in regions],
             "Class": [region.class_name or None for region in regions],
-            "Tiles": [int((names == region.name).sum()) for region in regions],
+            "Tiles": slide.of_result(_Laid).tiles,
             "mm²": [round(region.geometry.area * (mpp / 1000) ** 2, 3) for region in regions],
         }
     )
@@ -330,17 +348,16 @@ def show_comparison(
         alike = standing.value_counts() - 1
         shown = shown[standing == standing.index].assign(alike=alike)
         shown.loc[shown.index.map(is_signature), "alike"] = np.nan  # signatures stand for themselves
-    stand = "stands" if len(shown) == 1 else "stand"
     stand_for = (
-        f" {stand} for {many:,}: of the genes one for all that draw the same picture here" if len(shown) < many else ""
+        f" Each gene stands for those that draw the same picture here, {many:,} in all." if len(shown) < many else ""
     )
-    st.caption(f"{told} {counted(shown.index)}{stand_for}. The most reliable first.")
+    st.caption(f"{told} {counted(shown.index)}, the most reliable first.{stand_for}")
     patterns.offer_every(standing.nunique(), many)
     left_out = {"effect_low", "effect_high"} if not with_interval else set()
     shown = shown.reset_index()
     shown = shown[[name for name in _COLUMNS if name in shown and name not in left_out]]
     shown["gene"] = controls.in_table(shown.gene)
     if "trust" in shown:  # of results of versions that did not tell it
-        shown["trust"] = gene_choice.signed_tiers(shown.trust)
+        shown["trust"] = gene_choice.signed_tiers(shown.trust).str[:1]
     controls.show_table(shown, _COLUMNS, height=280, key=key, alt="Genes and signatures by how the two sides differ")
-    st.caption(caveat)
+    st.caption(f"{caveat} The file holds every gene and signature, the largest effect first.")

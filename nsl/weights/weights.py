@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nsl.errors import WeightsError
 from nsl.genes import by_capitals, is_known, resolve, symbol_of
 from nsl.result import VAR_COLUMNS
-from nsl.signatures import LEAST_MEMBERS, Scoring, Signature, joined_members, sets_of, split_members
+from nsl.signatures import LEAST_MEMBERS, PREFIX, Scoring, Signature, joined_members, sets_of, split_members
 from nsl.weights.config import WeightsConfig
 from nsl.weights.reliability import no_signatures, reliability_csv, signatures_csv, with_trust
 
@@ -70,6 +70,11 @@ class Weights:
         """
         known, unknown = self.find_genes(genes)
         if unknown:
+            if (name := unknown[0].removeprefix(PREFIX)) in self.signatures.index:
+                raise WeightsError(
+                    f"{name} is no gene but one of the gene sets of the weights {self.name}, which are scored where "
+                    "all genes are predicted; name none, or give its genes as a file of sets"
+                )
             near = self.near_names(unknown[0])
             remedy = f"did you mean {', '.join(near)}?" if near else "its model card says which genes they are"
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""

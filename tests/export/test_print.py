@@ -156,7 +156,8 @@ def test_regions_are_outlined_in_their_colours_with_their_names(on_glass, monkey
         pixels(map_png(on_glass, "ERBB2", limits=(0, 3), opacity=0, dpi=DPI, regions=regions))[slide_box(on_glass)]
         for regions in ((), (left, right))
     )
-    assert names == [(250, 200, "left $x$"), (400, 200, "right")]
+    assert [name for _, _, name in names] == ["left $x$", "right"]
+    np.testing.assert_allclose([place[:2] for place in names], [(250, 200), (400, 200)], atol=5)
     assert (plain == GLASS).all()
     low, high = window_px(on_glass)
     for (x, y), color in (((200, 250), (200, 0, 0)), ((450, 300), (0, 160, 255))):

@@ -76,6 +76,13 @@ def test_every_gene_is_named_on_the_axes_while_names_can_be_read(genes, named):
         assert (axis.ticktext and len(axis.ticktext)) == named
 
 
+def test_names_that_begin_alike_are_told_apart_on_the_axes():
+    result = smooth_map(9, 9, 3, tiles=60, sigma=1, seed=2)
+    result.var_names = ["signature:antigen presentation class I", "signature:antigen presentation class II", "CD24"]
+    ticks = correlation_heatmap(gene_correlations_over_tiles(result)).layout.xaxis.ticktext
+    assert list(ticks) == ["antige…class I", "antige…lass II", "CD24"]
+
+
 def test_a_vanishing_q_is_not_drawn_as_zero(correlations):
     tiny = replace(correlations, q_value=np.full_like(correlations.q_value, 1e-80))
     assert (correlation_heatmap(tiny).data[0].customdata > 0).all()

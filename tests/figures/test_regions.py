@@ -10,6 +10,7 @@ from nsl.figures.regions import MOST_NAMED, class_boxes, region_outlines
 from nsl.result import map_of
 from nsl.slides.annotations.region import Region
 
+WINDOW_MM = np.array([[0, 0.2], [0, 0.3]])
 HOLED = Polygon(box(100, 100, 400, 400).exterior, [box(200, 200, 300, 300).exterior])
 
 
@@ -19,7 +20,7 @@ def result(slide, weights):
 
 
 def test_outlines_lie_where_the_regions_do_holes_and_all():
-    pale, drawn, _ = region_outlines([Region("a", "Tumor", (200, 0, 0), HOLED)], mpp=0.5)
+    pale, drawn, _ = region_outlines([Region("a", "Tumor", (200, 0, 0), HOLED)], 0.5, WINDOW_MM)
     assert drawn.line.color == "rgb(200, 0, 0)"
     assert pale.line.width > drawn.line.width
     x = np.array(drawn.x)
@@ -38,12 +39,18 @@ def test_a_map_without_regions_is_as_it_was(result):
 
 
 def test_each_region_has_its_name_at_its_upper_edge_unless_they_are_too_many():
-    named = [Region("<b>left", "Tumor", None, HOLED), Region("right", "", None, box(500, 300, 900, 700))]
-    names = region_outlines(named, mpp=0.5)[-1]
-    assert list(names.text) == ["&lt;b&gt;left", "right"]
-    np.testing.assert_allclose([names.x, names.y], [[0.125, 0.35], [0.05, 0.15]], rtol=1e-6)
+    named = [
+        Region("<b>middle", "Tumor", None, HOLED),
+        Region("reaches far beyond what is shown", "", None, box(-100, -100, 20, 900)),
+        Region("at the right", "", None, box(380, 300, 400, 700)),
+    ]
+    names = region_outlines(named, 0.5, WINDOW_MM)[-1]
+    assert list(names.text) == ["&lt;b&gt;middle", "reaches far beyond what…", "at the right"]
+    np.testing.assert_allclose([names.x, names.y], [[0.125, 0, 0.195], [0.05, 0, 0.15]], rtol=1e-6)
+    assert list(names.textposition) == ["bottom center", "bottom right", "bottom left"]
+    assert names.unselected.textfont.color == names.textfont.color
     many = [Region(f"R{x}", "", None, box(10 * x, 0, 10 * x + 5, 5)) for x in range(MOST_NAMED + 1)]
-    assert [trace.mode for trace in region_outlines(many, mpp=0.5)] == ["lines", "lines"]
+    assert [trace.mode for trace in region_outlines(many, 0.5, WINDOW_MM)] == ["lines", "lines"]
 
 
 def test_a_class_of_few_is_drawn_as_dots_that_say_what_they_are(result):

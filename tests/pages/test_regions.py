@@ -1,6 +1,7 @@
 """Regions on the pages: brought from QuPath, written down, drawn and kept; compared by class, and taken home equal."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,14 @@ def table(app) -> pd.DataFrame:
     return next(element.value for element in app.dataframe if "effect_size" in element.value)
 
 
+def test_regions_of_one_name_have_each_their_own_number_of_tiles(page):
+    second = replace(STROMA, name=TUMOR.name)
+    bring(page, geojson_text([TUMOR, second]))
+    listed = next(element.value for element in page.dataframe if "Tiles" in element.value)
+    classes = slide(page).result.obs.region_class
+    assert listed.Tiles.tolist() == [(classes == "Tumor").sum(), (classes == "Stroma").sum()]
+
+
 def test_without_regions_the_ways_to_some_are_shown(page):
     assert not page.exception
     assert "Bring what was annotated on this slide in QuPath" in said(page)
@@ -61,7 +70,7 @@ def test_a_file_of_two_classes_is_listed_compared_and_drawn(page):
     assert f"{inside.sum():,} tiles in Stroma, {(~inside).sum():,} in all other tiles" in said(page)
     assert "no independent proof" in said(page)
     boxes = chart(page)["data"]
-    assert [one["y"][0].split(" · ")[0] for one in boxes] == ["Stroma", "Tumor", "no region"]
+    assert [one["y"][0].split(" · ")[0] for one in boxes] == ["Stroma", "Tumor", "no class"]
     values = result[inside, "ERBB2"].X.ravel()
     assert boxes[0]["median"] == pytest.approx([float(np.median(values))])
     assert boxes[0]["marker"]["color"] == "rgb(0, 150, 0)"
@@ -197,6 +206,9 @@ def test_a_file_may_be_brought_beside_what_is_there_and_notices_are_shown(page):
     bring(page, json.dumps(told))
     assert kept(slide(page)) == (STROMA, TUMOR)
     assert "1 point, line or object without an area was left out" in said(page)
+    bring(page, geojson_text([TUMOR, STROMA]))
+    assert kept(slide(page)) == (STROMA, TUMOR)
+    assert "2 regions were there already" in said(page)
     click(page, "Remove all")
     assert slide(page).of_slide(SlideRegions).regions == ()
 

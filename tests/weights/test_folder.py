@@ -336,6 +336,12 @@ def test_unknown_gene_is_refused_with_near_names(embedded, asked, near):
         embedded.require_genes(["CD24", asked])
 
 
+@pytest.mark.parametrize("asked", ["stroma", "signature:stroma"])
+def test_a_set_that_is_asked_for_as_a_gene_is_called_one(embedded, asked):
+    with pytest.raises(WeightsError, match=r"^stroma is no gene but one of the gene sets of the weights her2-breast"):
+        embedded.require_genes(["CD24", asked])
+
+
 @pytest.mark.parametrize("gene", ["ESR1", "PGR", "BRCA1"])
 def test_another_gene_is_not_taken_for_one_spelled_like_it(embedded, gene):
     assert embedded.near_names(gene) == []

@@ -23,10 +23,10 @@ _BOXES, _TILES = 16, 5_000
 _MOST_MEETINGS = 20_000_000
 
 
-def annotate(result: "anndata.AnnData", regions: Sequence[Region]) -> None:
+def annotate(result: "anndata.AnnData", regions: Sequence[Region]) -> np.ndarray:
     """Give every tile of a result its region: `obs["region"]` and `obs["region_class"]`, empty where there is none.
 
-    See `regions_of_tiles`. A region without a class leaves the class empty.
+    See `regions_of_tiles`, of which it returns what that does. A region without a class leaves the class empty.
     """
     known = Provenance.of(result)
     places = regions_of_tiles(result.obsm["spatial"], known.tile_um / known.mpp, regions)
@@ -35,6 +35,7 @@ def annotate(result: "anndata.AnnData", regions: Sequence[Region]) -> None:
         ("region_class", [region.class_name for region in regions]),
     ):
         result.obs[column] = np.array([*names, ""], object)[places]
+    return places
 
 
 def classes_of(result: "anndata.AnnData") -> np.ndarray:
@@ -60,7 +61,8 @@ def tiles_inside(centers_px: np.ndarray, side_px: float, regions: Sequence[Regio
 def regions_of_tiles(centers_px: np.ndarray, side_px: float, regions: Sequence[Region]) -> np.ndarray:
     """Find the region of each square tile: of those that cover at least half of it, the one that covers most.
 
-    A region that lies within another goes before that one, and of two that cover as much the smaller goes first.
+    A region that lies within another goes before that one, of two that cover as much the smaller goes first, and of
+    two that are equal the later.
 
     centers_px : (T, 2) x, y of the tiles' centres in level-0 pixels.
     side_px : how wide a tile is.
@@ -93,10 +95,11 @@ def regions_of_tiles(centers_px: np.ndarray, side_px: float, regions: Sequence[R
 
 
 def _within(geometries: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs (outer, inner) of regions of which one lies within another."""
+    """Pairs (outer, inner) of regions of which one lies within another; of equal ones neither does."""
     tree = shapely.STRtree(geometries)
     inner, outer = tree.query(geometries, predicate="covered_by")
-    return {(o, i) for o, i in zip(outer.tolist(), inner.tolist(), strict=True) if o != i}
+    pairs = set(zip(outer.tolist(), inner.tolist(), strict=True))
+    return {(o, i) for o, i in pairs if (i, o) not in pairs}
 
 
 def _holds_another(tile: np.ndarray, region: np.ndarray, within: set[tuple[int, int]]) -> np.ndarray:

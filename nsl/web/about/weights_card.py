@@ -199,7 +199,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
         "p_value": number("p", format="%.2g"),
         "q_value": number("q", format="%.2g", help="False discovery rate"),
         "patients_replicated": number("Replicated in", format="%d", help=of),
-        "n_spots": number("Spots", format="%d"),
+        "n_spots": number("Spots", format="localized"),
         "expression_mean": number("Measured mean", format="%.2f", help=f"Over the spots, {EXPRESSION_UNIT}"),
         "expression_sd": number("Measured sd", format="%.2f", help="Standard deviation over the spots"),
     }

@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from nsl.export import files
 from nsl.figures import compare, panels
-from nsl.figures.maps import percentile_limits
+from nsl.figures.maps import percentile_limits, window_mm
 from nsl.figures.regions import region_outlines
 from nsl.numerals import csv_table, signed
 from nsl.result import map_of
@@ -280,7 +280,7 @@ def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) ->
 def outline_regions(figure: go.Figure, slide: state.SessionSlide, number: int) -> None:
     """The regions of a slide on its map in a panel of the figure."""
     x, y = panels.axes(number)
-    for outline in region_outlines(regions.kept(slide), slide.provenance.mpp):
+    for outline in region_outlines(regions.kept(slide), slide.provenance.mpp, window_mm(slide.result)):
         figure.add_trace(outline.update(xaxis=x, yaxis=y))
 
 

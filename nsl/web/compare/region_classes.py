@@ -41,13 +41,13 @@ def show(slide: state.SessionSlide) -> None:
 def _compare(slide: state.SessionSlide) -> None:
     gene_choice.follow_link(slide.result.var)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        groups, named = _groups(slide)
+        kind, groups, named = _groups(slide)
         counts = pd.Series(groups[groups != ""]).value_counts().sort_index()
         names = list(counts.index[counts >= LEAST_TILES])
         if not names:
             links.wait(view=VIEW)
             st.info(
-                f"No region holds {LEAST_TILES} tiles, as many as a comparison needs; a tile is in a region that "
+                f"No {kind} holds {LEAST_TILES} tiles, as many as a comparison needs; a tile is in a region that "
                 "covers half of it."
             )
             return
@@ -66,7 +66,7 @@ def _compare(slide: state.SessionSlide) -> None:
     with controls.part("One gene in all of them"):
         gene = gene_choice.choose_one(slide.result.var, slide.weights)
         links.write(view=VIEW, gene=gene)
-        figure = class_boxes(slide.result, gene, groups, _colors(regions.kept(slide)), "no region")
+        figure = class_boxes(slide.result, gene, groups, _colors(regions.kept(slide)), f"no {kind}")
         chart.show(
             figure,
             key=f"boxes of {slide.key}",
@@ -97,14 +97,14 @@ def _show_table(slide: state.SessionSlide, groups: np.ndarray, one: str, other: 
             )
 
 
-def _groups(slide: state.SessionSlide) -> tuple[np.ndarray, list[str]]:
-    """(T,) the class or the region of each tile, as the user wishes, empty where there is none; and of each region."""
+def _groups(slide: state.SessionSlide) -> tuple[str, np.ndarray, list[str]]:
+    """By what the user wishes to compare, "class" or "region": (T,) that of each tile, or none, and of each region."""
     kept = regions.kept(slide)
     classes, names = (slide.result.obs[column].to_numpy(str) for column in ("region_class", "region"))
     has_classes = (classes != "").any()
     if has_classes and controls.choose_one("By", [_CLASSES, _SINGLE], "regions_by") == _CLASSES:
-        return classes, [region.class_name for region in kept]
-    return names, [region.name for region in kept]
+        return "class", classes, [region.class_name for region in kept]
+    return "region", names, [region.name for region in kept]
 
 
 def _colors(kept: tuple[Region, ...]) -> dict[str, str]:

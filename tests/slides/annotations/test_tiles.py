@@ -42,6 +42,13 @@ def test_a_region_inside_another_goes_before_it(turn):
     assert (found >= 0).all()
 
 
+def test_of_two_equal_regions_the_later_has_the_tiles_and_what_lies_within_both_goes_before():
+    equal, inner = (region(box(0, 0, 50, 50)) for _ in range(2)), region(box(20, 20, 30, 30))
+    found = regions_of_tiles(grid(5, 5, 10.0), 10.0, [*equal, inner])
+    assert found[12] == 2
+    assert set(np.delete(found, 12)) == {1}
+
+
 def test_a_hole_is_outside():
     ring = Polygon(box(0, 0, 50, 50).exterior, [box(20, 20, 30, 30).exterior])
     assert (regions_of_tiles(grid(5, 5, 10.0), 10.0, [region(ring)]) == -1).nonzero()[0].tolist() == [12]
