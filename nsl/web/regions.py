@@ -52,7 +52,7 @@ _LIST_COLUMNS = {
     "mm²": st.column_config.NumberColumn(format="%.3f", width=65),
 }
 _COLUMNS = {
-    "gene": st.column_config.TextColumn("Gene", width=105),
+    "gene": st.column_config.TextColumn("Gene", width=140),
     "trust": st.column_config.TextColumn("Trust", width=50, help="● reliable, ◐ weak, ○ unreliable"),
     "r_heldout": st.column_config.NumberColumn("r", format="%.2f", width=50, help="Held-out r"),
     "effect_size": st.column_config.NumberColumn(
