@@ -312,3 +312,16 @@ def test_the_preview_says_what_will_be_left_out_before_the_run(app, section):
     assert left_out["ink"] == pytest.approx(int(told[2]), abs=1)
     app.checkbox(key="quality").set_value(False).run()
     assert "In orange" not in said(app)
+
+
+def test_a_slide_that_is_no_h_and_e_is_told_before_the_run(app, section):
+    light_on_dark = 255 - section.pixels
+    upload(app, "dark.png", png_bytes(light_on_dark))
+    app.number_input[0].set_value(1.0).run()
+    [told] = [error.value for error in app.error]
+    assert told.startswith("The image is light on a dark ground, as fluorescence is")
+    app.checkbox(key="quality").set_value(False).run()
+    assert not app.error
+    app.checkbox(key="quality").set_value(True).run()
+    finish(click(app, "Run"))
+    assert {error.value for error in app.error} == {told}

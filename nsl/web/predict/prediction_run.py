@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
+from nsl.errors import SlideError
 from nsl.genes import parse_gene_list, plain_text
 from nsl.numerals import count_of, some_of
 from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
@@ -324,19 +325,22 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
         with controls.shown_errors():
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue, chosen.quality)
             inside = (hash(chosen.inside), chosen.inside)
-            picture, tiles, left_out = _preview(slide.key, thumbnail, width, slide.seen.size, *place, *inside)
+            seen = _preview(slide.key, thumbnail, width, slide.seen.size, *place, *inside)
+            tiles = seen.tiles
             st.image(
-                picture,
+                seen.picture,
                 width=width,
                 output_format="JPEG",
                 alt=f"The slide with {count_of(tiles, 'tissue tile')} outlined",
             )
-            if tiles:
+            if seen.refused:
+                controls.show_error(seen.refused)
+            elif tiles:
                 st.caption(
                     f"About {count_of(tiles, 'tile')} {'holds' if tiles == 1 else 'hold'} at least "
                     f"{chosen.min_tissue:.0%} tissue. Paler areas are left out, as is a margin on the right and below "
                     "that holds no whole tile."
-                    f"{_left_out_beforehand(left_out)}"
+                    f"{_left_out_beforehand(seen.left_out)}"
                 )
             else:
                 st.warning("No tissue was found. Check the image, or lower the least share of tissue.")
@@ -356,6 +360,17 @@ def _plain(slide_key: str, _thumbnail: np.ndarray, width: int) -> bytes:
     return _jpeg(_thumbnail, width)
 
 
+class _Preview(NamedTuple):
+    """A slide as a run would find it, as far as its overview tells."""
+
+    picture: bytes
+    tiles: int
+    left_out: dict[str, int]
+    """How many of the tiles by kind."""
+    refused: str
+    """Why a run will refuse the slide as no H&E, or empty."""
+
+
 @st.cache_data(max_entries=8, scope="session", show_spinner="Looking for tissue")
 def _preview(
     slide_key: str,
@@ -369,14 +384,11 @@ def _preview(
     quality: bool,
     inside: int,
     _inside: tuple[Region, ...],
-) -> tuple[bytes, int, dict[str, int]]:
-    """The thumbnail with its tissue tiles, how many, and how many of them will be left out by kind.
-
-    Keyed by the session's own name for the slide.
-    """
+) -> _Preview:
+    """The thumbnail with its tissue tiles; keyed by the session's own name for the slide."""
     from nsl.figures.maps import preview
     from nsl.prediction import overview_quality
-    from nsl.quality import KINDS, left_out_counts, over_limits
+    from nsl.quality import KINDS, color_kinds, left_out_counts, over_limits, slide_doubt
     from nsl.slides.annotations.tiles import tiles_inside
     from nsl.tiles import grid_over, overview_tissue
 
@@ -385,13 +397,19 @@ def _preview(
         grid = grid[tiles_inside(grid.centers_px, tile_um / mpp, _inside)]
     white_point, thumbnail_mpp = estimate_white_point(_thumbnail).rgb, mpp * size[0] / _thumbnail.shape[1]
     grid = grid[overview_tissue(grid, _thumbnail, thumbnail_mpp, white_point) >= min_tissue]
-    left_out, counts = np.zeros(len(grid), bool), {}
+    left_out, counts, refused = np.zeros(len(grid), bool), {}, ""
+    if quality:
+        try:
+            slide_doubt(_thumbnail, white_point, color_kinds(_thumbnail, white_point))
+        except SlideError as error:
+            refused = str(error)
     if quality and len(grid):
         shares = overview_quality(_thumbnail, thumbnail_mpp, grid, white_point)
         left_out, counts = over_limits(shares).any(axis=1), left_out_counts(shares)
         if np.isnan(shares[:, KINDS.index("blur")]).all():
             counts.pop("blur")
-    return _jpeg(preview(_thumbnail, grid, ~left_out, size[0], left_out), width), len(grid), counts
+    picture = _jpeg(preview(_thumbnail, grid, ~left_out, size[0], left_out), width)
+    return _Preview(picture, len(grid), counts, refused)
 
 
 def _jpeg(image: np.ndarray, width: int) -> bytes:
