@@ -6,8 +6,8 @@ A table here has a row a gene with its reliability: `var` of a result, or `relia
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from nsl.genes import by_capitals, common_name, is_known, resolve, symbol_of
@@ -31,6 +31,9 @@ from nsl.weights.reliability import (
 )
 from nsl.weights.weights import Weights
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Shown first where the weights hold them: genes that name the cancer the embedded weights were trained on.
 FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
 GENE = "gene"
@@ -53,7 +56,7 @@ def look_at(gene: str) -> None:
     st.session_state[GENE] = gene
 
 
-def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = GENE) -> str:
+def choose_one(table: "pd.DataFrame", weights: Weights, *, key: str = GENE) -> str:
     """One of the genes of a table, the most reliable listed first; unreliable ones if wished for or typed."""
     genes, chosen = listed(table), st.session_state.get(key)
     if chosen in table.index and chosen not in genes:
@@ -70,14 +73,14 @@ def choose_one(table: pd.DataFrame, weights: Weights, *, key: str = GENE) -> str
 
 
 def choose_some(
-    table: pd.DataFrame,
+    table: "pd.DataFrame",
     weights: Weights,
     *,
     key: str,
     label: str,
     most: int,
     default: int = 2,
-    standing: pd.Series | None = None,
+    standing: "pd.Series | None" = None,
     beside: Callable[[str], str | None] = lambda gene: None,
 ) -> list[str]:
     """Some genes out of the same list; none is an empty list.
@@ -115,7 +118,7 @@ def _shown_first(genes: list[str]) -> list[str]:
     return [*first, *(gene for gene in genes if gene not in first)]
 
 
-def listed(table: pd.DataFrame) -> list[str]:
+def listed(table: "pd.DataFrame") -> list[str]:
     """Genes to choose from, the most reliable first."""
     table = most_reliable_first(table)
     table = table.assign(is_set=table.index.str.startswith(PREFIX))
@@ -125,12 +128,12 @@ def listed(table: pd.DataFrame) -> list[str]:
     return list(table.index[are_shown(has_held_up(table) | own_set)])
 
 
-def are_shown(held_up: pd.Series) -> pd.Series:
+def are_shown(held_up: "pd.Series") -> "pd.Series":
     """Which genes are listed, of those that held up and others: all where the user wishes so, or where none did."""
     return held_up | (not held_up.any() or st.session_state.get("unreliable_genes", False))
 
 
-def follow_link(table: pd.DataFrame) -> None:
+def follow_link(table: "pd.DataFrame") -> None:
     """Choose the gene that a link asks for, or say that it is not there; before the list of genes is drawn."""
     wished = links.asked("gene")
     if wished in table.index:
@@ -139,11 +142,11 @@ def follow_link(table: pd.DataFrame) -> None:
         st.info(f"The link you opened shows {controls.escaped(wished)}, which was not predicted here.")
 
 
-def labels(table: pd.DataFrame, protocol: HeldOutProtocol) -> dict[str, str]:
+def labels(table: "pd.DataFrame", protocol: HeldOutProtocol) -> dict[str, str]:
     """Each gene with a common name, its held-out r and the sign of its tier, and a word where it is unreliable."""
     tiers = trust_in(table, protocol.left_out, protocol.groups)
     return {
-        gene: f"{named(gene)} · {'' if pd.isna(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
+        gene: f"{named(gene)} · {'' if math.isnan(r) else f'r {signed(r)} '}{marked(trust, {UNRELIABLE, UNTESTED})}"
         for gene, r, trust in zip(table.index, table.r_heldout, tiers, strict=True)
     }
 
@@ -153,7 +156,7 @@ def marked(trust: Trust, spelt: Collection[Trust]) -> str:
     return trust.told if trust in spelt else trust.sign
 
 
-def signed_tiers(words: pd.Series) -> pd.Series:
+def signed_tiers(words: "pd.Series") -> "pd.Series":
     """Tiers told by their words, each with its sign before it, for a table on a page."""
     return words.map({one.word: one.told for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
 
@@ -165,7 +168,7 @@ def named(gene: str) -> str:
     return f"{gene} ({name})" if (name := common_name(gene)) else gene
 
 
-def offer_unreliable(table: pd.DataFrame) -> None:
+def offer_unreliable(table: "pd.DataFrame") -> None:
     """The switch for genes that did not hold up, and how many they are."""
     unreliable = table.index[~has_held_up(table)]
     if 0 < len(unreliable) < len(table):
@@ -183,18 +186,18 @@ def plural(what: str) -> str:
     return " ".join([f"{first}s", *rest])
 
 
-def reliability_in_short(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> str:
+def reliability_in_short(table: "pd.DataFrame", gene: str, protocol: HeldOutProtocol) -> str:
     """The gene's tier and held-out r as the beginning of a line, in Markdown."""
     name, r = controls.escaped(controls.begun(spoken(gene)) if is_signature(gene) else gene), table.r_heldout[gene]
     trust = trust_in(table.loc[[gene]], protocol.left_out, protocol.groups).iloc[0]
     told = f"**{f'{trust.sign} {name} is {trust.word}'.strip()}**"
-    return told if pd.isna(r) else f"{told}, held-out r {signed(r)}"
+    return told if math.isnan(r) else f"{told}, held-out r {signed(r)}"
 
 
-def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) -> None:
+def show_reliability(table: "pd.DataFrame", gene: str, protocol: HeldOutProtocol) -> None:
     """How the gene was predicted where it was held out, in words."""
     row, name = table.loc[gene], controls.escaped(controls.begun(spoken(gene)) if is_signature(gene) else gene)
-    if pd.isna(row.r_heldout):
+    if math.isnan(row.r_heldout):
         why = "was not among the sets that were held out" if is_signature(gene) else "could not be held out"
         st.warning(
             f"**{name} {why}**, so that nothing is known of how well it is predicted.",
@@ -222,7 +225,7 @@ def show_reliability(table: pd.DataFrame, gene: str, protocol: HeldOutProtocol) 
         st.success(told, icon=":material/check_circle:")
 
 
-def _of_its_own(row: pd.Series) -> str:
+def _of_its_own(row: "pd.Series") -> str:
     """What the gene or set tells beyond what most genes would; nothing of weights from before that was known."""
     own_r = row.get("r_specific", math.nan)
     if math.isnan(own_r):
