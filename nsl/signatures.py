@@ -5,6 +5,7 @@ the spots that the weights were learned from, over its standard deviation there.
 predictions, so it costs no more than they do.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,6 +213,20 @@ def short_name(name: str, most_letters: int) -> str:
     """A column's name where there is little room: of a set its own, cut where it has more letters than that."""
     name = str(name).removeprefix(PREFIX)
     return name if len(name) <= most_letters else f"{name[: most_letters - 1]}…"
+
+
+def short_names(names: Sequence[str], most_letters: int) -> list[str]:
+    """`short_name` of several, cut in the middle where they begin alike, and numbered where they also end alike."""
+    known = dict.fromkeys(str(name).removeprefix(PREFIX) for name in names)
+    begins = Counter(short_name(name, most_letters) for name in known)
+    half, told = most_letters // 2, Counter()
+    for name in known:
+        short = short_name(name, most_letters)
+        if begins[short] > 1 and len(name) > most_letters:
+            short = f"{name[: half - 1]}…{name[-half:]}"
+        told[short] += 1
+        known[name] = short if told[short] == 1 else f"{short} {told[short]}"
+    return [known[str(name).removeprefix(PREFIX)] for name in names]
 
 
 def unit_of(*names: str) -> str:

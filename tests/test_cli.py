@@ -332,7 +332,7 @@ def test_regions_that_cannot_be_compared_leave_the_prediction(predict, section_p
     code, err = predict(section_png, "--mpp", 1, "--regions", path)
     assert code == 0
     assert err == [
-        "nsl: note: section.regions.csv is not written: no region has 3 tiles inside and 3 outside to "
+        "nsl: note: section.regions.csv is not written: what was annotated has not 3 tiles inside and 3 outside to "
         "compare; bring larger regions, or predict outside of them too"
     ]
     assert (tmp_path / "out/section.csv").exists()

@@ -120,7 +120,12 @@ def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
 
 def _told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and sd of (T, C) values by column, and their percentiles."""
-    # In double precision, or a percentile could lie below the one before it.
-    percentiles = np.percentile(values.astype(float), np.linspace(0, 100, _LEVELS), axis=0)
+    ordered = np.sort(np.ascontiguousarray(values.T), axis=1)
+    place = np.linspace(0, ordered.shape[1] - 1, _LEVELS)
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, ordered.shape[1] - 1)
+    # In double precision, or a percentile could lie below the one before it. NumPy's takes twice the memory.
+    step = (ordered[:, high].astype(float) - ordered[:, low]) * (place - low)
+    percentiles = (ordered[:, low] + step).astype(np.float32)
     mean, sd = mean_and_sd(values)
-    return mean.astype(np.float32), np.nan_to_num(sd).astype(np.float32), percentiles.astype(np.float32)
+    return mean.astype(np.float32), np.nan_to_num(sd).astype(np.float32), percentiles.T

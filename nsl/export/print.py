@@ -23,10 +23,10 @@ from PIL.PngImagePlugin import PngInfo
 from nsl.errors import NslError
 from nsl.figures.compare import DIFFERENCES, DIVERGING, difference_of, difference_title
 from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
-from nsl.figures.regions import MOST_NAMED, drawn_name, name_place, rgb_of
+from nsl.figures.regions import MOST_NAMED, named_places, rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
-from nsl.signatures import counted, short_name, unit_of
+from nsl.signatures import counted, short_names, unit_of
 from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
 from nsl.weights.reliability import another, has_held_up, trust_in_map
@@ -71,7 +71,7 @@ def map_png(
     palette : one of `nsl.figures.maps.PALETTES`.
     opacity : of the map over the slide, 0 to 1.
     dpi : pixels per inch, also written into the file.
-    width_mm : printed width, at least 60. The height follows the slide's, which is kept to 220 mm.
+    width_mm : printed width, at least 60. The height follows that of the part shown, which is kept to 220 mm.
     slide_name : stands under the map, with the slide's checksum; the checksum alone if not given.
     regions : to outline in their colours, with their names.
     made_on : the date under the map; today if not given.
@@ -96,16 +96,20 @@ def difference_png(
     regions: Sequence[Region] = (),
     made_on: datetime.date | None = None,
 ) -> bytes:
-    """Gene A less gene B over the slide, as `nsl.figures.difference_map` draws it, to print as `map_png` does.
+    """Gene A less gene B over the slide, as `nsl.figures.compare.difference_map` draws it, to print as `map_png` does.
 
     Raises NslError: of `map_png`, and where a gene is the same everywhere.
     """
     _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
     values, limits, _ = difference_of(result, gene_a, gene_b, by)
-    title = difference_title(*(short_name(gene, _LONGEST_NAME) for gene in (gene_a, gene_b)), by)
+    a, b = short_names([gene_a, gene_b], _LONGEST_NAME)
+    name, title = f"{gene_a} less {gene_b}", difference_title(a, b, by)
+    # Left of it is the scale bar.
+    if len(_wrapped(title, _TEXT_PT, 0.6 * width_mm)) > 1:
+        name, title = f"{name}, in {by}", f"← {b} · {a} →"
     drawing = _Drawing(values, limits, colormaps[DIVERGING], opacity, title)
     origin = _origin(result, slide_name, made_on)
-    return _printed(result, drawing, f"{gene_a} less {gene_b}", [gene_a, gene_b], dpi, width_mm, origin, regions)
+    return _printed(result, drawing, name, [gene_a, gene_b], dpi, width_mm, origin, regions)
 
 
 def panel_png(
@@ -341,10 +345,9 @@ def _draw_regions(axes: Axes, regions: Sequence[Region], mpp: float, *, are_name
         halo = [withStroke(linewidth=1.5, foreground="white")]
         look = {"size": _SMALL_PT, "va": "top", "parse_math": False, "clip_on": True}
         window = np.array([axes.get_xlim(), axes.get_ylim()[::-1]])
-        for region in regions:
-            x, y, side = name_place(region, mpp, window)
+        for name, x, y, side in named_places(regions, mpp, window):
             y += _NAME_BELOW * np.ptp(window[1])
-            axes.text(x, y, drawn_name(region), ha=side, color=_BLACK, path_effects=halo, **look)
+            axes.text(x, y, name, ha=side, color=_BLACK, path_effects=halo, **look)
 
 
 def _draw_scale_bar(sheet: _Sheet, top_mm: float, mm_per_um: float, longest_mm: float) -> None:

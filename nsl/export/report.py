@@ -240,7 +240,9 @@ def _compared_regions(
     tiles = pd.Series(groups[groups != ""]).value_counts()
     colors = {name: color_of(one) for one in regions for name in (one.name, one.class_name) if name}
     # A region too small for a tile is outlined too, and wants its name.
-    named = [one.class_name for one in regions if one.class_name] or [one.name for one in regions]
+    classes = [one.class_name for one in regions if one.class_name]
+    has_classes = bool(classes) or (result.obs.region_class != "").any()
+    named = classes or [one.name for one in regions]
     tiles = tiles.reindex(dict.fromkeys([*tiles.index, *named]), fill_value=0)
     try:
         # Of all genes: q-values are over as many as were compared.
@@ -258,7 +260,7 @@ def _compared_regions(
     ]
     return {
         "why_not": why_not,
-        "kind": "Class" if (result.obs.region_class != "").any() else "Region",
+        "kind": "Class" if has_classes else "Region",
         "genes": [_title(gene) for gene in genes],
         "rows": rows[:_MOST_CLASSES],
         "more": len(rows[_MOST_CLASSES:]),

@@ -1,6 +1,6 @@
 """Maps to be compared, as Plotly figures: genes side by side, their difference, two in one map, one over two slides.
 
-A result is of `nsl.predict`, with T tiles; palette, opacity and outline are those of `nsl.figures.expression_map`;
+A result is of `nsl.predict`, with T tiles; palette, opacity and outline are those of `nsl.figures.maps.expression_map`;
 around tiles that are selected, (T,) bool, a line is drawn.
 """
 

@@ -21,7 +21,7 @@ from nsl.figures.style import (
 )
 from nsl.numerals import count_of, signed
 from nsl.result import map_of
-from nsl.signatures import counted, short_name, unit_of
+from nsl.signatures import counted, short_names, unit_of
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
@@ -74,23 +74,14 @@ def correlation_heatmap(correlations: GeneCorrelations, order: np.ndarray | None
     axis = {"type": "category", "tickfont_size": 8 if len(names) > _MANY_NAMES else 11, "automargin": True}
     axis |= {"ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain"}
     if len(names) <= MOST_NAMED:
-        axis |= {"tickmode": "array", "tickvals": names, "ticktext": _short([correlations.genes[i] for i in order])}
+        shown = short_names([correlations.genes[i] for i in order], _LONGEST_NAME)
+        axis |= {"tickmode": "array", "tickvals": names, "ticktext": list(map(literal, shown))}
     else:
         axis |= {"tickmode": "auto", "nticks": 30}
     ends = [-0.5, len(names) - 0.5]
     figure.update_xaxes(range=ends, tickangle=-90, constraintoward="left", **axis)
     figure.update_yaxes(range=ends[::-1], scaleanchor="x", constraintoward="top", **axis)
     return figure
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    """Names beside the heat map, no longer than leaves the map its room; cut in the middle where they begin alike."""
-    cut = [short_name(name, _LONGEST_NAME) for name in names]
-    half = _LONGEST_NAME // 2
-    return [
-        literal(short if cut.count(short) == 1 else f"{short[: half - 1]}…{str(name)[-half:]}")
-        for name, short in zip(names, cut, strict=True)
-    ]
 
 
 def agreement_scatter(predicted: np.ndarray, measured: np.ndarray, gene: str, spots: Sequence[str]) -> go.Figure:

@@ -79,7 +79,7 @@ def in_panels(
 
     panels : of each map the result, the gene and the title.
     limits : values at the ends of the colour scale: one pair, and the maps share a scale, or one for each.
-    palette, opacity, outline : see `nsl.figures.expression_map`.
+    palette, opacity, outline : see `nsl.figures.maps.expression_map`.
     unit : of the values, written above all.
     linked : whether they zoom together; they are then of one slide.
 

@@ -10,7 +10,7 @@ import shapely
 
 from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, gene_text, literal, plain
 from nsl.result import map_of
-from nsl.signatures import short_name, unit_of
+from nsl.signatures import short_names, unit_of
 from nsl.slides.annotations.region import Color, Region, rings_of
 
 # Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
@@ -33,7 +33,7 @@ _CLEAR = "rgba(0,0,0,0)"
 def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray) -> list[go.Scatter]:
     """The outlines of regions in mm, a broken line a colour, with a pale one below, so that it is seen on any map.
 
-    Where they are few, each has its name below its upper edge.
+    Where they are few, each that the map shows has its name below its upper edge.
 
     window_mm : what the map first shows, (left, right) and (top, bottom).
     """
@@ -56,14 +56,15 @@ def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray
                 )
             )
     if 0 < len(regions) <= MOST_NAMED:
-        x, y, sides = zip(*(name_place(region, mpp / 1000, window_mm) for region in regions), strict=True)
+        named = list(named_places(regions, mpp / 1000, window_mm))
+        names, x, y, sides = zip(*named, strict=True) if named else ((), (), (), ())
         plainly = {"textfont": {"color": _NAME_COLOR}}  # whatever is selected beside them
         traces.append(
             go.Scatter(
                 x=np.array(x, np.float32),
                 y=np.array(y, np.float32),
                 mode="text",
-                text=[literal(drawn_name(region)) for region in regions],
+                text=list(map(literal, names)),
                 # Where the text is beside its place: on the right of a place that is on the left.
                 textposition=[f"bottom {_BESIDE[side]}" for side in sides],
                 textfont={"size": _NAME_PX, "color": _NAME_COLOR, "shadow": _NAME_HALO},
@@ -76,25 +77,29 @@ def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray
     return traces
 
 
-def drawn_name(region: Region) -> str:
-    """A region's name as far as a map has room for it."""
-    return short_name(region.name, _LONGEST_NAME)
+def named_places(
+    regions: Sequence[Region], scale: float, window: np.ndarray
+) -> Iterator[tuple[str, float, float, str]]:
+    """The names of the regions that a window shows, as far as there is room, where each stands, and which side of it.
 
-
-def name_place(region: Region, scale: float, window: np.ndarray) -> tuple[float, float, str]:
-    """Where a region's name stands, x and y, and which side of it is there: "left", "center" or "right".
-
-    That is below the middle of its upper edge, as far as the window shows it, with the side that keeps it inside.
+    That is x and y, below the middle of the upper edge of the largest part that the window shows, and "left", "center"
+    or "right", the side of the name that is there so that it stays inside.
 
     scale : units of the window for a level-0 pixel.
     window : (left, right) and (top, bottom).
     """
-    corners = shapely.get_coordinates(region.geometry) * scale
-    top = corners[corners[:, 1] == corners[:, 1].min()]
-    x, y = np.clip((top.min(axis=0) + top.max(axis=0)) / 2, *window.T)
-    across = (x - window[0, 0]) / np.ptp(window[0])
-    side = "left" if across < _AT_EDGE else "right" if across > 1 - _AT_EDGE else "center"
-    return float(x), float(y), side
+    (left, right), (top, bottom) = window / scale
+    for region, name in zip(regions, short_names([one.name for one in regions], _LONGEST_NAME), strict=True):
+        parts = shapely.get_parts(shapely.clip_by_rect(region.geometry, left, top, right, bottom))
+        part = max(parts, key=shapely.area, default=None)
+        if part is None or not part.area:
+            continue
+        corners = shapely.get_coordinates(part)
+        upper = corners[corners[:, 1] == corners[:, 1].min()]
+        x, y = (upper.min(axis=0) + upper.max(axis=0)) / 2
+        across = (x - left) / (right - left)
+        side = "left" if across < _AT_EDGE else "right" if across > 1 - _AT_EDGE else "center"
+        yield name, float(x * scale), float(y * scale), side
 
 
 def _lines(regions: Sequence[Region]) -> Iterator[np.ndarray]:
@@ -128,12 +133,13 @@ def class_boxes(
     """
     values = pd.Series(map_of(result, gene).astype(float))
     names = sorted(set(classes) - {""})
+    shown = dict(zip(names, short_names(names, _LONGEST_NAME), strict=True))
     figure = go.Figure()
     for name in (*names, ""):
         own = values[classes == name]
         if own.empty:
             continue
-        label = f"{literal(short_name(name or outside, _LONGEST_NAME))} · {len(own):,}"
+        label = f"{literal(shown.get(name, outside))} · {len(own):,}"
         color = colors.get(name, RELIABLE_COLOR) if name else UNRELIABLE_COLOR
         look = {"orientation": "h", "marker_color": color, "showlegend": False}
         if len(own) < LEAST_BOXED:

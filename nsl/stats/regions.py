@@ -92,7 +92,8 @@ def compare_classes(result: anndata.AnnData, classes: np.ndarray, genes: Sequenc
     counts = pd.Series(classes[classes != ""]).value_counts(sort=False).sort_index()
     names = list(counts.index[(counts >= LEAST_TILES) & (counts <= len(classes) - LEAST_TILES)])
     if not names:
-        none = f"none of the {len(counts):,} classes has" if len(counts) > 1 else "no region has"
+        several = f"none of the {len(counts):,} classes has" if len(counts) > 1 else "what was annotated has not"
+        none = several if len(counts) else "no region has"
         raise NslError(
             f"{none} {LEAST_TILES} tiles inside and {LEAST_TILES} outside to compare; bring larger regions, or predict "
             "outside of them too"
@@ -149,7 +150,7 @@ def _difference_table(values: np.ndarray, inside: np.ndarray, r: np.ndarray, eff
 def _check_sides(inside: np.ndarray) -> None:
     number, tiles = int(inside.sum()), len(inside)
     if number == 0:
-        raise NslError("the region holds no tile's centre; draw it larger, or over the tissue")
+        raise NslError("the region holds no tile; draw it larger, or over the tissue")
     if number == tiles:
         raise NslError(f"the region holds all {tiles:,} tiles, so there is no rest to compare with; draw it smaller")
     if number < LEAST_TILES:

@@ -156,6 +156,11 @@ def marked(trust: Trust, spelt: Collection[Trust]) -> str:
     return trust.told if trust in spelt else trust.sign
 
 
+def signs(words: "pd.Series") -> "pd.Series":
+    """The signs of tiers told by their words; none where nothing was tested."""
+    return words.map({one.word: one.sign for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
+
+
 def signed_tiers(words: "pd.Series") -> "pd.Series":
     """Tiers told by their words, each with its sign before it, for a table on a page."""
     return words.map({one.word: one.told for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})

@@ -23,7 +23,7 @@ def remember() -> None:
     """
     asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
     if asked and frozenset(asked.items()) not in _views().written:
-        _views().asked = asked
+        _views().asked = {name: value for name, value in asked.items() if name != "from"}
 
 
 def asked(name: str) -> str | None:

@@ -145,7 +145,9 @@ def keep(slide: state.SessionSlide, regions: Sequence[Region]) -> None:
 
 
 def tiles_drawn(slide: state.SessionSlide, area: dict) -> np.ndarray:
-    """Which tiles a box or lasso that was drawn on a map, in mm, holds: (T,) bool, as of the region it can be kept as.
+    """Which tiles a box or lasso that was drawn on a map, in mm, covers by half: (T,) bool.
+
+    They are those of the region that it can be kept as, but for tiles in other regions that lie in it.
 
     Raises AnnotationsError: it holds no area, or a corner that is no number.
     """
@@ -197,7 +199,7 @@ def _geometry(slide: state.SessionSlide, area: dict) -> Polygon | MultiPolygon:
     if area["kind"] == "box":
         x, y = [x[0], x[1], x[1], x[0]], [y[0], y[0], y[1], y[1]]
     corners = (np.column_stack([x, y]) * 1000 / slide.provenance.mpp).round(2)
-    geometry = area_within([corners])
+    geometry = area_within([corners]) if len(corners) > 2 else None
     if geometry is None:
         raise AnnotationsError("what was drawn holds no area; draw the region again")
     return geometry
@@ -226,7 +228,7 @@ def bring(slide: state.SessionSlide) -> None:
             server.check_upload(upload.name, upload.size, FILE_MB)
             found = parse_geojson(upload.getvalue())
             check_on_slide(found.regions, slide.seen.size)
-            new = [one for one in found.regions if one not in kept(slide)]
+            new = [one for one in dict.fromkeys(found.regions) if one not in kept(slide)]
             keep(slide, [*kept(slide), *new])
             left = len(found.regions) - len(new)
             held.notices = (
@@ -340,24 +342,23 @@ def show_comparison(
     told : how many tiles are compared with how many.
     with_interval : whether there is room for that of the effect.
     """
-    shown = table[gene_choice.are_shown(has_held_up(slide.result.var.loc[table.index]))]
-    shown = most_reliable_first(shown)
+    # By how they were held out; q of the table is that of the comparison.
+    known = most_reliable_first(slide.result.var.loc[table.index])
+    shown = table.loc[known.index[gene_choice.are_shown(has_held_up(known)).to_numpy()]]
     standing = patterns.representatives(slide, list(shown.index))
     many, collapsed = len(shown), patterns.are_collapsed()
     if collapsed:
         alike = standing.value_counts() - 1
         shown = shown[standing == standing.index].assign(alike=alike)
         shown.loc[shown.index.map(is_signature), "alike"] = np.nan  # signatures stand for themselves
-    stand_for = (
-        f" Each gene stands for those that draw the same picture here, {many:,} in all." if len(shown) < many else ""
-    )
+    every = f"they are {many:,} with the signatures"
+    stand_for = f" Each gene stands for all that draw the same picture here: {every}." if len(shown) < many else ""
     st.caption(f"{told} {counted(shown.index)}, the most reliable first.{stand_for}")
     patterns.offer_every(standing.nunique(), many)
     left_out = {"effect_low", "effect_high"} if not with_interval else set()
     shown = shown.reset_index()
     shown = shown[[name for name in _COLUMNS if name in shown and name not in left_out]]
     shown["gene"] = controls.in_table(shown.gene)
-    if "trust" in shown:  # of results of versions that did not tell it
-        shown["trust"] = gene_choice.signed_tiers(shown.trust).str[:1]
+    shown["trust"] = gene_choice.signs(shown.trust)
     controls.show_table(shown, _COLUMNS, height=280, key=key, alt="Genes and signatures by how the two sides differ")
-    st.caption(f"{caveat} The file holds every gene and signature, the largest effect first.")
+    st.caption(caveat)

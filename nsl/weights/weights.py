@@ -73,7 +73,7 @@ class Weights:
             if (name := unknown[0].removeprefix(PREFIX)) in self.signatures.index:
                 raise WeightsError(
                     f"{name} is no gene but one of the gene sets of the weights {self.name}, which are scored where "
-                    "all genes are predicted; name none, or give its genes as a file of sets"
+                    "all genes are predicted; leave the list of genes out, or give a file of sets"
                 )
             near = self.near_names(unknown[0])
             remedy = f"did you mean {', '.join(near)}?" if near else "its model card says which genes they are"

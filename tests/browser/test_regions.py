@@ -68,7 +68,7 @@ def test_a_drawn_region_is_kept_under_its_name_and_one_is_written_down(visit, tm
 
     page.get_by_role("link", name="Compare it").click()
     settle(page)
-    # And again, when Regions was shown before and another kind of comparison since.
+    # And again, when it was shown before and another kind of comparison since.
     page.get_by_role("radio", name="Side by side").click()
     settle(page)
     go_to(page, "Maps")

@@ -295,7 +295,7 @@ def test_regions_that_cannot_be_compared_are_listed_with_the_reason(result):
     annotate(result, [Region("all of it", "Tumor", None, box(0, 0, 700, 600))])
     said = page(result, genes=["CD24"]).text
     assert f"Tumor {result.n_obs} –" in said
-    assert "They cannot be compared: no region has 3 tiles inside and 3 outside to compare" in said
+    assert "They cannot be compared: what was annotated has not 3 tiles inside and 3 outside to compare" in said
 
 
 def test_without_regions_there_is_no_table(result):

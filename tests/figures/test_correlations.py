@@ -81,6 +81,9 @@ def test_names_that_begin_alike_are_told_apart_on_the_axes():
     result.var_names = ["signature:antigen presentation class I", "signature:antigen presentation class II", "CD24"]
     ticks = correlation_heatmap(gene_correlations_over_tiles(result)).layout.xaxis.ticktext
     assert list(ticks) == ["antige…class I", "antige…lass II", "CD24"]
+    result.var_names = ["response to type I interferon A", "response to type II interferon A", "stroma"]
+    ticks = correlation_heatmap(gene_correlations_over_tiles(result)).layout.xaxis.ticktext
+    assert list(ticks) == ["respon…feron A", "respon…feron A 2", "stroma"]
 
 
 def test_a_vanishing_q_is_not_drawn_as_zero(correlations):

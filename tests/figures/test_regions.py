@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shapely.geometry import Polygon, box
+from shapely.geometry import MultiPolygon, Polygon, box
 
 from nsl import predict
 from nsl.figures.maps import expression_map
@@ -43,11 +43,14 @@ def test_each_region_has_its_name_at_its_upper_edge_unless_they_are_too_many():
         Region("<b>middle", "Tumor", None, HOLED),
         Region("reaches far beyond what is shown", "", None, box(-100, -100, 20, 900)),
         Region("at the right", "", None, box(380, 300, 400, 700)),
+        Region("beside what is shown", "", None, box(500, 0, 600, 100)),
+        Region("in two parts", "", None, MultiPolygon([box(100, 450, 120, 470), box(200, 450, 260, 500)])),
     ]
     names = region_outlines(named, 0.5, WINDOW_MM)[-1]
-    assert list(names.text) == ["&lt;b&gt;middle", "reaches far beyond what…", "at the right"]
-    np.testing.assert_allclose([names.x, names.y], [[0.125, 0, 0.195], [0.05, 0, 0.15]], rtol=1e-6)
-    assert list(names.textposition) == ["bottom center", "bottom right", "bottom left"]
+    assert list(names.text) == ["&lt;b&gt;middle", "reaches far beyond what…", "at the right", "in two parts"]
+    np.testing.assert_allclose(names.x, [0.125, 0.005, 0.195, 0.115], rtol=1e-6)
+    np.testing.assert_allclose(names.y, [0.05, 0, 0.15, 0.225], rtol=1e-6)
+    assert list(names.textposition) == ["bottom center", "bottom right", "bottom left", "bottom center"]
     assert names.unselected.textfont.color == names.textfont.color
     many = [Region(f"R{x}", "", None, box(10 * x, 0, 10 * x + 5, 5)) for x in range(MOST_NAMED + 1)]
     assert [trace.mode for trace in region_outlines(many, 0.5, WINDOW_MM)] == ["lines", "lines"]
@@ -60,6 +63,13 @@ def test_a_class_of_few_is_drawn_as_dots_that_say_what_they_are(result):
     assert (tumor.boxpoints, tumor.hoveron, set(tumor.y)) == ("all", "points", {"Tumor · 4"})
     assert list(tumor.hovertext) == list(result.obs_names[:4])
     assert none.q1 is not None
+
+
+def test_classes_that_begin_alike_have_a_row_each(result):
+    kinds = [f"Invasive carcinoma of no special type, grade {grade}" for grade in (2, 3)]
+    classes = np.repeat([*kinds, ""], [10, 10, result.n_obs - 20])
+    rows = [trace.y[0] for trace in class_boxes(result, "CD24", classes, {}, "elsewhere").data[:2]]
+    assert rows == ["Invasive ca…ype, grade 2 · 10", "Invasive ca…ype, grade 3 · 10"]
 
 
 def test_boxes_are_quartiles_and_whiskers_of_each_class(result):

@@ -303,7 +303,7 @@ def test_a_selection_of_all_tiles_does_no_harm(page):
     [
         (
             {"kind": "lasso", "x": [0.1, 0.2], "y": [0.1, 0.2], "axis": "x"},
-            "Outline 1 has 2 corners, and needs three or more",
+            "What was drawn holds no area; draw the region again",
         ),
         ({"kind": "box", "x": [-2, -1], "y": [-2, -1], "axis": "x"}, "No tile lies in what was drawn; draw it larger"),
     ],

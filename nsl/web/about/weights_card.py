@@ -194,7 +194,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
         "r_specific": number(
             "Own r",
             format="%.2f",
-            help="With what all genes have in common taken off, by which it can be higher than held-out r too",
+            help="Held-out r of what is left without what all genes have in common; it can be the higher of the two",
         ),
         "p_value": number("p", format="%.2g"),
         "q_value": number("q", format="%.2g", help="False discovery rate"),

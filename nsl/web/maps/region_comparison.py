@@ -14,6 +14,8 @@ from nsl.web import controls, downloads, regions
 from nsl.web.maps import erasure
 from nsl.web.session import state
 
+_IN_FILE = "The file holds every gene and signature, the largest effect first."
+
 
 def show(slide: state.SessionSlide) -> pd.DataFrame | None:
     """The region's mean per gene against the rest, with effect size and q-value; returns it where there is one."""
@@ -35,7 +37,7 @@ def show(slide: state.SessionSlide) -> pd.DataFrame | None:
             table = _compared(slide.run, json.dumps(region), slide.result, inside)
             told = f"{inside.sum():,} tiles inside, {(~inside).sum():,} outside."
             name = f"{controls.file_stem(slide)}_region.csv"
-            regions.show_comparison(slide, table, told, REGION_CAVEAT, key="region_table")
+            regions.show_comparison(slide, table, told, f"{REGION_CAVEAT} {_IN_FILE}", key="region_table")
             downloads.button("Download the comparison (CSV)", lambda: six_digits(table), name)
             return table
         return None
