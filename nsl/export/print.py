@@ -38,8 +38,8 @@ MAX_SLIDE_MM = 220.0
 _MM_PER_INCH = 25.4
 _MARGIN_MM, _GAP_MM, _LEGEND_MM, _BAR_MM = 3.0, 2.5, 12.0, 3.0
 _TITLE_PT, _TEXT_PT, _SMALL_PT = 12.0, 8.5, 7.0
-# In sizes of the type; the width is on the safe side of DejaVu Sans, whose bold type is wider.
-_LINE_HEIGHT, _CHARACTER_WIDTH, _BOLD = 1.4, 0.54, 1.25
+# In sizes of the type; the width is on the safe side of DejaVu Sans, with its wide digits; its bold type is wider.
+_LINE_HEIGHT, _CHARACTER_WIDTH, _BOLD = 1.4, 0.6, 1.25
 # Of a checksum, so many digits tell two slides or two weights apart.
 _DIGITS = 12
 # Letters of a gene's or set's name over a colour bar.

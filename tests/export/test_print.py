@@ -237,10 +237,12 @@ def test_a_difference_with_a_gene_that_is_the_same_everywhere_is_told(result):
         difference_png(result, *result.var_names[:2])
 
 
-def test_words_stay_inside_a_narrow_picture(result):
-    result.uns["nsl"] |= {"complete": False, "synthetic": True}
+@pytest.mark.parametrize("width_mm", [60, 85, 110, 180])
+def test_words_stay_inside_a_narrow_picture(result, width_mm):
+    result.uns["nsl"] |= {"complete": False, "synthetic": True, "slide_sha256": "8" * 64, "weights_sha256": "8" * 64}
     result.var_names = ["A_NAME_AS_LONG_AS_NOBODY_GAVE_A_GENE_BEFORE_ME", "CD24", "COX6C"]
-    drawn = pixels(map_png(result, result.var_names[0], limits=(0, 3), width_mm=60))
+    made_on = datetime.date(2026, 11, 28)
+    drawn = pixels(map_png(result, result.var_names[0], limits=(0, 3), width_mm=width_mm, made_on=made_on))
     edge = np.concatenate([drawn[:, -12:].reshape(-1, 3), drawn[-12:].reshape(-1, 3)])
     assert (edge == 255).all()
 
