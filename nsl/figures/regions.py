@@ -55,9 +55,9 @@ def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray
                     name="regions",
                 )
             )
-    if 0 < len(regions) <= MOST_NAMED:
-        named = list(named_places(regions, mpp / 1000, window_mm))
-        names, x, y, sides = zip(*named, strict=True) if named else ((), (), (), ())
+    named = list(named_places(regions, mpp / 1000, window_mm)) if len(regions) <= MOST_NAMED else []
+    if named:
+        names, x, y, sides = zip(*named, strict=True)
         plainly = {"textfont": {"color": _NAME_COLOR}}  # whatever is selected beside them
         traces.append(
             go.Scatter(

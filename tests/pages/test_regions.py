@@ -45,6 +45,10 @@ def test_regions_of_one_name_have_each_their_own_number_of_tiles(page):
     listed = next(element.value for element in page.dataframe if "Tiles" in element.value)
     classes = slide(page).result.obs.region_class
     assert listed.Tiles.tolist() == [(classes == "Tumor").sum(), (classes == "Stroma").sum()]
+    slide(page).erase(list(classes.index[classes == "Stroma"][:3]))
+    page.run()
+    left = next(element.value for element in page.dataframe if "Tiles" in element.value)
+    assert left.Tiles.tolist() == [(classes == "Tumor").sum(), (classes == "Stroma").sum() - 3]
 
 
 def test_without_regions_the_ways_to_some_are_shown(page):

@@ -277,11 +277,11 @@ def _show_blend(slide: state.SessionSlide, pair: tuple[str, str], look: Look) ->
     _say_reliability(slide, pair)
 
 
-def outline_regions(figure: go.Figure, slide: state.SessionSlide, number: int) -> None:
-    """The regions of a slide on its map in a panel of the figure."""
-    x, y = panels.axes(number)
-    for outline in region_outlines(regions.kept(slide), slide.provenance.mpp, window_mm(slide.result)):
-        figure.add_trace(outline.update(xaxis=x, yaxis=y))
+def outline_regions(figure: go.Figure, slide: state.SessionSlide, numbers: Sequence[int]) -> None:
+    """The regions of a slide on its maps in these panels of the figure."""
+    outlines = region_outlines(regions.kept(slide), slide.provenance.mpp, window_mm(slide.result))
+    for x, y in map(panels.axes, numbers):
+        figure.add_traces([go.Scatter(outline).update(xaxis=x, yaxis=y) for outline in outlines])
 
 
 def _say_reliability(slide: state.SessionSlide, chosen: Sequence[str]) -> None:
@@ -295,8 +295,7 @@ def _show_map(slide: state.SessionSlide, mode: str, figure: go.Figure, alt: str,
     axes = ("x",) if mode == BLEND else ("x", "x2", "x3", "x4")
     tile_selection.forget_marks(figure, slide)
     panels_shown = len(chosen) if mode == SIDE_BY_SIDE else 1
-    for number in range(panels_shown):
-        outline_regions(figure, slide, number)
+    outline_regions(figure, slide, range(panels_shown))
     _draw(
         slide,
         figure,

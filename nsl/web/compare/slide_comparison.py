@@ -119,7 +119,7 @@ def _show_maps(
     drawn = {"palette": look.palette, "opacity": look.opacity, "outline": look.outline}
     figure = compare.across_slides(results, names, gene, limits=limits, **drawn)
     for number, one in enumerate(both):
-        gene_comparison.outline_regions(figure, one, number)
+        gene_comparison.outline_regions(figure, one, [number])
     _draw(
         both,
         figure,
