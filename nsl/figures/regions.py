@@ -21,6 +21,8 @@ _NAME_PX, _NAME_COLOR, _LONGEST_NAME = 12, "#fff", 24
 _NAME_HALO = ",".join(["0 0 3px #000"] * 3)
 # Of the window's width; names that are nearer to its edges reach inwards.
 _AT_EDGE = 0.15
+# Of it too: about what a letter and a line of a name take on a map 600 px wide.
+_LETTER, _LINE = 0.012, 0.03
 _BESIDE = {"left": "right", "center": "center", "right": "left"}
 # An outline need not be finer than a pixel of a large screen.
 _STEPS = 4_000
@@ -83,12 +85,14 @@ def named_places(
     """The names of the regions that a window shows, as far as there is room, where each stands, and which side of it.
 
     That is x and y, below the middle of the upper edge of the largest part that the window shows, and "left", "center"
-    or "right", the side of the name that is there so that it stays inside.
+    or "right", the side of the name that is there so that it stays inside. Where another name stands, it is lines lower.
 
     scale : units of the window for a level-0 pixel.
     window : (left, right) and (top, bottom).
     """
     (left, right), (top, bottom) = window / scale
+    letter, line = (share * (right - left) for share in (_LETTER, _LINE))
+    taken: list[shapely.Polygon] = []
     for region, name in zip(regions, short_names([one.name for one in regions], _LONGEST_NAME), strict=True):
         parts = shapely.get_parts(shapely.clip_by_rect(region.geometry, left, top, right, bottom))
         part = max(parts, key=shapely.area, default=None)
@@ -99,6 +103,12 @@ def named_places(
         x, y = (upper.min(axis=0) + upper.max(axis=0)) / 2
         across = (x - left) / (right - left)
         side = "left" if across < _AT_EDGE else "right" if across > 1 - _AT_EDGE else "center"
+        width = letter * len(name)
+        begin = x - width * {"left": 0, "center": 0.5, "right": 1}[side]
+        while any(shapely.intersects(shapely.box(begin, y, begin + width, y + line), taken)):
+            y += line
+        # A little less, so that the next line does not touch it.
+        taken.append(shapely.box(begin, y + 0.1 * line, begin + width, y + 0.9 * line))
         yield name, float(x * scale), float(y * scale), side
 
 

@@ -14,6 +14,7 @@ from nsl.result import Provenance, SlidePicture
 from nsl.spots.files import ENSEMBL_ID, are_ensembl
 from nsl.spots.measured_section import PATTERN_MIN_DETECTED, SpotColors, detected_share
 from nsl.spots.positions import extent_in_words, require_on_slide
+from nsl.tiles import MIN_TISSUE
 
 # Of the predicted genes: a table of fewer is a small panel, or names them in another way.
 _FEW_GENES = 0.2
@@ -211,12 +212,17 @@ def report_on(name: str, measured: anndata.AnnData, seen: SpotColors) -> Section
     """
     counts = measured.X[seen.shows_tissue]
     left_out = measured.n_obs - counts.shape[0]
-    told = f"{count_of(left_out, 'spot')} left out, where the image shows no tissue."
+    little = int((seen.shows_tissue & ~seen.on_tissue).sum())
+    told = {
+        f"{count_of(left_out, 'spot')} left out, where the image shows no tissue.": left_out,
+        f"{count_of(little, 'spot')} of less than {MIN_TISSUE:.0%} tissue {'takes' if little == 1 else 'take'} part "
+        "too.": little,
+    }
     return SectionReport(
         name=name,
         spots=measured.n_obs,
         spots_on_tissue=int(seen.on_tissue.sum()),
         median_counts=float(np.median(counts.sum(axis=1))),
         genes_detected=int((detected_share(counts) >= PATTERN_MIN_DETECTED).sum()),
-        notices=[*measured.uns["notices"], *([told] if left_out else [])],
+        notices=[*measured.uns["notices"], *(sentence for sentence, number in told.items() if number)],
     )

@@ -39,6 +39,7 @@ FIRST_GENES = ("ERBB2", "COX6C", "CD24", "KRT19")
 GENE = "gene"
 """Key of the box of the gene that is looked at, on whichever page."""
 WIDTH_PX = 245
+SIGNS_IN_WORDS = ", ".join(one.told for one in (RELIABLE, WEAK, UNRELIABLE))
 _HOW_LISTED = (
     "Signatures, then genes, the most reliable first, with held-out r. Type a symbol or a common name such as HER2, "
     "and Enter."

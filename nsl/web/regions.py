@@ -53,7 +53,7 @@ _LIST_COLUMNS = {
 }
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene", width=140),
-    "trust": st.column_config.TextColumn("Trust", width=50, help="● reliable, ◐ weak, ○ unreliable"),
+    "trust": st.column_config.TextColumn("Trust", width=50, help=gene_choice.SIGNS_IN_WORDS),
     "r_heldout": st.column_config.NumberColumn("r", format="%.2f", width=50, help="Held-out r"),
     "effect_size": st.column_config.NumberColumn(
         "Effect", format="%.2f", width=60, help="Difference of the means in standard deviations (Cohen's d)"

@@ -103,6 +103,8 @@ def visitors(contexts, server) -> Callable[[], AbstractContextManager[Callable[.
         for page, errors in opened:
             assert errors == []
             assert page.get_by_test_id("stException").all_inner_texts() == []
+            # Streamlit keeps there how its sidebar was left, which is nothing to the next test.
+            page.evaluate("localStorage.clear()")
             page.close()
 
     return visitor

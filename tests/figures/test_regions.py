@@ -56,6 +56,16 @@ def test_each_region_has_its_name_at_its_upper_edge_unless_they_are_too_many():
     assert [trace.mode for trace in region_outlines(many, 0.5, WINDOW_MM)] == ["lines", "lines"]
 
 
+def test_names_of_regions_that_overlap_stand_below_each_other():
+    window_mm = np.array([[0, 2.0], [0, 2.0]])
+    outlines = {"Core": box(1000, 1000, 3000, 3000), "Rim": box(900, 1010, 3100, 3000), "Far": box(100, 1010, 300, 1500)}
+    regions = [Region(name, "", None, outline) for name, outline in outlines.items()]
+    core, rim, far = region_outlines(regions, 0.5, window_mm)[-1].y
+    assert (core, far) == pytest.approx((0.5, 0.505))
+    # A line of text on a map 2 mm and 600 px wide.
+    assert 12 / 300 < rim - core < 2 * 14 / 300
+
+
 def test_a_class_of_few_is_drawn_as_dots_that_say_what_they_are(result):
     classes = np.where(np.arange(result.n_obs) < 4, "Tumor", "")
     [tumor, none] = class_boxes(result, "CD24", classes, {}, "elsewhere").data

@@ -196,6 +196,8 @@ def test_the_table_and_the_heat_map_hold_the_correlation_over_tiles(page):
     for row in table.itertuples():
         assert row.r == pytest.approx(expected[where[row.gene_a], where[row.gene_b]], abs=1e-4)
         assert 0 <= row.q_value <= 1
+        for gene, sign in ((row.gene_a, row.trust_a), (row.gene_b, row.trust_b)):
+            assert sign == {"reliable": "●", "weak": "◐", "unreliable": "○"}[result.var.trust[gene]]
     # What the CSV says of the same pairs.
     shown = sorted({*table.gene_a, *table.gene_b})
     assert gene_correlations_over_tiles(result, shown).pairs_table().effective_n.between(4, result.n_obs).all()

@@ -273,6 +273,20 @@ def test_spots_on_glass_are_told_before_a_fit_and_count_for_nothing(paired_secti
     assert any(line.startswith(f"Only {63 - on_glass} of the 63 spots") for line in report.warnings) is is_warned
 
 
+def test_spots_on_a_little_tissue_are_said_to_take_part(paired_section, tmp_path):
+    pixels = np.asarray(Image.open(paired_section.image))
+    glass = np.broadcast_to(pixels[0, 0], (len(pixels), 200, 3)).copy()
+    # A fifth of the window of 150 px around (100, 100) there, and all of the middle.
+    glass[67:134, 67:134] = pixels[100:167, 100:167]
+    Image.fromarray(np.concatenate([pixels, glass], axis=1)).save(tmp_path / "wide.png")
+    positions = pd.read_csv(paired_section.spots)
+    positions.loc[:1, ["x_px", "y_px"]] = pixels.shape[1] + 100, 100
+    positions.to_csv(tmp_path / "spots.csv", index=False)
+    report = reported(replace(paired_section, image=tmp_path / "wide.png", spots=tmp_path / "spots.csv"))
+    assert report.spots_on_tissue == 61
+    assert report.notices == ["2 spots of less than 30% tissue take part too."]
+
+
 def test_sparse_counts_are_reported_as_dense_ones_are(paired_section):
     measured, seen = read_section(paired_section, TILE_UM, ANALYSIS_MPP)
     thin = measured.copy()

@@ -23,15 +23,18 @@ MOST_RELIABLE, A_LIST = "The most reliable", "A list"
 FEWEST, MOST, USUAL = 10, 200, 50
 PAIRS_SHOWN = 2_000
 # As many letters of a set's name as the table has room for.
-_LONGEST_NAME = 17
+_LONGEST_NAME = 13
 LEFT_OUT_NAMED = 8
 # Typical |r| of a pair, from which maps are called so.
 _ALIKE = ((0.8, "nearly alike"), (0.5, "much alike"), (0.3, "somewhat alike"), (0.0, "little alike"))
 _ONE_CAUSE_R = 0.5
 
+_SIGNS = f"How the gene to the right was predicted where held out: {gene_choice.SIGNS_IN_WORDS}"
 _COLUMNS = {
-    "gene_a": st.column_config.TextColumn("Gene", width=120),
-    "gene_b": st.column_config.TextColumn("and gene", width=120),
+    "trust_a": st.column_config.TextColumn("", width=30, help=_SIGNS),
+    "gene_a": st.column_config.TextColumn("Gene", width=98),
+    "trust_b": st.column_config.TextColumn("", width=30, help=_SIGNS),
+    "gene_b": st.column_config.TextColumn("and gene", width=98),
     "r": st.column_config.NumberColumn("r", format="%.3f", width=54),
     "q_value": st.column_config.NumberColumn(
         "q",
@@ -254,7 +257,8 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     pairs_shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
     columns = ("gene_a", "gene_b")
     short = {column: [short_name(gene, _LONGEST_NAME) for gene in pairs_shown[column]] for column in columns}
-    shown = pairs_shown.assign(**short)
+    signs = gene_choice.signs(slide.result.var.trust.astype(str))
+    shown = pairs_shown.assign(**short, trust_a=pairs_shown.gene_a.map(signs), trust_b=pairs_shown.gene_b.map(signs))
     controls.table_to_mark(
         shown,
         _COLUMNS,

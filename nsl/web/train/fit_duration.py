@@ -17,7 +17,7 @@ _STEP_SECONDS, _STEP_PRODUCTS, _PAIR_PRODUCTS = 0.002, 4e9, 1.2e9
 _FIRST_SECONDS = 2.0
 # What a step of a fit takes beside that of the trial, which has no optimiser and no targets: on real sections.
 _BESIDE_TRIAL = 1.7
-# Of the step that tells how fast this computer is just now.
+# Of the step that tells how fast this computer is.
 _TRIAL_SPOTS, _TRIAL_COLORS, _TRIAL_GENES, _TRIALS = 300, 300, 250, 5
 _LEAST_SLOWER, _MOST_SLOWER = 0.2, 50
 
@@ -39,7 +39,7 @@ def _known() -> dict[str, float]:
 
 
 def step_seconds() -> float:
-    """What a small step of a fit takes here, with all else that runs at the time."""
+    """What a small step of a fit takes here when nothing else runs: the shortest of some, which least came between."""
     from nsl.histogram import ColorCounts
     from nsl.model import NeuralStain
 
@@ -52,7 +52,7 @@ def step_seconds() -> float:
         begun = time.perf_counter()
         (model.from_counts(colors) ** 2).mean().backward()
         taken.append(time.perf_counter() - begun)
-    return float(np.median(taken))
+    return min(taken)
 
 
 def on_this_computer(usual: float) -> float:
