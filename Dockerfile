@@ -26,7 +26,7 @@ COPY --chown=user nsl nsl
 # Compiles now what the first visitor after each start would wait 5 s for, and shows that the image works.
 RUN python -c "from nsl.web.runs import rehearse; rehearse()"
 
-# For two processors and 16 GB. A Space's variables of these names win; set to nothing, they limit nothing.
+# For two processors and 16 GB. A Space's variables of these names win (docs/space.md).
 ENV NSL_MAX_UPLOAD_MB=500 \
     NSL_MAX_PIXELS=10000000000 \
     NSL_MAX_CONCURRENT_RUNS=2 \

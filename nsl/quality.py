@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from nsl.errors import SlideError
-from nsl.stains import TISSUE_OD, SlideStains, completed, is_shown, od_table, optical_density
+from nsl.stains import TISSUE_OD, SlideStains, completed, extreme_channels, is_shown, od_table, optical_density
 from nsl.system.parallel import kernel, over_rows, read_only
 from nsl.tiles import box_sums, summed_from_corner
 
@@ -325,20 +325,22 @@ def slide_doubt(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarra
     SlideError : the slide is black, is grey, is dark with light on it as fluorescence is, has no colour of H&E, or
         is brown without pink, as with hematoxylin and DAB.
     """
-    pixels = thumbnail[::_EVERY, ::_EVERY]
-    seen = pixels[pixels.max(axis=-1) > _BLACK_INTENSITY]
+    pixels = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
+    lightest, darkest = extreme_channels(pixels)
+    is_seen = lightest > _BLACK_INTENSITY
+    seen, lightest, darkest = pixels[is_seen], lightest[is_seen], darkest[is_seen]
     kind = _looked_up(seen, kinds)
     shown = kind != _GLASS
     if not len(seen):
         raise _no_h_and_e("the image shows nothing but black")
     if not shown.any():  # whoever looks for tissue says how much there is
         return None
-    if np.percentile(np.ptp(seen, axis=-1), 99) <= _GREY_SPREAD:
+    if np.percentile(lightest - darkest, 99) <= _GREY_SPREAD:
         raise _no_h_and_e("the image is grey, and stains are told by their colour")
     # A dark frame, of one grey or with noise, is no ground that light was seen on.
     framed = ~np.isin(kind, (_INK, _SURROUND))
-    light = seen[framed] if framed.mean() > _LEAST_FRAMED else seen
-    if np.median(light.max(axis=-1)) < _DARK_INTENSITY or np.median(light.min(axis=-1)) < _DARK_CHANNEL:
+    framed = framed if framed.mean() > _LEAST_FRAMED else slice(None)
+    if np.median(lightest[framed]) < _DARK_INTENSITY or np.median(darkest[framed]) < _DARK_CHANNEL:
         raise _no_h_and_e("the image is light on a dark ground, as fluorescence is")
     tissue, brown = ((kind[shown] == one).mean() for one in (_TISSUE, _PIGMENT))
     if shown.mean() > _NO_GLASS and tissue < _LEAST_TISSUE:
@@ -358,8 +360,16 @@ def _no_h_and_e(reason: str) -> SlideError:
 
 def _looked_up(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """(...) uint8, what each pixel of an image (..., 3) is; pure black padding is `_GLASS`."""
-    red, green, blue = (image[..., c] >> _SHIFT for c in range(3))
-    return np.where(is_shown(image), kinds[red, green, blue], _GLASS)
+    found = np.empty(image.shape[:-1], np.uint8)
+    over_rows(_look_up, found.size, read_only(image).reshape(-1, 3), kinds, found.reshape(-1))
+    return found
+
+
+@kernel
+def _look_up(start, stop, pixels, lookup, found):
+    for i in range(start, stop):
+        r, g, b = pixels[i]
+        found[i] = lookup[r >> _SHIFT, g >> _SHIFT, b >> _SHIFT] if r | g | b else _GLASS
 
 
 @kernel

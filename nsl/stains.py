@@ -7,6 +7,7 @@ Everywhere in this package an optical density (OD) is a natural logarithm, `-ln(
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 # Ruifrok & Johnston 2001 (Anal Quant Cytol Histol 23:291), Table 1: hematoxylin, eosin, DAB as rows of OD.
 HED_VECTORS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -78,21 +79,29 @@ def estimate_white_point(image: np.ndarray) -> WhitePoint:
     Pure black and pure white pixels are padding or clipping and take no part. An image that shows no
     background (bright and nearly neutral on less than 1 % of it) gets paper white.
     """
-    # A channel at a time, as in `tissue_colors`.
-    red, green, blue = np.ascontiguousarray(image.reshape(-1, 3).T)
-    lightest = np.maximum(np.maximum(red, green), blue)
-    darkest = np.minimum(np.minimum(red, green), blue)
-    valid = (lightest > 0) & (darkest < 255)
-    bright = valid & (darkest >= _BACKGROUND_MIN_INTENSITY)
-    background = bright & (lightest - darkest <= _BACKGROUND_MAX_SPREAD)
-    if background.sum() <= _BACKGROUND_MIN_FRACTION * valid.sum():
+    lightest, darkest = extreme_channels(image)
+    least = _BACKGROUND_MIN_FRACTION * np.count_nonzero((lightest > 0) & (darkest < 255))
+    background = (darkest >= _BACKGROUND_MIN_INTENSITY) & (darkest < 255)
+    background &= lightest - darkest <= _BACKGROUND_MAX_SPREAD
+    if np.count_nonzero(background) <= least:
         return WhitePoint(PAPER_WHITE.copy(), "paper white")
     # Pale stroma may pass by its colour, and outweigh the glass; glass is the brightest of what is left.
-    held = np.convolve(np.bincount(darkest[background], minlength=256), np.ones(5), "same")
-    brightest = np.flatnonzero(held > _BACKGROUND_MIN_FRACTION * valid.sum()).max(initial=0)
+    held = np.convolve(_histograms(darkest, background)[0], np.ones(5), "same")
+    brightest = np.flatnonzero(held > least).max(initial=0)
     background &= darkest >= brightest - _BACKGROUND_UNEVENNESS
-    mode = [np.bincount(channel[background], minlength=256).argmax() for channel in (red, green, blue)]
-    return WhitePoint(np.array(mode, float), "background")
+    return WhitePoint(_histograms(image, background).argmax(axis=1).astype(float), "background")
+
+
+def extreme_channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lightest and the darkest channel of every pixel of a uint8 RGB image (..., 3), (...) each."""
+    # A channel at a time, as in `tissue_colors`.
+    red, green, blue = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+
+
+def _histograms(image: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(channels, 256) how many of the pixels, (H, W) bool, of a uint8 image have each intensity; Pillow's are fast."""
+    return np.array(Image.fromarray(image).histogram(Image.fromarray(where))).reshape(-1, 256)
 
 
 class SlideStains(NamedTuple):

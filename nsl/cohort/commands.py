@@ -57,7 +57,7 @@ def add_cohort(add) -> None:
 
 def add_prediction(add, form: str) -> None:
     add("--mpp", type=float, metavar="F", help="µm/px, in place of what metadata says; a list goes before")
-    add("--weights", metavar="SRC", help="folder or org/name@revision (default: embedded)")
+    add("--weights", metavar="SRC", help="folder or org/name@revision (default: NSL_WEIGHTS, or those embedded)")
     add("--genes", metavar="A,B", help="only these genes (default: all)")
     add("--signatures", type=Path, metavar="FILE.gmt", help="score these gene sets beside those of the weights")
     add("--inside-regions", action="store_true", help="predict inside the regions alone")

@@ -101,7 +101,7 @@ def _reliability_words(weights: Weights) -> dict[str, Any]:
         "everywhere": int((table.patients_replicated == protocol.groups).sum()),
         "best_rows": "\n".join(
             f"| {gene} | {row.r_heldout:.2f} | {row.r_low:.2f} to {row.r_high:.2f} | {_next(row)} | {row.q_value:.1g} "
-            f"| {row.patients_replicated:.0f} of {protocol.groups} |"
+            f"| {row.patients_replicated:.0f} of {protocol.groups} | {tiers[gene].told} |"
             for gene, row in best.iterrows()
         ),
     }
@@ -113,15 +113,17 @@ def _next(row: Any) -> str:
 
 
 def _signatures_section(weights: Weights) -> str:
-    table, left_out = weights.signatures.sort_values("r_heldout", ascending=False), weights.config.reliability.left_out
+    table, protocol = weights.signatures.sort_values("r_heldout", ascending=False), weights.config.reliability
     if table.empty:
         return ""
+    tiers = trust_in(table, protocol.left_out, protocol.groups)
     rows = [
         f"| {name} | {len(split_members(row.members))} | {row.r_heldout:.2f} | {_next(row)} | {row.q_value:.1g} "
-        f"| {row.r_groups} | {f'{row.r_specific:.2f}' if row.r_specific == row.r_specific else _UNKNOWN} |"
+        f"| {row.r_groups} | {f'{row.r_specific:.2f}' if row.r_specific == row.r_specific else _UNKNOWN} "
+        f"| {tiers[name].told} |"
         for name, row in table.iterrows()
     ]
-    return _SIGNATURES.format(left_out=left_out, rows="\n".join(rows)) + "\n"
+    return _SIGNATURES.format(left_out=protocol.left_out, rows="\n".join(rows)) + "\n"
 
 
 def _front_results(weights: Weights) -> str:
@@ -197,8 +199,8 @@ the mean of all genes is taken off prediction and measurement alike (`r_specific
 - In the words that every result says: {reliable:,} reliable, {weak:,} weak; no gene is called reliable before {least}
   patients were left out.
 
-| best genes | held-out r | 95 % interval of the mean | in the next {left_out} | q | replicated |
-|---|---|---|---|---|---|
+| best genes | held-out r | 95 % interval of the mean | in the next {left_out} | q | replicated | trust |
+|---|---|---|---|---|---|---|
 {best_rows}
 
 {signatures}{evaluation}## Training data
@@ -237,11 +239,11 @@ _SIGNATURES = """## Gene sets
 
 The score of a set is the mean of its genes' z-scores; `signatures.csv` has the genes and the source of each. Held-out
 r is that of measured with predicted scores over spots, as of a gene. Any set of genes follows how much tissue a spot
-holds: the last column is the r that is left when the mean of all genes is taken off measured and predicted scores
+holds: "of its own" is the r that is left when the mean of all genes is taken off measured and predicted scores
 alike, which is what the set tells of its own.
 
-| set | genes | held-out r | in the next {left_out} | q | each {left_out} | of its own |
-|---|---:|---:|---|---|---|---:|
+| set | genes | held-out r | in the next {left_out} | q | each {left_out} | of its own | trust |
+|---|---:|---:|---|---|---|---:|---|
 {rows}
 """
 

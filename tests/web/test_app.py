@@ -212,7 +212,8 @@ def test_genes_listed_by_ensembl_id_are_found_or_told_as_such(app):
     click(app, "Use the demo slide")
     app.radio[0].set_value("A list").run()
     app.text_area[0].set_value("ENSG99999999999 ENSG99999999998").run()
-    assert "by symbol here, not by Ensembl id" in app.warning[0].value
+    told = app.warning[0].value
+    assert "do not hold them: ENSG99999999999, ENSG99999999998. Weights hold only genes that were detected" in told
     assert next(button for button in app.button if button.label == "Run").disabled
     app.text_area[0].set_value("ENSG00000141736 ENSG00000164919").run()
     finish(click(app, "Run"))

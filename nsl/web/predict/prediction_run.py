@@ -220,18 +220,15 @@ def _say_matched(brought: Sequence[Signature], found: "pd.DataFrame") -> None:
 
 def _say_unknown(weights: Weights, unknown: list[str]) -> None:
     """Which names of a list the weights do not hold, and what they may have been meant for."""
-    from nsl.spots.files import are_ensembl
-
     told = []
     for gene in unknown[:NAMED_UNKNOWN]:
         near = weights.near_names(gene)
         told.append(f"{gene} (did you mean {', '.join(near)}?)" if near else gene)
     more = f" and {len(unknown) - NAMED_UNKNOWN:,} more" if len(unknown) > NAMED_UNKNOWN else ""
-    why = "Genes go by symbol here, not by Ensembl id" if are_ensembl(unknown) else ""
-    why = why or "Weights hold only genes that were detected often enough where they were learned"
     st.warning(
         f"Left out, because the weights {controls.escaped(weights.name)} do not hold them: "
-        f"{controls.escaped(', '.join(told))}{more}. {why}."
+        f"{controls.escaped(', '.join(told))}{more}. Weights hold only genes that were detected often enough where they "
+        "were learned."
     )
 
 

@@ -192,11 +192,11 @@ def show() -> None:
 def _show_numbers(trained: Trained) -> None:
     table, protocol = trained.weights.reliability, trained.weights.config.reliability
     with st.container(horizontal=True):
-        st.metric("Genes", f"{len(table):,}", width=90)
-        st.metric("Median held-out r", signed(table.r_heldout.median()), width=130)
+        st.metric("Genes", f"{len(table):,}", width=75)
+        st.metric("Median held-out r", signed(table.r_heldout.median()), width=125)
         tiers = trust_in(table, protocol.left_out, protocol.groups)
         for tier in (RELIABLE, WEAK, UNRELIABLE):
-            st.metric(f"{tier.sign} {tier.word.capitalize()}", f"{(tiers == tier).sum():,}", width=110, help=_TIERS)
+            st.metric(f"{tier.sign} {tier.word.capitalize()}", f"{(tiers == tier).sum():,}", width=105, help=_TIERS)
 
 
 def _what_was_held_out(config: WeightsConfig) -> str:
