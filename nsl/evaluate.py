@@ -11,11 +11,13 @@ from scipy import stats
 
 from nsl.spots.measured_section import MeasuredSection
 from nsl.stats.agreement import gene_correlations
-from nsl.stats.pearson import fisher_z, pearson_r, q_values
+from nsl.stats.pearson import fisher_z, is_flat, pearson_r, q_values
 from nsl.weights.reliability import SIGNIFICANT
 
 LEAST_IN_COMMON = 200
 """Genes whose mean says what genes have in common; fewer may be of one kind, and it be their own."""
+# See `reliability`. Of an r, how near it may come to 1 before its error by spots says nothing more.
+_SHARED_BY_FITS, _LEAST_LEFT = 1.5, 1e-6
 
 Predictor = Callable[[Any], np.ndarray]
 """From the features of a section to its predicted expression, (spots, genes)."""
@@ -147,8 +149,7 @@ def _score(fit: Callable[[Training, Any], Predictor], training: Training, candid
 
 def standardised(expression: np.ndarray) -> np.ndarray:
     """Bring each gene of one section (spots, genes) to mean 0 and sd 1; to 0 where it is constant or not measured."""
-    sd = expression.std(axis=0)
-    known = np.isfinite(sd) & (sd > 0)
+    sd, known = expression.std(axis=0), ~is_flat(expression)
     return np.where(known, (expression - expression.mean(axis=0)) / np.where(known, sd, 1), 0).astype(np.float32)
 
 
@@ -198,21 +199,24 @@ def _over_sections(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool = False) -> pd.DataFrame:
     """How far each gene can be trusted in a group, as a rule a patient, that the fit has not seen.
 
-    The interval and the p-value are of the mean over groups. Its variance is the larger of what the groups' own
-    standard errors and what their scatter give, and the scatter is that of all genes (`scatter_between`): of a single
-    gene's three patients tell little, and among thousands some would agree by chance. What the sections of one patient
-    show by chance they show together, so more of them make the mean no more certain, and the two variances add up.
+    The interval and the p-value are of the mean over groups. A gene's r scatters between groups as the groups differ and
+    as its own spots leave it uncertain. How far groups differ is told from all genes (`scatter_between`, less the mean
+    variance that spots account for): of a single gene's three patients tell little, and among thousands some would
+    agree by chance. What parts of one patient show by chance they show together, so more of them make the mean no more
+    certain than one.
 
     The interval takes the scatter by Student's t, with the degrees of freedom that it is known with (where spots add to
-    it, by Satterthwaite 1946, Biometrics Bull 2:110). The p-value is by the normal distribution: of what q-values then
-    find among a thousand genes of three patients, of which a fifth follow something, 2 to 4 % follow nothing, where
-    none or half of the scatter is shared; both figures are tests.
+    it, by Satterthwaite 1946, Biometrics Bull 2:110). The p-value is of a gene that follows nothing, by Fisher's z and
+    the normal distribution. Fits of such a gene share what chance made of the groups that they have in common, so that
+    its r agree more than those of independent groups would: of two to eight groups 5 to 7 % would be found where 2.5 %
+    are meant, and with `_SHARED_BY_FITS` times the variance 2 to 3 %. Of what q-values then find among a thousand genes
+    of three patients, of which a fifth follow something, 2 to 3 % follow nothing, where none or half of the scatter is
+    shared. These figures are tests.
 
     Parameters
     ----------
     groups : what `group_correlations` gives.
-    of_one_patient : whether the groups are sections of the same patient. Parts of one section are not: no spot of one
-        shows what a spot of another does.
+    of_one_patient : whether the groups are sections of the same patient, or parts of one section.
 
     Returns
     -------
@@ -226,22 +230,22 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool
     )
     known = np.isfinite(r)
     mean, scatter = _mean(r, known), scatter_between(r)
-    number = np.maximum(known.sum(axis=0), 1)
-    # A single group has no scatter.
-    of_scatter, of_spots = np.nan_to_num(scatter.variance) / number, _mean(error**2, known)
-    freedom = np.nan_to_num(scatter.degrees_of_freedom, nan=np.inf)
+    number, of_spots = np.maximum(known.sum(axis=0), 1), _mean(error**2, known)
+    # Of Fisher's z, which is r where nothing is followed.
+    of_spots_alone = _mean((error / np.maximum(1 - r**2, _LEAST_LEFT)) ** 2, known)
+    if of_one_patient:
+        of_scatter = np.nan_to_num(scatter.variance) / number  # a single group has none
+        variance, if_nothing = of_scatter + of_spots, of_scatter + of_spots_alone
+        freedom = scatter.freedom_of(variance, of_scatter)
+    else:
+        of_groups = _of_groups(scatter, of_spots)
+        variance = (of_groups + of_spots) / number
+        freedom = scatter.freedom_of(of_groups + of_spots, scatter.variance)
+        if_nothing = np.maximum(of_groups + of_spots_alone, _SHARED_BY_FITS * of_spots_alone) / number
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if of_one_patient:
-            variance = of_scatter + of_spots
-            half = stats.t.ppf(0.975, freedom * (variance / of_scatter) ** 2) * np.sqrt(variance)
-        else:
-            of_spots /= number
-            variance = np.maximum(of_scatter, of_spots)
-            sides = stats.t.ppf(0.975, freedom) ** 2 * of_scatter, stats.norm.ppf(0.975) ** 2 * of_spots
-            half = np.sqrt(np.maximum(*sides))
-        se_mean = np.sqrt(variance)
-        p_mean = 2 * stats.norm.sf(np.abs(mean) / se_mean)
-    next_low, next_high = next_interval(r, scatter)
+        p_mean = 2 * stats.norm.sf(np.abs(fisher_z(mean)) / np.sqrt(if_nothing))
+    next_low, next_high = next_interval(r, error, scatter)
     return pd.DataFrame(
         {
             "r_heldout": mean,
@@ -265,22 +269,39 @@ class Scatter(NamedTuple):
     degrees_of_freedom: float
     """How well the variance is known: as well as from so many independent deviations."""
 
+    def freedom_of(self, variance: np.ndarray, of_scatter: np.ndarray | float) -> np.ndarray:
+        """(G,) degrees of freedom of variances in which that of the scatter is a part, and the rest is known."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freedom = self.degrees_of_freedom * (variance / of_scatter) ** 2
+        return np.nan_to_num(freedom, nan=np.inf, posinf=np.inf)
 
-def next_interval(r: np.ndarray, scatter: Scatter | None = None) -> tuple[np.ndarray, np.ndarray]:
+
+def _of_groups(scatter: Scatter, of_spots: np.ndarray) -> float:
+    """The variance of r between groups without what their spots account for; 0 where these account for all of it."""
+    return max(np.nan_to_num(scatter.variance) - np.nanmean(of_spots), 0) if np.isfinite(of_spots).any() else 0.0
+
+
+def next_interval(
+    r: np.ndarray, error: np.ndarray, scatter: Scatter | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Say within which r a gene will be predicted in one more group, 95 times in 100, from the groups seen.
 
     The r of one more group scatters about the mean of n as far as groups scatter among themselves, and the mean itself
-    is as uncertain as they make it: variance s² (1 + 1/n), and of Student's t the degrees of freedom of s².
+    is as uncertain as they make it: variance s² (1 + 1/n), and of Student's t the degrees of freedom of s². Of s² a
+    gene has what groups differ by, and what its own spots leave uncertain.
 
-    r : (groups, G); NaN where a gene was not measured.
+    r, error : (groups, G), with its standard error by spots; NaN where a gene was not measured.
     scatter : of `scatter_between`; that of these groups if not given.
 
     Returns low and high, (G,), within −1 and 1; NaN for a gene with fewer than two groups.
     """
-    number, mean = np.isfinite(r).sum(axis=0), _mean(r, np.isfinite(r))
+    known = np.isfinite(r)
+    number, mean = known.sum(axis=0), _mean(r, known)
     scatter = scatter_between(r) if scatter is None else scatter
-    quantile = stats.t.ppf(0.975, scatter.degrees_of_freedom)
-    half = quantile * np.sqrt(scatter.variance * (1 + 1 / np.maximum(number, 1)))
+    of_spots = _mean(error**2, known)
+    variance = _of_groups(scatter, of_spots) + of_spots
+    quantile = stats.t.ppf(0.975, scatter.freedom_of(variance, scatter.variance))
+    half = quantile * np.sqrt(variance * (1 + 1 / np.maximum(number, 1)))
     half[number < 2] = np.nan
     return np.maximum(mean - half, -1), np.minimum(mean + half, 1)
 

@@ -213,7 +213,7 @@ def train_sections(
     fold_settings: list[FitSettings] = []
     method = neural_stain(candidates, fold_settings, _OneCount(progress, f"leaving out each {left_out}", steps))
     held_out = leave_one_group_out(parts, groups, method, genes)
-    of_one_patient = left_out == "section"
+    of_one_patient = left_out != "patient"
     table = _reliability(held_out, genes, of_one_patient, progress)
     table["r_specific"] = specific_r(held_out, genes)
     table["expression_mean"], table["expression_sd"] = expression_moments(sections, genes)

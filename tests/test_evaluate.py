@@ -45,6 +45,8 @@ def sections(paired) -> list[MeasuredSection]:
 def test_standardising_leaves_out_what_cannot_be():
     expression = np.array([[1, 5, np.nan], [3, 5, np.nan]], np.float32)
     np.testing.assert_allclose(standardised(expression), [[-1, 0, 0], [1, 0, 0]])
+    # The mean of so many is not quite 0.1 in 32 bits.
+    np.testing.assert_array_equal(standardised(np.full((333, 1), 0.1, np.float32)), 0)
 
 
 # Leaving out
@@ -219,7 +221,8 @@ def test_the_interval_takes_the_scatter_of_patients_where_it_exceeds_their_own_e
     table = reliability(apart)
     # One degree of freedom, of which 97.5 % lie below 12.706; an r reaches no further than −1.
     assert table.r_low["G0"] == -1
-    assert table.p_value["G0"] == pytest.approx(2 * stats.norm.sf(0.5 / 0.3))
+    # Fisher's z of 0.5; variance 0.18 of the scatter, of which spots account for 0.01, and 0.044 of spots if r were 0.
+    assert table.p_value["G0"] == pytest.approx(2 * stats.norm.sf(0.5493 / np.sqrt((0.17 + 0.044) / 2)), rel=1e-3)
 
 
 def test_genes_whose_patients_agree_by_chance_are_no_surer_than_others():
@@ -227,7 +230,7 @@ def test_genes_whose_patients_agree_by_chance_are_no_surer_than_others():
     table = reliability(
         {"A": group([0.3, 0.1], [0.01] * 2, [0.01] * 2), "B": group([0.3, 0.5], [0.01] * 2, [0.01] * 2)}
     )
-    assert table.p_value.tolist() == pytest.approx([2 * stats.norm.sf(0.3 / np.sqrt(0.02))] * 2)
+    assert table.p_value.tolist() == pytest.approx([2 * stats.norm.sf(0.3095 / np.sqrt(0.02))] * 2, rel=5e-3)
 
 
 def test_a_gene_measured_in_one_patient_is_less_sure_than_one_measured_in_three():
@@ -243,7 +246,8 @@ def test_sections_of_one_patient_make_a_gene_no_surer_than_one_of_them():
     apart, of_one = reliability(sections), reliability(sections, of_one_patient=True)
     assert apart.r_high["G0"] - 0.4 == pytest.approx(1.96 * 0.05, rel=1e-3)
     assert of_one.r_high["G0"] - 0.4 == pytest.approx(1.96 * 0.1, rel=1e-3)
-    assert of_one.p_value["G0"] == pytest.approx(2 * stats.norm.sf(4))
+    # Fisher's z of 0.4, and the error that it had if r were 0.
+    assert of_one.p_value["G0"] == pytest.approx(2 * stats.norm.sf(0.42365 / (0.1 / 0.84)), rel=1e-3)
 
 
 def test_genes_that_follow_nothing_are_rarely_found_in_sections_that_share_what_chance_made():
@@ -255,7 +259,20 @@ def test_genes_that_follow_nothing_are_rarely_found_in_sections_that_share_what_
     assert np.mean(found) == pytest.approx(0.05, abs=0.01)
 
 
-@pytest.mark.parametrize(("shared", "found"), [(0.0, 0.02), (0.5, 0.04)])
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_genes_that_follow_nothing_are_rarely_found_though_fits_share_what_they_learned_from(groups):
+    """Each gene's chance slopes on two features of colour; those of the others predict each group."""
+    rng, found = np.random.default_rng(6), []
+    for _ in range(20):
+        slopes = 0.1 * rng.normal(size=(groups, 2, 1_000))
+        of_others = slopes.sum(axis=0) - slopes
+        r = (slopes * of_others).sum(axis=1) / np.linalg.norm(of_others, axis=1)
+        table = reliability({k: group(list(r[k]), list(0.1 * (1 - r[k] ** 2)), [0.5] * 1_000) for k in range(groups)})
+        found.append(((table.r_heldout > 0) & (table.p_value < 0.05)).mean())
+    assert np.mean(found) == pytest.approx(0.025, abs=0.005)
+
+
+@pytest.mark.parametrize(("shared", "found"), [(0.0, 0.02), (0.5, 0.03)])
 def test_few_of_the_genes_found_follow_nothing(shared, found):
     rng, false = np.random.default_rng(2), []
     follows = np.arange(1_000) < 200
@@ -302,10 +319,22 @@ def test_the_interval_of_the_mean_covers_as_often_as_it_says(scatter):
     assert ((table.r_low < 0.3) & (table.r_high > 0.3)).mean() == pytest.approx(0.95, abs=0.01)
 
 
+@pytest.mark.parametrize("of_gene", [0.05, 0.2])
+def test_intervals_cover_for_genes_of_much_and_of_little_certainty(of_gene):
+    rng, genes = np.random.default_rng(3), 20_000
+    errors = np.where(np.arange(genes) % 4, 0.05, 0.2)
+    r = 0.2 + 0.1 * rng.normal(size=(4, genes)) + errors * rng.normal(size=(4, genes))
+    table = reliability({k: group(r[k], errors, np.full(genes, 0.5)) for k in range(3)})
+    own = errors == of_gene
+    assert ((table.r_low < 0.2) & (table.r_high > 0.2))[own].mean() == pytest.approx(0.95, abs=0.01)
+    assert ((table.r_next_low < r[3]) & (table.r_next_high > r[3]))[own].mean() == pytest.approx(0.95, abs=0.01)
+
+
 def test_the_interval_of_the_next_patient_is_as_wide_as_patients_scatter():
     # Every gene's two patients lie 0.1 above and below 0: variance 0.02, of the next about their mean 0.02 · 3/2.
-    low, high = next_interval(np.array([[0.1, -0.1] * 200, [-0.1, 0.1] * 200]))
-    half = stats.t.ppf(0.975, 399) * np.sqrt(0.03)
+    r = np.array([[0.1, -0.1] * 200, [-0.1, 0.1] * 200])
+    low, high = next_interval(r, np.zeros_like(r))
+    half = stats.t.ppf(0.975, 399) * np.sqrt(0.03)  # spots leave none of it uncertain
     np.testing.assert_allclose([low, high], np.outer([-half, half], np.ones(400)))
 
 
@@ -314,7 +343,7 @@ def test_genes_that_scatter_together_are_one_witness(genes):
     r = np.repeat([[0.01], [-0.01]], genes, axis=1)
     # One degree of freedom, of which 97.5 % lie below 12.706 in any table of Student's t.
     assert scatter_between(r) == pytest.approx((0.0002, 1.0))
-    np.testing.assert_allclose(next_interval(r)[1], 12.706 * np.sqrt(0.0003), rtol=1e-4)
+    np.testing.assert_allclose(next_interval(r, np.zeros_like(r))[1], 12.706 * np.sqrt(0.0003), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("shared", "covered"), [(0.0, 0.95), (0.2, 0.95), (0.5, 0.94)])
@@ -323,14 +352,14 @@ def test_the_next_patient_falls_within_the_interval_as_often_as_it_says(shared, 
     for _ in range(2_000):
         own, together = rng.normal(size=(4, 100)), rng.normal(size=(4, 1))
         r = rng.normal(0.15, 0.1, 100) + 0.12 * (np.sqrt(1 - shared) * own + np.sqrt(shared) * together)
-        low, high = next_interval(r[:3])
+        low, high = next_interval(r[:3], np.full((3, 100), 0.06))
         inside.append(((r[3] >= low) & (r[3] <= high)).mean())
     assert np.mean(inside) == pytest.approx(covered, abs=0.01)
 
 
 def test_a_gene_measured_in_one_patient_has_no_interval_for_the_next():
     r = np.array([[0.1, 0.3, np.nan], [0.2, 0.1, np.nan], [0.4, np.nan, 0.3]])
-    low, high = next_interval(r)
+    low, high = next_interval(r, np.where(np.isnan(r), np.nan, 0.05))
     assert np.isfinite(low[:2]).all()
     assert np.isnan([low[2], high[2]]).all()
 

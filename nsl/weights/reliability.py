@@ -68,8 +68,12 @@ def another(left_out: str) -> str:
 
 
 def has_held_up(table: pd.DataFrame) -> pd.Series:
-    """Tells of each gene whether its held-out r is above 0 beyond chance, with fewer than 5 % false discoveries."""
-    return (table.r_heldout > 0) & (table.q_value < SIGNIFICANT)
+    """Tells of each gene whether its held-out r is above 0 beyond chance.
+
+    That is with fewer than 5 % false discoveries, and with all of the 95 % interval of its mean above 0: the first
+    takes the scatter between patients as known, the second does not.
+    """
+    return (table.r_low > 0) & (table.q_value < SIGNIFICANT)
 
 
 def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
@@ -77,8 +81,8 @@ def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
 
     Reliable: it held up, replicated in each of `LEAST_PATIENTS` or more patients left out, and its mean r is `USEFUL_R`
     or more, and `OWN_R` or more of its own; in one of them, and in the next, it may be less. Weak: it held up, but
-    little, not everywhere, in too few patients to tell, or as any genes do. Unreliable: it did not hold up. Where r of
-    its own is not known, of few genes or of weights from before it was measured, none is asked.
+    little, not everywhere, in too few patients to tell, or as any genes do, which is not known of few genes and of
+    weights from before it was measured. Unreliable: it did not hold up.
 
     left_out, groups : what was left out in turn, and how many of these there were.
     """
@@ -86,8 +90,7 @@ def trust_in(table: pd.DataFrame, left_out: str, groups: int) -> pd.Series:
     import pandas as pd
 
     is_strong = (table.patients_replicated >= groups) & (table.r_heldout >= USEFUL_R)
-    if "r_specific" in table:
-        is_strong &= ~(table.r_specific < OWN_R)
+    is_strong &= table.r_specific >= OWN_R if "r_specific" in table else False
     known = [table.r_heldout.isna(), ~has_held_up(table), is_strong & can_be_reliable(left_out, groups)]
     places = np.select(known, [0, 1, 2], 3)
     tiers = np.array([UNTESTED, UNRELIABLE, RELIABLE, WEAK], object)
@@ -129,7 +132,10 @@ def why_weak(row: pd.Series, left_out: str, groups: int) -> str:
         reasons.append(f"with an r under {USEFUL_R}")
     if row.patients_replicated < groups:
         reasons.append(f"not in every {left_out}")
-    return " and ".join(reasons) or "hardly beyond what all genes have in common"
+    if not reasons:
+        is_known = math.isfinite(getattr(row, "r_specific", math.nan))
+        reasons = [f"{'hardly' if is_known else 'nothing tells whether'} beyond what all genes have in common"]
+    return " and ".join(reasons)
 
 
 def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:

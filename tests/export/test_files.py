@@ -443,7 +443,7 @@ def test_everything_is_the_same_bytes_each_time(predicted):
 
 def test_of_many_genes_qupath_gets_the_most_reliable(predicted):
     table = pd.DataFrame(
-        {"r_heldout": np.arange(120) / 120, "q_value": np.arange(120) % 2},
+        {"r_heldout": np.arange(120) / 120, "r_low": 0.1, "q_value": np.arange(120) % 2},
         index=[f"G{number}" for number in range(120)],
     )
     many = anndata.AnnData(

@@ -10,7 +10,7 @@ from nsl.weights.reliability import has_held_up
 
 def table_of(r) -> pd.DataFrame:
     r = np.asarray(r, float)
-    return pd.DataFrame({"r_heldout": r, "q_value": np.where(r > 0.1, 0.001, 0.5)})
+    return pd.DataFrame({"r_heldout": r, "r_low": r - 0.1, "q_value": np.where(r > 0.1, 0.001, 0.5)})
 
 
 @pytest.mark.parametrize("bin_r", [0.02, 0.05])

@@ -12,23 +12,26 @@ from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, most_r
 def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_group():
     table = pd.DataFrame(
         [
-            (0.42, 0.001, 3, 0.2, RELIABLE),
-            (0.30, 0.049, 3, 0.15, RELIABLE),
-            (0.42, 0.001, 3, np.nan, RELIABLE),  # weights from before it was measured
-            (0.42, 0.001, 2, 0.2, WEAK),  # not in every patient
-            (0.29, 0.001, 3, 0.2, WEAK),  # little
-            (0.42, 0.001, 3, 0.149, WEAK),  # as any genes are
-            (0.42, 0.05, 3, 0.2, UNRELIABLE),  # may be chance
-            (-0.5, 0.001, 3, 0.2, UNRELIABLE),  # upside down
-            (np.nan, np.nan, np.nan, np.nan, UNTESTED),
+            (0.42, 0.1, 0.001, 3, 0.2, RELIABLE),
+            (0.30, 0.1, 0.049, 3, 0.15, RELIABLE),
+            (0.42, 0.1, 0.001, 2, 0.2, WEAK),  # not in every patient
+            (0.29, 0.1, 0.001, 3, 0.2, WEAK),  # little
+            (0.42, 0.1, 0.001, 3, 0.149, WEAK),  # as any genes are
+            (0.42, 0.1, 0.001, 3, np.nan, WEAK),  # of few genes, or from before it was measured
+            (0.42, 0.1, 0.05, 3, 0.2, UNRELIABLE),  # may be chance
+            (0.42, 0.0, 0.001, 3, 0.2, UNRELIABLE),  # as may be what so few patients tell
+            (-0.5, -0.8, 0.001, 3, 0.2, UNRELIABLE),  # upside down
+            (np.nan, np.nan, np.nan, np.nan, np.nan, UNTESTED),
         ],
-        columns=["r_heldout", "q_value", "patients_replicated", "r_specific", "expected"],
+        columns=["r_heldout", "r_low", "q_value", "patients_replicated", "r_specific", "expected"],
     )
     assert list(trust_in(table, "patient", 3)) == list(table.expected)
-    assert [why_weak(row, "patient", 3) for row in table[3:6].itertuples()] == [
+    assert list(trust_in(table.drop(columns="r_specific"), "patient", 3))[:2] == [WEAK, WEAK]
+    assert [why_weak(row, "patient", 3) for row in table[2:6].itertuples()] == [
         "not in every patient",
         "with an r under 0.3",
         "hardly beyond what all genes have in common",
+        "nothing tells whether beyond what all genes have in common",
     ]
     both = pd.Series({"r_heldout": 0.2, "patients_replicated": 1})
     assert why_weak(both, "patient", 3) == "with an r under 0.3 and not in every patient"
@@ -46,7 +49,9 @@ def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_gro
     ],
 )
 def test_no_gene_is_reliable_before_three_patients_were_left_out(left_out, groups, expected):
-    strong = pd.DataFrame({"r_heldout": [0.9], "q_value": [1e-9], "patients_replicated": [groups]})
+    strong = pd.DataFrame(
+        {"r_heldout": [0.9], "r_low": [0.5], "q_value": [1e-9], "patients_replicated": [groups], "r_specific": [0.5]}
+    )
     assert trust_in(strong, left_out, groups).iloc[0] == expected
 
 
@@ -57,7 +62,7 @@ def test_the_readme_says_how_many_genes_and_sets_of_the_embedded_weights_are_in_
     )
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     assert f"({(genes == RELIABLE).sum()} genes and {(sets == RELIABLE).sum()} of {len(sets)} sets)" in readme
-    assert f"weak where they agreed beyond chance ({(genes == WEAK).sum():,} genes)" in readme
+    assert f"weak: beyond chance ({(genes == WEAK).sum():,} genes and {(sets == WEAK).sum()} sets)" in readme
 
 
 def test_the_card_of_the_embedded_weights_compares_methods_as_the_results_do(embedded):
@@ -81,5 +86,6 @@ def test_the_most_reliable_come_first_and_of_one_trust_those_of_higher_r(kind):
 
 
 def test_without_words_of_trust_what_held_up_comes_first():
-    table = pd.DataFrame({"r_heldout": [0.2, 0.5, np.nan, 0.4], "q_value": [0.01, 0.5, np.nan, 0.04]}, list("abcd"))
+    figures = {"r_heldout": [0.2, 0.5, np.nan, 0.4], "r_low": [0.1] * 4, "q_value": [0.01, 0.5, np.nan, 0.04]}
+    table = pd.DataFrame(figures, list("abcd"))
     assert list(most_reliable_first(table).index) == list("dabc")

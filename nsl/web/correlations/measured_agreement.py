@@ -200,7 +200,8 @@ def summary_in_words(table: pd.DataFrame) -> str:
         f"{all_genes.significant:,} {'has' if all_genes.significant == 1 else 'have'} r above 0 with q < "
         f"{SIGNIFICANT:g}, and {all_genes.useful:,} {'has' if all_genes.useful == 1 else 'have'} r above {USEFUL_R:g}."
     )
-    reliable = has_held_up(table[["r_heldout", "heldout_q_value"]].rename(columns={"heldout_q_value": "q_value"}))
+    # What begins so is of the weights; r_low and q_value are of this section.
+    reliable = has_held_up(table.filter(like="heldout_").rename(columns=lambda name: name.removeprefix("heldout_")))
     if 0 < reliable.sum() < len(table):
         held_up = agreement_summary(table[reliable])
         said += (

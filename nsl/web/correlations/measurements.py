@@ -54,8 +54,8 @@ class Comparison:
     """What came of comparing gene sets and genes, together G, at S spots."""
 
     table: pd.DataFrame
-    """A row a set, then a row a gene: what `nsl.stats.agreement` gives, and the weights' r_heldout and heldout_q_value.
-    """
+    """A row a set, then a row a gene: what `nsl.stats.agreement` gives, and the weights' r_heldout, heldout_r_low and
+    heldout_q_value."""
     predicted: np.ndarray  # (S, G) float32, NaN for spots off the slide
     brought: anndata.AnnData  # what was measured, of all spots
     measured: anndata.AnnData  # raw counts of the S spots that are compared
@@ -242,7 +242,9 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
             predicted, table = np.column_stack([scored, predicted]), pd.concat([of_sets, table])
         known = held_out.reindex(table.index)
         return Comparison(
-            table=table.assign(r_heldout=known.r_heldout, heldout_q_value=known.q_value),
+            table=table.assign(
+                r_heldout=known.r_heldout, heldout_r_low=known.r_low, heldout_q_value=known.q_value
+            ),
             predicted=predicted,
             brought=brought,
             measured=data,
