@@ -16,44 +16,32 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from nsl.evaluate import HeldOut, next_interval, scatter_between, signature_reliability
+from nsl.evaluate import HeldOut, group_correlations, next_interval, scatter_between, signature_correlations
 from nsl.signatures import LEAST_MEMBERS, parse_gmt
 from nsl.spots.measured_section import ANALYSIS_MPP, TILE_UM, MeasuredSection
-from nsl.stats.pearson import pearson_r
 from nsl.train import FitSettings, fit, measure_all
 from nsl.weights.folder import embedded_config
 
 BEST_SHARE = 0.4
-R = dict[tuple[str, ...], dict[str, np.ndarray]]
-"""Of a table's rows the r in each patient left out, by the patients left out together."""
+R = dict[tuple[str, ...], dict[str, pd.DataFrame]]
+"""What `group_correlations` gives of each patient left out, by the patients left out together."""
 
 
 def blind_r(sections: Sequence[MeasuredSection], genes: list[str], members: dict[str, list[str]]) -> tuple[R, R]:
-    """Leave out every patient alone, and every two together; the r of genes and of sets."""
+    """Leave out every patient alone, and every two together; genes, and sets."""
     patients = list(dict.fromkeys(section.patient for section in sections))
     settings = FitSettings(embedded_config().fit.patterns, embedded_config().fit.steps)
     of_genes, of_sets = {}, {}
     for left_out in [*combinations(patients, 1), *combinations(patients, 2)]:
         model = fit([one for one in sections if one.patient not in left_out], genes, settings)
         parts = [HeldOut(one, one.patient, model.from_counts(one.colors).numpy(), 0, 0) for one in sections]
-        outside = [part for part in parts if part.group in left_out]
-        of_genes[left_out] = {
-            patient: np.mean(
-                [
-                    pearson_r(part.predicted, part.section.expression_of(genes), flat_r=0)
-                    for part in outside
-                    if part.group == patient
-                ],
-                axis=0,
-            )
-            for patient in left_out
-        }
-        told = signature_reliability(parts, genes, members).r_groups
-        by_patient = [dict(one.rsplit(" ", 1) for one in text.split("; ")) for text in told]
-        of_sets[left_out] = {patient: np.array([float(one[patient]) for one in by_patient]) for patient in left_out}
+        of_genes[left_out] = group_correlations([part for part in parts if part.group in left_out], genes)
+        # The sd of a gene's prediction comes from the patients learned from, too.
+        of_sets[left_out] = signature_correlations(parts, genes, members)
         print(f"without {' and '.join(left_out)}", file=sys.stderr)
     return of_genes, of_sets
 
@@ -61,14 +49,15 @@ def blind_r(sections: Sequence[MeasuredSection], genes: list[str], members: dict
 def coverage(r: R, among: Callable[[np.ndarray], np.ndarray], *, from_all: bool) -> list[float]:
     """Share of the rows whose r lies in the interval, one figure a patient left out."""
     patients = [alone[0] for alone in r if len(alone) == 1]
-    everyone = scatter_between(np.array([r[(patient,)][patient] for patient in patients]))
+    everyone = scatter_between(np.array([r[(patient,)][patient].pearson_r for patient in patients]))
     shares = []
     for next_one in patients:
         others = [patient for patient in patients if patient != next_one]
         pairs = [tuple(one for one in patients if one in (other, next_one)) for other in others]
-        seen = np.array([r[pair][other] for pair, other in zip(pairs, others, strict=True)])
-        low, high = next_interval(seen, everyone if from_all else None)
-        came = r[(next_one,)][next_one]
+        tables = [r[pair][other] for pair, other in zip(pairs, others, strict=True)]
+        seen, error = (np.array([table[column] for table in tables]) for column in ("pearson_r", "standard_error"))
+        low, high = next_interval(seen, error, everyone if from_all else None)
+        came = r[(next_one,)][next_one].pearson_r.to_numpy()
         shares.append(float(((came >= low) & (came <= high))[among(seen.mean(axis=0))].mean()))
     return shares
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from nsl.spots.measured_section import MeasuredSection
 from nsl.stats.agreement import gene_correlations
-from nsl.stats.pearson import fisher_z, is_flat, pearson_r, q_values
+from nsl.stats.pearson import fisher_error, fisher_z, is_flat, pearson_r, q_values
 from nsl.weights.reliability import SIGNIFICANT
 
 LEAST_IN_COMMON = 200
@@ -183,12 +183,12 @@ def group_correlations(held_out: Sequence[HeldOut], genes: Sequence[str]) -> dic
 def _over_sections(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     stacked = pd.concat(tables).groupby(level="gene", sort=False)
     r, effective = stacked.pearson_r.mean(), stacked.effective_n.mean()
-    z = fisher_z(r) * np.sqrt(effective - 3)
-    p_value = 2 * stats.norm.sf(z.abs())
+    error = fisher_error(effective)
+    p_value = 2 * stats.norm.sf(np.abs(fisher_z(r)) / error)
     return pd.DataFrame(
         {
             "pearson_r": r,
-            "standard_error": (1 - r**2) / np.sqrt(effective - 3),
+            "standard_error": (1 - r**2) * error,
             "p_value": p_value,
             "q_value": q_values(p_value),
             "n_spots": stacked.n_spots.sum(),
@@ -199,9 +199,9 @@ def _over_sections(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool = False) -> pd.DataFrame:
     """How far each gene can be trusted in a group, as a rule a patient, that the fit has not seen.
 
-    The interval and the p-value are of the mean over groups. A gene's r scatters between groups as the groups differ and
-    as its own spots leave it uncertain. How far groups differ is told from all genes (`scatter_between`, less the mean
-    variance that spots account for): of a single gene's three patients tell little, and among thousands some would
+    The interval and the p-value are of the mean over groups. A gene's r scatters between groups as the groups differ,
+    and as its own spots leave it uncertain. How far groups differ is told from all genes (`scatter_between`, less the
+    mean variance that spots account for): of a single gene's three patients tell little, and among thousands some would
     agree by chance. What parts of one patient show by chance they show together, so more of them make the mean no more
     certain than one.
 
@@ -236,11 +236,11 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool
     if of_one_patient:
         of_scatter = np.nan_to_num(scatter.variance) / number  # a single group has none
         variance, if_nothing = of_scatter + of_spots, of_scatter + of_spots_alone
-        freedom = scatter.freedom_of(variance, of_scatter)
+        freedom = scatter.freedom_of(variance, of_scatter, len(r))
     else:
         of_groups = _of_groups(scatter, of_spots)
         variance = (of_groups + of_spots) / number
-        freedom = scatter.freedom_of(of_groups + of_spots, scatter.variance)
+        freedom = scatter.freedom_of(of_groups + of_spots, scatter.variance, len(r))
         if_nothing = np.maximum(of_groups + of_spots_alone, _SHARED_BY_FITS * of_spots_alone) / number
     half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -269,11 +269,14 @@ class Scatter(NamedTuple):
     degrees_of_freedom: float
     """How well the variance is known: as well as from so many independent deviations."""
 
-    def freedom_of(self, variance: np.ndarray, of_scatter: np.ndarray | float) -> np.ndarray:
-        """(G,) degrees of freedom of variances in which that of the scatter is a part, and the rest is known."""
+    def freedom_of(self, variance: np.ndarray, of_scatter: np.ndarray | float, groups: int) -> np.ndarray:
+        """(G,) degrees of freedom of variances in which that of the scatter is a part, and the rest is known.
+
+        Never fewer than the groups alone give.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             freedom = self.degrees_of_freedom * (variance / of_scatter) ** 2
-        return np.nan_to_num(freedom, nan=np.inf, posinf=np.inf)
+        return np.maximum(np.nan_to_num(freedom, nan=np.inf, posinf=np.inf), max(groups - 1, 1))
 
 
 def _of_groups(scatter: Scatter, of_spots: np.ndarray) -> float:
@@ -281,9 +284,7 @@ def _of_groups(scatter: Scatter, of_spots: np.ndarray) -> float:
     return max(np.nan_to_num(scatter.variance) - np.nanmean(of_spots), 0) if np.isfinite(of_spots).any() else 0.0
 
 
-def next_interval(
-    r: np.ndarray, error: np.ndarray, scatter: Scatter | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def next_interval(r: np.ndarray, error: np.ndarray, scatter: Scatter | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Say within which r a gene will be predicted in one more group, 95 times in 100, from the groups seen.
 
     The r of one more group scatters about the mean of n as far as groups scatter among themselves, and the mean itself
@@ -300,7 +301,7 @@ def next_interval(
     scatter = scatter_between(r) if scatter is None else scatter
     of_spots = _mean(error**2, known)
     variance = _of_groups(scatter, of_spots) + of_spots
-    quantile = stats.t.ppf(0.975, scatter.freedom_of(variance, scatter.variance))
+    quantile = stats.t.ppf(0.975, scatter.freedom_of(variance, scatter.variance, len(r)))
     half = quantile * np.sqrt(variance * (1 + 1 / np.maximum(number, 1)))
     half[number < 2] = np.nan
     return np.maximum(mean - half, -1), np.minimum(mean + half, 1)
@@ -357,19 +358,30 @@ def signature_reliability(
 
     Returns a row a set: what `reliability` gives, r_specific, and r_groups, the r of each group in one text.
     """
-    names, column = list(members), pd.Index(genes)
-    chosen = np.zeros((len(genes), len(names)), np.float32)
-    for number, own in enumerate(members.values()):
-        chosen[column.get_indexer(own), number] = 1 / len(own)
-    both = zip(held_out, _z_scores(held_out, genes), strict=True)
-    scored = [_of_sets(part, names, *(z @ chosen for z in scores)) for part, scores in both]
-    groups = group_correlations(scored, names)
+    groups = signature_correlations(held_out, genes, members)
     table = reliability(groups, of_one_patient=of_one_patient)
-    table["r_specific"] = specific_r(held_out, genes, chosen)
+    table["r_specific"] = specific_r(held_out, genes, _shares(genes, members))
     table["r_groups"] = [
-        "; ".join(f"{group} {own.pearson_r[name]:.2f}" for group, own in groups.items()) for name in names
+        "; ".join(f"{group} {own.pearson_r[name]:.2f}" for group, own in groups.items()) for name in members
     ]
     return table
+
+
+def signature_correlations(
+    held_out: Sequence[HeldOut], genes: Sequence[str], members: Mapping[str, Sequence[str]]
+) -> dict[Hashable, pd.DataFrame]:
+    """What `group_correlations` gives, of the scores of gene sets; arguments are those of `signature_reliability`."""
+    names, shares = list(members), _shares(genes, members)
+    both = zip(held_out, _z_scores(held_out, genes), strict=True)
+    return group_correlations([_of_sets(part, names, *(z @ shares for z in scores)) for part, scores in both], names)
+
+
+def _shares(genes: Sequence[str], members: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """(G, sets) float32 share of each gene in each set."""
+    column, shares = pd.Index(genes), np.zeros((len(genes), len(members)), np.float32)
+    for number, own in enumerate(members.values()):
+        shares[column.get_indexer(own), number] = 1 / len(own)
+    return shares
 
 
 def specific_r(held_out: Sequence[HeldOut], genes: Sequence[str], sets: np.ndarray | None = None) -> np.ndarray:

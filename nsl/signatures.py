@@ -1,8 +1,8 @@
 """Gene sets and their scores: how high a set's genes stand together, where a single one is mostly noise.
 
 The score of a tile or spot is the mean over the set's members of their z-scores: expression less the gene's mean over
-the spots that the weights were learned from, over its standard deviation there. It is linear in the members'
-predictions, so it costs no more than they do.
+the spots that the weights were learned from, over its standard deviation within a section of these. It is linear in
+the members' predictions, so it costs no more than they do.
 """
 
 from collections import Counter

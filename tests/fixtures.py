@@ -197,6 +197,7 @@ def tiny_weights(tmp_path) -> Path:
             "q_value": [1.5e-4, 3e-6, 0.74],
             "patients_replicated": [2, 3, 0],
             "n_spots": [189, 189, 189],
+            "r_specific": [0.2, 0.3, -0.05],
             "expression_mean": [1.0, 2.0, 1.5],
             "expression_sd": [0.5, 0.25, 2.0],
         },

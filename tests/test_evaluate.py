@@ -330,6 +330,24 @@ def test_intervals_cover_for_genes_of_much_and_of_little_certainty(of_gene):
     assert ((table.r_next_low < r[3]) & (table.r_next_high > r[3]))[own].mean() == pytest.approx(0.95, abs=0.01)
 
 
+@pytest.mark.parametrize("of_gene", [0.03, 0.12])
+def test_intervals_cover_so_where_patients_are_predicted_well_or_badly_in_all_genes(of_gene):
+    rng, errors, covered, inside = np.random.default_rng(7), np.where(np.arange(200) % 2, 0.03, 0.12), [], []
+    for _ in range(1_000):
+        r = 0.2 + 0.1 * rng.normal(size=(4, 1)) + errors * rng.normal(size=(4, 200))
+        table = reliability({k: group(r[k], errors, np.full(200, 0.5)) for k in range(3)})
+        covered.append(((table.r_low < 0.2) & (table.r_high > 0.2))[errors == of_gene].mean())
+        inside.append(((table.r_next_low < r[3]) & (table.r_next_high > r[3]))[errors == of_gene].mean())
+    assert np.mean(covered) == pytest.approx(0.94, abs=0.02)
+    assert np.mean(inside) == pytest.approx(0.94, abs=0.02)
+
+
+def test_a_gene_that_is_known_well_is_not_lost_for_others_that_are_not():
+    table = reliability({k: group([0.97, 0.1 * k], [0.02, 0.13], [0.01, 0.5]) for k in (1, 2)})
+    assert table.r_low["G0"] > 0.5
+    assert table.q_value["G0"] < 0.001
+
+
 def test_the_interval_of_the_next_patient_is_as_wide_as_patients_scatter():
     # Every gene's two patients lie 0.1 above and below 0: variance 0.02, of the next about their mean 0.02 · 3/2.
     r = np.array([[0.1, -0.1] * 200, [-0.1, 0.1] * 200])

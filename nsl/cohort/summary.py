@@ -39,7 +39,7 @@ class SlideSummary:
     sd: np.ndarray
     """(R, C) float32, over the tiles."""
     percentiles: np.ndarray
-    """(R, 101, C) float32, from the 0th to the 100th."""
+    """(R, 101, C) float32, from the 0th to the 100th; of fewer tiles their own values in order, then infinity."""
     stain_vectors: np.ndarray
     """(2, 3) of hematoxylin and eosin; NaN where too little is stained."""
     stain_strengths: np.ndarray
@@ -95,10 +95,14 @@ class SlideSummary:
 
     def percentile(self, percent: int) -> np.ndarray:
         """(C,) over the tiles of the whole slide."""
-        return self.percentiles[0, percent]
+        values = self._values(0)
+        return self.percentiles[0, percent] if values is None else np.percentile(values, percent, axis=0)
 
     def share_above(self, thresholds: np.ndarray) -> np.ndarray:
-        """(R, C) share of tiles above a threshold a column, (C,), to a hundredth: between percentiles by a line."""
+        """(R, C) share of tiles above a threshold a column, (C,), to a hundredth: between percentiles by a line.
+
+        Of fewer than 101 tiles it is exact.
+        """
         low = (self.percentiles <= thresholds).sum(axis=1) - 1  # the last percentile that is not above
         shares = np.where(low < 0, 1.0, 0.0)
         within = (low >= 0) & (low < _LEVELS - 1)
@@ -106,7 +110,15 @@ class SlideSummary:
         below = low[within]
         a, b = (self.percentiles[region, level, column].astype(float) for level in (below, below + 1))
         shares[within] = 1 - (below + (thresholds[column] - a) / (b - a)) / (_LEVELS - 1)
+        for number in range(len(self.regions)):
+            if (values := self._values(number)) is not None:
+                shares[number] = (values > thresholds).mean(axis=0)
         return shares
+
+    def _values(self, region: int) -> np.ndarray | None:
+        """(T, C) the values of a region's tiles in order, column by column; None where percentiles stand for them."""
+        known = np.isfinite(self.percentiles[region, :, 0])
+        return None if known.all() else self.percentiles[region, known]
 
 
 @contextlib.contextmanager
@@ -119,13 +131,16 @@ def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
 
 
 def _told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and sd of (T, C) values by column, and their percentiles."""
+    """Mean and sd of (T, C) values by column, and their percentiles, as `SlideSummary` has them."""
     ordered = np.sort(np.ascontiguousarray(values.T), axis=1)
+    mean, sd = mean_and_sd(values)
+    mean, sd = mean.astype(np.float32), np.nan_to_num(sd).astype(np.float32)
+    if len(values) < _LEVELS:
+        padding = np.full((_LEVELS - len(values), ordered.shape[0]), np.inf, np.float32)
+        return mean, sd, np.concatenate([ordered.T.astype(np.float32), padding])
     place = np.linspace(0, ordered.shape[1] - 1, _LEVELS)
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, ordered.shape[1] - 1)
     # In double precision, or a percentile could lie below the one before it. NumPy's takes twice the memory.
     step = (ordered[:, high].astype(float) - ordered[:, low]) * (place - low)
-    percentiles = (ordered[:, low] + step).astype(np.float32)
-    mean, sd = mean_and_sd(values)
-    return mean.astype(np.float32), np.nan_to_num(sd).astype(np.float32), percentiles.T
+    return mean, sd, (ordered[:, low] + step).astype(np.float32).T

@@ -272,6 +272,8 @@ def _compared_regions(
 def _effect(row: pd.Series) -> dict[str, str] | None:
     if pd.isna(row.effect_size):
         return None
+    if pd.isna(row.q_value):
+        return {"size": signed(row.effect_size, plus=True), "interval": "", "q": "too little tissue for a q"}
     interval = f"{signed(row.effect_low)} to {signed(row.effect_high)}"
     q = "q < 0.001" if row.q_value < 0.001 else f"q {row.q_value:.2g}"
     return {"size": signed(row.effect_size, plus=True), "interval": interval, "q": q}

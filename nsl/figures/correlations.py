@@ -125,13 +125,20 @@ def agreement_in_words(row: pd.Series, spots: int) -> str:
     if not np.isfinite(row.pearson_r):
         return f"r cannot be told: what was measured is the same at all {spots:,} spots, or missing"
     return (
-        f"r {signed(row.pearson_r)}, 95 % interval {signed(row.r_low)} to {signed(row.r_high)}, "
-        f"{_q_told(row.q_value)}; the {spots:,} spots count for {row.effective_n:,.0f} independent ones"
+        f"r {signed(row.pearson_r)}, {_interval_told(row.r_low, row.r_high)}"
+        f"{_q_told(row.q_value, row.r_low)}; the {spots:,} spots count for {row.effective_n:,.0f} independent ones"
     )
 
 
-def _q_told(q: float) -> str:
-    return f"q {q:.2g}" if np.isfinite(q) else "counted in too few spots for a q"
+def _interval_told(low: float, high: float) -> str:
+    return f"95 % interval {signed(low)} to {signed(high)}, " if np.isfinite(low) else ""
+
+
+def _q_told(q: float, low: float) -> str:
+    """The q-value, or why there is none, which the lower end of the interval of r tells."""
+    if np.isfinite(q):
+        return f"q {q:.2g}"
+    return "counted in too few spots for a q" if np.isfinite(low) else "too few independent spots for a q"
 
 
 def agreement_overview(table: pd.DataFrame) -> go.Figure:
@@ -143,10 +150,12 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
     ranked = table[table.pearson_r.notna()].sort_values("pearson_r", ascending=False, kind="stable")
     rank = np.arange(1, len(ranked) + 1)
     found = ((ranked.pearson_r > 0) & (ranked.q_value < SIGNIFICANT)).to_numpy()
+    in_ribbon = ranked.r_low.notna().to_numpy()
+    low, high = ranked.r_low[in_ribbon], ranked.r_high[in_ribbon]
     figure = go.Figure(
         go.Scatter(
-            x=np.concatenate([rank, rank[::-1]]),
-            y=np.concatenate([ranked.r_low, ranked.r_high[::-1]]),
+            x=np.concatenate([rank[in_ribbon], rank[in_ribbon][::-1]]),
+            y=np.concatenate([low, high[::-1]]),
             fill="toself",
             fillcolor=UNRELIABLE_COLOR,
             opacity=0.25,
@@ -170,10 +179,11 @@ def agreement_overview(table: pd.DataFrame) -> go.Figure:
                 marker={"color": color, "symbol": symbol, "size": 6},
                 text=[gene_text(gene) for gene in genes.index],
                 customdata=[
-                    (low, high, _q_told(q)) for low, high, q in genes[["r_low", "r_high", "q_value"]].to_numpy(float)
+                    (_interval_told(low, high), _q_told(q, low))
+                    for low, high, q in genes[["r_low", "r_high", "q_value"]].to_numpy(float)
                 ],
-                hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}, "
-                "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{customdata[2]}<extra></extra>",
+                hovertemplate="<b>%{text}</b>, number %{x:,}<br>r %{y:.2f}<br>%{customdata[0]}%{customdata[1]}"
+                "<extra></extra>",
                 name=f"{name}: {counted(genes.index)}",
             )
         )

@@ -85,7 +85,7 @@ def named_places(
     """The names of the regions that a window shows, as far as there is room, where each stands, and which side of it.
 
     That is x and y, below the middle of the upper edge of the largest part that the window shows, and "left", "center"
-    or "right", the side of the name that is there so that it stays inside. Where another name stands, it is lines lower.
+    or "right", the side of the name that is there so that it stays inside. It is lower where another name stands.
 
     scale : units of the window for a level-0 pixel.
     window : (left, right) and (top, bottom).

@@ -15,7 +15,7 @@ from nsl.figures.methods import correlation_distributions
 from nsl.spots.measured_section import MeasuredSection
 from nsl.system.disk import write_whole
 from nsl.system.progress import SILENT, Progress
-from nsl.weights.reliability import SIGNIFICANT, USEFUL_R, has_held_up
+from nsl.weights.reliability import USEFUL_R, has_held_up
 
 OURS = "NSL-11"
 CEILING = "colour histogram"
@@ -26,7 +26,7 @@ COLUMNS = {
     "median r": "{:.3f}",
     "mean r": "{:.3f}",
     f"genes r > {USEFUL_R}": "{:.1f}",
-    f"genes q < {SIGNIFICANT}": "{:.1f}",
+    "genes beyond chance": "{:.1f}",
     "weights per gene": "{:,.0f}",
     "fit s": "{:.1f}",
     "spots/s": "{:,.0f}",

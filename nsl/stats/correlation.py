@@ -16,8 +16,8 @@ from scipy.spatial.distance import squareform
 
 from nsl.errors import NslError
 from nsl.result import require_genes, values_of
-from nsl.stats.effective_size import LEAST_EFFECTIVE, effective_sizes_on_grid
-from nsl.stats.pearson import pearson_matrix, q_values, two_sided_p
+from nsl.stats.effective_size import effective_sizes_on_grid
+from nsl.stats.pearson import LEAST_EFFECTIVE, pearson_matrix, q_values, two_sided_p
 
 MAX_GENES = 1_000
 """Genes correlated with each other at once; a thousand have half a million pairs."""

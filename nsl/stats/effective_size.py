@@ -19,9 +19,6 @@ from nsl.errors import NslError
 from nsl.stats.pearson import blocks, mean_and_sd, unit_columns
 from nsl.tiles import TileGrid
 
-LEAST_EFFECTIVE = 4.0
-"""The smallest effective sample size."""
-
 # Where the first class of distances ends, in steps between neighbours, and how much further each of the next does. A
 # class must be narrow beside the distance over which a map resembles itself, which is a few steps however large the
 # slide; far off, where classes are wide, correlograms are flat.
@@ -34,7 +31,7 @@ def effective_size_at_spots(a: np.ndarray, b: np.ndarray, centers: np.ndarray) -
     a, b : (S, G).
     centers : (S, 2) positions of the spots, in any one unit of length.
 
-    Returns (G,) at most S, at least 4, and S where a map is the same everywhere; NaN where a value is missing.
+    Returns (G,) at most S, and S where a map is the same everywhere; NaN where a value is missing.
     """
     x, y = unit_columns(a), unit_columns(b)
     centers = np.asarray(centers, float)
@@ -59,7 +56,7 @@ def effective_sizes_on_grid(
     """Count the independent tiles that would determine the correlation of each pair of maps on a grid as well.
 
     What `effective_size_at_spots` gives for one pair, of all pairs: (S, G) and (S, H) maps make (G, H), or (G, G) where
-    b is not given. At most S, at least 4; NaN where a map is the same everywhere.
+    b is not given. At most S; NaN where a map is the same everywhere.
     """
     lags = _lags(result)
     a = _correlogram(lags, np.asarray(a))
@@ -70,7 +67,7 @@ def effective_sizes_on_grid(
 def _size(variance_of_r: np.ndarray, number: int) -> np.ndarray:
     with np.errstate(divide="ignore"):
         effective = 1 + 1 / np.maximum(variance_of_r, 0)
-    return np.clip(effective, LEAST_EFFECTIVE, max(number, LEAST_EFFECTIVE))
+    return np.minimum(effective, number)
 
 
 def _class_edges(longest: float) -> np.ndarray:

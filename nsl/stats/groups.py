@@ -15,8 +15,9 @@ from nsl.stats.pearson import q_values
 LEAST_SLIDES = 3
 """The fewest slides, or patients where these are known, on each side of a comparison."""
 GROUP_CAVEAT = (
-    "Each slide counts once, whatever its size, and slides of one patient count as one where the list of slides has a "
-    "column `patient`: they are no independent observations. Groups that were stained or scanned in different runs "
+    "Each slide counts once, whatever its size, and slides of one patient in one group count as one where the list of "
+    "slides has a column `patient`: they are no independent observations. Where every patient has slides in both "
+    "groups, each is compared with themself. Groups that were stained or scanned in different runs "
     "differ in colour for that reason too, which is not allowed for here."
 )
 """Belongs wherever the p-values of `compare_groups` are shown."""
@@ -31,7 +32,8 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     pooled standard deviation (Hedges and Olkin 1985, Statistical Methods for Meta-Analysis, chapter 5). A gene that is
     the same on every slide of each group has neither.
 
-    Slides of one patient on one side are no independent observations, and count as one, their mean.
+    Slides of one patient on one side are no independent observations, and count as one, their mean. Where all patients
+    are on both sides, p-value and interval are those of Student's t of the differences within patients.
 
     cohort : slides × genes, means over each slide's tiles; obs["patient"] says whose they are, empty where unknown.
     inside : (N,) bool, which of the slides are in the group.
@@ -51,7 +53,9 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
         )
     genes = require_genes(cohort, genes)
     values = pd.DataFrame(values_of(cohort, genes).astype(float))
-    a, b = (values[side].groupby(observed.to_numpy()[side], sort=False).mean().to_numpy() for side in (inside, ~inside))
+    a, b = (values[side].groupby(observed.to_numpy()[side]).mean() for side in (inside, ~inside))
+    is_paired = a.index.equals(b.index)
+    a, b = a.to_numpy(), b.to_numpy()
     values = np.concatenate([a, b])
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     variance_a, variance_b = a.var(axis=0, ddof=1), b.var(axis=0, ddof=1)
@@ -60,12 +64,15 @@ def compare_groups(cohort: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     pooled_sd[pooled_sd <= 1e-6 * np.abs(values).max(axis=0)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of SciPy, at copies
-        welch = stats.ttest_ind(a, b, equal_var=False)
+        test = stats.ttest_rel(a, b) if is_paired else stats.ttest_ind(a, b, equal_var=False)
     effect = (mean_a - mean_b) / pooled_sd
-    of_difference = (variance_a / sides[0] + variance_b / sides[1]) / pooled_sd**2
+    if is_paired:
+        of_difference = (a - b).var(axis=0, ddof=1) / len(a) / pooled_sd**2
+    else:
+        of_difference = (variance_a / sides[0] + variance_b / sides[1]) / pooled_sd**2
     of_sd = effect**2 / (2 * (len(values) - 2))
-    half = np.sqrt(stats.t.ppf(0.975, welch.df) ** 2 * of_difference + stats.norm.ppf(0.975) ** 2 * of_sd)
-    p_value = np.where(np.isnan(pooled_sd), np.nan, welch.pvalue)
+    half = np.sqrt(stats.t.ppf(0.975, test.df) ** 2 * of_difference + stats.norm.ppf(0.975) ** 2 * of_sd)
+    p_value = np.where(np.isnan(pooled_sd), np.nan, test.pvalue)
     table = pd.DataFrame(
         {
             "mean_inside": mean_a,
@@ -87,5 +94,5 @@ def observations(cohort: anndata.AnnData) -> pd.Series:
     alone = pd.Series([f"slide {name}" for name in cohort.obs_names], cohort.obs_names)
     if "patient" not in cohort.obs:
         return alone
-    patient = cohort.obs["patient"].astype(str)
+    patient = cohort.obs["patient"].astype(object).fillna("").astype(str)
     return ("patient " + patient).where(patient != "", alone)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
+LEAST_EFFECTIVE = 4.0
+"""Independent tiles or spots, of fewer of which an r has no p-value and no interval."""
 _FLAT_SD = 1e-6
 # Values worked on at once: 32 MB, and twice that in between.
 _BATCH_VALUES = 4_000_000
@@ -65,13 +67,24 @@ def fisher_z(r: np.ndarray) -> np.ndarray:
 
 
 def fisher_half_width(effective_n: np.ndarray) -> np.ndarray:
-    """Return half of the 95 % interval of Fisher's z, where r is known from `effective_n` independent tiles."""
-    return stats.norm.ppf(0.975) / np.sqrt(effective_n - 3)
+    """Return half of the 95 % interval of Fisher's z, where r is known from `effective_n` independent tiles.
+
+    NaN for fewer than `LEAST_EFFECTIVE`.
+    """
+    return stats.norm.ppf(0.975) * fisher_error(effective_n)
+
+
+def fisher_error(effective_n: np.ndarray) -> np.ndarray:
+    """Return the standard error of Fisher's z; NaN for fewer than `LEAST_EFFECTIVE` independent tiles."""
+    return 1 / np.sqrt(np.where(effective_n < LEAST_EFFECTIVE, np.nan, effective_n) - 3)
 
 
 def two_sided_p(r: np.ndarray, effective_n: np.ndarray) -> np.ndarray:
-    """Return the p-value of an r known from `effective_n` independent tiles, by t with n − 2 degrees of freedom."""
-    inside = _inside(r)
+    """Return the p-value of an r known from `effective_n` independent tiles, by t with n − 2 degrees of freedom.
+
+    NaN for fewer than `LEAST_EFFECTIVE`.
+    """
+    inside, effective_n = _inside(r), np.where(effective_n < LEAST_EFFECTIVE, np.nan, effective_n)
     t = inside * np.sqrt((effective_n - 2) / (1 - inside**2))
     return 2 * stats.t.sf(np.abs(t), effective_n - 2)
 

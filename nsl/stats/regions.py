@@ -63,7 +63,8 @@ def compare_region(result: anndata.AnnData, inside: np.ndarray, genes: Sequence[
     Returns a row a gene, the largest effect first: mean_inside, mean_outside and difference (in the units of the
     result), effect_size with effect_low and effect_high (95 %), effective_n, p_value (two-sided), q_value
     (Benjamini–Hochberg over the genes), r_heldout and, where the result says it, trust. Effects are NaN, and last, for
-    genes that are the same everywhere.
+    genes that are the same everywhere. Interval, p-value and q-value are NaN where the tiles count for fewer than
+    `nsl.stats.pearson.LEAST_EFFECTIVE` independent ones, as of two small regions that are each alike all over.
 
     Raises NslError: fewer than three tiles inside or outside, or a gene the result does not hold.
     Raises ValueError: inside is not one bool a tile.

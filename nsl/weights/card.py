@@ -187,15 +187,16 @@ count: a map of a receptor's gene is no receptor test.
 
 ## How far to trust a gene
 
-Each {left_out} was left out in turn, settings were chosen without it, and every gene of it was predicted from its
-image. `reliability.csv` has, for each gene, the mean held-out Pearson r over spots (`r_heldout`) with its 95 %
-interval, the interval within which the next {left_out} is to be expected (`r_next_low` to `r_next_high`), the false
-discovery rate (`q_value`), in how many of {protocol.groups} groups left out it replicated, and what is left of r when
-the mean of all genes is taken off prediction and measurement alike (`r_specific`).
+Each {left_out} was left out in turn, steps and patterns of the fit were chosen without it, and every gene of it was
+predicted from its image. `reliability.csv` has, for each gene, the mean held-out Pearson r over spots (`r_heldout`)
+with its 95 % interval, the interval within which the next {left_out} is to be expected, going by those left out
+(`r_next_low` to `r_next_high`), the false discovery rate (`q_value`, which takes as known how far groups scatter), in
+how many of {protocol.groups} groups left out it replicated, and what is left of r when the mean of all genes is taken
+off prediction and measurement alike (`r_specific`).
 
 - Median held-out r over the {genes_count:,} genes: {median_r:.3f}.
-- Genes with held-out r above {useful_r}: {useful_genes:,}; with r above 0 at q < 0.05: {significant_genes:,};
-  replicated in all {protocol.groups}: {everywhere:,}.
+- Genes with held-out r above {useful_r}: {useful_genes:,}; that agreed beyond chance, with q < 0.05 and the interval
+  of the mean above 0: {significant_genes:,}; replicated in all {protocol.groups}: {everywhere:,}.
 - In the words that every result says: {reliable:,} reliable, {weak:,} weak; no gene is called reliable before {least}
   patients were left out.
 

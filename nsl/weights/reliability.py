@@ -147,7 +147,7 @@ def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
     within = ""
     if math.isfinite(row.get("r_next_low", math.nan)):
         interval = f"{signed(row.r_next_low)} to {signed(row.r_next_high)}"
-        within = f" (in {another(left_out)} {interval} is to be expected, 95 %)"
+        within = f" (in {another(left_out)} {interval} is to be expected, 95 % by these {groups})"
     elif math.isfinite(row.r_low):
         within = f" (95 % interval {signed(row.r_low)} to {signed(row.r_high)})"
     return f"held-out r {signed(row.r_heldout)}{within}, replicated in {row.patients_replicated:.0f} of {groups}"

@@ -191,6 +191,20 @@ def test_shares_above_any_threshold_are_those_of_the_tiles_to_a_hundredth(weight
     np.testing.assert_array_equal(summary.share_above(values.max(axis=0) + 1)[0], 0)
 
 
+@pytest.mark.parametrize("tiles", [1, 2, 5, 30, 100])
+def test_shares_and_medians_of_few_tiles_are_exact_also_when_read_back(weights, slide, tmp_path, tiles):
+    from nsl import predict
+
+    few = predict(slide, weights, stride_um=10)[:tiles].copy()
+    SlideSummary.of(few).write(tmp_path / "few.npz")
+    summary, values = SlideSummary.read(tmp_path / "few.npz"), np.asarray(few.X)
+    for quantile in (0, 0.1, 0.5, 0.9, 1):
+        thresholds = np.quantile(values, quantile, axis=0)
+        np.testing.assert_array_equal(summary.share_above(thresholds)[0], (values > thresholds).mean(axis=0))
+    np.testing.assert_allclose(summary.percentile(50), np.median(values, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(summary.percentile(98), np.percentile(values, 98, axis=0), rtol=1e-6)
+
+
 def test_regions_of_the_list_are_rows_of_their_own(cohort, tmp_path):
     listed = made_slides(tmp_path, 2)
     left = [Region("one", "Tumor", None, box(0, 0, 350, 600))]

@@ -148,8 +148,10 @@ def test_each_map_says_how_far_to_trust_it(result):
     result.var.loc["ERBB2", ["r_heldout", "r_next_low", "r_next_high"]] = [0.21, np.nan, np.nan]
     seen = page(result)
     assert "ERBB2 (HER2) Weak: held-out r 0.21 (95 % interval 0.22 to 0.60), replicated in 2 of 3." in seen.text
-    told = "Reliable: held-out r 0.52 (in the next patient 0.20 to 0.80 is to be expected, 95 %), replicated in 3 of 3."
-    assert told in seen.text
+    told = (
+        "held-out r 0.52 (in the next patient 0.20 to 0.80 is to be expected, 95 % by these 3), replicated in 3 of 3."
+    )
+    assert f"Reliable: {told}" in seen.text
     assert "COX6C Unreliable: held-out r −0.03" in seen.text
     assert "it did not agree beyond chance" in seen.text
     kinds = [attrs["class"] for tag, attrs in seen.tags if attrs.get("class") in ("reliable", "weak", "unreliable")]

@@ -218,13 +218,26 @@ def test_what_cannot_be_told_is_drawn_without_a_line_and_says_so(result, agreeme
 
 
 def test_a_gene_counted_in_too_few_spots_for_a_q_says_so(agreement):
-    _, table = agreement
+    table = agreement[1].copy()
     table.loc["G0", "q_value"] = np.nan
     assert "counted in too few spots for a q" in agreement_in_words(table.loc["G0"], 180)
     traces = agreement_overview(table).data[1:]
-    told = {gene: row[2] for one in traces for gene, row in zip(one.text, one.customdata, strict=True)}
-    assert told["G0"] == "counted in too few spots for a q"
-    assert told["G1"] == f"q {table.q_value['G1']:.2g}"
+    told = {gene: list(row) for one in traces for gene, row in zip(one.text, one.customdata, strict=True)}
+    low, high = table.loc["G0", ["r_low", "r_high"]]
+    assert told["G0"] == [f"95 % interval {low:.2f} to {high:.2f}, ", "counted in too few spots for a q"]
+    assert told["G1"][1] == f"q {table.q_value['G1']:.2g}"
+
+
+def test_a_gene_known_from_too_few_independent_spots_has_an_r_alone(agreement):
+    table = agreement[1].copy()
+    table.loc["G0", ["r_low", "r_high", "p_value", "q_value"]] = np.nan
+    table.loc["G0", "effective_n"] = 2.4
+    r = f"r {table.pearson_r['G0']:.2f}"
+    told = agreement_in_words(table.loc["G0"], 180)
+    assert told == f"{r}, too few independent spots for a q; the 180 spots count for 2 independent ones"
+    ribbon = agreement_overview(table).data[0]
+    assert len(ribbon.x) == 2 * 10
+    assert np.isfinite(np.array(ribbon.y, float)).all()
 
 
 def test_genes_are_ranked_by_r_inside_a_ribbon_of_their_intervals(agreement):

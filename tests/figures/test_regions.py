@@ -58,7 +58,11 @@ def test_each_region_has_its_name_at_its_upper_edge_unless_they_are_too_many():
 
 def test_names_of_regions_that_overlap_stand_below_each_other():
     window_mm = np.array([[0, 2.0], [0, 2.0]])
-    outlines = {"Core": box(1000, 1000, 3000, 3000), "Rim": box(900, 1010, 3100, 3000), "Far": box(100, 1010, 300, 1500)}
+    outlines = {
+        "Core": box(1000, 1000, 3000, 3000),
+        "Rim": box(900, 1010, 3100, 3000),
+        "Far": box(100, 1010, 300, 1500),
+    }
     regions = [Region(name, "", None, outline) for name, outline in outlines.items()]
     core, rim, far = region_outlines(regions, 0.5, window_mm)[-1].y
     assert (core, far) == pytest.approx((0.5, 0.505))

@@ -46,7 +46,7 @@ def test_figures_are_means_over_the_groups_left_out(comparison):
     assert row["median r"] == pytest.approx(by_group.median().mean())
     assert row["mean r"] == pytest.approx(by_group.mean().mean())
     assert row["genes r > 0.3"] == by_group.apply(lambda r: (r > 0.3).sum()).mean() == 2
-    assert row["genes q < 0.05"] == 2
+    assert row["genes beyond chance"] == 2
 
 
 def test_only_the_sections_of_a_patient_with_several_are_left_out(sections):

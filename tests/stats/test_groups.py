@@ -62,9 +62,27 @@ def test_slides_of_one_patient_count_as_one():
     np.testing.assert_allclose(table.difference[[f"G{i}" for i in range(2_000)]], difference, rtol=1e-3, atol=1e-5)
 
 
-def test_slides_of_no_patient_count_each_and_few_patients_are_told():
+@pytest.mark.parametrize(("shift", "found"), [(0.0, 0.05), (0.3, 0.98)])
+def test_patients_with_slides_in_both_groups_are_compared_with_themselves(shift, found):
+    rng = np.random.default_rng(8)
+    patient = np.tile(np.arange(20), 2)
+    values = rng.normal(size=(20, 2_000))[patient] + 0.2 * rng.normal(size=(40, 2_000))
+    inside, order = np.arange(40) < 20, rng.permutation(40)
+    values[inside] += shift
+    cohort = _cohort(values[order])
+    cohort.obs["patient"] = [f"P{one}" for one in patient[order]]
+    table = compare_groups(cohort, inside[order])
+    assert (table.p_value < 0.05).mean() == pytest.approx(found, abs=0.02)
+    row = table.loc["G0"]
+    assert row.p_value == pytest.approx(stats.ttest_rel(values[:20, 0], values[20:, 0]).pvalue, rel=1e-3)
+    effect = shift / np.sqrt(1 + 0.2**2)
+    assert ((table.effect_low < effect) & (table.effect_high > effect)).mean() == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("unknown", ["", np.nan, None])
+def test_slides_of_no_patient_count_each_and_few_patients_are_told(unknown):
     cohort = _cohort(np.random.default_rng(5).normal(size=(8, 3)))
-    cohort.obs["patient"] = ["A", "A", "A", "A", "", "", "B", "B"]
+    cohort.obs["patient"] = ["A", "A", "A", "A", unknown, unknown, "B", "B"]
     assert observations(cohort).nunique() == 4
     with pytest.raises(NslError, match="the groups have 1 and 3 patients, and a comparison needs 3 in each"):
         compare_groups(cohort, np.arange(8) < 4)

@@ -74,6 +74,19 @@ def test_a_region_is_told_from_the_rest_by_means_and_pooled_sd(square):
     np.testing.assert_allclose(table.q_value, stats.false_discovery_control(table.p_value))
 
 
+def test_two_small_regions_alike_all_over_are_no_finding():
+    """Unrelated maps that hardly change over a region: few of two observations are no evidence."""
+    maps = smooth_map(30, 30, genes=200, tiles=900, sigma=8, seed=5)
+    row, column = maps.obs.array_row, maps.obs.array_col
+    first, second = ((row < 3) & (column < 3)).to_numpy(), ((row > 26) & (column > 26)).to_numpy()
+    table = compare_region(maps[first | second], first[first | second])
+    assert np.isfinite(table.effect_size).all()
+    assert (table.effective_n < 4).mean() > 0.9
+    too_few = table[table.effective_n < 4]
+    assert too_few[["effect_low", "effect_high", "p_value", "q_value"]].isna().all(axis=None)
+    assert not (table.q_value < 0.05).any()
+
+
 def test_each_row_of_a_comparison_says_how_far_the_gene_can_be_trusted(square):
     inside = tiles_in_box(square, 0, 0, 0.3, 0.5)
     assert "trust" not in compare_region(square, inside)  # a result of a version that did not tell it

@@ -111,8 +111,9 @@ def show_reliability(weights: Weights) -> None:
         f"prediction and measurement agreed beyond chance in each of {LEAST_PATIENTS} or more patients left out, and "
         f"the mean r over them is {USEFUL_R} or more, from where papers on this task call a gene predicted, and "
         f"{OWN_R} or more beyond what all genes have in common; "
-        f"**{WEAK.sign} weak** where they agreed beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %), "
-        "but little, not everywhere, in too few patients, or hardly beyond what all genes have in common; "
+        f"**{WEAK.sign} weak** where they agreed beyond chance (false discovery rate under {SIGNIFICANT * 100:.0f} %, "
+        "and all of the 95 % interval of the mean above 0), but little, "
+        "not everywhere, in too few patients, or hardly beyond what all genes have in common; "
         f"**{UNRELIABLE.sign} unreliable** where they did not."
     )
     figures = {"Genes": f"{len(table):,}"}
@@ -201,7 +202,7 @@ def _columns(protocol: HeldOutProtocol) -> dict:
         "patients_replicated": number("Replicated in", format="%d", help=of),
         "n_spots": number("Spots", format="localized"),
         "expression_mean": number("Measured mean", format="%.2f", help=f"Over the spots, {EXPRESSION_UNIT}"),
-        "expression_sd": number("Measured sd", format="%.2f", help="Standard deviation over the spots"),
+        "expression_sd": number("Measured sd", format="%.2f", help="Standard deviation over the spots of a section"),
     }
 
 

@@ -242,9 +242,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
             predicted, table = np.column_stack([scored, predicted]), pd.concat([of_sets, table])
         known = held_out.reindex(table.index)
         return Comparison(
-            table=table.assign(
-                r_heldout=known.r_heldout, heldout_r_low=known.r_low, heldout_q_value=known.q_value
-            ),
+            table=table.assign(r_heldout=known.r_heldout, heldout_r_low=known.r_low, heldout_q_value=known.q_value),
             predicted=predicted,
             brought=brought,
             measured=data,

@@ -227,8 +227,8 @@ def _say_unknown(weights: Weights, unknown: list[str]) -> None:
     more = f" and {len(unknown) - NAMED_UNKNOWN:,} more" if len(unknown) > NAMED_UNKNOWN else ""
     st.warning(
         f"Left out, because the weights {controls.escaped(weights.name)} do not hold them: "
-        f"{controls.escaped(', '.join(told))}{more}. Weights hold only genes that were detected often enough where they "
-        "were learned."
+        f"{controls.escaped(', '.join(told))}{more}. Weights hold only genes that were detected often enough where "
+        "they were learned."
     )
 
 

@@ -250,7 +250,7 @@ def _offer(trained: Trained) -> None:
 _TIERS = (
     f"Reliable: agreed with measurement beyond chance in each of {LEAST_PATIENTS} or more patients left out, with a "
     f"mean r of {USEFUL_R} or more, and r {OWN_R} or more beyond what all genes have in common. Weak: agreed beyond "
-    "chance, false discoveries under 5 %, but less so. Unreliable: did not."
+    "chance (false discoveries under 5 %, the interval of the mean above 0), but less so. Unreliable: did not."
 )
 _COLUMNS = {
     "gene": st.column_config.TextColumn("Gene"),

@@ -17,7 +17,9 @@ _COLUMNS = {
     "Scale": st.column_config.NumberColumn(format="%.3g", help="µm per pixel"),
     "Spots": st.column_config.NumberColumn(format="localized", help="With counts and a position"),
     "On tissue": st.column_config.NumberColumn(format="localized", help="Spots whose window is at least 30 % tissue"),
-    "Depth": st.column_config.NumberColumn(format="localized", help="Counts of all genes in the median of the spots that take part"),
+    "Depth": st.column_config.NumberColumn(
+        format="localized", help="Counts of all genes in the median of the spots that take part"
+    ),
     "Genes": st.column_config.NumberColumn(format="localized", help="Counted in a tenth of the spots or more"),
 }
 
