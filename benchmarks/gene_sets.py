@@ -91,7 +91,7 @@ def main() -> int:
         own = drawn.r_specific
         shares = [
             (trust_in(one, "patient", len(patients)) == RELIABLE).mean()
-            for one in (drawn, drawn.drop(columns=own.name))
+            for one in (drawn, drawn.assign(r_specific=1.0))
         ]
         figures = f"{drawn.r_heldout.mean():.2f} | {own.mean():.2f} | {own.quantile(0.95):.2f}"
         print(f"| {size} | {figures} | {' | '.join(f'{share:.1%}' for share in shares)} |")

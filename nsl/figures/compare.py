@@ -14,7 +14,7 @@ from nsl.errors import NslError
 from nsl.figures import images
 from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, on_grid, tissue_outline
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
-from nsl.figures.style import SELECTED_COLOR, gene_text, literal
+from nsl.figures.style import SELECTED_COLOR, gene_text, literal, short_texts
 from nsl.numerals import count_of, signed
 from nsl.result import Provenance, map_of
 from nsl.signatures import unit_of
@@ -270,6 +270,7 @@ def _add_key(figure: go.Figure, gene_a: str, gene_b: str, ends: np.ndarray) -> N
         source=images.png(colors), xaxis="x2", yaxis="y2", x0=step / 2, dx=step, y0=step / 2, dy=step, hoverinfo="skip"
     )
     usual = {"range": [0, 1], "tickvals": [0, 1], "fixedrange": True, "showgrid": False, "zeroline": False}
+    a, b = short_texts([gene_a, gene_b])
     usual |= {"constrain": "domain", "automargin": False, "tickangle": 0}
     texts = [[signed(end) for end in pair] for pair in ends]
     figure.update_layout(
@@ -284,8 +285,8 @@ def _add_key(figure: go.Figure, gene_a: str, gene_b: str, ends: np.ndarray) -> N
             "constraintoward": "top",
             **usual,
         },
-        xaxis2_title={"text": f"{gene_text(gene_a)}, magenta", "standoff": 4},
-        yaxis2_title={"text": f"{gene_text(gene_b)}, green", "standoff": 4},
+        xaxis2_title={"text": f"{a}, magenta", "standoff": 4},
+        yaxis2_title={"text": f"{b}, green", "standoff": 4},
     )
     figure.add_annotation(
         text=f"white: both high<br>black: both low<br>{unit_of(gene_a, gene_b)}",

@@ -18,6 +18,7 @@ from nsl.figures.style import (
     literal,
     plain,
     points,
+    short_texts,
 )
 from nsl.numerals import count_of, signed
 from nsl.result import map_of
@@ -113,7 +114,7 @@ def agreement_scatter(predicted: np.ndarray, measured: np.ndarray, gene: str, sp
             line={"color": "grey", "width": 2.5},
             hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
-    name = gene_text(gene)
+    [name] = short_texts([gene])
     plain(figure, _SCATTER_PX)
     figure.update_xaxes(title_text=f"predicted {name}, {unit_of(gene)}", automargin=True)
     figure.update_yaxes(title_text=f"measured {name}, {unit_of(gene)}", automargin=True)
@@ -208,7 +209,7 @@ def gene_scatter(
     Of more than 20,000 tiles as many are drawn, picked evenly by chance; r is always that of all of them.
     """
     x, y = (map_of(result, gene) for gene in (gene_a, gene_b))
-    a, b = gene_text(gene_a), gene_text(gene_b)
+    a, b = short_texts([gene_a, gene_b])
     selected = np.zeros(len(x), bool) if selected is None else np.asarray(selected, bool)
     drawn = _sample(len(x))
     figure = go.Figure()

@@ -1,11 +1,12 @@
 """What all figures look alike in: margins, clear backgrounds, and a colour for each thing that keeps its colour."""
 
 import html
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
 from nsl.numerals import signed
-from nsl.signatures import spoken
+from nsl.signatures import short_names, spoken
 
 MARGIN_PX = 8
 STAIN_COLORS = "#6a5fc4", "#d1457f"
@@ -14,6 +15,8 @@ RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"
 POINT_OPACITY = 0.85
 """Of points of a scatter, which overlap: what is paler is lost on a dark page."""
+LETTERS = 18
+"""Of a name, beside an axis or in a title with another."""
 BAR_PX = 60
 """Room for a colour bar with its title above a panel."""
 
@@ -42,6 +45,11 @@ def literal(name: str) -> str:
 def gene_text(column: str) -> str:
     """A gene's name, or "signature" and a set's, as text of a figure."""
     return literal(spoken(column))
+
+
+def short_texts(columns: Sequence[str]) -> list[str]:
+    """Names of genes and sets as text of a figure where there is room for few letters, each unlike the others."""
+    return [literal(name) for name in short_names(columns, LETTERS)]
 
 
 def scale_ticks(limits: tuple[float, float]) -> dict:

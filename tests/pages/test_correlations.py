@@ -159,7 +159,7 @@ def test_the_heat_map_has_one_gene_a_pattern_the_most_reliable_of_each(app):
     assert not app.exception
     result = slide(app).result
     ranked = result.var.sort_values("r_heldout", ascending=False)
-    reliable = list(ranked.index[(ranked.r_heldout > 0) & (ranked.q_value < 0.05)])
+    reliable = list(ranked.index[(ranked.r_low > 0) & (ranked.q_value < 0.05)])
     shown = set(chart(app)["data"][0]["x"])
     assert reliable[0] in shown
     assert f"different pictures, which {len(reliable):,} reliable and weak genes draw" in said(app)

@@ -350,7 +350,7 @@ def test_the_page_says_how_many_genes_draw_the_same_picture_and_leads_to_another
     predict_demo(app, genes=None)
     app.switch_page(MAPS).run()
     result, gene = slide(app).result, app.selectbox(key="gene").value
-    held_up = (result.var.r_heldout > 0) & (result.var.q_value < 0.05) & ~result.var_names.str.startswith("signature:")
+    held_up = (result.var.r_low > 0) & (result.var.q_value < 0.05) & ~result.var_names.str.startswith("signature:")
     others = [name for name in result.var_names[held_up] if name != gene]
     r = np.corrcoef(result[:, [gene, *others]].X.T)[0, 1:]
     assert f"{(abs(r) >= 0.95).sum():,} of the {len(others):,} other reliable and weak genes" in said(app)

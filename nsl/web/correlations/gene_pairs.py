@@ -32,9 +32,9 @@ _ONE_CAUSE_R = 0.5
 _SIGNS = f"How the gene to the right was predicted where held out: {gene_choice.SIGNS_IN_WORDS}"
 _COLUMNS = {
     "trust_a": st.column_config.TextColumn("", width=30, help=_SIGNS),
-    "gene_a": st.column_config.TextColumn("Gene", width=98),
+    "gene_a": st.column_config.TextColumn("Gene", width=94),
     "trust_b": st.column_config.TextColumn("", width=30, help=_SIGNS),
-    "gene_b": st.column_config.TextColumn("and gene", width=98),
+    "gene_b": st.column_config.TextColumn("and gene", width=94),
     "r": st.column_config.NumberColumn("r", format="%.3f", width=54),
     "q_value": st.column_config.NumberColumn(
         "q",

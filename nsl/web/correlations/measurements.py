@@ -209,7 +209,7 @@ def start(slide: state.SessionSlide, held: MeasuredData, ready: CheckedData) -> 
     """
     brought, label, weights = held.data, held.label, slide.weights
     data, centers_px = brought[ready.is_kept], ready.centers_px[ready.is_kept]
-    held_out = slide.result.var[["r_heldout", "q_value"]]
+    held_out = slide.result.var[["r_heldout", "r_low", "q_value"]]
     terms, match, transfer = ready.terms, ready.match, slide.provenance.transfer
     measured_as = dict(zip(match.predicted, match.measured, strict=True))
     sets = {
