@@ -245,14 +245,16 @@ def reliability(groups: Mapping[Hashable, pd.DataFrame], *, of_one_patient: bool
     half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_mean = 2 * stats.norm.sf(np.abs(fisher_z(mean)) / np.sqrt(if_nothing))
+    low, high = np.maximum(mean - half, -1), np.minimum(mean + half, 1)
     next_low, next_high = next_interval(r, error, scatter)
     return pd.DataFrame(
         {
             "r_heldout": mean,
-            "r_low": np.maximum(mean - half, -1),
-            "r_high": np.minimum(mean + half, 1),
-            "r_next_low": next_low,
-            "r_next_high": next_high,
+            "r_low": low,
+            "r_high": high,
+            # Of one more part of a patient nothing is surer than of the mean of those seen.
+            "r_next_low": np.minimum(next_low, low),
+            "r_next_high": np.maximum(next_high, high),
             "p_value": p_mean,
             "q_value": q_values(p_mean),
             "patients_replicated": ((p_value < SIGNIFICANT) & (r > 0)).sum(axis=0),

@@ -27,6 +27,7 @@ LEAST_MEMBERS = 3
 """Of a set that can be scored: fewer genes are no set."""
 EXPRESSION_UNIT = "ln(1 + counts per 10,000)"
 SCORE_UNIT = "mean z of the set's genes"
+SHORT_SCORE_UNIT = "mean z"
 # Of names people give to sets; those of Enrichr's libraries of Gene Ontology reach 160.
 _LONGEST_NAME = 200
 _MOST_SETS = 2_000

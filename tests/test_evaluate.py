@@ -250,6 +250,15 @@ def test_sections_of_one_patient_make_a_gene_no_surer_than_one_of_them():
     assert of_one.p_value["G0"] == pytest.approx(2 * stats.norm.sf(0.42365 / (0.1 / 0.84)), rel=1e-3)
 
 
+def test_one_more_section_of_a_patient_is_no_surer_than_the_mean_of_those_seen():
+    rng = np.random.default_rng(9)
+    errors = rng.uniform(0.05, 0.2, 300)
+    groups = {k: group(list(0.7 + errors * rng.normal(size=300) / 3), errors, [0.01] * 300) for k in range(4)}
+    table = reliability(groups, of_one_patient=True)
+    assert (table.r_next_low <= table.r_low).all()
+    assert (table.r_next_high >= table.r_high).all()
+
+
 def test_genes_that_follow_nothing_are_rarely_found_in_sections_that_share_what_chance_made():
     rng, found = np.random.default_rng(4), []
     for _ in range(100):

@@ -26,7 +26,7 @@ from nsl.figures.maps import PALETTES, on_grid, preview, window_mm
 from nsl.figures.regions import MOST_NAMED, named_places, rgb_of
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, caveats, map_of
-from nsl.signatures import counted, short_names, unit_of
+from nsl.signatures import counted, short_names, spoken, unit_of
 from nsl.slides.annotations.region import Region, rings_of
 from nsl.tiles import TileGrid
 from nsl.weights.reliability import another, has_held_up, trust_in_map
@@ -80,7 +80,7 @@ def map_png(
         the opacity or the width is out of range.
     """
     drawing = _drawing(result, gene, limits, palette, opacity, width_mm)
-    return _printed(result, drawing, gene, [gene], dpi, width_mm, _origin(result, slide_name, made_on), regions)
+    return _printed(result, drawing, spoken(gene), [gene], dpi, width_mm, _origin(result, slide_name, made_on), regions)
 
 
 def difference_png(
@@ -103,7 +103,7 @@ def difference_png(
     _check(result, [gene_a, gene_b], (0, 1), opacity, width_mm)
     values, limits, _ = difference_of(result, gene_a, gene_b, by)
     a, b = short_names([gene_a, gene_b], _LONGEST_NAME)
-    name, title = f"{gene_a} less {gene_b}", difference_title(a, b, by)
+    name, title = f"{spoken(gene_a)} less {spoken(gene_b)}", difference_title(a, b, by)
     # Left of it is the scale bar.
     if len(_wrapped(title, _TEXT_PT, 0.6 * width_mm)) > 1:
         name, title = f"{name}, in {by}", f"← {b} · {a} →"
@@ -218,7 +218,7 @@ def _printed(
 ) -> bytes:
     inner_mm = width_mm - 2 * _MARGIN_MM
     title = _wrapped(name, _TITLE_PT * _BOLD, inner_mm)
-    known = [(f"{gene}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
+    known = [(f"{spoken(gene)}: " if len(genes) > 1 else "") + _reliability(result, gene) for gene in genes]
     header = _wrapped("; ".join(known), _TEXT_PT, inner_mm)
     said = " ".join([PURPOSE, "Predicted from colour.", *caveats(result), origin])
     footer = _wrapped(said, _SMALL_PT, inner_mm)

@@ -43,6 +43,7 @@ from nsl.weights.reliability import (
     held_out_in_words,
     most_reliable_first,
     trust_in_map,
+    why_unreliable,
 )
 from nsl.weights.weights import Weights
 
@@ -226,7 +227,7 @@ def verdict(result: anndata.AnnData, gene: str) -> Verdict:
         return Verdict(UNTESTED, "nothing is known of how well it is predicted.")
     figures = held_out_in_words(row, known.heldout_left_out, known.heldout_groups)
     tier = trust_in_map(result, gene)
-    because = " Over all that were left out together, it did not agree beyond chance." if tier == UNRELIABLE else ""
+    because = f" {why_unreliable(row)}" if tier == UNRELIABLE else ""
     return Verdict(tier, f"{figures}.{because}")
 
 

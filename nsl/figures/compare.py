@@ -14,7 +14,7 @@ from nsl.errors import NslError
 from nsl.figures import images
 from nsl.figures.maps import color_axis, heat, lay_out_single, lay_slide_under, on_grid, tissue_outline
 from nsl.figures.panels import AXIS_PX, LEFT_PX, ON_PAPER, axes, in_panels
-from nsl.figures.style import SELECTED_COLOR, gene_text, literal, short_texts
+from nsl.figures.style import SELECTED_COLOR, gene_text, literal, scale_text, short_texts
 from nsl.numerals import count_of, signed
 from nsl.result import Provenance, map_of
 from nsl.signatures import unit_of
@@ -77,9 +77,7 @@ def across_slides(
         (result, gene, f"<b>{literal(_shortened(name))}</b> · {count_of(result.n_obs, 'tile')}")
         for result, name in zip(results, names, strict=True)
     ]
-    figure = in_panels(
-        panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=f"{gene_text(gene)}, {unit_of(gene)}"
-    )
+    figure = in_panels(panels, [limits], palette=palette, opacity=opacity, outline=outline, unit=scale_text(gene))
     for number, result in enumerate(results):
         for axis in axes(number):
             figure.layout[f"{axis[0]}axis{axis[1:]}"].uirevision = Provenance.of(result).slide_sha256

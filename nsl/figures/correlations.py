@@ -18,11 +18,12 @@ from nsl.figures.style import (
     literal,
     plain,
     points,
+    scale_text,
     short_texts,
 )
 from nsl.numerals import count_of, signed
 from nsl.result import map_of
-from nsl.signatures import counted, short_names, unit_of
+from nsl.signatures import counted, short_names
 from nsl.stats.correlation import GeneCorrelations
 from nsl.stats.pearson import pearson_r
 from nsl.weights.reliability import SIGNIFICANT
@@ -114,10 +115,9 @@ def agreement_scatter(predicted: np.ndarray, measured: np.ndarray, gene: str, sp
             line={"color": "grey", "width": 2.5},
             hovertemplate=f"least-squares line, slope {signed(slope)}<extra></extra>",
         )
-    [name] = short_texts([gene])
     plain(figure, _SCATTER_PX)
-    figure.update_xaxes(title_text=f"predicted {name}, {unit_of(gene)}", automargin=True)
-    figure.update_yaxes(title_text=f"measured {name}, {unit_of(gene)}", automargin=True)
+    figure.update_xaxes(title_text=f"predicted {scale_text(gene)}", automargin=True)
+    figure.update_yaxes(title_text=f"measured {scale_text(gene)}", automargin=True)
     return figure.update_layout(showlegend=False, margin_t=MARGIN_PX)
 
 
@@ -237,7 +237,7 @@ def gene_scatter(
         said.append(f"{letter} {_r(ranked(x[selected]), ranked(y[selected]))} over the {selected.sum():,} selected")
     if not drawn.all():
         said.append(f"{drawn.sum():,} tiles are drawn")
-    _headed(figure, f"{a} and {b}", "; ".join(said), 460, (f"{a}, {unit_of(gene_a)}", f"{b}, {unit_of(gene_b)}"))
+    _headed(figure, f"{a} and {b}", "; ".join(said), 460, (scale_text(gene_a), scale_text(gene_b)))
     if selected.any():
         _legend_below(figure)
     else:

@@ -10,9 +10,8 @@ from skimage.measure import find_contours
 
 from nsl.figures import images
 from nsl.figures.regions import region_outlines
-from nsl.figures.style import SELECTED_COLOR, color_bar, gene_text, plain, scale_ticks
+from nsl.figures.style import SELECTED_COLOR, color_bar, gene_text, plain, scale_text, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
-from nsl.signatures import unit_of
 from nsl.slides.annotations.region import Region
 from nsl.stains import TISSUE_OD, optical_density
 from nsl.tiles import TileGrid, covered_by
@@ -123,7 +122,7 @@ def expression_map(
     if tile:
         figure.add_trace(_line(*_frame(result, tile), SELECTED_COLOR, 3))
     lay_out_single(figure, result, width_px=width_px)
-    figure.update_layout(coloraxis=color_axis(f"{gene_text(gene)}, {unit_of(gene)}", limits, palette))
+    figure.update_layout(coloraxis=color_axis(scale_text(gene), limits, palette))
     return figure
 
 

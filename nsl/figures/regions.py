@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import shapely
 
-from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, gene_text, literal, plain
+from nsl.figures.style import MARGIN_PX, RELIABLE_COLOR, UNRELIABLE_COLOR, literal, plain, scale_text
 from nsl.result import map_of
-from nsl.signatures import short_names, unit_of
+from nsl.signatures import short_names
 from nsl.slides.annotations.region import Color, Region, rings_of
 
 # Of regions whose class has no colour; on the slide and on maps it stands out, and is not that of a selection.
@@ -174,6 +174,6 @@ def class_boxes(
         )
     plain(figure, _AXIS_PX + _BOX_PX * len(figure.data))
     figure.update_layout(margin={"t": 4 * MARGIN_PX, "b": 6 * MARGIN_PX}, boxgap=0.35, uirevision=gene)
-    figure.update_xaxes(title_text=f"{gene_text(gene)}, {unit_of(gene)}", zeroline=False)
+    figure.update_xaxes(title_text=scale_text(gene), zeroline=False)
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure

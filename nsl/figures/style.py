@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from nsl.numerals import signed
-from nsl.signatures import short_names, spoken
+from nsl.signatures import EXPRESSION_UNIT, SHORT_SCORE_UNIT, is_signature, short_name, short_names, spoken
 
 MARGIN_PX = 8
 STAIN_COLORS = "#6a5fc4", "#d1457f"
@@ -15,8 +15,8 @@ RELIABLE_COLOR, UNRELIABLE_COLOR = "#2a7f9e", "#9a9aa5"
 SELECTED_COLOR = "#e8710a"
 POINT_OPACITY = 0.85
 """Of points of a scatter, which overlap: what is paler is lost on a dark page."""
-LETTERS = 18
-"""Of a name, beside an axis or in a title with another."""
+LETTERS, LONGEST_LETTERS = 18, 32
+"""Of a name, beside an axis or in a title with another; and in a title of its own."""
 BAR_PX = 60
 """Room for a colour bar with its title above a panel."""
 
@@ -45,6 +45,13 @@ def literal(name: str) -> str:
 def gene_text(column: str) -> str:
     """A gene's name, or "signature" and a set's, as text of a figure."""
     return literal(spoken(column))
+
+
+def scale_text(column: str) -> str:
+    """A gene or a set with its unit, as the title of a scale."""
+    if is_signature(column):
+        return f"{literal(short_name(column, LONGEST_LETTERS))}, {SHORT_SCORE_UNIT}"
+    return f"{literal(column)}, {EXPRESSION_UNIT}"
 
 
 def short_texts(columns: Sequence[str]) -> list[str]:

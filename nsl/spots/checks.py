@@ -221,7 +221,7 @@ def report_on(name: str, measured: anndata.AnnData, seen: SpotColors) -> Section
     return SectionReport(
         name=name,
         spots=measured.n_obs,
-        spots_on_tissue=int(seen.on_tissue.sum()),
+        spots_on_tissue=int((seen.shows_tissue & seen.on_tissue).sum()),
         median_counts=float(np.median(counts.sum(axis=1))),
         genes_detected=int((detected_share(counts) >= PATTERN_MIN_DETECTED).sum()),
         notices=[*measured.uns["notices"], *(sentence for sentence, number in told.items() if number)],

@@ -35,6 +35,8 @@ LONGEST_STEM = 60
 LONGEST_GENE_LIST = 200_000
 # Controls stand in a row that wraps on narrow screens.
 CONTROL_PX = 150
+# Times what a file says of its scale, from where it is hardly meant.
+_FAR_SCALE = 1.5
 RESEARCH_ONLY = "For research use only; not a diagnostic device."
 
 
@@ -371,6 +373,12 @@ def choose_scale(slide: state.SessionSlide) -> float | None:
         require_length(slide.name, slide.seen.size, checked_mpp(mpp))
         width_mm, height_mm = (side * mpp / 1000 for side in slide.seen.size)
         st.caption(f"The image then shows {width_mm:.2f} × {height_mm:.2f} mm.")
+        times = mpp / (slide.seen.mpp or mpp)
+        if not 1 / _FAR_SCALE < times < _FAR_SCALE:
+            st.warning(
+                f"The file says {slide.seen.mpp:.3g} µm per pixel: at {mpp:.3g} its tissue is taken to be "
+                f"{max(times, 1 / times):.2g} times as {'large' if times > 1 else 'small'}."
+            )
         return mpp
     return None
 

@@ -27,6 +27,7 @@ from nsl.weights.reliability import (
     held_out_in_words,
     most_reliable_first,
     trust_in,
+    why_unreliable,
     why_weak,
 )
 from nsl.weights.weights import Weights
@@ -218,7 +219,7 @@ def show_reliability(table: "pd.DataFrame", gene: str, protocol: HeldOutProtocol
     told = f"**{trust.sign} {name} is {trust.word}**: {figures}."
     if trust == UNRELIABLE:
         st.warning(
-            f"{told} Over all that were left out together, it did not agree beyond chance.",
+            f"{told} {why_unreliable(row)}",
             icon=":material/do_not_disturb_on:",
         )
     elif trust == WEAK:

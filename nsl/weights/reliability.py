@@ -138,6 +138,19 @@ def why_weak(row: pd.Series, left_out: str, groups: int) -> str:
     return " and ".join(reasons)
 
 
+def why_unreliable(row: pd.Series) -> str:
+    """A sentence on why one gene or set did not hold up.
+
+    row : as of `held_out_in_words`.
+    """
+    if row.q_value < SIGNIFICANT and row.r_low <= 0 < row.r_heldout:
+        return (
+            f"The 95 % interval of its mean r over those left out, {signed(row.r_low)} to {signed(row.r_high)}, "
+            "reaches 0: so few may agree by chance."
+        )
+    return "Over all that were left out together, it did not agree beyond chance."
+
+
 def held_out_in_words(row: pd.Series, left_out: str, groups: int) -> str:
     """How one gene or set was predicted where it was held out, and within which r the next group is to be expected.
 

@@ -1,5 +1,6 @@
 """The Predict page beyond a plain upload: slides of several files, a folder of the server, the time a run takes."""
 
+import io
 import re
 import time
 import zipfile
@@ -7,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from nsl.tiles import USUAL_STEP
 from nsl.web import runs, sources
@@ -163,6 +165,39 @@ def test_a_file_with_gene_names_is_taken(app):
     app.run()
     assert not app.exception
     assert "ERBB2" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "told"),
+    [
+        ("gene_file", b"gene\nERBB2\nCD24\n", "2 genes: ERBB2, CD24"),
+        ("gmt_file", b"mine\there\tERBB2\tCOX6C\tCD24", "To be scored: mine (3 of 3 genes)."),
+    ],
+)
+def test_a_file_that_was_brought_is_kept_while_other_pages_are_looked_at(app, key, text, told):
+    click(app, "Use the demo slide")
+    app.radio(key="which_genes").set_value("A list").run()
+    app.file_uploader(key=key).upload("mine.txt", text)
+    app.run()
+    assert told in said(app)
+    app.switch_page("pages/about.py").run()
+    app.switch_page("pages/predict.py").run()
+    assert told in said(app)
+    click(app, "mine.txt is still in use; let go of it")
+    assert told not in said(app)
+    assert not app.exception
+
+
+@pytest.mark.parametrize(("mpp", "told"), [(0.6, ""), (5.0, "10 times as large"), (0.05, "10 times as small")])
+def test_a_scale_far_from_what_the_file_says_is_told(app, section, mpp, told):
+    content = io.BytesIO()
+    Image.open(io.BytesIO(section.png)).save(content, "TIFF", dpi=(50_800, 50_800))
+    upload(app, "a.tif", content.getvalue())
+    assert app.number_input[0].value == pytest.approx(0.5)
+    app.number_input[0].set_value(mpp).run()
+    assert [warning.value for warning in app.warning if "The file says" in warning.value] == (
+        [f"The file says 0.5 µm per pixel: at {mpp:g} its tissue is taken to be {told}."] if told else []
+    )
 
 
 def test_finer_analysis_than_the_slide_is_taken_at_the_slides_own(app, section):

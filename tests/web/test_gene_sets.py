@@ -39,7 +39,7 @@ def test_sets_that_are_brought_are_matched_scored_and_first_in_the_box(app):
     box.select("signature:mine").run()
     assert "**Signature mine was not among the sets that were held out**" in said(app)
     assert "A value is the mean over 3 genes of how far each stands from its mean" in said(app)
-    assert "signature mine, mean z" in json.dumps(chart(app))
+    assert '"mine, mean z"' in json.dumps(chart(app))
     assert {"CSV of signature mine alone", "Map to print (PNG)"} <= buttons(app).keys()
     assert charts(app) == 1
     assert list(slide(app).result.var_names) == ["signature:mine", "ERBB2", "CD24"]

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsl.weights.reliability import RELIABLE, UNRELIABLE, UNTESTED, WEAK, most_reliable_first, trust_in, why_weak
+from nsl.weights.reliability import (
+    RELIABLE,
+    UNRELIABLE,
+    UNTESTED,
+    WEAK,
+    most_reliable_first,
+    trust_in,
+    why_unreliable,
+    why_weak,
+)
 
 
 def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_group():
@@ -36,6 +45,17 @@ def test_a_gene_is_reliable_only_where_it_was_strong_and_replicated_in_every_gro
     both = pd.Series({"r_heldout": 0.2, "patients_replicated": 1})
     assert why_weak(both, "patient", 3) == "with an r under 0.3 and not in every patient"
     assert why_weak(table.loc[0], "patient", 2) == "no gene is called reliable before 3 patients were left out"
+
+
+def test_what_did_not_hold_up_says_why():
+    row = pd.Series({"r_heldout": 0.33, "r_low": -0.007, "r_high": 0.671, "q_value": 0.045})
+    assert why_unreliable(row) == (
+        "The 95 % interval of its mean r over those left out, −0.01 to 0.67, reaches 0: so few may agree by chance."
+    )
+    for figure in ({"q_value": 0.2}, {"r_heldout": -0.3, "r_low": -0.5}, {"q_value": np.nan}):
+        assert why_unreliable(pd.Series({**row, **figure})) == (
+            "Over all that were left out together, it did not agree beyond chance."
+        )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import nsl
 from nsl.numerals import count_of, signed
 from nsl.web import controls, sources
 from nsl.web.about import weights_card
+from nsl.weights.reliability import USEFUL_R
 from nsl.weights.weights import Weights
 
 _PARTS = {
@@ -115,14 +116,16 @@ def show_limits(weights: Weights) -> None:
 def limits(weights: Weights) -> list[str]:
     """A sentence or two a limit, as Markdown."""
     config, data = weights.config, weights.config.training_data
-    median = signed(weights.reliability.r_heldout.median())
+    middle = weights.reliability.r_heldout.median()
+    weak = "For most genes that is weak: the" if middle < USEFUL_R else "The"
+    how_well = f"{weak} median held-out r is {signed(middle)}."
     spread = " and ".join(f"{degrees:.1f}°" for degrees in config.stains.spread_degrees)
     scatter = f"The hematoxylin and eosin of the training slides lay within {spread} of their mean."
     if len(data.sections) == 1:
         scatter = "The weights know the hematoxylin and eosin of one slide, and nothing of how far others differ."
     told = [
         "**Colour alone.** The model sees how much stain there is and of which hue, never a shape. Genes that go with "
-        f"the same colour get the same map. For most genes that is weak: the median held-out r is {median}.",
+        f"the same colour get the same map. {how_well}",
         f"**Other tissue.** These weights learned from {count_of(data.patients, 'patient')}: "
         f"{controls.escaped(sources.tissue(config))}. What they say of "
         "other tissue, of other laboratories or of other scanners is untested.",

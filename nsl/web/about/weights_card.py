@@ -49,7 +49,7 @@ def show_training(weights: Weights) -> None:
     """What the weights were learned on, and how."""
     st.subheader("The weights in use", anchor="weights")
     st.markdown(
-        f"**{controls.escaped(weights.name)}**, {_origin(weights)}. They say of themselves what they were learned on:"
+        f"**{controls.escaped(weights.name)}** ({_origin(weights)}). They say of themselves what they were learned on:"
     )
     rows = {name: controls.escaped(text) for name, text in training_facts(weights).items()}
     st.table(pd.Series(rows), border="horizontal", hide_header=True)

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from nsl.figures.correlations import MOST_NAMED, correlation_heatmap, gene_scatter
 from nsl.genes import parse_gene_list
 from nsl.numerals import count_of, six_digits, some_of
-from nsl.signatures import counted, short_name
+from nsl.signatures import counted, short_names
 from nsl.stats.correlation import GeneCorrelations, cluster_order, gene_correlations_over_tiles, independent_patterns
 from nsl.web import chart, controls, downloads, gene_choice, links, patterns
 from nsl.web.session import state
@@ -256,7 +256,8 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
         table = table[(table.gene_a == only) | (table.gene_b == only)]
     pairs_shown = table.head(PAIRS_SHOWN).reset_index(drop=True)
     columns = ("gene_a", "gene_b")
-    short = {column: [short_name(gene, _LONGEST_NAME) for gene in pairs_shown[column]] for column in columns}
+    names = dict(zip(correlated, short_names(correlated, _LONGEST_NAME), strict=True))
+    short = {column: pairs_shown[column].map(names) for column in columns}
     signs = gene_choice.signs(slide.result.var.trust.astype(str))
     shown = pairs_shown.assign(**short, trust_a=pairs_shown.gene_a.map(signs), trust_b=pairs_shown.gene_b.map(signs))
     controls.table_to_mark(

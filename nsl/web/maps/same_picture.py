@@ -23,10 +23,11 @@ def tell(slide: state.SessionSlide, gene: str) -> None:
         return
     same = int((others.abs() >= SAME_R).sum())
     with st.container(horizontal=True, vertical_alignment="center"):
+        shared = ": the map shows a pattern of the tissue that they share" if same else ""
+        number = f"{same:,}" if same else "None"
         st.caption(
-            f"{same:,} of the {len(others):,} other reliable and weak genes {'draws' if same == 1 else 'draw'} this "
-            f"same picture here, or its reverse (r over {SAME_R:g}): the map shows a pattern of the tissue that they "
-            "share.",
+            f"{number} of the {len(others):,} other reliable and weak genes {'draw' if same > 1 else 'draws'} this "
+            f"same picture here, or its reverse (r over {SAME_R:g}){shared}.",
             width="stretch",
         )
         differs = patterns.most_different(slide, gene)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,7 +24,6 @@ from nsl.weights.weights import Weights
 
 if TYPE_CHECKING:
     import pandas as pd
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 LEAST_TILE_UM = 10.0
 ALL_GENES, RELIABLE_GENES, LISTED_GENES = "All", "All but unreliable", "A list"
@@ -32,6 +32,17 @@ PREVIEW_HEIGHT_PX = 640
 _METRIC_PX = 112
 NAMED_UNKNOWN = 5
 GENE_FILE_MB = 5
+
+
+@dataclass
+class BroughtFiles:
+    """Names and texts of files with genes or sets, by the uploader, which a visit to another page empties."""
+
+    by_key: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def forget(self, key: str) -> None:
+        """Let go of the file of an uploader."""
+        self.by_key.pop(key, None)
 
 
 def settings(slide: state.SessionSlide) -> runs.Settings | None:
@@ -146,13 +157,11 @@ def _choose_genes() -> list[str] | None:
 
 def _listed_genes() -> list[str]:
     text = controls.type_genes("gene_list")
-    upload = st.file_uploader(
-        "or a file with them", type=["txt", "csv", "tsv"], max_upload_size=GENE_FILE_MB, key="gene_file"
-    )
     weights = sources.in_use()
     genes, unknown = [], []
     with controls.shown_errors():
-        text = state.typed_text(text) if upload is None else _text_of(upload)
+        brought = _bring_text("or a file with them", "gene_file", ["txt", "csv", "tsv"])
+        text = state.typed_text(text) if brought is None else brought
         if text.strip():
             genes, unknown = weights.find_genes(parse_gene_list(text))
     if genes:
@@ -163,9 +172,20 @@ def _listed_genes() -> list[str]:
     return genes
 
 
-def _text_of(upload: "UploadedFile") -> str:
-    server.check_upload(upload.name, upload.size, GENE_FILE_MB)
-    return plain_text(upload.getvalue())
+def _bring_text(label: str, key: str, types: list[str]) -> str | None:
+    """The text of a file that is brought, now or before the page was left; None where there is none."""
+    brought = state.of_session(BroughtFiles)
+    changed = {"on_change": brought.forget, "args": [key]}
+    upload = st.file_uploader(label, type=types, max_upload_size=GENE_FILE_MB, key=key, **changed)
+    if upload is not None:
+        server.check_upload(upload.name, upload.size, GENE_FILE_MB)
+        brought.by_key[key] = (upload.name, plain_text(upload.getvalue()))
+    if key not in brought.by_key:
+        return None
+    name, text = brought.by_key[key]
+    if upload is None:
+        controls.offer_removal(f"{controls.escaped(name)} is still in use; let go of it", brought.forget, key)
+    return text
 
 
 def _bring_signatures() -> tuple[Signature, ...]:
@@ -178,9 +198,9 @@ def _bring_signatures() -> tuple[Signature, ...]:
         text = st.text_area(
             "Gene sets", key="gmt_text", persist_state="session", height=90, max_chars=controls.LONGEST_GENE_LIST
         )
-        upload = st.file_uploader("or a GMT file", type=["gmt", "txt"], max_upload_size=GENE_FILE_MB, key="gmt_file")
         with controls.shown_errors():
-            text = state.typed_text(text) if upload is None else _text_of(upload)
+            brought_text = _bring_text("or a GMT file", "gmt_file", ["gmt", "txt"])
+            text = state.typed_text(text) if brought_text is None else brought_text
             if not text.strip():
                 return ()
             brought = parse_gmt(text)
@@ -332,6 +352,8 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
             )
             if seen.refused:
                 controls.show_error(seen.refused)
+            elif tiles and slide.result is not None and chosen.gave(slide):
+                st.caption("As the overview shows it before a run, which looks closer.")
             elif tiles:
                 st.caption(
                     f"About {count_of(tiles, 'tile')} {'holds' if tiles == 1 else 'hold'} at least "

@@ -80,7 +80,7 @@ def run(plan: Plan | None) -> None:
     elif job is not None and job.result is not None:
         training.trained = job.result
         st.success(
-            f"Trained in {controls.duration(job.result.seconds)}. The result stands before the checks.",
+            f"Trained in {controls.duration(job.result.seconds)}. The result stands above the checks.",
             icon=":material/check_circle:",
         )
     elif job is not None and job.is_cancelled:
