@@ -655,6 +655,10 @@ def test_one_gene_is_shown_at_the_spots_and_its_choice_kept(compared, counts):
     assert [trace["name"] for trace in figure["data"]] == ["Measured", "Predicted"]
     assert "ERBB2" in figure["layout"]["annotations"][0]["text"]
     assert compared.query_params["gene"] == "ERBB2"
+    box, trust = compared.selectbox(key="measured_gene"), slide(compared).result.var.trust
+    signs = {"reliable": "●", "weak": "◐", "unreliable": "○"}
+    for option in box.options:
+        assert option.split(" ")[-1] == signs[trust[option.split(" ")[0]]]
     compared.selectbox(key="measured_gene").select("CD24").run()
     compared.switch_page("pages/predict.py").run()
     compared.switch_page(PAGE).run()
