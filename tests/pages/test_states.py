@@ -130,7 +130,7 @@ SHOWN = {
         withholds=("Train", "Add the section"),
     ),
     ("train", "loaded"): Shown(
-        ("Checks", "the slide with 283 spots on tissue and 57 beside it", "Each quarter of the section is left out"),
+        ("Checks", "the slide with 282 spots on tissue and 58 beside it", "Each quarter of the section is left out"),
         offers=("Train", "Remove Demo"),
         withholds=("Cancel", "Add the section", "Use these weights"),
         silent=("What it takes",),
