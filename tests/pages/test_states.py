@@ -142,7 +142,7 @@ SHOWN = {
         withholds=("Train", "Use these weights"),
     ),
     ("train", "result"): Shown(
-        ("Result: my-weights", "Median held-out r", "Trained in", "Checks"),
+        ("Result: my-weights", "Median r", "Trained in", "Checks"),
         charts=1,
         offers=("Train", "Use these weights", "Download the weights (zip)", "Download the table (CSV)"),
         withholds=("Cancel",),

@@ -192,11 +192,12 @@ def show() -> None:
 def _show_numbers(trained: Trained) -> None:
     table, protocol = trained.weights.reliability, trained.weights.config.reliability
     with st.container(horizontal=True):
-        st.metric("Genes", f"{len(table):,}", width=75)
-        st.metric("Median held-out r", signed(table.r_heldout.median()), width=125)
+        # All five stand in a row beside the form on a laptop.
+        st.metric("Genes", f"{len(table):,}", width=68)
+        st.metric("Median r", signed(table.r_heldout.median()), width=72)
         tiers = trust_in(table, protocol.left_out, protocol.groups)
-        for tier in (RELIABLE, WEAK, UNRELIABLE):
-            st.metric(f"{tier.sign} {tier.word.capitalize()}", f"{(tiers == tier).sum():,}", width=105, help=_TIERS)
+        for tier, width in ((RELIABLE, 94), (WEAK, 82), (UNRELIABLE, 112)):
+            st.metric(f"{tier.sign} {tier.word.capitalize()}", f"{(tiers == tier).sum():,}", width=width, help=_TIERS)
 
 
 def _what_was_held_out(config: WeightsConfig) -> str:
