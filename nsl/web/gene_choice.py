@@ -160,7 +160,7 @@ def marked(trust: Trust, spelt: Collection[Trust]) -> str:
 
 def signs(words: "pd.Series") -> "pd.Series":
     """The signs of tiers told by their words; none where nothing was tested."""
-    return words.map({one.word: one.sign for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
+    return words.astype(str).map({one.word: one.sign for one in (RELIABLE, WEAK, UNRELIABLE, UNTESTED)})
 
 
 def signed_tiers(words: "pd.Series") -> "pd.Series":

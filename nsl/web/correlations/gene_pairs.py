@@ -258,7 +258,7 @@ def _show_table(slide: state.SessionSlide, pairs: PairsOfGenes) -> None:
     columns = ("gene_a", "gene_b")
     names = dict(zip(correlated, short_names(correlated, _LONGEST_NAME), strict=True))
     short = {column: pairs_shown[column].map(names) for column in columns}
-    signs = gene_choice.signs(slide.result.var.trust.astype(str))
+    signs = gene_choice.signs(slide.result.var.trust)
     shown = pairs_shown.assign(**short, trust_a=pairs_shown.gene_a.map(signs), trust_b=pairs_shown.gene_b.map(signs))
     controls.table_to_mark(
         shown,

@@ -65,7 +65,7 @@ def _choose_gene(slide: state.SessionSlide, compared: Comparison) -> str:
     if wished in names:
         st.session_state[key] = wished
     looked_at = [gene for gene in (gene_choice.looked_at(), *gene_choice.FIRST_GENES) if gene in names]
-    signs = gene_choice.signs(slide.result.var.trust.astype(str))
+    signs = gene_choice.signs(slide.result.var.trust)
     labels = {
         gene: f"{gene_choice.named(gene)} · r {signed(r)} · held-out r {signed(held_out)} {signs.get(gene, '')}".strip()
         for gene, r, held_out in zip(names, table.pearson_r, table.r_heldout, strict=True)
