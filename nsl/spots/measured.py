@@ -13,7 +13,7 @@ import numpy as np
 from nsl.errors import SpotsError
 from nsl.spots.files import content, readable, require_unpacked
 from nsl.spots.h5ad import read_h5ad
-from nsl.spots.tables import layout_of, read_spots, read_table, single_column
+from nsl.spots.tables import header_of, layout_of, read_spots, single_column
 from nsl.spots.visium import POSITIONS, read_files, read_visium, refuse_packed
 
 LEAST_SHARE_OF_COUNTS = 0.02
@@ -73,22 +73,21 @@ def _two_tables(first: Path, second: Path) -> anndata.AnnData:
     for path in (first, second):
         with readable(path.name):
             require_unpacked(path)
-    has_positions = [layout_of(read_table(path, nrows=0).columns) is not None for path in (first, second)]
+    headers = [header_of(path) for path in (first, second)]
+    has_positions = [layout_of(header) is not None for header in headers]
     if has_positions == [True, False]:
         return read_spots(second, first)
     if has_positions == [False, True]:
         return read_spots(first, second)
-    for path, is_one in zip((first, second), has_positions, strict=True):
-        if not is_one and len(read_table(path, nrows=0).columns) == 1:
+    for path, header, is_one in zip((first, second), headers, has_positions, strict=True):
+        if not is_one and len(header) == 1:
             raise SpotsError(single_column(path.name))
     which = "both can" if all(has_positions) else "neither can"
-    seen = "; ".join(f"{path.name} has {_columns_of(path)}" for path in (first, second))
+    seen = "; ".join(
+        f"{path.name} has {', '.join(header[:4])}{', …' if len(header) > 4 else ''}"
+        for path, header in zip((first, second), headers, strict=True)
+    )
     raise SpotsError(
         f"of {first.name} and {second.name} {which} be the table of positions, which has columns spot, x_px, y_px or "
         f"x, y, pixel_x, pixel_y ({seen}); give one such table, and one of raw counts with a row a spot"
     )
-
-
-def _columns_of(path: Path) -> str:
-    columns = [str(column) for column in read_table(path, nrows=0).columns]
-    return ", ".join(columns[:4]) + (", …" if len(columns) > 4 else "")

@@ -57,7 +57,7 @@ def read_manifest(path: str | Path) -> list[Section]:
     """
     path = Path(path)
     table = read_table(path, dtype=str, keep_default_na=False, na_values=[""])
-    require_once(path.name, _header(path), MANIFEST_COLUMNS, SpotsError)
+    require_once(path.name, header_of(path), MANIFEST_COLUMNS, SpotsError)
     missing = [column for column in MANIFEST_COLUMNS if column not in table]
     if missing:
         raise SpotsError(
@@ -158,7 +158,7 @@ def _first_rows(path: Path, count: int) -> list[list[str]]:
         return list(csv.reader((f"{line}\n" for line in lines), delimiter=_look(path)["sep"], skipinitialspace=True))
 
 
-def _header(path: Path) -> list[str]:
+def header_of(path: Path) -> list[str]:
     """The first row of a table as it is written: pandas renames a column that stands twice."""
     return _first_rows(path, 1)[0]
 
@@ -377,7 +377,7 @@ def read_texts(path: Path) -> pd.DataFrame:
     all may stand between thousands.
     """
     with _as_table(path):  # a name that goes over two lines leaves too few
-        table = read_table(path, dtype=str, na_filter=False).set_axis(_header(path), axis=1)
+        table = read_table(path, dtype=str, na_filter=False).set_axis(header_of(path), axis=1)
         layout = layout_of(table.columns) if _look(path)["sep"] == ";" and table.columns.is_unique else None
         for column in (layout.x, layout.y) if layout else ():
             with_comma = table[column][table[column].str.contains(",", regex=False)]
