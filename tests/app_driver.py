@@ -19,6 +19,8 @@ from nsl.web.session import uploads
 from nsl.web.session.state import Kept, SessionSlide, SessionState
 from nsl.web.sources import WeightsChoice
 from nsl.web.train import paired_sections
+from nsl.weights import folder
+from nsl.weights.weights import Weights
 from tests.shared_work import kept
 
 ROOT = Path(__file__).parents[1]
@@ -35,9 +37,24 @@ def wait_for_page(runner: local_script_runner.LocalScriptRunner, timeout: float)
     _look_for_page(runner, timeout)
 
 
+def load_weights(source: str | None = None) -> Weights:
+    """The weights of a source; those that ship with the package are read once for all tests."""
+    return _embedded(folder.embedded_folder()) if source is None else folder.load_weights(source)
+
+
+@functools.cache
+def _embedded(_: Path) -> Weights:
+    return folder.load_weights()
+
+
+def opened() -> AppTest:
+    """The app, which runs with `.run()`."""
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+
+
 def start() -> AppTest:
     """The app on its first page."""
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    return opened().run()
 
 
 def upload(app: AppTest, name: str, content: bytes) -> AppTest:

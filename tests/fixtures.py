@@ -273,30 +273,39 @@ def impatient(hub, monkeypatch):
 
 
 @pytest.fixture
-def app(monkeypatch):
-    """The app on its first page, without a browser (`tests.app_driver`)."""
+def apptest(monkeypatch):
+    """Streamlit's AppTest as it can run this app, with nothing remembered of other tests."""
     import streamlit as st
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.testing.v1 import local_script_runner
 
-    from nsl.web.session import uploads
-    from nsl.web.train import paired_sections
-    from tests import app_driver, remembered_runs
+    from tests import app_driver
 
     # AppTest forgets before every run that the app navigates by itself, and takes `pages` for the older kind.
     monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
     # It would read what all installed packages say of themselves, half a second, for components that there are not.
     monkeypatch.setattr("streamlit.components.v2.manifest_scanner.scan_component_manifests", list)
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    uploads._folders.cache_clear()
     monkeypatch.setattr(local_script_runner, "require_widgets_deltas", app_driver.wait_for_page)
     # The rehearsal would go on beside the tests that follow.
     monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
+    monkeypatch.setattr("nsl.web.sources.load_weights", app_driver.load_weights)
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def app(apptest, monkeypatch):
+    """The app on its first page, without a browser (`tests.app_driver`)."""
+    from nsl.web.session import uploads
+    from nsl.web.train import paired_sections
+    from tests import app_driver, remembered_runs
+
+    uploads._folders.cache_clear()
     monkeypatch.setattr("nsl.prediction.predict", remembered_runs.predict)
     monkeypatch.setattr(uploads, "_demo_file", app_driver.demo_file)
     monkeypatch.setattr(paired_sections, "_demo_counts", app_driver.demo_counts)
-    yield app_driver.start()
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    return app_driver.start()

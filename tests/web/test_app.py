@@ -17,7 +17,6 @@ import tifffile
 from PIL import Image
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.session_manager import SessionInfo
 from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
 from streamlit.testing.v1 import AppTest
@@ -28,7 +27,6 @@ from nsl.web.session.state import SessionState
 from nsl.weights.hub import fetch
 from tests import remembered_runs
 from tests.app_driver import (
-    ROOT,
     chart,
     click,
     finish,
@@ -38,6 +36,7 @@ from tests.app_driver import (
     said,
     session_held,
     slide,
+    start,
     upload,
     zipped_folder,
 )
@@ -615,16 +614,13 @@ def test_weights_that_cannot_be_had_are_told_and_the_embedded_ones_stay(app, hub
 
 
 def test_a_default_source_that_hangs_does_not_keep_the_page_waiting(
-    hub, impatient, tmp_path, monkeypatch, tiny_weights
+    apptest, hub, impatient, tmp_path, monkeypatch, tiny_weights
 ):
     hub.commit("org/tiny", {path.name: path.read_bytes() for path in tiny_weights.iterdir()})
     hub.silent = True
     monkeypatch.setattr("nsl.weights.folder.fetch", partial(fetch, endpoint=hub.url))
     monkeypatch.setenv("NSL_WEIGHTS", "org/tiny")
-    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
-    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app = start()
     assert session_held(app, sources.WeightsChoice).request.is_running
     assert len(app.file_uploader) >= 1
     _collected(app)

@@ -4,14 +4,12 @@ import functools
 import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import streamlit as st
 import tifffile
 from PIL import Image
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from nsl.errors import NslError, SlideError
@@ -19,9 +17,8 @@ from nsl.slides.overview import overview_of
 from nsl.slides.slide import open_slide
 from nsl.web.session import jobs, server, state
 from nsl.web.session.server import Limits, Line
-from tests.app_driver import session_held, slide
+from tests.app_driver import opened, session_held, slide
 
-ROOT = Path(__file__).parents[2]
 VARIABLES = ("NSL_MAX_PIXELS", "NSL_MAX_UPLOAD_MB", "NSL_MAX_CONCURRENT_RUNS", "NSL_MAX_RESULTS_MB")
 SECONDS = 20
 
@@ -47,16 +44,9 @@ def environment(monkeypatch):
 
 
 @pytest.fixture
-def app(environment, monkeypatch):
+def app(environment, apptest):
     """The app in a browser's stead; start it with .run() once the limits are set."""
-    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
-    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", type("_OwnFlag", (PagesManager,), {}))
-    monkeypatch.setattr("nsl.web.runs.rehearse", lambda known: None)
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    yield AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    return opened()
 
 
 class Work:
@@ -200,7 +190,7 @@ def _predicted(app: AppTest) -> AppTest:
 @pytest.fixture
 def other_app(app) -> AppTest:
     """Another session with the same server."""
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    return opened()
 
 
 def _keep_results_to(monkeypatch, most_mb: float) -> None:
