@@ -60,10 +60,12 @@ def test_a_section_without_a_scale_goes_through_once_it_is_given(page, data_fold
 
 def test_a_cancelled_run_keeps_the_tiles_it_came_to(page, tmp_path):
     take_demo(page)
+    told = page.get_by_text("genes: about")
+    at_half_steps = told.inner_text()
     page.get_by_role("combobox", name="Step between tiles").click()
     page.get_by_role("option", name="A quarter of a tile").click()
-    settle(page)
-    expected = int(page.get_by_text("genes: about").inner_text().split(" tiles")[0].split()[-1].replace(",", ""))
+    expect(told).not_to_have_text(at_half_steps)
+    expected = int(told.inner_text().split(" tiles")[0].split()[-1].replace(",", ""))
     button(page, "Run").click()
     expect(page.get_by_role("progressbar").first).to_be_visible()
     expect(page.get_by_text("tiles").filter(has_text=" of ").first).to_be_visible()
