@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import anndata
 import numpy as np
 import plotly.graph_objects as go
+from PIL import Image, ImageDraw
 from skimage.filters import gaussian
 from skimage.measure import find_contours
 
 from nsl.figures import images
-from nsl.figures.regions import region_outlines
+from nsl.figures.regions import lines_of, region_outlines, rgb_of
 from nsl.figures.style import SELECTED_COLOR, color_bar, gene_text, plain, scale_text, scale_ticks
 from nsl.result import Provenance, SlidePicture, centers_mm, map_of
 from nsl.slides.annotations.region import Region
@@ -52,6 +53,7 @@ def preview(
     keep: np.ndarray,
     slide_width_px: int,
     left_out: np.ndarray | None = None,
+    regions: Sequence[Region] = (),
 ) -> np.ndarray:
     """The slide with every tile to be predicted drawn on it.
 
@@ -60,6 +62,7 @@ def preview(
     keep : (T,) bool, the tiles to draw.
     slide_width_px : width of the slide at level 0.
     left_out : (T,) bool, tiles of tissue that are no part of `keep`, to be marked in orange as wide as the step.
+    regions : annotated ones, to outline in their colours.
 
     Returns (H, W, 3) uint8 RGB; what is left out is paler, and tiles kept have an outline unless there are more than
     20,000.
@@ -79,7 +82,14 @@ def preview(
     if left_out is not None and left_out.any():
         marked = covered_by(_boxes(grid, min(grid.stride_um, grid.tile_um), scale)[left_out], height, width)
         picture[marked] = 0.5 * thumbnail[marked] + 0.5 * np.array(_LEFT_OUT_RGB)
-    return picture.astype(np.uint8)
+    drawn = Image.fromarray(picture.astype(np.uint8))
+    pen = ImageDraw.Draw(drawn)
+    for region in regions:
+        for line in lines_of([region]):
+            corners = list(map(tuple, line[:-1] * width / slide_width_px))
+            for color, width_px in (("white", 5), (rgb_of(region), 3)):
+                pen.line(corners, color, width_px, joint="curve")
+    return np.asarray(drawn)
 
 
 def _boxes(grid: TileGrid, side_um: float, scale: float) -> np.ndarray:

@@ -44,7 +44,7 @@ def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray
         by_color.setdefault(color_of(region), []).append(region)
     traces = []
     for color, own in by_color.items():
-        x, y = np.concatenate(list(_lines(own))).T * mpp / 1000
+        x, y = np.concatenate(list(lines_of(own))).T * mpp / 1000
         for tint, width_px in (("rgba(255,255,255,0.75)", 4), (color, 2)):
             line = {"color": tint, "width": width_px}
             traces.append(
@@ -112,7 +112,8 @@ def named_places(
         yield name, float(x * scale), float(y * scale), side
 
 
-def _lines(regions: Sequence[Region]) -> Iterator[np.ndarray]:
+def lines_of(regions: Sequence[Region]) -> Iterator[np.ndarray]:
+    """The outlines of regions, (N, 2) x and y in level-0 pixels, as fine as a screen shows them, and a NaN behind."""
     for region in regions:
         x0, y0, x1, y1 = region.geometry.bounds
         for ring in rings_of(region):

@@ -360,7 +360,7 @@ def _box(
     **look,
 ) -> str | None:
     # Without new options, Enter takes the first of the list that holds what was typed; with them, what was typed.
-    with st.container(width=width):
+    with st.container(width=width, key=f"{controls.LONG_LIST} {key}"):
         gene = st.selectbox(
             label,
             listed,

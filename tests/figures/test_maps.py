@@ -5,10 +5,12 @@ import io
 
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 from nsl import load_weights, open_slide, predict
 from nsl.figures.maps import PALETTES, expression_map, preview
+from nsl.slides.annotations.region import Region
 from nsl.tiles import grid_over
 
 
@@ -129,6 +131,24 @@ def test_preview_marks_tiles_left_out_in_orange():
     picture = preview(white, grid, ~left_out, 2000, left_out).astype(int)
     assert (picture[10:40, 110:140, 0] > picture[10:40, 110:140, 2] + 50).all()
     assert (picture[10:40, 60:90] == 200).all()
+
+
+def test_preview_outlines_regions_in_their_colours():
+    white = np.full((100, 200, 3), 200, np.uint8)
+    grid = grid_over((2000, 1000), 1.0, 500.0)[:0]
+    hole = shapely.box(1300, 300, 1500, 500)
+    regions = [
+        Region("Tumour", "Tumor", (200, 0, 0), shapely.box(200, 200, 600, 800)),
+        Region("Rim", "", None, shapely.box(1100, 100, 1700, 700) - hole),
+    ]
+    picture = preview(white, grid, np.ones(0, bool), 2000, regions=regions)
+    paler = picture[5, 5]
+    for x, y in ((20, 50), (60, 50), (40, 20), (40, 80)):
+        assert tuple(picture[y, x]) == (200, 0, 0)
+    for x, y in ((110, 40), (130, 40), (150, 40), (140, 30)):
+        assert tuple(picture[y, x]) == (0, 160, 255)
+    for x, y in ((40, 50), (140, 40), (120, 40), (80, 50)):
+        assert (picture[y, x] == paler).all()
 
 
 def test_preview_of_very_many_tiles_shades_them_without_lines():

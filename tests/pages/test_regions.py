@@ -13,7 +13,7 @@ from nsl.slides.annotations.region import Region
 from nsl.stats.regions import compare_region
 from nsl.web.compare.gene_comparison import BLEND, DIFFERENCE, REGIONS, SIDE_BY_SIDE
 from nsl.web.regions import SlideRegions, kept
-from tests.app_driver import chart, charts, click, finish, predict_demo, said, slide
+from tests.app_driver import chart, charts, click, finish, predict_demo, said, slide, told_of_pictures
 
 COMPARE, MAPS = "pages/compare.py", "pages/maps.py"
 TUMOR = Region(
@@ -49,6 +49,13 @@ def test_regions_of_one_name_have_each_their_own_number_of_tiles(page):
     page.run()
     left = next(element.value for element in page.dataframe if "Tiles" in element.value)
     assert left.Tiles.tolist() == [(classes == "Tumor").sum(), (classes == "Stroma").sum() - 3]
+
+
+def test_regions_are_outlined_on_the_slide_before_a_run(page):
+    bring(page, geojson_text([TUMOR, STROMA]))
+    predict = page.switch_page("pages/predict.py").run()
+    assert not predict.exception
+    assert told_of_pictures(predict)[0].endswith("tissue tiles outlined, and 2 annotated regions")
 
 
 def test_without_regions_the_ways_to_some_are_shown(page):

@@ -58,7 +58,7 @@ def _offer_tiles(slide: state.SessionSlide, gene: str) -> None:
             st.button(sign, on_click=step_to, args=[slide, *step], help=f"The next tile {way}")
         box = st.text_input(
             "Name of a tile",
-            placeholder="r21c19",
+            placeholder=slide.marks.tile or names[len(names) // 2],
             max_chars=40,
             key=f"tile of {slide.run}",
             on_change=_take_typed,

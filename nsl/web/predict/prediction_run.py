@@ -341,14 +341,16 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
             return None
         with controls.shown_errors():
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue, chosen.quality)
-            inside = (hash(chosen.inside), chosen.inside)
-            seen = _preview(slide.key, thumbnail, width, slide.seen.size, *place, *inside)
+            annotated = regions.kept(slide)
+            within = (bool(chosen.inside), hash(annotated), annotated)
+            seen = _preview(slide.key, thumbnail, width, slide.seen.size, *place, *within)
             tiles = seen.tiles
             st.image(
                 seen.picture,
                 width=width,
                 output_format="JPEG",
-                alt=f"The slide with {count_of(tiles, 'tissue tile')} outlined",
+                alt=f"The slide with {count_of(tiles, 'tissue tile')} outlined"
+                + (f", and {count_of(len(annotated), 'annotated region')}" if annotated else ""),
             )
             if seen.refused:
                 controls.show_error(seen.refused)
@@ -401,8 +403,9 @@ def _preview(
     stride_um: float,
     min_tissue: float,
     quality: bool,
-    inside: int,
-    _inside: tuple[Region, ...],
+    inside_only: bool,
+    regions_hash: int,
+    _regions: tuple[Region, ...],
 ) -> _Preview:
     """The thumbnail with its tissue tiles; keyed by the session's own name for the slide."""
     from nsl.figures.maps import preview
@@ -412,8 +415,8 @@ def _preview(
     from nsl.tiles import grid_over, overview_tissue
 
     grid = grid_over(size, mpp, tile_um, stride_um)
-    if _inside:
-        grid = grid[tiles_inside(grid.centers_px, tile_um / mpp, _inside)]
+    if inside_only:
+        grid = grid[tiles_inside(grid.centers_px, tile_um / mpp, _regions)]
     white_point, thumbnail_mpp = estimate_white_point(_thumbnail).rgb, mpp * size[0] / _thumbnail.shape[1]
     grid = grid[overview_tissue(grid, _thumbnail, thumbnail_mpp, white_point) >= min_tissue]
     left_out, counts, refused = np.zeros(len(grid), bool), {}, ""
@@ -427,7 +430,7 @@ def _preview(
         left_out, counts = over_limits(shares).any(axis=1), left_out_counts(shares)
         if np.isnan(shares[:, KINDS.index("blur")]).all():
             counts.pop("blur")
-    picture = _jpeg(preview(_thumbnail, grid, ~left_out, size[0], left_out), width)
+    picture = _jpeg(preview(_thumbnail, grid, ~left_out, size[0], left_out, _regions), width)
     return _Preview(picture, len(grid), counts, refused)
 
 
