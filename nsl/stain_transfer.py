@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from nsl.stains import SlideStains, angle_degrees, completed, optical_density, transmitted
+from nsl.stains import STAIN_NAMES, SlideStains, angle_degrees, completed, optical_density, transmitted
 
 REFERENCE = SlideStains(np.array([[0.745, 0.585, 0.321], [0.420, 0.800, 0.428]]), np.array([2.5, 1.05]))
 """The stains that every training slide is brought to, whichever laboratory it comes from.
@@ -111,7 +111,7 @@ def transfer_doubts(vectors: np.ndarray, strengths: np.ndarray, residual: float)
             "its second stain takes more blue than green from the light, as brown DAB does and eosin does not"
         )
     far = angle_degrees(vectors, REFERENCE.vectors)
-    for stain, angle, ratio in zip(("hematoxylin", "eosin"), far, strengths, strict=True):
+    for stain, angle, ratio in zip(STAIN_NAMES, far, strengths, strict=True):
         if angle > _MOST_FROM_REFERENCE_DEGREES:
             doubts.append(f"its {stain} is {angle:.0f}° from the usual one")
         if not _LEAST_STRENGTH <= 1 / ratio <= _MOST_STRENGTH:

@@ -12,6 +12,9 @@ from PIL import Image
 # Ruifrok & Johnston 2001 (Anal Quant Cytol Histol 23:291), Table 1: hematoxylin, eosin, DAB as rows of OD.
 HED_VECTORS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 
+STAIN_NAMES = ("hematoxylin", "eosin")
+"""In the order of all rows of stain vectors."""
+
 # Otsu's threshold on log OD lay between 0.08 and 0.13 on eight sections of three scanners.
 TISSUE_OD = 0.10
 

@@ -1,5 +1,7 @@
 """What the files of a cohort are called, and the columns of its tables."""
 
+from nsl.stains import STAIN_NAMES
+
 DONE, SKIPPED, FAILED, NOT_RUN = "done", "skipped", "failed", "not run"
 """What can become of a slide; one is skipped that an earlier run has done."""
 STATUS, COHORT, COHORT_ROWS, SLIDES = "status.csv", "cohort.h5ad", "cohort.parquet", "slides"
@@ -10,7 +12,7 @@ STATUS_COLUMNS = (
     *("slide", "name", "group", "patient", "status", "reason"),
     *("seconds", "tiles", "stain_transfer", "warnings"),
 )
-STAIN_COLUMNS = tuple(f"{stain}_{color}" for stain in ("hematoxylin", "eosin") for color in ("r", "g", "b"))
+STAIN_COLUMNS = tuple(f"{stain}_{color}" for stain in STAIN_NAMES for color in ("r", "g", "b"))
 """The slide's stain vectors, of unit length."""
 STRENGTH_COLUMNS = ("hematoxylin_strength", "eosin_strength")
 """Beside those that the weights know."""

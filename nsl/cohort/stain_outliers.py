@@ -5,7 +5,7 @@ import pandas as pd
 
 from nsl.cohort.layout import STAIN_COLUMNS, STRENGTH_COLUMNS
 from nsl.stain_transfer import SCATTER_DEGREES
-from nsl.stains import angle_degrees
+from nsl.stains import STAIN_NAMES, angle_degrees
 
 LEAST_SLIDES = 4
 """Of a cohort in which a slide can be unlike the others."""
@@ -30,7 +30,7 @@ def stain_outliers(obs: pd.DataFrame) -> pd.DataFrame:
     known = np.isfinite(vectors).all(axis=(1, 2))
     told = pd.DataFrame(index=obs.index)
     why = [[] for _ in range(len(obs))]
-    for number, stain in enumerate(("hematoxylin", "eosin")):
+    for number, stain in enumerate(STAIN_NAMES):
         degrees = np.full(len(obs), np.nan)
         times = np.full(len(obs), np.nan)
         if known.any():

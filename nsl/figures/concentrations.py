@@ -10,8 +10,6 @@ from nsl.figures.style import BAR_PX, MARGIN_PX, STAIN_COLORS, color_bar, plain
 from nsl.stains import PAPER_WHITE
 from nsl.weights.interpretation import STAINS, display_colors
 
-# Side of a region's picture on the screen; a larger one is averaged down before it is sent.
-_MAX_SIDE_PX = 640
 # Of each of three panels on a page as wide as a laptop's; and how much taller than wide one may be.
 _PANEL_WIDTH_PX, _MAX_TALLNESS = 290, 1.6
 # Room for an axis below a panel, and for a colour bar, set close, with its title above one.
@@ -38,16 +36,13 @@ def concentration_figure(
     """
     height_um, width_um = (side * mpp for side in rgb.shape[:2])
     panel_px = _PANEL_WIDTH_PX * min(height_um / width_um, _MAX_TALLNESS)
-    factor = max(1, -(-max(rgb.shape[:2]) // _MAX_SIDE_PX))
-    step = factor * mpp
-    place = {"x0": step / 2, "dx": step, "y0": step / 2, "dy": step}
+    place = {"x0": mpp / 2, "dx": mpp, "y0": mpp / 2, "dy": mpp}
     figure = make_subplots(cols=3, horizontal_spacing=0.06, subplot_titles=["H&E", *names])
     figure.update_annotations(yshift=_ABOVE_PANEL_PX)
-    picture = np.rint(_averaged(rgb, factor)).astype(np.uint8)
-    figure.add_image(source=images.png(picture), hoverinfo="skip", row=1, col=1, **place)
+    figure.add_image(source=images.png(rgb), hoverinfo="skip", row=1, col=1, **place)
     for s, stain in enumerate(names):
         axis = f"coloraxis{s + 1}"
-        values = _averaged(concentrations[..., s], factor)
+        values = concentrations[..., s].astype(np.float32)
         figure.add_heatmap(
             z=values,
             coloraxis=axis,
@@ -86,16 +81,3 @@ def _stain_scale(vector: np.ndarray, white_point: np.ndarray, otherwise: str) ->
     if not np.sum(vector) > 0:
         return ["#ffffff", otherwise]
     return [f"#{bytes(color).hex()}" for color in display_colors(vector, white_point, np.linspace(0, SWATCH_OD, 9))]
-
-
-def _averaged(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over factor × factor pixels of (H, W, …), float32, without what is NaN; a partial last block is kept."""
-    values = values.astype(np.float32)
-    if factor == 1:
-        return values
-    known = np.isfinite(values)
-    total, number = np.where(known, values, 0), known.astype(np.float32)
-    for axis in (0, 1):
-        starts = np.arange(0, values.shape[axis], factor)
-        total, number = (np.add.reduceat(part, starts, axis=axis) for part in (total, number))
-    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)

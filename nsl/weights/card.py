@@ -9,6 +9,7 @@ from typing import Any
 from nsl.numerals import count_of
 from nsl.signatures import split_members
 from nsl.stain_transfer import SCATTER_DEGREES
+from nsl.stains import STAIN_NAMES
 from nsl.weights.config import FitRecord, TrainingStains
 from nsl.weights.reliability import LEAST_PATIENTS, RELIABLE, USEFUL_R, WEAK, has_held_up, trust_in
 from nsl.weights.weights import Weights
@@ -59,7 +60,7 @@ def _transfer(stains: TrainingStains) -> str:
             "Slides were learned from as scanned. `predict` brings a slide's own stain vectors to these means; how "
             "strongly the training slides were stained is not known."
         )
-    rows = zip(("hematoxylin", "eosin"), stains.target_vectors, stains.target_strengths, strict=True)
+    rows = zip(STAIN_NAMES, stains.target_vectors, stains.target_strengths, strict=True)
     known = "; ".join(f"{stain} {' '.join(f'{od:.3f}' for od in one)}, {by:.2f} OD" for stain, one, by in rows)
     return (
         "Before it was learned from, every slide was brought to the same stains, and so is a slide that is predicted "
@@ -71,7 +72,7 @@ def _transfer(stains: TrainingStains) -> str:
 
 
 def _stain_rows(stains: TrainingStains) -> str:
-    rows = zip(("hematoxylin", "eosin"), stains.reference, stains.spread_degrees, strict=True)
+    rows = zip(STAIN_NAMES, stains.reference, stains.spread_degrees, strict=True)
     return "\n".join(
         f"| {stain} | {' '.join(f'{od:.3f}' for od in vector)} | {spread:.1f}° |" for stain, vector, spread in rows
     )

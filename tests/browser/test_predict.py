@@ -109,7 +109,13 @@ def test_a_bad_file_leaves_the_slide_before_in_place(page, tmp_path):
 
 def test_settings_outlast_a_visit_to_another_page(page):
     take_demo(page)
-    page.get_by_text("All but unreliable").click()
+    page.get_by_text("Annotated regions").click()
+    in_the_part_below = page.get_by_text("Every tile says its region and class")
+    expect(in_the_part_below).to_be_visible()
+    for choice in ("A list", "All but unreliable"):
+        page.get_by_text(choice, exact=True).click()
+        settle(page)
+        expect(in_the_part_below).to_be_visible()
     settle(page)
     go_to(page, "About")
     go_to(page, "Predict")

@@ -300,23 +300,6 @@ def test_a_stain_that_absorbs_nothing_is_still_to_be_seen(section, concentration
     assert figure.layout.coloraxis2.colorscale[-1][1] == STAIN_COLORS[1]
 
 
-def test_a_large_region_is_averaged_down_and_keeps_its_place(table):
-    rgb = np.full((1001, 1500, 3), 200, np.uint8)
-    values = np.random.default_rng(0).uniform(0, 1, (1001, 1500, 2)).astype(np.float32)
-    values[:30, :30] = np.nan
-    values[30, 30] = np.nan
-    figure = concentration_figure(rgb, values, 0.5, vectors=vectors_of(table.loc["ERBB2"]))
-    heat = _traces(figure, "heatmap")[0]
-    z = np.asarray(heat.z)
-    assert max(z.shape) <= 640
-    assert z.shape == (334, 500)
-    assert heat.dx == 1.5
-    assert np.isnan(z[:10, :10]).all()
-    assert z[10, 10] == pytest.approx(np.nanmean(values[30:33, 30:33, 0]), rel=1e-5)
-    assert z[-1, -1] == pytest.approx(values[999:, 1497:, 0].mean(), rel=1e-5)
-    assert (_pixels(_traces(figure, "image")[0]) == 200).all()
-
-
 def test_a_region_without_any_stain_has_a_scale_all_the_same(table):
     empty = np.zeros((20, 20, 2), np.float32)
     for values in (empty, np.full_like(empty, np.nan)):

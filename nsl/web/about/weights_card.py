@@ -12,6 +12,7 @@ from nsl.figures.reliability import reliability_histogram
 from nsl.genes import by_capitals, resolve
 from nsl.numerals import count_of, csv_table, ordinal, signed, some_of
 from nsl.signatures import EXPRESSION_UNIT
+from nsl.stains import STAIN_NAMES
 from nsl.web import chart, controls, downloads, gene_choice, sources
 from nsl.web.session import state
 from nsl.weights.card import CARD
@@ -77,7 +78,7 @@ def training_facts(weights: Weights) -> dict[str, str]:
 
 
 def _stains(stains: TrainingStains) -> str:
-    told = zip(("hematoxylin", "eosin"), stains.reference, stains.spread_degrees, strict=True)
+    told = zip(STAIN_NAMES, stains.reference, stains.spread_degrees, strict=True)
     return "; ".join(
         f"{name} {' '.join(signed(od) for od in vector)} (OD of red, green, blue), slides within {spread:.1f}°"
         for name, vector, spread in told

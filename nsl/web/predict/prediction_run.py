@@ -116,7 +116,8 @@ def settings(slide: state.SessionSlide) -> runs.Settings | None:
                 key=f"analysis_mpp of {_trained(config)}",
                 persist_state="session",
             )
-        genes = _choose_genes()
+        with st.container():  # what follows stays in its place, and open, where a list of genes is asked for
+            genes = _choose_genes()
         brought = _bring_signatures()
         inside = _choose_regions(slide)
     return runs.Settings(

@@ -14,7 +14,7 @@ from nsl.figures.stains import effects_bars, response_surface_figure, swatches
 from nsl.numerals import signed
 from nsl.result import SlidePicture
 from nsl.signatures import is_signature, signatures_of, spoken
-from nsl.stains import HED_VECTORS, PAPER_WHITE, angle_degrees, tissue_colors
+from nsl.stains import HED_VECTORS, PAPER_WHITE, STAIN_NAMES, angle_degrees, tissue_colors
 from nsl.web import chart, controls, gene_choice, links, sources
 from nsl.web.session import state
 from nsl.weights.interpretation import (
@@ -223,7 +223,7 @@ def show_vectors(view: View, gene: str) -> None:
     """The learned stains as colours beside the published, those learned from and the slide's own."""
     learned, own = vectors_of(view.table.loc[gene]), view.slide_vectors
     shown = {}
-    for s, (stain, name) in enumerate(zip(STAINS, ("hematoxylin", "eosin"), strict=True)):
+    for s, (stain, name) in enumerate(zip(STAINS, STAIN_NAMES, strict=True)):
         shown[f"{gene}, {stain}"] = learned[s]
         shown[f"published {name}"] = HED_VECTORS[s] / np.linalg.norm(HED_VECTORS[s])
         shown[f"training {name}"] = view.training_vectors[s]

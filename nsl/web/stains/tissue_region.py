@@ -15,7 +15,7 @@ from nsl.figures.maps import expression_map, percentile_limits
 from nsl.numerals import signed
 from nsl.result import Provenance, SlidePicture, map_of, tile_at, transfer_in_words
 from nsl.stain_transfer import paint
-from nsl.stains import is_shown, optical_density
+from nsl.stains import STAIN_NAMES, is_shown, optical_density
 from nsl.tiles import box_sums, pixel_bounds, summed_from_corner
 from nsl.web import chart, controls
 from nsl.web.session import state
@@ -35,7 +35,6 @@ _WIDTHS_UM = (300.0, 600.0, 1200.0)
 _LEAST_UM = 10.0
 _INNER_TISSUE = 0.98
 _OVERVIEW_PX, _REGION_PX = 320, 290
-_OWN_NAMES = ("hematoxylin", "eosin")
 
 
 @dataclass
@@ -263,7 +262,7 @@ def _show_own(view: View, tissue: Picture) -> None:
     if np.isfinite(own).all():
         amounts = amount_images(tissue.rgb, own, view.white_point)
         figure = concentration_figure(
-            tissue.rgb, amounts, tissue.mpp, vectors=own, white_point=view.white_point, names=_OWN_NAMES
+            tissue.rgb, amounts, tissue.mpp, vectors=own, white_point=view.white_point, names=STAIN_NAMES
         )
         figure.update_coloraxes(colorbar_title_text="optical density")
         chart.show(
