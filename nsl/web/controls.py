@@ -45,9 +45,10 @@ PREVIEW, CARDS, CHOSEN_ROW, NOTE, _HEADING = "preview", "cards", "chosen_row", "
 LONG_LIST = "long_list"
 # Streamlit leaves a hand's breadth above the title, which on a laptop is a third of a map; squeezes a wide part to
 # nothing before it lets it stand alone; cuts short which kinds of files are taken, and in a list as narrow as its box
-# how far a set can be trusted; and marks a link that has the keyboard's focus hardly at all. Where the screen is low,
-# as of a laptop at 150 %, what stands above a map is closer. The bar with the button that opens the sidebar lies over
-# the page: it is no higher than what is left free for it.
+# how far a set can be trusted; lets genes that are chosen be searched for others, of which there are none; and marks a
+# link that has the keyboard's focus hardly at all. Where the screen is low, as of a laptop at 150 %, what stands above
+# a map is closer. The bar with the button that opens the sidebar lies over the page: it is no higher than what is left
+# free for it.
 _BAR = "2.75rem"
 _STYLE = f"""<style>
 .stMainBlockContainer {{ padding: 1.25rem clamp(1rem, 4vw, 5rem) 4rem; }}
@@ -56,6 +57,11 @@ body:has([data-testid="stExpandSidebarButton"]) .stMainBlockContainer {{ padding
 [data-testid="stHeading"] h1 {{ padding: 0; }}
 body:has([class*="st-key-{LONG_LIST}"] [aria-expanded="true"]) [data-testid="stSelectboxVirtualDropdown"] {{
     min-width: min(23rem, calc(100vw - 3rem));
+}}
+[class*="st-key-{CHOSEN_ROW}"] [data-testid="stMultiSelect"] {{
+    [aria-haspopup="listbox"] {{ display: none; }}
+    [role="group"] {{ pointer-events: none; }}
+    button, [data-tag] {{ pointer-events: auto; }}
 }}
 .stHorizontalBlock > div:has(> .st-key-{_WIDE}) {{ flex: 1000 1 min(100%, {WIDE_LEAST_PX}px); }}
 .stHorizontalBlock > div:has(> .st-key-{_NARROW}) {{ flex: 1 1 min(100%, {NARROW_PX}px); }}
