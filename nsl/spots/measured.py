@@ -83,11 +83,13 @@ def _two_tables(first: Path, second: Path) -> anndata.AnnData:
         if not is_one and len(header) == 1:
             raise SpotsError(single_column(path.name))
     which = "both can" if all(has_positions) else "neither can"
-    seen = "; ".join(
-        f"{path.name} has {', '.join(header[:4])}{', …' if len(header) > 4 else ''}"
-        for path, header in zip((first, second), headers, strict=True)
-    )
+    seen = "; ".join(f"{path.name} has {_some(header)}" for path, header in zip((first, second), headers, strict=True))
     raise SpotsError(
         f"of {first.name} and {second.name} {which} be the table of positions, which has columns spot, x_px, y_px or "
         f"x, y, pixel_x, pixel_y ({seen}); give one such table, and one of raw counts with a row a spot"
     )
+
+
+def _some(header: Sequence[str]) -> str:
+    named = [name for name in header if name]  # R leaves the column of the spots without
+    return ", ".join(named[:4]) + (", …" if len(named) > 4 else "")

@@ -1033,6 +1033,9 @@ def test_two_tables_of_which_none_or_both_have_positions_are_refused(tables):
         read_measured, [counts, counts]
     )
     assert "of spots.csv and spots.csv both can be the table of positions" in refusal(read_measured, [spots, spots])
+    counts.write_text(",ACTB,B2M,CD74,ERBB2,GAPDH\na,1,2,3,4,5\n")
+    told = refusal(read_measured, [counts, counts])
+    assert "(counts.csv has ACTB, B2M, CD74, ERBB2, …; counts.csv has ACTB," in told
 
 
 @pytest.mark.parametrize(
