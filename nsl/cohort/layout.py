@@ -14,6 +14,6 @@ STATUS_COLUMNS = (
 )
 STAIN_COLUMNS = tuple(f"{stain}_{color}" for stain in STAIN_NAMES for color in ("r", "g", "b"))
 """The slide's stain vectors, of unit length."""
-STRENGTH_COLUMNS = ("hematoxylin_strength", "eosin_strength")
+STRENGTH_COLUMNS = tuple(f"{stain}_strength" for stain in STAIN_NAMES)
 """Beside those that the weights know."""
 SPREAD, SHARE = "spread", "share_above_median"

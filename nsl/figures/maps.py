@@ -85,8 +85,8 @@ def preview(
     drawn = Image.fromarray(picture.astype(np.uint8))
     pen = ImageDraw.Draw(drawn)
     for region in regions:
-        for line in lines_of([region]):
-            corners = list(map(tuple, line[:-1] * width / slide_width_px))
+        for line in lines_of(region):
+            corners = (line * width / slide_width_px).ravel().tolist()
             for color, width_px in (("white", 5), (rgb_of(region), 3)):
                 pen.line(corners, color, width_px, joint="curve")
     return np.asarray(drawn)

@@ -26,6 +26,7 @@ _LETTER, _LINE = 0.012, 0.03
 _BESIDE = {"left": "right", "center": "center", "right": "left"}
 # An outline need not be finer than a pixel of a large screen.
 _STEPS = 4_000
+_BREAK = np.full((1, 2), np.nan)  # where Plotly's line ends and another begins
 _BOX_PX, _AXIS_PX = 40, 110
 LEAST_BOXED = 10
 """Values that quartiles say something of."""
@@ -44,7 +45,8 @@ def region_outlines(regions: Sequence[Region], mpp: float, window_mm: np.ndarray
         by_color.setdefault(color_of(region), []).append(region)
     traces = []
     for color, own in by_color.items():
-        x, y = np.concatenate(list(lines_of(own))).T * mpp / 1000
+        parts = [part for region in own for line in lines_of(region) for part in (line, _BREAK)]
+        x, y = np.concatenate(parts).T * mpp / 1000
         for tint, width_px in (("rgba(255,255,255,0.75)", 4), (color, 2)):
             line = {"color": tint, "width": width_px}
             traces.append(
@@ -112,13 +114,12 @@ def named_places(
         yield name, float(x * scale), float(y * scale), side
 
 
-def lines_of(regions: Sequence[Region]) -> Iterator[np.ndarray]:
-    """The outlines of regions, (N, 2) x and y in level-0 pixels, as fine as a screen shows them, and a NaN behind."""
-    for region in regions:
-        x0, y0, x1, y1 = region.geometry.bounds
-        for ring in rings_of(region):
-            line = shapely.simplify(shapely.LineString(ring), max(x1 - x0, y1 - y0) / _STEPS, preserve_topology=False)
-            yield np.concatenate([shapely.get_coordinates(line), [[np.nan, np.nan]]])
+def lines_of(region: Region) -> Iterator[np.ndarray]:
+    """The outlines of a region, (N, 2) x and y in level-0 pixels, as fine as a screen shows them."""
+    x0, y0, x1, y1 = region.geometry.bounds
+    for ring in rings_of(region):
+        line = shapely.simplify(shapely.LineString(ring), max(x1 - x0, y1 - y0) / _STEPS, preserve_topology=False)
+        yield shapely.get_coordinates(line)
 
 
 def color_of(region: Region) -> str:

@@ -76,7 +76,7 @@ class SlideRegions:
     """The regions of a slide."""
 
     regions: tuple[Region, ...] = ()
-    changes: int = 0  # how often they were changed; what is typed of them is begun anew
+    changes: int = 0  # how often they were changed; what is typed or drawn of them is begun anew
     notices: tuple[str, ...] = ()  # on the file brought last
     error: str | None = None  # why what was asked for last was not done, to be said once
 
@@ -120,7 +120,9 @@ def refresh(slide: state.SessionSlide) -> None:
     try:
         lay_over(slide)
     except NslError as error:
-        slide.of_slide(SlideRegions).regions = ()
+        held = slide.of_slide(SlideRegions)
+        held.regions = ()
+        held.changes += 1
         controls.show_error(str(error))
 
 

@@ -116,7 +116,6 @@ def test_settings_outlast_a_visit_to_another_page(page):
         page.get_by_text(choice, exact=True).click()
         settle(page)
         expect(in_the_part_below).to_be_visible()
-    settle(page)
     go_to(page, "About")
     go_to(page, "Predict")
     expect(page.get_by_role("radio", name="All but unreliable")).to_be_checked()

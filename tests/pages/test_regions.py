@@ -12,7 +12,7 @@ from nsl.slides.annotations.geojson import geojson_text, parse_geojson
 from nsl.slides.annotations.region import Region
 from nsl.stats.regions import compare_region
 from nsl.web.compare.gene_comparison import BLEND, DIFFERENCE, REGIONS, SIDE_BY_SIDE
-from nsl.web.regions import SlideRegions, kept
+from nsl.web.regions import SlideRegions, keep, kept
 from tests.app_driver import chart, charts, click, finish, predict_demo, said, slide, told_of_pictures
 
 COMPARE, MAPS = "pages/compare.py", "pages/maps.py"
@@ -52,10 +52,15 @@ def test_regions_of_one_name_have_each_their_own_number_of_tiles(page):
 
 
 def test_regions_are_outlined_on_the_slide_before_a_run(page):
-    bring(page, geojson_text([TUMOR, STROMA]))
-    predict = page.switch_page("pages/predict.py").run()
-    assert not predict.exception
-    assert told_of_pictures(predict)[0].endswith("tissue tiles outlined, and 2 annotated regions")
+    seen = []
+    for regions in ([TUMOR, STROMA], [TUMOR, replace(STROMA, geometry=box(1600, 400, 2300, 2300))], []):
+        keep(slide(page), regions)
+        predict = page.switch_page("pages/predict.py").run()
+        assert not predict.exception
+        told = ", and 2 annotated regions" if regions else ""
+        assert told_of_pictures(predict)[0].endswith(f"tissue tiles outlined{told}")
+        seen.append(predict.get("image")[0].proto.imgs[0].url)
+    assert len(set(seen)) == 3
 
 
 def test_without_regions_the_ways_to_some_are_shown(page):

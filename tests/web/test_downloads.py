@@ -23,7 +23,7 @@ def clock(monkeypatch) -> SimpleNamespace:
     return clock
 
 
-def test_a_file_waits_for_its_browser_while_others_look_at_pages(clock):
+def test_a_file_waits_for_its_browser_while_others_look_at_pages(apptest, clock):
     assert not AppTest.from_function(_page).run().exception
     files = MediaFileManager(MemoryMediaFileStorage("/media"))
     made = files.execute_deferred(files.add_deferred(lambda: "tile,ERBB2\n", "text/csv", "1.0"))

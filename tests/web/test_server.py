@@ -233,7 +233,7 @@ def test_no_result_is_let_go_under_a_page_that_is_being_made(app, other_app, mon
 
 @pytest.mark.parametrize("is_fragment", [False, True])
 @pytest.mark.parametrize("is_overtaken", [False, True])
-def test_what_a_run_stumbles_over_that_the_next_has_overtaken_is_no_fault(is_fragment, is_overtaken, capfd):
+def test_what_a_run_stumbles_over_that_the_next_has_overtaken_is_no_fault(apptest, is_fragment, is_overtaken, capfd):
     def page(is_fragment, is_overtaken):
         from streamlit.runtime.scriptrunner import get_script_run_ctx
 

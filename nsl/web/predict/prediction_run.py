@@ -342,8 +342,9 @@ def show_preview(slide: state.SessionSlide, chosen: runs.Settings | None) -> int
             return None
         with controls.shown_errors():
             place = (chosen.mpp, chosen.tile_um, chosen.stride_um, chosen.min_tissue, chosen.quality)
-            annotated = regions.kept(slide)
-            within = (bool(chosen.inside), hash(annotated), annotated)
+            held = slide.of_slide(regions.SlideRegions)
+            annotated = held.regions
+            within = (bool(chosen.inside), held.changes, annotated)
             seen = _preview(slide.key, thumbnail, width, slide.seen.size, *place, *within)
             tiles = seen.tiles
             st.image(
@@ -405,7 +406,7 @@ def _preview(
     min_tissue: float,
     quality: bool,
     inside_only: bool,
-    regions_hash: int,
+    regions_changes: int,
     _regions: tuple[Region, ...],
 ) -> _Preview:
     """The thumbnail with its tissue tiles; keyed by the session's own name for the slide."""

@@ -77,6 +77,16 @@ def test_a_region_drawn_over_the_edge_is_shown_as_far_as_the_slide_reaches(page)
     assert looked_at_um(page) == pytest.approx((0, 500, 300, 600))
 
 
+def test_a_large_region_is_drawn_coarser_and_keeps_its_place(page):
+    slide(page).marks.region = {"kind": "box", "x": [-1.0, 9.0], "y": [-1.0, 9.0], "axis": "x"}
+    page.run()
+    assert looked_at_um(page) == pytest.approx((0, 0, 700, 600))
+    heat = next(trace for trace in chart(page)["data"] if trace["type"] == "heatmap")
+    assert heat["z"]["shape"] == "549, 640"
+    assert (heat["dx"], heat["dy"]) == pytest.approx((700 / 640, 700 / 640))
+    assert heat["x0"] == pytest.approx(heat["dx"] / 2)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "told"),
     [
