@@ -42,9 +42,10 @@ from nsl.spots.measured_section import (
 )
 from nsl.spots.tables import read_manifest
 from nsl.stain_transfer import StainTransfer, paint
-from nsl.stains import SlideStains, estimate_white_point
+from nsl.stains import SlideStains
 from nsl.stats.pearson import pearson_r
 from nsl.train import CANDIDATES, neural_stain
+from nsl.white_point import estimate_white_point
 from tests.made_profiles import made_profile
 
 SOURCES = {

@@ -28,9 +28,10 @@ from nsl import NeuralStain, count_colors, load_weights, open_slide, predict
 from nsl.methods.densenet import densenet121
 from nsl.pixels import PLANES, PixelModel
 from nsl.slides.resampling import average_rows
-from nsl.stains import estimate_white_point, optical_density
+from nsl.stains import optical_density
 from nsl.system.parallel import over_rows, read_only
 from nsl.tiles import pixel_bounds, tile_grid, tissue_fraction
+from nsl.white_point import estimate_white_point
 
 TILE_UM, ANALYSIS_MPP, MIN_TISSUE = 150.0, 3.0, 0.3
 NAIVE_TILES = 8
@@ -176,7 +177,7 @@ def tissue_tiles(path: Path, mpp: float, image_mpp: float) -> tuple[np.ndarray, 
 def decoded_to_expression(image, bounds, white, model: PixelModel, mpp: float) -> np.ndarray:
     """Tiles of an image of `mpp` µm/px, averaged to the analysis resolution one below the other, and predicted."""
     sides_px, pixels = (bounds[:, 2:] - bounds[:, :2]).min(axis=0), round(TILE_UM / ANALYSIS_MPP)
-    averaged = np.empty((len(bounds) * pixels, pixels, 3), np.uint8)
+    averaged = np.empty((len(bounds) * pixels, 3 * pixels), np.uint8)
     lines, steps = read_only(image.reshape(len(image), -1)), np.arange(pixels + 1) / pixels
 
     def average(start: int, stop: int) -> None:
@@ -187,7 +188,7 @@ def decoded_to_expression(image, bounds, white, model: PixelModel, mpp: float) -
     over_rows(average, len(bounds))
     tops = np.arange(len(bounds)) * pixels
     boxes = np.stack([np.zeros_like(tops), tops, np.full_like(tops, pixels), tops + pixels], axis=1)
-    return model.predict(averaged, boxes, white)
+    return model.predict(averaged.reshape(-1, pixels, 3), boxes, white)
 
 
 @torch.inference_mode()

@@ -168,10 +168,7 @@ def _transferred(affine: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 @kernel
 def _gather(image, bounds, table, colors):
-    """Write the optical densities of a block's pixels to `colors` (N, 4), each with a 1 behind it; return their number.
-
-    The next four rows become 0, which no stain answers, so that pixels can be taken four at a time.
-    """
+    """Write the optical densities of a block's pixels to `colors` (N, 3); return how many there are."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = bounds
     found = 0
@@ -180,9 +177,7 @@ def _gather(image, bounds, table, colors):
             r, g, b = image[y, x]
             if r | g | b:
                 colors[found, 0], colors[found, 1], colors[found, 2] = table[0, r], table[1, g], table[2, b]
-                colors[found, 3] = 1
                 found += 1
-    colors[found : found + 4] = 0
     return found
 
 
@@ -197,25 +192,33 @@ def _answer_genes(start, stop, image, blocks, table, affine, effect, sums, pixel
     genes, none = sums.shape[1], np.float32(0)
     chunk, total = np.empty(genes, np.float32), np.empty(genes, np.float64)
     for block in range(start, stop):
-        colors = np.empty((_most_pixels(blocks[block]) + 4, 4), np.float32)
+        colors = np.empty((_most_pixels(blocks[block]), 3), np.float32)
         found = pixels[block, 0] = _gather(image, blocks[block], table, colors)
         total[:] = 0
         for first in range(0, found, _CHUNK):
             chunk[:] = 0
-            for j in range(first, min(first + _CHUNK, found), 4):
-                r0, g0, b0, k0 = colors[j]
-                r1, g1, b1, k1 = colors[j + 1]
-                r2, g2, b2, k2 = colors[j + 2]
-                r3, g3, b3, k3 = colors[j + 3]
+            end = min(first + _CHUNK, found)
+            fours = first + (end - first) // 4 * 4
+            for j in range(first, fours, 4):
+                r0, g0, b0 = colors[j]
+                r1, g1, b1 = colors[j + 1]
+                r2, g2, b2 = colors[j + 2]
+                r3, g3, b3 = colors[j + 3]
                 for s in range(2):
                     a, w = affine[s], effect[s]
                     for i in range(genes):
                         red, green, blue, offset = a[0, i], a[1, i], a[2, i], a[3, i]
-                        c0 = max(r0 * red + g0 * green + b0 * blue + k0 * offset, none)
-                        c1 = max(r1 * red + g1 * green + b1 * blue + k1 * offset, none)
-                        c2 = max(r2 * red + g2 * green + b2 * blue + k2 * offset, none)
-                        c3 = max(r3 * red + g3 * green + b3 * blue + k3 * offset, none)
+                        c0 = max(r0 * red + g0 * green + b0 * blue + offset, none)
+                        c1 = max(r1 * red + g1 * green + b1 * blue + offset, none)
+                        c2 = max(r2 * red + g2 * green + b2 * blue + offset, none)
+                        c3 = max(r3 * red + g3 * green + b3 * blue + offset, none)
                         chunk[i] += w[i] * ((c0 + c1) + (c2 + c3))
+            for j in range(fours, end):
+                r0, g0, b0 = colors[j]
+                for s in range(2):
+                    a, w = affine[s], effect[s]
+                    for i in range(genes):
+                        chunk[i] += w[i] * max(r0 * a[0, i] + g0 * a[1, i] + b0 * a[2, i] + a[3, i], none)
             for i in range(genes):
                 total[i] += chunk[i]
         for i in range(genes):
@@ -227,26 +230,37 @@ def _answer_planes(start, stop, image, blocks, table, affine, sums, pixels):
     planes, one, none = sums.shape[2], np.float32(1), np.float32(0)
     chunk, total = np.empty((4, planes), np.float32), np.empty((4, planes), np.float64)
     for block in range(start, stop):
-        colors = np.empty((_most_pixels(blocks[block]) + 4, 4), np.float32)
+        colors = np.empty((_most_pixels(blocks[block]), 3), np.float32)
         found = pixels[block, 0] = _gather(image, blocks[block], table, colors)
         total[:] = 0
         for first in range(0, found, _CHUNK):
             chunk[:] = 0
-            for j in range(first, min(first + _CHUNK, found), 4):
-                r0, g0, b0, k0 = colors[j]
-                r1, g1, b1, k1 = colors[j + 1]
-                r2, g2, b2, k2 = colors[j + 2]
-                r3, g3, b3, k3 = colors[j + 3]
+            end = min(first + _CHUNK, found)
+            fours = first + (end - first) // 4 * 4
+            for j in range(first, fours, 4):
+                r0, g0, b0 = colors[j]
+                r1, g1, b1 = colors[j + 1]
+                r2, g2, b2 = colors[j + 2]
+                r3, g3, b3 = colors[j + 3]
                 for i in range(planes):
                     red, green, blue, offset = affine[0, i], affine[1, i], affine[2, i], affine[3, i]
-                    c0 = one if r0 * red + g0 * green + b0 * blue + k0 * offset > 0 else none
-                    c1 = one if r1 * red + g1 * green + b1 * blue + k1 * offset > 0 else none
-                    c2 = one if r2 * red + g2 * green + b2 * blue + k2 * offset > 0 else none
-                    c3 = one if r3 * red + g3 * green + b3 * blue + k3 * offset > 0 else none
+                    c0 = one if r0 * red + g0 * green + b0 * blue + offset > 0 else none
+                    c1 = one if r1 * red + g1 * green + b1 * blue + offset > 0 else none
+                    c2 = one if r2 * red + g2 * green + b2 * blue + offset > 0 else none
+                    c3 = one if r3 * red + g3 * green + b3 * blue + offset > 0 else none
                     chunk[0, i] += (c0 * r0 + c1 * r1) + (c2 * r2 + c3 * r3)
                     chunk[1, i] += (c0 * g0 + c1 * g1) + (c2 * g2 + c3 * g3)
                     chunk[2, i] += (c0 * b0 + c1 * b1) + (c2 * b2 + c3 * b3)
                     chunk[3, i] += (c0 + c1) + (c2 + c3)
+            for j in range(fours, end):
+                r0, g0, b0 = colors[j]
+                for i in range(planes):
+                    side = r0 * affine[0, i] + g0 * affine[1, i] + b0 * affine[2, i] + affine[3, i]
+                    c0 = one if side > 0 else none
+                    chunk[0, i] += c0 * r0
+                    chunk[1, i] += c0 * g0
+                    chunk[2, i] += c0 * b0
+                    chunk[3, i] += c0
             for k in range(4):
                 for i in range(planes):
                     total[k, i] += chunk[k, i]

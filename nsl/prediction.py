@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import anndata
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from nsl import __version__
 from nsl.errors import Cancelled, ScaleError, SlideError
@@ -29,9 +28,10 @@ from nsl.result import Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
 from nsl.slides.annotations.region import Region, check_on_slide
 from nsl.slides.annotations.tiles import annotate, tiles_inside
+from nsl.slides.resampling import reduced
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
-from nsl.stains import SlideStains, WhitePoint, angle_degrees, estimate_stains, estimate_white_point, tissue_colors
+from nsl.stains import SlideStains, angle_degrees, estimate_stains, tissue_colors
 from nsl.system.parallel import ahead, beside
 from nsl.system.progress import SILENT, Progress
 from nsl.tiles import (
@@ -50,6 +50,7 @@ from nsl.tiles import (
 )
 from nsl.weights.config import TrainingStains
 from nsl.weights.weights import Weights
+from nsl.white_point import WhitePoint, estimate_white_point
 
 # Fine enough that one decode of a section's JPEG to a quarter serves this and 3 µm/px alike.
 THUMBNAIL_PX = 1280
@@ -446,7 +447,7 @@ def slide_stains(
     squares = np.flatnonzero(tissue >= MIN_TISSUE)
     squares = squares[np.linspace(0, len(squares) - 1, min(_STAIN_SQUARES, len(squares))).round().astype(int)]
     if overview_mpp <= mpp:  # of a small slide, which need not be read again
-        at_mpp = np.asarray(Image.fromarray(overview).resize(size_at(slide, mpp), Image.Resampling.BOX))
+        at_mpp = reduced(overview, size_at(slide, mpp))
         bounds = pixel_bounds(grid.centers_px[squares], side_um, slide.mpp, mpp)
         pixels = [at_mpp[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in bounds]
     else:

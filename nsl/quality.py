@@ -8,11 +8,11 @@ strips. What is measured follows HistoQC (Janowczyk et al. 2019, JCO Clin Cancer
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from nsl.errors import SlideError
-from nsl.stains import TISSUE_OD, SlideStains, completed, extreme_channels, is_shown, od_table, optical_density
+from nsl.slides.resampling import reduced
+from nsl.stains import TISSUE_OD, SlideStains, completed, od_table, optical_density
 from nsl.system.parallel import kernel, over_rows, read_only
 from nsl.tiles import box_sums, summed_from_corner
 
@@ -67,7 +67,7 @@ _FOLD_PERCENTILE, _FOLD_TIMES = 75.0, 1.7
 # may be bare. Rims of glands hold more than one side, and are bent within half a mm.
 _BAND_UM, _BAND_SQUARE_UM, _BAND_AWAY_UM, _BAND_STEP_UM = 15.0, 90.0, 120.0, 150.0
 _BAND_PLACES, _BAND_MISSES, _BAND_DIRECTIONS = 4, 1, 8
-_BAND_TIMES, _BAND_TIMES_OF_EACH = 1.25, 1.15
+_BAND_TIMES, _BAND_TIMES_OF_EACH = np.float32(1.25), np.float32(1.15)
 # In strengths of the stains. What holds less is glass, and what has glass on one side is an edge.
 _LEAST_AMOUNT, _LEAST_BESIDE = 0.2, 0.3
 # Of an overview, beyond which a band is too few pixels wide.
@@ -173,7 +173,8 @@ def unmarked_pixels(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 def without_surround(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """A copy of an image (..., 3) uint8 whose frames, rims and other black or grey are pure black padding."""
     without = image.copy()
-    without[_looked_up(image, kinds) == _SURROUND] = 0
+    # NumPy finds places along one axis ten times as fast as along two.
+    without.reshape(-1, 3)[np.flatnonzero(_looked_up(image, kinds) == _SURROUND)] = 0
     return without
 
 
@@ -187,9 +188,8 @@ def own_tissue(
     stains : of the slide (`nsl.prediction.slide_stains`), None where they are not known.
     """
     block = max(round(_BLOCK_UM / mpp), 1)
-    whole = [max(side // block, 1) for side in thumbnail.shape[1::-1]]
-    box = (0, 0, *(min(blocks * block, side) for blocks, side in zip(whole, thumbnail.shape[1::-1], strict=True)))
-    blocks = tissue_pixels(np.asarray(Image.fromarray(thumbnail).resize(whole, Image.Resampling.BOX, box)), kinds)
+    width, height = (max(side // block, 1) for side in thumbnail.shape[1::-1])
+    blocks = tissue_pixels(reduced(thumbnail[: height * block, : width * block], (width, height)), kinds)
     if stains is None or not len(blocks):
         return OwnTissue(kinds, np.zeros(3), np.inf, np.zeros((1, 1), np.int64), _BAND_UM)
     per_stain = np.linalg.inv(completed(stains.vectors))[:, :2] / stains.strengths
@@ -210,44 +210,35 @@ def _fold_bands(
     pixel_um = max(_BAND_UM, mpp)
     if mpp > _COARSEST_BAND_MPP:
         return np.zeros((0, 0), bool), pixel_um
-    size = [max(round(side * mpp / pixel_um), 1) for side in thumbnail.shape[1::-1]]
-    small = np.asarray(Image.fromarray(thumbnail).resize(size, Image.Resampling.BOX))
-    amounts = np.maximum(optical_density(small, white_point) @ per_stain, 0).astype(np.float32)
-    amounts[~is_shown(small)] = 0
-    amount = amounts[..., 0] + amounts[..., 1]
+    width, height = (max(round(side * mpp / pixel_um), 1) for side in thumbnail.shape[1::-1])
+    small = reduced(thumbnail, (width, height))
+    amounts = np.zeros((2, height, width), np.float32)
+    over_rows(_weigh_stains, height, read_only(small), od_table(white_point), per_stain, amounts)
+    amount = amounts.sum(axis=0)
     stained = amount[amount > _LEAST_AMOUNT]
     least = _LEAST_BESIDE * float(np.median(stained)) if len(stained) else np.inf
     square = max(round(_BAND_SQUARE_UM / pixel_um), 1)
-    both, *each = (
-        uniform_filter(np.ascontiguousarray(one), square, mode="constant")
-        for one in (amount, *np.moveaxis(amounts, -1, 0))
-    )
-    found = np.zeros(both.shape, bool)
+    both, each = (uniform_filter(one, square, mode="constant", axes=(-2, -1)) for one in (amount, amounts))
+    angles = np.arange(_BAND_DIRECTIONS) * np.pi / _BAND_DIRECTIONS
+    across = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    beside, beyond = (_pixels(times * _BAND_AWAY_UM / pixel_um * across) for times in (1, 2))
+    is_band = np.zeros(both.shape, np.uint8)  # a bit for each direction
+    over_rows(_mark_bands, len(both), both, each, np.float32(least), beside, beyond, is_band)
     along = (np.arange(_BAND_PLACES) - (_BAND_PLACES - 1) / 2) * _BAND_STEP_UM / pixel_um
-    for angle in np.arange(_BAND_DIRECTIONS) * np.pi / _BAND_DIRECTIONS:
-        across = np.array([np.sin(angle), np.cos(angle)])
-        aside = [way * _BAND_AWAY_UM / pixel_um * across for way in (1, -1)]
-        beside = [_moved(both, way) for way in aside]
-        is_band = (np.minimum(*beside) >= least) & (both > _BAND_TIMES * np.maximum(*beside))
-        for one in each:
-            is_band &= one > _BAND_TIMES_OF_EACH * np.maximum(*(_moved(one, way) for way in aside))
-        # A fold ends beside itself; where a small piece is only thicker in its middle, it goes on thinning.
-        beyond = [_moved(both, 2 * way) for way in aside]
-        is_band &= np.logical_or(*(both * far > near**2 for far, near in zip(beyond, beside, strict=True)))
-        places = sum(_moved(is_band, far * np.array([across[1], -across[0]])).astype(np.uint8) for far in along)
+    found, marked = np.zeros(both.shape, bool), np.flatnonzero(is_band)
+    for direction, (down, right) in enumerate(across):
+        own = marked[is_band.ravel()[marked] >> direction & 1 > 0]
+        own = np.stack(np.divmod(own, both.shape[1]), axis=1)
+        places = np.zeros(both.shape, np.uint8)
+        for far in along:
+            at = own - _pixels(far * np.array([right, -down]))
+            places[tuple(at[((at >= 0) & (at < both.shape)).all(axis=1)].T)] += 1
         found |= places >= _BAND_PLACES - _BAND_MISSES
     return found, pixel_um
 
 
-def _moved(picture: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """(H, W), what lies as far down and right of each pixel as `way` says; 0 beyond the edge."""
-    down, right = np.rint(way).astype(int)
-    height, width = picture.shape
-    out = np.zeros_like(picture)
-    if abs(down) < height and abs(right) < width:
-        seen = picture[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-        out[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)] = seen
-    return out
+def _pixels(way: np.ndarray) -> np.ndarray:
+    return np.rint(way).astype(np.int64)
 
 
 def tile_quality(
@@ -326,7 +317,7 @@ def slide_doubt(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarra
         is brown without pink, as with hematoxylin and DAB.
     """
     pixels = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
-    lightest, darkest = extreme_channels(pixels)
+    lightest, darkest = _extreme_channels(pixels)
     is_seen = lightest > _BLACK_INTENSITY
     seen, lightest, darkest = pixels[is_seen], lightest[is_seen], darkest[is_seen]
     kind = _looked_up(seen, kinds)
@@ -352,6 +343,13 @@ def slide_doubt(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarra
     if brown > _BROWN[2] or (brown > _BROWN[0] and brown > pink):
         return f"{brown:.0%} of what this slide shows is brown: pigment, or another stain than hematoxylin and eosin."
     return None
+
+
+def _extreme_channels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lightest and the darkest channel of every pixel (N, 3): (N,) each."""
+    # A channel at a time, as in `nsl.stains.tissue_colors`.
+    red, green, blue = np.ascontiguousarray(pixels.T)
+    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
 
 
 def _no_h_and_e(reason: str) -> SlideError:
@@ -446,3 +444,52 @@ def _add_shares(start, stop, image, kinds, od, bounds, lag, mpp, per_od, most, w
             shares[t, 2] = blurred / shown
             shares[t, 3] = folded / shown
             shares[t, 4] = counts[_SURROUND] / shown
+
+
+@kernel
+def _weigh_stains(start, stop, image, table, per_stain, amounts):
+    """Write the amount of each stain, (2, H, W), of an image whose padding holds none."""
+    for y in range(start, stop):
+        for x in range(image.shape[1]):
+            r, g, b = image[y, x]
+            if r | g | b:
+                for stain in range(2):
+                    red, green, blue = per_stain[0, stain], per_stain[1, stain], per_stain[2, stain]
+                    amount = table[0, r] * red + table[1, g] * green + table[2, b] * blue
+                    amounts[stain, y, x] = max(amount, 0.0)
+
+
+@kernel
+def _mark_bands(start, stop, both, each, least, beside, beyond, is_band):
+    """Set a bit of `is_band` where there is more than on both sides of a line through the pixel, one a direction.
+
+    both, each : (H, W) and (2, H, W) amounts of both stains, and of each.
+    beside, beyond : (directions, 2) pixels down and right to what lies beside the pixel on one side, and to what lies
+        beyond that.
+    """
+    height, width = both.shape
+    for y in range(start, stop):
+        for x in range(width):
+            here = both[y, x]
+            if here <= least:
+                continue
+            for direction in range(len(beside)):
+                down, right = beside[direction]
+                if not (abs(down) <= y < height - abs(down) and abs(right) <= x < width - abs(right)):
+                    continue
+                one, other = both[y + down, x + right], both[y - down, x - right]
+                if min(one, other) < least or here <= _BAND_TIMES * max(one, other):
+                    continue
+                holds_more = True
+                for k in range(len(each)):
+                    most = max(each[k, y + down, x + right], each[k, y - down, x - right])
+                    holds_more &= each[k, y, x] > _BAND_TIMES_OF_EACH * most
+                # A fold ends beside itself; where a small piece is only thicker in its middle, it goes on thinning.
+                ends = False
+                down, right = beyond[direction]
+                if 0 <= y + down < height and 0 <= x + right < width:
+                    ends |= here * both[y + down, x + right] > one * one
+                if 0 <= y - down < height and 0 <= x - right < width:
+                    ends |= here * both[y - down, x - right] > other * other
+                if holds_more and ends:
+                    is_band[y, x] |= 1 << direction

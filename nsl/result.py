@@ -56,7 +56,7 @@ class Provenance:
     heldout_left_out: str  # in turn, where the genes' reliability was measured: "patient", say
     heldout_groups: int  # how many of these there were
     white_point: np.ndarray  # (3,) intensity of the slide's background
-    white_point_source: str  # see `nsl.stains.WhitePoint`
+    white_point_source: str  # see `nsl.white_point.WhitePoint`
     mpp: float  # µm per level-0 pixel
     tile_um: float
     stride_um: float

@@ -1,4 +1,4 @@
-"""Beer–Lambert optics: optical density, the white point, and the stain vectors of a slide.
+"""Beer–Lambert optics: optical density, and the stain vectors of a slide.
 
 Everywhere in this package an optical density (OD) is a natural logarithm, `-ln((I + 1) / (I0 + 1))` for an
 8-bit intensity I and white point I0, and a stain vector is a unit vector of RGB optical densities.
@@ -7,7 +7,6 @@ Everywhere in this package an optical density (OD) is a natural logarithm, `-ln(
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 # Ruifrok & Johnston 2001 (Anal Quant Cytol Histol 23:291), Table 1: hematoxylin, eosin, DAB as rows of OD.
 HED_VECTORS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -19,13 +18,6 @@ STAIN_NAMES = ("hematoxylin", "eosin")
 TISSUE_OD = 0.10
 
 PAPER_WHITE = np.array([255.0, 255.0, 255.0])
-# A background is bright and nearly neutral: the most tinted one seen was 222/208/225, while the palest
-# eosinophilic stroma at the same brightness spreads over more than 40 grey levels between its channels.
-_BACKGROUND_MIN_INTENSITY = 170
-_BACKGROUND_MAX_SPREAD = 40
-_BACKGROUND_MIN_FRACTION = 0.01
-# Grey levels by which glass may darken over a slide; pale stroma lies farther below it.
-_BACKGROUND_UNEVENNESS = 12
 
 # Macenko et al. 2009 (ISBI, 1107): the extreme angles are percentiles, and so is what counts as strong. Of 0.3 to 5 and
 # of 75 to 99.7 these served best, where patients were left out and where their images were black at the rim.
@@ -40,15 +32,6 @@ _BLACK_OD = 2.0
 # Of a pixel's OD, that neither stain explains: grey and black (folds, ink, the rim of black padding) have 0.2 or more.
 _MOST_UNEXPLAINED = 0.15
 _LEAST_PIXELS = 1000
-
-
-class WhitePoint(NamedTuple):
-    """Intensity of unstained glass."""
-
-    rgb: np.ndarray
-    """(3,) float64, 0–255."""
-    source: str
-    """`"background"` where the slide shows glass, `"paper white"` where it does not and 255 was taken."""
 
 
 def od_table(white_point: np.ndarray) -> np.ndarray:
@@ -74,37 +57,6 @@ def transmitted(od: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     """Colour seen through an optical density (..., 3): uint8 RGB, the inverse of `optical_density`."""
     intensity = (np.asarray(white_point) + 1) * np.exp(-np.asarray(od, float)) - 1
     return np.clip(np.rint(intensity), 0, 255).astype(np.uint8)
-
-
-def estimate_white_point(image: np.ndarray) -> WhitePoint:
-    """Mode, channel by channel, of the background of a uint8 RGB image (H, W, 3).
-
-    Pure black and pure white pixels are padding or clipping and take no part. An image that shows no
-    background (bright and nearly neutral on less than 1 % of it) gets paper white.
-    """
-    lightest, darkest = extreme_channels(image)
-    least = _BACKGROUND_MIN_FRACTION * np.count_nonzero((lightest > 0) & (darkest < 255))
-    background = (darkest >= _BACKGROUND_MIN_INTENSITY) & (darkest < 255)
-    background &= lightest - darkest <= _BACKGROUND_MAX_SPREAD
-    if np.count_nonzero(background) <= least:
-        return WhitePoint(PAPER_WHITE.copy(), "paper white")
-    # Pale stroma may pass by its colour, and outweigh the glass; glass is the brightest of what is left.
-    held = np.convolve(_histograms(darkest, background)[0], np.ones(5), "same")
-    brightest = np.flatnonzero(held > least).max(initial=0)
-    background &= darkest >= brightest - _BACKGROUND_UNEVENNESS
-    return WhitePoint(_histograms(image, background).argmax(axis=1).astype(float), "background")
-
-
-def extreme_channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lightest and the darkest channel of every pixel of a uint8 RGB image (..., 3), (...) each."""
-    # A channel at a time, as in `tissue_colors`.
-    red, green, blue = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-
-
-def _histograms(image: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(channels, 256) how many of the pixels, (H, W) bool, of a uint8 image have each intensity; Pillow's are fast."""
-    return np.array(Image.fromarray(image).histogram(Image.fromarray(where))).reshape(-1, 256)
 
 
 class SlideStains(NamedTuple):

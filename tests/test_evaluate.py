@@ -27,10 +27,10 @@ from nsl.histogram import count_colors
 from nsl.slides.demo.slide import GENES, demo_expression, demo_slide
 from nsl.spots.measured_section import MeasuredSection, detected_genes, highest_mean, measure_section
 from nsl.spots.tables import read_manifest
-from nsl.stains import estimate_white_point
 from nsl.stats.pearson import pearson_r
 from nsl.tiles import pixel_bounds
 from nsl.train import FitSettings, neural_stain
+from nsl.white_point import estimate_white_point
 from tests.made_maps import square_array
 
 NOISE = [f"MORE{i}" for i in range(300)]

@@ -6,8 +6,9 @@ import torch
 
 from nsl import NeuralStain, count_colors, load_weights, open_slide
 from nsl.pixels import predict_pixels
-from nsl.stains import estimate_stains, estimate_white_point, optical_density, tissue_colors
+from nsl.stains import estimate_stains, optical_density, tissue_colors
 from nsl.tiles import pixel_bounds, tile_grid, tissue_fraction
+from nsl.white_point import estimate_white_point
 
 WHITE = np.array([240.0, 235.0, 238.0])
 

@@ -9,8 +9,9 @@ from nsl import pixels as loops
 from nsl.pixels import PLANES, PixelModel
 from nsl.slides.demo.slide import demo_slide
 from nsl.stain_transfer import StainTransfer
-from nsl.stains import SlideStains, estimate_stains, estimate_white_point, optical_density, tissue_colors
+from nsl.stains import SlideStains, estimate_stains, optical_density, tissue_colors
 from nsl.tiles import grid_over, pixel_bounds, tissue_fraction
+from nsl.white_point import estimate_white_point
 
 WHITE = np.array([240.0, 236.0, 240.0])
 

@@ -12,7 +12,8 @@ from nsl.prediction import predict
 from nsl.quality import KINDS, OwnTissue, color_kinds, over_limits, own_tissue, slide_doubt, tile_quality, tissue_pixels
 from nsl.slides.demo.slide import demo_slide
 from nsl.slides.slide import open_slide
-from nsl.stains import HED_VECTORS, SlideStains, estimate_white_point, transmitted
+from nsl.stains import HED_VECTORS, SlideStains, transmitted
+from nsl.white_point import estimate_white_point
 from tests.fixtures import STAIN_VECTORS, WHITE_POINT
 
 MPP, SIDE = 3.0, 50  # pixels of a tile of 150 µm

@@ -17,13 +17,13 @@ from nsl.stains import (
     SlideStains,
     angle_degrees,
     estimate_stains,
-    estimate_white_point,
     optical_density,
     tissue_colors,
     transmitted,
 )
 from nsl.weights.config import TrainingStains
 from nsl.weights.folder import load_weights
+from nsl.white_point import estimate_white_point
 
 OTHER = SlideStains(np.array([[0.551, 0.784, 0.287], [0.121, 0.854, 0.507]]), np.array([1.2, 1.4]))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 SCAN = 0xDA
-_END = 0xD9
+_END, _INTERVAL, _SEQUENTIAL = 0xD9, 0xDD, (0xC0, 0xC1)
+# Restart markers count from 0 to 7: where the count begins again, a picture of its own may begin.
+_CYCLE, _LAST_OF_CYCLE = 8, re.compile(b"\xff\xd7")
 _JFIF, _ADOBE, _FRAMES = 0xE0, 0xEE, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -61,3 +66,60 @@ def stated_frame(data: bytes) -> tuple[int, int, int] | None:
     except (ValueError, struct.error):
         return None
     return max(frames, key=lambda frame: frame[1] * frame[2], default=None)
+
+
+@dataclass(frozen=True)
+class JpegStrips:
+    """A JPEG as strips that can be decoded by themselves, for its codes begin anew at restart markers.
+
+    At a half of its size and less, they show just what the whole does; at full size a decoder smooths colours across.
+    """
+
+    data: bytes
+    height: int
+    """Pixels of the whole."""
+    strip_rows: int
+    """Pixel rows of a strip; the last may have fewer."""
+    head_bytes: int
+    """Before the codes."""
+    height_at: int
+    """Where the head has the height."""
+    ends: tuple[int, ...]
+    """Where the codes of each strip end."""
+
+    @classmethod
+    def of(cls, data: bytes, most_head: int) -> Self | None:
+        """None of a JPEG without such markers at the ends of rows, and of one that is progressive or in several scans.
+
+        most_head : bytes that are looked at for the segments before the scan.
+        """
+        try:
+            found = list(segments(data[:most_head]))
+            ((kind, frame, frame_end),) = [segment for segment in found if segment[0] in _FRAMES]
+            ((_, interval, _),) = [segment for segment in found if segment[0] == _INTERVAL]
+            last, scan, head_bytes = found[-1]
+            height, width = struct.unpack(">HH", frame[1:5])
+            factors = [divmod(both, 16) for both in frame[7::3]]
+            across, down = (8 * max(own) for own in zip(*factors, strict=True))
+            rows, cut = divmod(struct.unpack(">H", interval)[0], -(-width // across))
+            intervals = -(-height // (rows * down))
+        except (ValueError, IndexError, ZeroDivisionError, struct.error):
+            return None
+        if cut or down > 16 or kind not in _SEQUENTIAL or last != SCAN or scan[0] != frame[5]:
+            return None
+        ends = [match.start() for match in _LAST_OF_CYCLE.finditer(data, head_bytes)]
+        if len(ends) != (intervals - 1) // _CYCLE:
+            return None
+        height_at = frame_end - len(frame) + 1
+        return cls(data, height, _CYCLE * rows * down, head_bytes, height_at, (*ends, len(data)))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def joined(self, start: int, stop: int) -> tuple[bytes, int]:
+        """Some strips, one below the other, as a JPEG, and its height in pixels."""
+        height = min(stop * self.strip_rows, self.height) - start * self.strip_rows
+        begin = self.ends[start - 1] + 2 if start else self.head_bytes
+        head, behind = self.data[: self.height_at], self.data[self.height_at + 2 : self.head_bytes]
+        codes = self.data[begin : self.ends[stop - 1]]
+        return b"".join((head, struct.pack(">H", height), behind, codes, b"\xff\xd9")), height

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImagePalette
 
 from nsl.errors import SlideError
-from nsl.slides.jpeg_segments import stated_frame
+from nsl.slides.jpeg_segments import JpegStrips, stated_frame
 from nsl.slides.reader import (
     TIFF_DEFAULT_UNIT,
     TIFF_UNITS,
@@ -151,8 +151,9 @@ class PillowReader(Reader):
             )
         self._require_codes(image)
         self.format = {"MPO": "JPEG", "WEBP": "WebP"}.get(image.format, image.format)
-        self._can_draft = image.format == "JPEG"
-        factors = [f for f in (1, 2, 4, 8) if f <= min(width, height)] if self._can_draft else [1]
+        self._stored_size = image.size
+        self._is_jpeg = image.format == "JPEG"
+        factors = [f for f in (1, 2, 4, 8) if f <= min(width, height)] if self._is_jpeg else [1]
         self._turn, self.levels = self._upright(image, factors)
         # Pillow turns TIFFs itself.
         if self._turn or (image.format == "TIFF" and image.tag_v2.get(_ORIENTATION) in ORIENTATIONS):
@@ -208,14 +209,42 @@ class PillowReader(Reader):
         return pixels
 
     def _decode(self, factor: int) -> Image.Image | np.ndarray:
-        return self._decode_deep() if self._is_deep else self._decode_shallow(factor)
+        if self._is_deep:
+            return self._decode_deep()
+        decoded = self._decode_jpeg(factor) if self._is_jpeg else None
+        return self._decode_shallow(factor) if decoded is None else decoded
+
+    def _decode_jpeg(self, factor: int) -> np.ndarray | None:
+        """A JPEG without the way through Pillow's memory; None where it is in inks, or anything in it is amiss."""
+        import simplejpeg
+
+        from nsl.system.parallel import over_rows  # numba, which takes long to import
+
+        width, height = (-(-side // factor) for side in self._stored_size)
+        self._file.seek(0)
+        data = self._file.read()
+        strips = JpegStrips.of(data, _MOST_HEAD) if factor > 1 else None
+        pixels = np.empty((height, width, 3), np.uint8)
+
+        def decode(start: int, stop: int) -> None:
+            part, rows = strips.joined(start, stop) if strips else (data, self._stored_size[1])
+            top, rows = start * strips.strip_rows // factor if strips else 0, -(-rows // factor)
+            strip = pixels[top : top + rows]
+            if simplejpeg.decode_jpeg(part, min_height=rows, min_width=width, buffer=strip).shape != strip.shape:
+                raise ValueError
+
+        try:
+            over_rows(decode, len(strips) if strips else 1)
+        except ValueError:
+            return None
+        return pixels
 
     def _decode_shallow(self, factor: int) -> Image.Image:
         """The picture as Pillow has it: to make RGB of all of it takes as long again, and memory."""
         with self._told():
             image = _pillow_open(self._file)
             image.seek(self._page)
-            if self._can_draft:
+            if self._is_jpeg:
                 image.draft(None, (image.width // factor, image.height // factor))
             if image.format == "TIFF" and image.mode == "P":
                 _widen_palette(image)

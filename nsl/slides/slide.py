@@ -278,7 +278,7 @@ class Slide(AbstractContextManager):
                 y0, y1 = math.floor(tops[rows][0]), math.ceil(bottoms[rows][-1])
                 pixels = self._reader.read(number, x0, y0, x1 - x0, y1 - y0)
                 boxes = tops[rows] - y0, bottoms[rows] - y0, lefts[columns] - x0, rights[columns] - x0
-                _average_boxes(pixels, *boxes, out[rows, columns])
+                out[rows, columns] = _box_means(pixels, *boxes)
         # Of means, not pixel by pixel: a small part of the work, and 99 of 100 colours of tissue come to the same.
         return self.color_profile.to_srgb(out) if self.is_converted else out
 
@@ -297,15 +297,13 @@ def _blocks(starts: np.ndarray, ends: np.ndarray, most: int) -> Iterator[slice]:
         yield slice(first, first + step)
 
 
-def _average_boxes(
-    pixels: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, lefts: np.ndarray, rights: np.ndarray, out: np.ndarray
-) -> None:
-    """Write the mean colour of every box of `pixels` (h, w, 3) to `out` (rows, columns, 3)."""
-    if out.shape == pixels.shape and all((edges % 1 == 0).all() for edges in (tops, bottoms, lefts, rights)):
-        out[:] = pixels
-        return
-    from nsl.slides.resampling import average_rows
-    from nsl.system.parallel import over_rows, read_only
+def _box_means(
+    pixels: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, lefts: np.ndarray, rights: np.ndarray
+) -> np.ndarray:
+    """The mean colour of every box of `pixels` (h, w, 3): (rows, columns, 3)."""
+    shape = (len(tops), len(lefts), 3)
+    if shape == pixels.shape and all((edges % 1 == 0).all() for edges in (tops, bottoms, lefts, rights)):
+        return pixels
+    from nsl.slides.resampling import box_means
 
-    lines = read_only(pixels).reshape(len(pixels), -1)
-    over_rows(average_rows, len(out), lines, tops, bottoms, lefts, rights, out)
+    return box_means(pixels, tops, bottoms, lefts, rights)

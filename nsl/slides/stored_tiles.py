@@ -8,14 +8,12 @@ are need neither.
 from __future__ import annotations
 
 import contextlib
-import io
 import struct
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from nsl.slides.jpeg_segments import stated_colours
 from nsl.slides.picture_sizes import JPEG_2000_START
@@ -143,7 +141,7 @@ def _jpeg(page: tifffile.TiffPage, data: bytes) -> np.ndarray:
 
 def _part_of_jpeg(page: tifffile.TiffPage, data: bytes, reduction: int) -> np.ndarray:
     """What lies between two restart markers of a JPEG, with the second of them in `data`, as a picture of its own."""
-    import imagecodecs
+    import simplejpeg
 
     from nsl.slides.jpeg_scan import is_whole_jpeg
 
@@ -153,11 +151,8 @@ def _part_of_jpeg(page: tifffile.TiffPage, data: bytes, reduction: int) -> np.nd
     data = page.jpegheader + data[:-2] + b"\xff\xd9"
     if not is_whole_jpeg(data, b"", page.tilelength, page.tilewidth):
         raise ValueError
-    if reduction == 1:
-        return imagecodecs.jpeg8_decode(data, outcolorspace="RGB")
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-        picture.draft("RGB", (page.tilewidth // reduction, page.tilelength // reduction))
-        return np.asarray(picture)
+    height, width = page.tilelength // reduction, page.tilewidth // reduction
+    return simplejpeg.decode_jpeg(data, min_height=height, min_width=width, strict=False)
 
 
 def _is_plain_jpeg_2000(data: bytes, height: int, width: int) -> bool:

@@ -18,8 +18,9 @@ from nsl.spots.measured import read_measured
 from nsl.spots.positions import require_on_slide
 from nsl.spots.tables import Section, log_normalised
 from nsl.stain_transfer import paint, to_reference
-from nsl.stains import SlideStains, estimate_stains, estimate_white_point, tissue_colors
+from nsl.stains import SlideStains, estimate_stains, tissue_colors
 from nsl.tiles import MIN_TISSUE, pixel_bounds, tissue_fraction
+from nsl.white_point import estimate_white_point
 
 TILE_UM = 150.0
 ANALYSIS_MPP = 3.0

@@ -19,7 +19,7 @@ from nsl.errors import NslError
 T = TypeVar("T")
 VARIABLE = "NSL_THREADS"
 
-kernel = njit(cache=True, nogil=True, fastmath=False)
+kernel = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

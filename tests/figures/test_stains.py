@@ -14,8 +14,9 @@ from nsl.figures.angles import angle_plot
 from nsl.figures.concentrations import concentration_figure
 from nsl.figures.stains import effects_bars, response_surface_figure, swatches
 from nsl.figures.style import STAIN_COLORS, UNRELIABLE_COLOR
-from nsl.stains import estimate_stains, estimate_white_point, optical_density, tissue_colors
+from nsl.stains import estimate_stains, optical_density, tissue_colors
 from nsl.weights.interpretation import concentration_images, response_surface, vector_table, vectors_of
+from nsl.white_point import estimate_white_point
 
 WHITE = np.array([244.0, 240.0, 238.0])
 

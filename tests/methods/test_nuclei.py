@@ -6,7 +6,8 @@ import pytest
 from nsl.methods.nuclei import FEATURES, find_nuclei, hematoxylin_threshold, measure_nuclei, nuclei_features
 from nsl.slides.slide import open_slide
 from nsl.spots.measured_section import Windows
-from nsl.stains import HED_VECTORS, estimate_white_point, transmitted
+from nsl.stains import HED_VECTORS, transmitted
+from nsl.white_point import estimate_white_point
 
 WHITE_POINT = np.array([240.0, 236.0, 240.0])
 # Hematoxylin as on the slides of her2st.

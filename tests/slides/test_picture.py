@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from nsl.errors import SlideError
+from nsl.slides.jpeg_segments import JpegStrips
 from nsl.slides.slide import open_slide
 from tests.slides.test_slide import noise, open_quietly, smooth
 from tests.slides.test_tiff import belied
@@ -32,7 +33,12 @@ def restated(picture: bytearray, width: int, height: int) -> bytes:
     return bytes(picture)
 
 
-KINDS = {"baseline": ("JPEG", {}), "progressive": ("JPEG", {"progressive": True}), "png": ("PNG", {})}
+KINDS = {
+    "baseline": ("JPEG", {}),
+    "progressive": ("JPEG", {"progressive": True}),
+    "restarts": ("JPEG", {"restart_marker_rows": 1}),
+    "png": ("PNG", {}),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,6 +68,48 @@ def test_a_picture_that_truly_ends_in_grey_or_black_opens(tmp_path, kind, shade)
     (tmp_path / "a.img").write_bytes(encoded(pixels, kind))
     with open_slide(tmp_path / "a.img") as slide:
         assert (slide.read(0, 104, 144, 16) == shade).all()
+
+
+def drafted(content: bytes, factor: int) -> np.ndarray:
+    """A JPEG as Pillow decodes it at a fraction of its size."""
+    image = Image.open(io.BytesIO(content))
+    image.draft(None, (image.width // factor, image.height // factor))
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_strips_between_restart_markers_show_what_the_whole_jpeg_does(tmp_path, rows, subsampling, factor):
+    content = encoded(noise(648, 304), "JPEG", restart_marker_rows=rows, subsampling=subsampling, quality=60)
+    block = 16 if subsampling == 2 else 8
+    strips = JpegStrips.of(content, 4096)
+    assert (len(strips), strips.strip_rows) == (-(-648 // (8 * rows * block)), 8 * rows * block)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with open_slide(tmp_path / "a.jpg", mpp=1) as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 304, 648, mpp=factor), drafted(content, factor))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"restart_marker_blocks": 7}, {"restart_marker_rows": 1, "progressive": True}],
+    ids=["none", "within rows", "progressive"],
+)
+def test_a_jpeg_without_restarts_at_the_ends_of_its_rows_is_decoded_whole(tmp_path, options):
+    content = encoded(noise(648, 304), "JPEG", **options)
+    assert JpegStrips.of(content, 4096) is None
+    (tmp_path / "a.jpg").write_bytes(content)
+    with open_slide(tmp_path / "a.jpg", mpp=1) as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 304, 648, mpp=4), drafted(content, 4))
+
+
+@pytest.mark.parametrize("last", [b"\xff\xd3", b"\xff\xd7\xff\xd7"], ids=["out of order", "twice"])
+def test_a_jpeg_whose_restart_markers_are_spoilt_is_read_as_far_as_pillow_can(tmp_path, last):
+    content = encoded(noise(648, 304), "JPEG", restart_marker_rows=1)
+    content = bytes(content[:1000] + content[1000:].replace(b"\xff\xd7", last, 1))
+    (tmp_path / "a.jpg").write_bytes(content)
+    with open_slide(tmp_path / "a.jpg", mpp=1) as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 304, 648, mpp=4), drafted(content, 4))
 
 
 @pytest.mark.parametrize("colours", [3, 6], ids=["palette", "transparency"])

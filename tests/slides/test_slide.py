@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import tifffile
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps
 
 from nsl.errors import ScaleError, SlideError
 from nsl.slides import slide as slide_module
+from nsl.slides.resampling import reduced
 from nsl.slides.slide import open_slide
 from nsl.system.parallel import beside, cores, over_rows
 from tests.slides.test_archive import WHOLE_SLIDE, painted, write_dicom, write_mirax, write_vms
@@ -189,14 +191,22 @@ def _centre(image: np.ndarray) -> tuple[float, float]:
 
 def test_bands_of_a_jpeg_are_decoded_once(tmp_path, monkeypatch):
     path = save_jpeg(tmp_path / "a.jpg", smooth(160, 160))
-    decoded, load = [], JpegImagePlugin.JpegImageFile.load_prepare
+    decoded, decode = [], simplejpeg.decode_jpeg
     monkeypatch.setattr(
-        JpegImagePlugin.JpegImageFile, "load_prepare", lambda image: decoded.append(image.size) or load(image)
+        simplejpeg, "decode_jpeg", lambda *given, **kept: decoded.append(kept["buffer"].shape) or decode(*given, **kept)
     )
     with open_slide(path, mpp=1.0) as slide:
         for y in range(0, 160, 32):
             slide.read(0, y, 160, 32, mpp=4.0)
-    assert decoded == [(40, 40)]
+    assert decoded == [(40, 40, 3)]
+
+
+def test_a_reduced_picture_has_the_means_of_equal_boxes():
+    pixels = noise(60, 90)
+    assert differ(reduced(pixels, (30, 20)), block_means(pixels, 3)) <= 0.5
+    # In a box of 1.5 px lie all of a pixel and a half of its neighbour.
+    row = np.repeat(np.array([[30, 60, 90]], np.uint8)[..., None], 3, axis=-1)
+    assert reduced(row, (2, 1))[0, :, 0].tolist() == [40, 80]
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, -1), (8, 1)])

@@ -19,7 +19,6 @@ from nsl.stains import (
     HED_VECTORS,
     PAPER_WHITE,
     SlideStains,
-    estimate_white_point,
     optical_density,
 )
 from nsl.weights.interpretation import (
@@ -33,6 +32,7 @@ from nsl.weights.interpretation import (
     vectors_of,
 )
 from nsl.weights.reliability import has_held_up
+from nsl.white_point import estimate_white_point
 
 GENES = ["ERBB2", "COX6C", "IGKC", "CD24", "TMSB4X"]
 WHITE = np.array([244.0, 240.0, 238.0])

@@ -15,7 +15,6 @@ from nsl.numerals import count_of, some_of
 from nsl.result import Provenance, left_out, left_out_in_words, transfer_in_words
 from nsl.signatures import LEAST_MEMBERS, Signature, parse_gmt, signatures_of, split_members
 from nsl.slides.annotations.region import Region
-from nsl.stains import estimate_white_point
 from nsl.web import controls, downloads, regions, runs, sources
 from nsl.web.session import server, state
 from nsl.weights.config import WeightsConfig
@@ -415,6 +414,7 @@ def _preview(
     from nsl.quality import KINDS, color_kinds, left_out_counts, over_limits, slide_doubt
     from nsl.slides.annotations.tiles import tiles_inside
     from nsl.tiles import grid_over, overview_tissue
+    from nsl.white_point import estimate_white_point
 
     grid = grid_over(size, mpp, tile_um, stride_um)
     if inside_only:
