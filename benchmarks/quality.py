@@ -39,7 +39,6 @@ from nsl.stains import (
     TISSUE_OD,
     SlideStains,
     estimate_stains,
-    estimate_white_point,
     optical_density,
     tissue_colors,
     transmitted,
@@ -48,6 +47,7 @@ from nsl.stats.pearson import pearson_r
 from nsl.tiles import MIN_TISSUE, grid_over, pixel_bounds, tissue_fraction
 from nsl.train import CANDIDATES, neural_stain
 from nsl.weights.folder import load_weights
+from nsl.white_point import estimate_white_point
 
 # What comes through a stroke of pen on glass; the first three are those of benchmarks/doubts.py.
 INKS = {
