@@ -112,12 +112,12 @@ def measured(path: Path, genes: list[int], steps: list[float], repeat: int) -> l
 
     def run(chosen: list[str], step: float):
         with open_slide(path, MPP) as slide:
-            return predict(slide, weights, genes=chosen, stride_um=step * TILE_UM), slide.size
+            return predict(slide, weights, genes=chosen, stride_um=step * TILE_UM).n_obs, slide.size
 
     for number in genes:
         chosen = weights.genes[:: max(len(weights.genes) // number, 1)][:number]
         for step in steps:
-            result, (width, height) = run(chosen, step)  # compiles, and fills the file cache
+            tiles, (width, height) = run(chosen, step)  # compiles, and fills the file cache
             seconds = []
             for _ in range(repeat):
                 start = time.perf_counter()
@@ -128,7 +128,7 @@ def measured(path: Path, genes: list[int], steps: list[float], repeat: int) -> l
                     "megapixels": width * height / 1e6,
                     "genes": len(chosen),
                     "step_um": step * TILE_UM,
-                    "tiles": result.n_obs,
+                    "tiles": tiles,
                     "seconds": statistics.median(seconds),
                     "peak_mb": peak_mb(),
                 }

@@ -149,14 +149,13 @@ def predict(
     model = PixelModel.of(_model_of(weights, answered), applied.matrix)
     check_memory(int(expected.sum()), len(genes) + len(sets))
     own = own_tissue(*overview, kinds, stains) if quality else None
-    strips = strips_of_tiles(slide, grid, inside & may_hold_tissue(grid, *overview, min_tissue), mpp)
+    wanted = inside & may_hold_tissue(grid, *overview, min_tissue)
+    strips = strips_of_tiles(slide, grid, wanted, mpp)
     watch = _Watch(expected, progress, fullest=from_afar[inside].max())
     digest = beside(lambda: slide.sha256)  # closing the slide ends it
-    bands = [
-        _scored(band, answered, len(genes), scoring)
-        for band in _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)
-    ]
-    tiles, tissue, shares, expression, scores = _in_order(bands, len(genes), len(sets))
+    bands = _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)
+    scored = (_scored(band, answered, len(genes), scoring) for band in bands)
+    tiles, tissue, shares, expression, scores = _in_order(scored, int(expected.sum()), len(genes), len(sets))
     if not len(tiles) and watch.is_over:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
     if not len(tiles) and any(watch.left_out.values()):
@@ -281,30 +280,43 @@ class _Band:
 
 def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> _Band:
     """The band with the scores of the sets, and of the genes answered only those wished for, the first."""
-    if not scoring.names:
-        return band
     columns = pd.Index(answered).get_indexer(scoring.genes)
-    scores = scoring.score(band.expression[:, columns])
-    return replace(band, expression=np.ascontiguousarray(band.expression[:, :wished]), scores=scores)
+    return replace(band, expression=band.expression[:, :wished], scores=scoring.score(band.expression[:, columns]))
 
 
-def _in_order(bands: list[_Band], genes: int, sets: int) -> tuple[np.ndarray, ...]:
-    """Tiles, tissue, shares, expression and scores of all bands in the grid's order; the list is emptied on the way.
+def _in_order(bands: Iterator[_Band], expected: int, genes: int, sets: int) -> tuple[np.ndarray, ...]:
+    """Tiles, tissue, shares, expression and scores of all bands in the grid's order.
 
-    Each band goes once it has been copied, so that memory holds little more than one result.
+    Each band goes to its place as it comes, so that memory holds one result; there is room for `expected` tiles before
+    more has to be found.
     """
-    tiles = np.concatenate([np.empty(0, np.int64), *(band.tiles for band in bands)])
-    order = np.argsort(tiles)
-    place = np.argsort(order)
-    tissue, shares = np.empty(len(tiles), np.float32), np.empty((len(tiles), len(KINDS)), np.float32)
-    expression, scores = np.empty((len(tiles), genes), np.float32), np.empty((len(tiles), sets), np.float32)
-    while bands:
-        band = bands.pop()
-        place, own = np.split(place, [len(place) - len(band.tiles)])
-        tissue[own], shares[own], expression[own] = band.tissue, band.shares, band.expression
-        if sets:
-            scores[own] = band.scores
-    return tiles[order], tissue, shares, expression, scores
+    tiles, widths = np.empty(0, np.int64), ((), (len(KINDS),), (genes,), (sets,))
+    columns = [np.empty((expected, *width), np.float32) for width in widths]
+    for group in _sharing_rows(bands):
+        own = np.concatenate([band.tiles for band in group])
+        places = np.split(len(tiles) + own.argsort().argsort(), np.cumsum([len(band.tiles) for band in group])[:-1])
+        tiles = np.concatenate([tiles, np.sort(own)])
+        parts = zip(*((band.tissue, band.shares, band.expression, band.scores) for band in group), strict=True)
+        for column, of_bands in zip(columns, parts, strict=True):
+            if len(tiles) > len(column):
+                column.resize((len(tiles) * 5 // 4, *column.shape[1:]), refcheck=False)
+            for place, part in zip(places, of_bands, strict=True):
+                column[place] = part
+    for column in columns:
+        column.resize((len(tiles), *column.shape[1:]), refcheck=False)
+    return tiles, *columns
+
+
+def _sharing_rows(bands: Iterator[_Band]) -> Iterator[list[_Band]]:
+    """Bands in groups, of which each lies in rows of the grid below those of the one before."""
+    group: list[_Band] = []
+    for band in bands:
+        if group and len(band.tiles) and band.tiles.min() > max(one.tiles.max(initial=-1) for one in group):
+            yield group
+            group = []
+        group.append(band)
+    if group:
+        yield group
 
 
 def _predict_bands(
@@ -329,7 +341,7 @@ def _predict_bands(
         expression = model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges)
         # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
         keep[keep] = seen = np.isfinite(expression).all(axis=1)
-        yield _Band(strip.windows[keep], tissue[keep], shares[keep], expression[seen])
+        yield _Band(strip.windows[keep], tissue[keep], shares[keep], expression if seen.all() else expression[seen])
         watch.looked_at(strip.windows, tissue, left_out_counts(shares))
 
 

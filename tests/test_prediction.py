@@ -16,7 +16,7 @@ from nsl.result import Provenance, left_out
 from nsl.slides.slide import Slide
 from nsl.stains import optical_density
 from nsl.system.progress import Progress
-from nsl.tiles import pixel_bounds, tile_grid
+from nsl.tiles import overview_tissue, pixel_bounds, tile_grid
 from tests.recording import Recording
 
 GENES = ["ERBB2", "CD24", "COX6C"]
@@ -102,6 +102,21 @@ def test_reading_in_many_strips_changes_no_bit(slide, weights, result, monkeypat
     assert list(in_strips.obs_names) == list(result.obs_names)
     np.testing.assert_array_equal(in_strips.obs.tissue_fraction, result.obs.tissue_fraction)
     np.testing.assert_array_equal(in_strips.X, result.X)
+
+
+def test_more_tiles_than_the_overview_shows_have_room(slide, weights, result, monkeypatch):
+    seen = []
+
+    def first_none(grid, *overview):
+        seen.append(overview_tissue(grid, *overview))
+        return seen[-1] * (len(seen) > 1)  # the second time, it is asked where to look at the stains
+
+    monkeypatch.setattr("nsl.prediction.overview_tissue", first_none)
+    monkeypatch.setattr("nsl.tiles._STRIP_PIXELS", 20_000)
+    grown = predict(slide, weights)
+    assert len(seen) == 2
+    assert list(grown.obs_names) == list(result.obs_names)
+    np.testing.assert_array_equal(grown.X, result.X)
 
 
 @pytest.mark.parametrize("stride_um", [100, 50])
