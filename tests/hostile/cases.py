@@ -325,6 +325,7 @@ GOOD = {
     "PNG": ("slide", "a.png", lambda: picture("PNG")),
     "JPEG": ("slide", "a.jpg", lambda: picture("JPEG")),
     "progressive JPEG": ("slide", "a.jpg", lambda: picture("JPEG", progressive=True)),
+    "JPEG in strips": ("slide", "a.jpg", lambda: picture("JPEG", restart_marker_rows=1, subsampling=0)),
     "WebP": ("slide", "a.webp", lambda: picture("WEBP")),
     "BMP": ("slide", "a.bmp", lambda: picture("BMP")),
     "TIFF": ("slide", "a.tif", lambda: tiff(rowsperstrip=16)),
