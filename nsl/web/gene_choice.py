@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from nsl.genes import by_capitals, common_name, is_known, resolve, symbol_of
-from nsl.numerals import signed
+from nsl.numerals import signed, some_of
 from nsl.signatures import PREFIX, counted, is_signature, spoken
 from nsl.web import controls, links
 from nsl.web.session import state
@@ -248,6 +248,8 @@ def _of_its_own(row: "pd.Series") -> str:
 # Beside the box on a wide page, below it on a narrow one.
 _CHOSEN_PX = 640
 _LONGEST_NAME = 40
+# Of a set's name: fewer letters stand in too many.
+_SHORTEST_PART = 4
 # Before the name of a set in a label.
 _SET = "Signature: "
 
@@ -261,13 +263,21 @@ class Boxed:
     otherwise: str  # what is said of a gene of the weights that is not among them; its name comes before
 
     def find(self, typed: str) -> str | None:
-        """The gene of a symbol, a common name, or a label of the box."""
+        """The gene of a symbol, a common name, or a label of the box, or the set of a name or a part of one's alone."""
         if typed in self.genes:
             return typed
         name = _name(typed)
+        sets = self.sets_named(name)
+        return resolve(name, by_capitals(self.genes)) or (sets[0] if len(sets) == 1 else None)
+
+    def sets_named(self, name: str) -> list[str]:
+        """The set of this name or, where there is neither one nor a gene, those in whose names it stands."""
         wanted = name.casefold().removeprefix(PREFIX).strip()
-        sets = (one for one in self.genes if is_signature(one) and one.casefold().removeprefix(PREFIX) == wanted)
-        return resolve(name, by_capitals(self.genes)) or next(sets, None)
+        sets = {one: one.casefold().removeprefix(PREFIX) for one in self.genes if is_signature(one)}
+        own = [one for one, known in sets.items() if known == wanted]
+        if own or len(wanted) < _SHORTEST_PART or symbol_of(name) is not None:
+            return own
+        return [one for one, known in sets.items() if wanted in known]
 
 
 def box_of_one(
@@ -403,6 +413,9 @@ def why_missing(name: str, held: Boxed) -> str:
     """One sentence on a name of which a box has no gene, as Markdown."""
     gene = resolve(name, by_capitals(held.weights.genes))
     symbol = gene or symbol_of(name)
+    if sets := held.sets_named(name):
+        names = controls.escaped(some_of([one.removeprefix(PREFIX) for one in sets], 4))
+        return f"{controls.escaped(name)} stands in the names of several signatures: {names}; choose one of the list."
     if symbol is None:
         known = "type one such as ERBB2, or a common name such as HER2"
         return f"{controls.escaped(name)} is no gene symbol known here; {known}."

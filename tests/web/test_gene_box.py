@@ -65,6 +65,26 @@ def test_a_symbol_or_a_common_name_is_its_gene_listed_or_not(stains):
         assert ("GAPDH is unreliable" in said(stains)) == (gene == "GAPDH")
 
 
+def test_a_part_of_a_sets_name_is_that_set_or_several_to_choose_from():
+    weights = load_weights()
+    held = Boxed([f"signature:{name}" for name in weights.signatures.index] + weights.genes, weights, "is elsewhere")
+    for typed, of_set in {
+        "cholesterol": "cholesterol synthesis",
+        "Oxidative": "oxidative phosphorylation",
+        "presentation class II": "antigen presentation class II",
+        "antigen presentation class I": "antigen presentation class I",
+        "Signature: stroma · r 0.45 ●": "stroma",
+    }.items():
+        assert (held.find(typed) or typed).removeprefix("signature:") == of_set
+    for typed, told in {
+        "class": "class stands in the names of several signatures: antigen presentation class I",
+        "pro": "pro is no gene symbol known here",  # in proliferation, and in protein secretion
+        "ESR1": f"ESR1 is {TOO_FEW}",
+    }.items():
+        assert held.find(typed) is None
+        assert told in why_missing(typed, held)
+
+
 def test_what_was_typed_is_spoken_of_until_a_gene_is_chosen_or_the_page_is_left(stains):
     type_gene(stains, "ESR1").run()
     assert TOO_FEW in said(stains)
