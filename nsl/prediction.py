@@ -280,6 +280,8 @@ class _Band:
 
 def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> _Band:
     """The band with the scores of the sets, and of the genes answered only those wished for, the first."""
+    if not scoring.names:
+        return replace(band, scores=np.empty((len(band.tiles), 0), np.float32))
     columns = pd.Index(answered).get_indexer(scoring.genes)
     return replace(band, expression=band.expression[:, :wished], scores=scoring.score(band.expression[:, columns]))
 
