@@ -117,7 +117,7 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     mean, to_red, to_blue = (red + green + blue) / 3, red / green, blue / green
     neutral = (to_red > _NEUTRAL_RED[0]) & (to_red < _NEUTRAL_RED[1]) & (to_blue > _NEUTRAL_BLUE)
     # A frame that a program drew is grey as it is stored, and not beside tinted glass.
-    r, g, b = np.ogrid[: len(middle), : len(middle), : len(middle)]
+    r, g, b = (axis.astype(np.int8) for axis in np.ogrid[: len(middle), : len(middle), : len(middle)])
     neutral |= np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b) <= 1
     blue_ink = (to_red > _BLUE_INK_RED) & (to_blue < _BLUE_INK_BLUE)
     red_ink = (to_red < _RED_INK_RED) & (to_blue > _RED_INK_BLUE) & (mean > _RED_INK_OD)

@@ -24,8 +24,8 @@ MAX_TILES = 5_000_000
 _LEAST_LOSS = (1 - math.exp(-3 * TISSUE_OD)) / 3 / 1.5
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
 _STRIP_PIXELS = 4_000_000
-# Of a small slide, for progress; each costs another reading of the rows that neighbours share.
-_LEAST_STRIPS = 10
+# Of a small slide, for progress; each costs another reading of the rows that neighbours share, and a pause of threads.
+_LEAST_STRIPS = 5
 # Of a length in floats: 700 px of 0.7 µm fall a hair short of 490 µm.
 _SLACK = 1e-6
 

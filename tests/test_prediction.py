@@ -322,7 +322,7 @@ def _measured_epithelium(folder, section_name):
 
 
 def test_a_cancelled_run_keeps_the_tiles_it_came_to(slide, weights, result):
-    part = predict(slide, weights, progress=Recording(cancel_at=3))
+    part = predict(slide, weights, progress=Recording(cancel_at=2))
     assert 0 < part.n_obs < result.n_obs
     assert not part.uns["nsl"]["complete"]
     assert result.uns["nsl"]["complete"]

@@ -278,7 +278,11 @@ class Slide(AbstractContextManager):
                 y0, y1 = math.floor(tops[rows][0]), math.ceil(bottoms[rows][-1])
                 pixels = self._reader.read(number, x0, y0, x1 - x0, y1 - y0)
                 boxes = tops[rows] - y0, bottoms[rows] - y0, lefts[columns] - x0, rights[columns] - x0
-                out[rows, columns] = _box_means(pixels, *boxes)
+                means = _box_means(pixels, *boxes)
+                if means.shape == out.shape:
+                    out = means
+                else:
+                    out[rows, columns] = means
         # Of means, not pixel by pixel: a small part of the work, and 99 of 100 colours of tissue come to the same.
         return self.color_profile.to_srgb(out) if self.is_converted else out
 
@@ -303,7 +307,7 @@ def _box_means(
     """The mean colour of every box of `pixels` (h, w, 3): (rows, columns, 3)."""
     shape = (len(tops), len(lefts), 3)
     if shape == pixels.shape and all((edges % 1 == 0).all() for edges in (tops, bottoms, lefts, rights)):
-        return pixels
+        return pixels.copy()  # readers keep what they decoded
     from nsl.slides.resampling import box_means
 
     return box_means(pixels, tops, bottoms, lefts, rights)
