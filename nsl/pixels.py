@@ -204,15 +204,18 @@ def _answer_genes(start, stop, image, blocks, table, affine, effect, sums, pixel
                 r1, g1, b1 = colors[j + 1]
                 r2, g2, b2 = colors[j + 2]
                 r3, g3, b3 = colors[j + 3]
-                for s in range(2):
-                    a, w = affine[s], effect[s]
-                    for i in range(genes):
-                        red, green, blue, offset = a[0, i], a[1, i], a[2, i], a[3, i]
-                        c0 = max(r0 * red + g0 * green + b0 * blue + offset, none)
-                        c1 = max(r1 * red + g1 * green + b1 * blue + offset, none)
-                        c2 = max(r2 * red + g2 * green + b2 * blue + offset, none)
-                        c3 = max(r3 * red + g3 * green + b3 * blue + offset, none)
-                        chunk[i] += w[i] * ((c0 + c1) + (c2 + c3))
+                for i in range(genes):
+                    red, green, blue, offset = affine[0, 0, i], affine[0, 1, i], affine[0, 2, i], affine[0, 3, i]
+                    c0 = max(r0 * red + g0 * green + b0 * blue + offset, none)
+                    c1 = max(r1 * red + g1 * green + b1 * blue + offset, none)
+                    c2 = max(r2 * red + g2 * green + b2 * blue + offset, none)
+                    c3 = max(r3 * red + g3 * green + b3 * blue + offset, none)
+                    red, green, blue, offset = affine[1, 0, i], affine[1, 1, i], affine[1, 2, i], affine[1, 3, i]
+                    d0 = max(r0 * red + g0 * green + b0 * blue + offset, none)
+                    d1 = max(r1 * red + g1 * green + b1 * blue + offset, none)
+                    d2 = max(r2 * red + g2 * green + b2 * blue + offset, none)
+                    d3 = max(r3 * red + g3 * green + b3 * blue + offset, none)
+                    chunk[i] += effect[0, i] * ((c0 + c1) + (c2 + c3)) + effect[1, i] * ((d0 + d1) + (d2 + d3))
             for j in range(fours, end):
                 r0, g0, b0 = colors[j]
                 for s in range(2):
