@@ -19,7 +19,7 @@ from nsl.tiles import Blocks
 
 PLANES = 512
 """So many planes stand for those of thousands of genes. Against the model itself, over the tiles of a section: r above
-0.9999 for every gene; the median gene's largest error is 0.7 % of its standard deviation (`benchmarks/slide.py`)."""
+0.9999 for every gene; the median gene's largest error is 0.9 % of its standard deviation (`benchmarks/slide.py`)."""
 # Sums of blocks held at once: 128 MB.
 _BLOCK_VALUES = 32_000_000
 # Pixels added up in single precision.
