@@ -155,7 +155,7 @@ def predict(
     digest = beside(lambda: slide.sha256)  # closing the slide ends it
     bands = _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)
     scored = (_scored(band, answered, len(genes), scoring) for band in bands)
-    tiles, tissue, shares, expression, scores = _in_order(scored, int(expected.sum()), len(genes), len(sets))
+    tiles, tissue, shares, expression, scores = _in_order(scored, wanted, int(expected.sum()), len(genes), len(sets))
     if not len(tiles) and watch.is_over:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
     if not len(tiles) and any(watch.left_out.values()):
@@ -271,7 +271,8 @@ class _Watch:
 class _Band:
     """The tiles kept of a strip."""
 
-    tiles: np.ndarray  # (N,) positions in the grid
+    looked_at: np.ndarray  # positions in the grid of all tiles of the strip
+    tiles: np.ndarray  # (N,) of those kept
     tissue: np.ndarray  # (N,)
     shares: np.ndarray  # (N, kinds) of `nsl.quality`; NaN where it is not asked for
     expression: np.ndarray  # (N, genes)
@@ -286,15 +287,19 @@ def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> 
     return replace(band, expression=band.expression[:, :wished], scores=scoring.score(band.expression[:, columns]))
 
 
-def _in_order(bands: Iterator[_Band], expected: int, genes: int, sets: int) -> tuple[np.ndarray, ...]:
+def _in_order(
+    bands: Iterator[_Band], wanted: np.ndarray, expected: int, genes: int, sets: int
+) -> tuple[np.ndarray, ...]:
     """Tiles, tissue, shares, expression and scores of all bands in the grid's order.
 
-    Each band goes to its place as it comes, so that memory holds one result; there is room for `expected` tiles before
-    more has to be found.
+    Each band goes to its place as soon as no tile is to come before it, so that memory holds one result.
+
+    wanted : (T,) whether each tile of the grid is looked at.
+    expected : for so many tiles there is room before more has to be found.
     """
     tiles, widths = np.empty(0, np.int64), ((), (len(KINDS),), (genes,), (sets,))
     columns = [np.empty((expected, *width), np.float32) for width in widths]
-    for group in _sharing_rows(bands):
+    for group in _complete(bands, wanted):
         own = np.concatenate([band.tiles for band in group])
         places = np.split(len(tiles) + own.argsort().argsort(), np.cumsum([len(band.tiles) for band in group])[:-1])
         tiles = np.concatenate([tiles, np.sort(own)])
@@ -309,14 +314,16 @@ def _in_order(bands: Iterator[_Band], expected: int, genes: int, sets: int) -> t
     return tiles, *columns
 
 
-def _sharing_rows(bands: Iterator[_Band]) -> Iterator[list[_Band]]:
-    """Bands in groups, of which each lies in rows of the grid below those of the one before."""
-    group: list[_Band] = []
+def _complete(bands: Iterator[_Band], wanted: np.ndarray) -> Iterator[list[_Band]]:
+    """Bands in groups, of which each lies in the grid before all tiles that are still to come."""
+    group, to_come, first = [], wanted.copy(), 0
     for band in bands:
-        if group and len(band.tiles) and band.tiles.min() > max(one.tiles.max(initial=-1) for one in group):
+        group.append(band)
+        to_come[band.looked_at] = False
+        first += int(to_come[first:].argmax())
+        if to_come[first] and max(one.tiles.max(initial=-1) for one in group) < first:
             yield group
             group = []
-        group.append(band)
     if group:
         yield group
 
@@ -343,7 +350,8 @@ def _predict_bands(
         expression = model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges)
         # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
         keep[keep] = seen = np.isfinite(expression).all(axis=1)
-        yield _Band(strip.windows[keep], tissue[keep], shares[keep], expression if seen.all() else expression[seen])
+        expression = expression if seen.all() else expression[seen]
+        yield _Band(strip.windows, strip.windows[keep], tissue[keep], shares[keep], expression)
         watch.looked_at(strip.windows, tissue, left_out_counts(shares))
 
 

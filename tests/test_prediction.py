@@ -142,6 +142,24 @@ def test_glass_between_pieces_of_tissue_is_not_read_and_changes_no_bit(
     np.testing.assert_array_equal(result.obs.tissue_fraction, whole.obs.tissue_fraction)
 
 
+def test_pieces_side_by_side_that_hold_tissue_at_other_heights_come_in_the_grids_order(section, weights, tmp_path):
+    glass = np.full_like(section.pixels, [240, 236, 240])
+    half = len(glass) // 2
+    above = np.concatenate([section.pixels[:half], glass[half:]])
+    below = np.concatenate([glass[:half], section.pixels[half:]])
+    pieces = [part for piece in (above, below, above) for part in (piece, glass)]
+    Image.fromarray(np.concatenate(pieces, axis=1)).save(tmp_path / "pieces.png")
+    with pytest.MonkeyPatch.context() as patch, open_slide(tmp_path / "pieces.png", mpp=1.0) as slide:
+        patch.setattr("nsl.tiles._LEAST_STRIPS", 1)
+        at_once = predict(slide, weights)
+        patch.setattr("nsl.prediction.may_hold_tissue", lambda grid, *_: np.ones(len(grid), bool))
+        whole = predict(slide, weights)
+    places = at_once.obs.array_row.to_numpy() * 1000 + at_once.obs.array_col.to_numpy()
+    assert (np.diff(places) > 0).all()
+    assert list(at_once.obs_names) == list(whole.obs_names)
+    np.testing.assert_array_equal(at_once.X, whole.X)
+
+
 def test_overlapping_tiles_agree_with_the_tiles_they_coincide_with(slide, weights, result):
     finer = predict(slide, weights, stride_um=50)
     at = {tuple(xy): i for i, xy in enumerate(finer.obs[["x_um", "y_um"]].to_numpy())}
