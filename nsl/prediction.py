@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import anndata
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from nsl import __version__
 from nsl.errors import Cancelled, ScaleError, SlideError
@@ -28,7 +29,6 @@ from nsl.result import Provenance, SlidePicture, left_out_in_words, tile_name
 from nsl.signatures import Scoring, Signature
 from nsl.slides.annotations.region import Region, check_on_slide
 from nsl.slides.annotations.tiles import annotate, tiles_inside
-from nsl.slides.resampling import reduced
 from nsl.slides.slide import Slide
 from nsl.stain_transfer import StainTransfer
 from nsl.stains import SlideStains, angle_degrees, estimate_stains, tissue_colors
@@ -469,7 +469,8 @@ def slide_stains(
     squares = np.flatnonzero(tissue >= MIN_TISSUE)
     squares = squares[np.linspace(0, len(squares) - 1, min(_STAIN_SQUARES, len(squares))).round().astype(int)]
     if overview_mpp <= mpp:  # of a small slide, which need not be read again
-        at_mpp = reduced(overview, size_at(slide, mpp))
+        # Of whole pixels: to share them out between squares would mix the stains once more than reading does.
+        at_mpp = np.asarray(Image.fromarray(overview).resize(size_at(slide, mpp), Image.Resampling.BOX))
         bounds = pixel_bounds(grid.centers_px[squares], side_um, slide.mpp, mpp)
         pixels = [at_mpp[y0:y1, x0:x1].reshape(-1, 3) for x0, y0, x1, y1 in bounds]
     else:
