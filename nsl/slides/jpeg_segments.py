@@ -1,4 +1,4 @@
-"""What stands before the pixels of a JPEG: its segments (ITU-T T.81, annex B), and of what colours it says it is."""
+"""The segments of a JPEG (ITU-T T.81, annex B): of what colours it says it is, and in what strips it can be decoded."""
 
 from __future__ import annotations
 

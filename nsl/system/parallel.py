@@ -19,6 +19,7 @@ from nsl.errors import NslError
 T = TypeVar("T")
 VARIABLE = "NSL_THREADS"
 
+# As NumPy divides: to look for a zero before each division would keep the processor from taking many at once.
 kernel = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 
 
