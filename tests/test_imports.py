@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ def test_imports_keep_to_the_layers_of_pyproject():
     code = "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout
+
+
+def test_the_packages_of_a_wheel_are_the_folders_of_the_package():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "nsl").rglob("__init__.py")}
+    elsewhere = set(setuptools["package-dir"])
+    assert sorted(setuptools["packages"]) == sorted(folders | elsewhere)
+    assert all((ROOT / folder).is_dir() for folder in setuptools["package-dir"].values())
 
 
 @pytest.mark.parametrize(

@@ -413,12 +413,12 @@ def why_missing(name: str, held: Boxed) -> str:
     """One sentence on a name of which a box has no gene, as Markdown."""
     gene = resolve(name, by_capitals(held.weights.genes))
     symbol = gene or symbol_of(name)
-    if sets := held.sets_named(name):
-        names = controls.escaped(some_of([one.removeprefix(PREFIX) for one in sets], 4))
-        return f"{controls.escaped(name)} stands in the names of several signatures: {names}; choose one of the list."
     if symbol is None:
-        known = "type one such as ERBB2, or a common name such as HER2"
-        return f"{controls.escaped(name)} is no gene symbol known here; {known}."
+        told = "is no gene symbol known here; type one such as ERBB2, or a common name such as HER2"
+        if sets := held.sets_named(name):
+            names = controls.escaped(some_of([one.removeprefix(PREFIX) for one in sets], 4))
+            told = f"stands in the names of several signatures: {names}; choose one of the list"
+        return f"{controls.escaped(name)} {told}."
     subject = symbol if symbol.upper() == name.upper() else f"{name} is {symbol}, which"
     return f"{controls.escaped(subject)} {held.otherwise if gene else _not_in_weights(symbol, held.weights)}."
 
