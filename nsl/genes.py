@@ -144,11 +144,11 @@ def resolve(gene: str, known: Mapping[str, str]) -> str | None:
         model holds under the very name comes before what that name may also mean.
     known : the model's symbols, of `by_capitals`.
     """
-    others = _names(canonical(gene))
-    for spelling in (gene.strip().upper(), _bare(gene), canonical(gene).upper(), *map(str.upper, others)):
-        if spelling in known:
-            return known[spelling]
-    return None
+    if (as_written := gene.strip().upper()) in known:
+        return known[as_written]
+    symbol = canonical(gene)
+    spellings = (_bare(gene), symbol.upper(), *map(str.upper, _names(symbol)))
+    return next((known[spelling] for spelling in spellings if spelling in known), None)
 
 
 def plain_text(content: bytes) -> str:

@@ -87,7 +87,7 @@ def _mark_occupied(start, stop, image, grid, bits, occupied):
         x0, y0, x1, y1 = grid[t]
         for y in range(max(y0, 0), min(y1, height)):
             for x in range(max(x0, 0), min(x1, width)):
-                r, g, b = image[y, x]
+                r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
                 if r | g | b:
                     occupied[_bin(r, g, b, bits)] = True
 
@@ -99,7 +99,7 @@ def _add_moments(start, stop, image, grid, bits, slot, table, moments):
         x0, y0, x1, y1 = grid[t]
         for y in range(max(y0, 0), min(y1, height)):
             for x in range(max(x0, 0), min(x1, width)):
-                r, g, b = image[y, x]
+                r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
                 if r | g | b:
                     k = slot[_bin(r, g, b, bits)]
                     moments[t, k, 0] += 1

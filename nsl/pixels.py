@@ -24,6 +24,8 @@ PLANES = 512
 _BLOCK_VALUES = 32_000_000
 # Pixels added up in single precision.
 _CHUNK = 256
+# Numbers of single precision in the widest vectors of a processor.
+_LANES = 16
 # Concentrations a stain, spread as they are over tissue: few pixels are strong, by an exponential distribution.
 _SHADES = 8
 
@@ -88,9 +90,9 @@ class PixelModel:
     """The weights of G genes as the loops over pixels take them, genes last."""
 
     affine: np.ndarray
-    """(2, 4, G) float32: of each stain, what optical density in red, green and blue, and 1, are multiplied by."""
+    """(2, 4, ≥ G) float32: of each stain, what optical density in red, green and blue, and 1, are multiplied by."""
     effect: np.ndarray
-    """(2, G) float32."""
+    """(2, ≥ G) float32."""
     intercept: np.ndarray
     """(G,) float32."""
     planes: Planes | None
@@ -104,6 +106,9 @@ class PixelModel:
         if transfer is not None:
             affine = _transferred(affine, transfer)
             planes = planes and planes.transferred(transfer)
+        # Genes of no weight, to the width of the widest vector: fewer than fill one are answered one by one.
+        rest = [(0, -affine.shape[2] % _LANES)]
+        affine, effect = np.pad(affine, [(0, 0), (0, 0), *rest]), np.pad(effect, [(0, 0), *rest])
         return cls(affine, effect, model.intercept.detach().numpy(), planes)
 
     def predict(
@@ -128,7 +133,7 @@ class PixelModel:
         -------
         (T, G) float32; NaN for a window of nothing but padding, which is pure black and never counts.
         """
-        expression = np.empty((len(bounds), self.affine.shape[2]), np.float32)
+        expression = np.empty((len(bounds), len(self.intercept)), np.float32)
         self._answer(read_only(image), bounds, od_table(white_point), edges, expression)
         return expression
 
@@ -174,7 +179,7 @@ def _gather(image, bounds, table, colors):
     found = 0
     for y in range(max(y0, 0), min(y1, height)):
         for x in range(max(x0, 0), min(x1, width)):
-            r, g, b = image[y, x]
+            r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
             if r | g | b:
                 colors[found, 0], colors[found, 1], colors[found, 2] = table[0, r], table[1, g], table[2, b]
                 found += 1
@@ -200,10 +205,10 @@ def _answer_genes(start, stop, image, blocks, table, affine, effect, sums, pixel
             end = min(first + _CHUNK, found)
             fours = first + (end - first) // 4 * 4
             for j in range(first, fours, 4):
-                r0, g0, b0 = colors[j]
-                r1, g1, b1 = colors[j + 1]
-                r2, g2, b2 = colors[j + 2]
-                r3, g3, b3 = colors[j + 3]
+                r0, g0, b0 = colors[j, 0], colors[j, 1], colors[j, 2]
+                r1, g1, b1 = colors[j + 1, 0], colors[j + 1, 1], colors[j + 1, 2]
+                r2, g2, b2 = colors[j + 2, 0], colors[j + 2, 1], colors[j + 2, 2]
+                r3, g3, b3 = colors[j + 3, 0], colors[j + 3, 1], colors[j + 3, 2]
                 for i in range(genes):
                     red, green, blue, offset = affine[0, 0, i], affine[0, 1, i], affine[0, 2, i], affine[0, 3, i]
                     c0 = max(r0 * red + g0 * green + b0 * blue + offset, none)
@@ -217,7 +222,7 @@ def _answer_genes(start, stop, image, blocks, table, affine, effect, sums, pixel
                     d3 = max(r3 * red + g3 * green + b3 * blue + offset, none)
                     chunk[i] += effect[0, i] * ((c0 + c1) + (c2 + c3)) + effect[1, i] * ((d0 + d1) + (d2 + d3))
             for j in range(fours, end):
-                r0, g0, b0 = colors[j]
+                r0, g0, b0 = colors[j, 0], colors[j, 1], colors[j, 2]
                 for s in range(2):
                     a, w = affine[s], effect[s]
                     for i in range(genes):
@@ -241,10 +246,10 @@ def _answer_planes(start, stop, image, blocks, table, affine, sums, pixels):
             end = min(first + _CHUNK, found)
             fours = first + (end - first) // 4 * 4
             for j in range(first, fours, 4):
-                r0, g0, b0 = colors[j]
-                r1, g1, b1 = colors[j + 1]
-                r2, g2, b2 = colors[j + 2]
-                r3, g3, b3 = colors[j + 3]
+                r0, g0, b0 = colors[j, 0], colors[j, 1], colors[j, 2]
+                r1, g1, b1 = colors[j + 1, 0], colors[j + 1, 1], colors[j + 1, 2]
+                r2, g2, b2 = colors[j + 2, 0], colors[j + 2, 1], colors[j + 2, 2]
+                r3, g3, b3 = colors[j + 3, 0], colors[j + 3, 1], colors[j + 3, 2]
                 for i in range(planes):
                     red, green, blue, offset = affine[0, i], affine[1, i], affine[2, i], affine[3, i]
                     c0 = one if r0 * red + g0 * green + b0 * blue + offset > 0 else none
@@ -256,7 +261,7 @@ def _answer_planes(start, stop, image, blocks, table, affine, sums, pixels):
                     chunk[2, i] += (c0 * b0 + c1 * b1) + (c2 * b2 + c3 * b3)
                     chunk[3, i] += (c0 + c1) + (c2 + c3)
             for j in range(fours, end):
-                r0, g0, b0 = colors[j]
+                r0, g0, b0 = colors[j, 0], colors[j, 1], colors[j, 2]
                 for i in range(planes):
                     side = r0 * affine[0, i] + g0 * affine[1, i] + b0 * affine[2, i] + affine[3, i]
                     c0 = one if side > 0 else none
@@ -297,7 +302,7 @@ def _add_genes(start, stop, spans, numbers, sums, pixels, intercept, expression)
     total = np.empty(sums.shape[1], np.float64)
     for window in range(start, stop):
         seen = _add_up(spans[window], numbers, sums, pixels, total)
-        for i in range(len(total)):
+        for i in range(len(intercept)):
             expression[window, i] = total[i] / seen + intercept[i] if seen else np.nan
 
 

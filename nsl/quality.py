@@ -79,7 +79,7 @@ _EVERY = 5
 _BLACK_INTENSITY = 12
 # The lightest and the darkest channel of the median pixel: light on a dark ground lies below either.
 _DARK_INTENSITY, _DARK_CHANNEL = 80, 8
-_GREY_SPREAD = 4
+_GREY_SPREAD, _LEAST_COLORED = 4, 0.01
 # Of what is not black: less than that between frames is no slide.
 _LEAST_FRAMED = 0.05
 _NO_GLASS, _LEAST_TISSUE = 0.99, 0.3
@@ -113,35 +113,21 @@ def color_kinds(thumbnail: np.ndarray, white_point: np.ndarray) -> np.ndarray:
     step = 1 << _SHIFT
     middle = np.arange(0, 256, step, dtype=np.float32) + (step - 1) / 2
     white = np.asarray(white_point, np.float32)[:, None]
-    red, green, blue = np.meshgrid(*np.maximum(-np.log((middle + 1) / (white + 1)), 1e-6), indexing="ij")
-    mean, to_red, to_blue = (red + green + blue) / 3, red / green, blue / green
-    neutral = (to_red > _NEUTRAL_RED[0]) & (to_red < _NEUTRAL_RED[1]) & (to_blue > _NEUTRAL_BLUE)
-    # A frame that a program drew is grey as it is stored, and not beside tinted glass.
-    r, g, b = (axis.astype(np.int8) for axis in np.ogrid[: len(middle), : len(middle), : len(middle)])
-    neutral |= np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b) <= 1
-    blue_ink = (to_red > _BLUE_INK_RED) & (to_blue < _BLUE_INK_BLUE)
-    red_ink = (to_red < _RED_INK_RED) & (to_blue > _RED_INK_BLUE) & (mean > _RED_INK_OD)
-    kinds = np.full(mean.shape, _TISSUE, np.uint8)
-    kinds[(to_red > _MOST_RED) | blue_ink | red_ink | (neutral & (mean > _GREY_OD))] = _INK
-    kinds[(to_blue > _BROWN_BLUE) & (to_red < _NEUTRAL_RED[0])] = _PIGMENT
-    kinds[mean <= _HUE_OD] = _TISSUE
-    kinds[neutral & (mean > _LEAST_GREY_OD) & (mean <= _GREY_OD)] = _SURROUND
-    kinds[np.minimum(np.minimum(red, green), blue) > _BLACK_OD] = _SURROUND
-    kinds[mean <= TISSUE_OD] = _GLASS
-    seen = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
-    colours, counts = np.unique(seen @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
-    drawn = colours[counts > _DRAWN_SHARE * len(seen)]
-    at = tuple((drawn >> shift & 255) >> _SHIFT for shift in (16, 8, 0))
-    kinds[at] = np.where((neutral & (mean > TISSUE_OD))[at], _SURROUND, kinds[at])
+    od = np.maximum(-np.log((middle + 1) / (white + 1)), np.float32(1e-6))
+    seen = np.ascontiguousarray(thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3))
+    # Of 24 bits, which single precision holds.
+    colours, counts = np.unique(seen @ np.array([1 << 16, 1 << 8, 1], np.float32), return_counts=True)
+    drawn = colours[counts > _DRAWN_SHARE * len(seen)].astype(int)
+    is_drawn = np.zeros((len(middle),) * 3, bool)
+    is_drawn[tuple((drawn >> shift & 255) >> _SHIFT for shift in (16, 8, 0))] = True
+    kinds = np.empty(is_drawn.shape, np.uint8)
+    over_rows(_judge_colors, len(kinds), od, is_drawn, kinds)
     if (surround := _surround(thumbnail, seen, white_point, kinds)) is not None:
         kinds[tuple(surround >> _SHIFT)] = _SURROUND
-    stained = (kinds == _TISSUE) & (mean > _HUE_OD)
-    bins = np.ravel_multi_index((seen >> _SHIFT).T, kinds.shape)
-    own = to_blue.ravel()[bins[stained.ravel()[bins]]]
+    red, green, blue = (own[level] for own, level in zip(od, np.ascontiguousarray(seen.T) >> _SHIFT, strict=True))
+    own = (blue / green)[(_looked_up(seen, kinds) == _TISSUE) & (red + green + blue > 3 * _HUE_OD)]
     if len(own):
-        blue_dye = (to_red > _BLUE_DYE_RED) & (to_blue < _BLUE_DYE_BLUE_TIMES * np.median(own))
-        red_dye = (to_red < _RED_DYE_RED) & (to_blue > max(_RED_DYE_BLUE, _RED_DYE_BLUE_TIMES * np.median(own)))
-        kinds[stained & (blue_dye | (red_dye & (mean > _RED_INK_OD)))] = _INK
+        over_rows(_judge_dyes, len(kinds), od, np.median(own), kinds)
     return kinds
 
 
@@ -172,9 +158,8 @@ def unmarked_pixels(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 
 def without_surround(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """A copy of an image (..., 3) uint8 whose frames, rims and other black or grey are pure black padding."""
-    without = image.copy()
-    # NumPy finds places along one axis ten times as fast as along two.
-    without.reshape(-1, 3)[np.flatnonzero(_looked_up(image, kinds) == _SURROUND)] = 0
+    without = np.array(image, order="C")
+    over_rows(_blacken, without.size // 3, without.reshape(-1, 3), kinds)
     return without
 
 
@@ -197,7 +182,7 @@ def own_tissue(
     amounts = optical_density(blocks, white_point) @ per_od
     most = _FOLD_TIMES * float(np.percentile(amounts, _FOLD_PERCENTILE))
     bands, band_um = _fold_bands(thumbnail, mpp, white_point, per_stain)
-    return OwnTissue(kinds, per_od, most, summed_from_corner(bands.astype(np.int64)), band_um)
+    return OwnTissue(kinds, per_od, most, summed_from_corner(bands, np.int64), band_um)
 
 
 def _fold_bands(
@@ -214,26 +199,25 @@ def _fold_bands(
     small = reduced(thumbnail, (width, height))
     amounts = np.zeros((2, height, width), np.float32)
     over_rows(_weigh_stains, height, read_only(small), od_table(white_point), per_stain, amounts)
-    amount = amounts.sum(axis=0)
+    amount = amounts[0] + amounts[1]
     stained = amount[amount > _LEAST_AMOUNT]
     least = _LEAST_BESIDE * float(np.median(stained)) if len(stained) else np.inf
-    square = max(round(_BAND_SQUARE_UM / pixel_um), 1)
-    both, each = (uniform_filter(one, square, mode="constant", axes=(-2, -1)) for one in (amount, amounts))
+    square, each = max(round(_BAND_SQUARE_UM / pixel_um), 1), np.empty_like(amounts)
+
+    def smooth(start: int, stop: int) -> None:
+        uniform_filter(amounts[start:stop], (1, square, square), each[start:stop], mode="constant")
+
+    over_rows(smooth, len(each))
+    both = each[0] + each[1]
     angles = np.arange(_BAND_DIRECTIONS) * np.pi / _BAND_DIRECTIONS
     across = np.stack([np.sin(angles), np.cos(angles)], axis=1)
     beside, beyond = (_pixels(times * _BAND_AWAY_UM / pixel_um * across) for times in (1, 2))
     is_band = np.zeros(both.shape, np.uint8)  # a bit for each direction
     over_rows(_mark_bands, len(both), both, each, np.float32(least), beside, beyond, is_band)
-    along = (np.arange(_BAND_PLACES) - (_BAND_PLACES - 1) / 2) * _BAND_STEP_UM / pixel_um
-    found, marked = np.zeros(both.shape, bool), np.flatnonzero(is_band)
-    for direction, (down, right) in enumerate(across):
-        own = marked[is_band.ravel()[marked] >> direction & 1 > 0]
-        own = np.stack(np.divmod(own, both.shape[1]), axis=1)
-        places = np.zeros(both.shape, np.uint8)
-        for far in along:
-            at = own - _pixels(far * np.array([right, -down]))
-            places[tuple(at[((at >= 0) & (at < both.shape)).all(axis=1)].T)] += 1
-        found |= places >= _BAND_PLACES - _BAND_MISSES
+    far = (np.arange(_BAND_PLACES) - (_BAND_PLACES - 1) / 2) * _BAND_STEP_UM / pixel_um
+    along = _pixels(far[:, None] * np.stack([across[:, 1], -across[:, 0]], axis=1)[:, None])
+    found = np.zeros(both.shape, bool)
+    over_rows(_join_bands, len(found), is_band, along, found)
     return found, pixel_um
 
 
@@ -268,14 +252,16 @@ def tile_quality(
     shares = np.zeros((len(bounds), len(KINDS)), np.float32)
     if not len(bounds):
         return shares
-    image = read_only(image)
-    kinds = np.empty(image.shape[:2], np.uint8)
-    od = np.empty(image.shape[:2], np.float32)
-    table = od_table(white_point)
-    over_rows(_classify, len(image), image, tissue.kinds, table, kinds, od)
-    lag = max(round(_FINE_UM / mpp), 1)
-    arguments = (lag, mpp, tissue.per_od, tissue.fold_amount, np.asarray(white_point, float) + 1)
-    over_rows(_add_shares, len(bounds), image, kinds, od, np.ascontiguousarray(bounds), *arguments, shares)
+    tiles = read_only(image), np.ascontiguousarray(bounds)
+    measures = (
+        tissue.kinds,
+        od_table(white_point),
+        max(round(_FINE_UM / mpp), 1),
+        mpp,
+        tissue.per_od,
+        tissue.fold_amount,
+    )
+    over_rows(_add_shares, len(bounds), *tiles, *measures, np.asarray(white_point, float) + 1, shares)
     in_bands = _band_shares(tissue, (bounds + np.tile(corner, 2)) * mpp)
     shares[:, KINDS.index("fold")] = np.maximum(shares[:, KINDS.index("fold")], in_bands)
     if mpp > _COARSEST_BLUR_MPP:
@@ -316,40 +302,30 @@ def slide_doubt(thumbnail: np.ndarray, white_point: np.ndarray, kinds: np.ndarra
     SlideError : the slide is black, is grey, is dark with light on it as fluorescence is, has no colour of H&E, or
         is brown without pink, as with hematoxylin and DAB.
     """
-    pixels = thumbnail[::_EVERY, ::_EVERY].reshape(-1, 3)
-    lightest, darkest = _extreme_channels(pixels)
-    is_seen = lightest > _BLACK_INTENSITY
-    seen, lightest, darkest = pixels[is_seen], lightest[is_seen], darkest[is_seen]
-    kind = _looked_up(seen, kinds)
-    shown = kind != _GLASS
-    if not len(seen):
+    counts = np.zeros((5, 5), np.int64)
+    _count_colors(read_only(thumbnail), kinds, od_table(white_point), counts)
+    seen, colored, dim, dark, pink = counts.T
+    glass, tissue, pigment = seen[[_GLASS, _TISSUE, _PIGMENT]]
+    shown = seen.sum() - glass
+    if not seen.any():
         raise _no_h_and_e("the image shows nothing but black")
-    if not shown.any():  # whoever looks for tissue says how much there is
+    if not shown:  # whoever looks for tissue says how much there is
         return None
-    if np.percentile(lightest - darkest, 99) <= _GREY_SPREAD:
+    if colored.sum() <= _LEAST_COLORED * seen.sum():
         raise _no_h_and_e("the image is grey, and stains are told by their colour")
     # A dark frame, of one grey or with noise, is no ground that light was seen on.
-    framed = ~np.isin(kind, (_INK, _SURROUND))
-    framed = framed if framed.mean() > _LEAST_FRAMED else slice(None)
-    if np.median(lightest[framed]) < _DARK_INTENSITY or np.median(darkest[framed]) < _DARK_CHANNEL:
+    framed = [_GLASS, _TISSUE, _PIGMENT]
+    framed = framed if seen[framed].sum() > _LEAST_FRAMED * seen.sum() else slice(None)
+    if max(dim[framed].sum(), dark[framed].sum()) > seen[framed].sum() / 2:
         raise _no_h_and_e("the image is light on a dark ground, as fluorescence is")
-    tissue, brown = ((kind[shown] == one).mean() for one in (_TISSUE, _PIGMENT))
-    if shown.mean() > _NO_GLASS and tissue < _LEAST_TISSUE:
+    tissue, brown, pink = (float(one / shown) for one in (tissue, pigment, pink[_TISSUE]))
+    if glass < (1 - _NO_GLASS) * seen.sum() and tissue < _LEAST_TISSUE:
         raise _no_h_and_e(f"the image shows no glass, and {1 - tissue:.0%} of it in colours that H&E has not")
-    od = optical_density(seen[kind == _TISSUE], white_point)
-    pink = tissue * ((od.mean(axis=1) > _HUE_OD) & (od[:, 0] < _PINK_RED * od[:, 1])).mean() if len(od) else 0.0
     if brown > _BROWN[1] and brown > pink:
         raise _no_h_and_e(f"{brown:.0%} of what the image shows is brown and {pink:.0%} pink, as with DAB")
     if brown > _BROWN[2] or (brown > _BROWN[0] and brown > pink):
         return f"{brown:.0%} of what this slide shows is brown: pigment, or another stain than hematoxylin and eosin."
     return None
-
-
-def _extreme_channels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lightest and the darkest channel of every pixel (N, 3): (N,) each."""
-    # A channel at a time, as in `nsl.stains.tissue_colors`.
-    red, green, blue = np.ascontiguousarray(pixels.T)
-    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
 
 
 def _no_h_and_e(reason: str) -> SlideError:
@@ -364,17 +340,89 @@ def _looked_up(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 
 
 @kernel
+def _judge_colors(start, stop, od, is_drawn, kinds):
+    """Write what each colour is by itself, by the optical densities of its levels, (3, 64)."""
+    levels = len(kinds)
+    for r in range(start, stop):
+        for g in range(levels):
+            for b in range(levels):
+                red, green, blue = od[0, r], od[1, g], od[2, b]
+                mean, to_red, to_blue = (red + green + blue) / np.float32(3), red / green, blue / green
+                neutral = _NEUTRAL_RED[0] < to_red < _NEUTRAL_RED[1] and to_blue > _NEUTRAL_BLUE
+                # A frame that a program drew is grey as it is stored, and not beside tinted glass.
+                neutral |= max(r, g, b) - min(r, g, b) <= 1
+                is_grey = neutral and (is_drawn[r, g, b] or _LEAST_GREY_OD < mean <= _GREY_OD)
+                blue_ink = to_red > _BLUE_INK_RED and to_blue < _BLUE_INK_BLUE
+                red_ink = to_red < _RED_INK_RED and to_blue > _RED_INK_BLUE and mean > _RED_INK_OD
+                if mean <= TISSUE_OD:
+                    kind = _GLASS
+                elif is_grey or min(red, green, blue) > _BLACK_OD:
+                    kind = _SURROUND
+                elif mean <= _HUE_OD:
+                    kind = _TISSUE
+                elif to_blue > _BROWN_BLUE and to_red < _NEUTRAL_RED[0]:
+                    kind = _PIGMENT
+                elif to_red > _MOST_RED or blue_ink or red_ink or (neutral and mean > _GREY_OD):
+                    kind = _INK
+                else:
+                    kind = _TISSUE
+                kinds[r, g, b] = kind
+
+
+@kernel
+def _judge_dyes(start, stop, od, own_blue, kinds):
+    """Write ink over tissue where a dye makes it, beside the blue to green of the slide's own tissue."""
+    levels = len(kinds)
+    most_blue, least_blue = _BLUE_DYE_BLUE_TIMES * own_blue, max(_RED_DYE_BLUE, _RED_DYE_BLUE_TIMES * own_blue)
+    for r in range(start, stop):
+        for g in range(levels):
+            for b in range(levels):
+                red, green, blue = od[0, r], od[1, g], od[2, b]
+                mean, to_red, to_blue = (red + green + blue) / np.float32(3), red / green, blue / green
+                blue_dye = to_red > _BLUE_DYE_RED and to_blue < most_blue
+                red_dye = to_red < _RED_DYE_RED and to_blue > least_blue and mean > _RED_INK_OD
+                if kinds[r, g, b] == _TISSUE and mean > _HUE_OD and (blue_dye or red_dye):
+                    kinds[r, g, b] = _INK
+
+
+@kernel
+def _count_colors(image, lookup, table, counts):
+    """Count pixels that are not black, a row for each kind, and of them those coloured, dim, dark and pink."""
+    for y in range(0, image.shape[0], _EVERY):
+        for x in range(0, image.shape[1], _EVERY):
+            r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+            lightest, darkest = max(r, g, b), min(r, g, b)
+            if lightest <= _BLACK_INTENSITY:
+                continue
+            red, green, blue = table[0, r], table[1, g], table[2, b]
+            own = counts[lookup[r >> _SHIFT, g >> _SHIFT, b >> _SHIFT]]
+            own[0] += 1
+            own[1] += lightest - darkest > _GREY_SPREAD
+            own[2] += lightest < _DARK_INTENSITY
+            own[3] += darkest < _DARK_CHANNEL
+            own[4] += red + green + blue > 3 * _HUE_OD and red < _PINK_RED * green
+
+
+@kernel
+def _blacken(start, stop, pixels, lookup):
+    for i in range(start, stop):
+        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
+        if lookup[r >> _SHIFT, g >> _SHIFT, b >> _SHIFT] == _SURROUND:
+            pixels[i] = 0
+
+
+@kernel
 def _look_up(start, stop, pixels, lookup, found):
     for i in range(start, stop):
-        r, g, b = pixels[i]
+        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
         found[i] = lookup[r >> _SHIFT, g >> _SHIFT, b >> _SHIFT] if r | g | b else _GLASS
 
 
 @kernel
-def _classify(start, stop, image, lookup, table, kinds, od):
-    for y in range(start, stop):
-        for x in range(image.shape[1]):
-            r, g, b = image[y, x]
+def _classify(tile, lookup, table, kinds, od):
+    for y in range(tile.shape[0]):
+        for x in range(tile.shape[1]):
+            r, g, b = tile[y, x, 0], tile[y, x, 1], tile[y, x, 2]
             if r | g | b:
                 kinds[y, x] = lookup[r >> _SHIFT, g >> _SHIFT, b >> _SHIFT]
                 od[y, x] = table[0, r] + table[1, g] + table[2, b]
@@ -384,11 +432,17 @@ def _classify(start, stop, image, lookup, table, kinds, od):
 
 
 @kernel
-def _add_shares(start, stop, image, kinds, od, bounds, lag, mpp, per_od, most, white, shares):
-    height, width = kinds.shape
+def _add_shares(start, stop, image, bounds, lookup, table, lag, mpp, per_od, most, white, shares):
     far = _COARSE * lag
     for t in range(start, stop):
         x0, y0, x1, y1 = bounds[t]
+        left, top = max(x0, 0), max(y0, 0)
+        tile = image[top : max(y1, top), left : max(x1, left)]
+        height, width = tile.shape[:2]
+        kinds, od = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
+        _classify(tile, lookup, table, kinds, od)
+        # From here on in pixels of what of the tile lies on the image.
+        x0, y0, x1, y1 = x0 - left, y0 - top, x1 - left, y1 - top
         blocks = max(int((x1 - x0) * mpp / _BLOCK_UM + 0.5), 1)
         counts = np.zeros(5, np.int64)
         blurred, folded = 0, 0
@@ -410,18 +464,18 @@ def _add_shares(start, stop, image, kinds, od, bounds, lag, mpp, per_od, most, w
                         continue
                     tissue += kind == _TISSUE
                     seen += 1
-                    red += image[y, x, 0]
-                    green += image[y, x, 1]
-                    blue += image[y, x, 2]
+                    red += tile[y, x, 0]
+                    green += tile[y, x, 1]
+                    blue += tile[y, x, 2]
                     amount += here
                     # Every fourth pixel has texture enough to tell.
                     if (x - x0 | y - y0) & 1:
                         continue
-                    if x + far < min(x1, width) and od[y, x + far] >= 0 and od[y, x + lag] >= 0:
+                    if x + far < width and od[y, x + far] >= 0 and od[y, x + lag] >= 0:
                         near_squares += (od[y, x + lag] - here) ** 2
                         far_squares += (od[y, x + far] - here) ** 2
                         pairs += 1
-                    if y + far < min(y1, height) and od[y + far, x] >= 0 and od[y + lag, x] >= 0:
+                    if y + far < height and od[y + far, x] >= 0 and od[y + lag, x] >= 0:
                         near_squares += (od[y + lag, x] - here) ** 2
                         far_squares += (od[y + far, x] - here) ** 2
                         pairs += 1
@@ -451,7 +505,7 @@ def _weigh_stains(start, stop, image, table, per_stain, amounts):
     """Write the amount of each stain, (2, H, W), of an image whose padding holds none."""
     for y in range(start, stop):
         for x in range(image.shape[1]):
-            r, g, b = image[y, x]
+            r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
             if r | g | b:
                 for stain in range(2):
                     red, green, blue = per_stain[0, stain], per_stain[1, stain], per_stain[2, stain]
@@ -493,3 +547,22 @@ def _mark_bands(start, stop, both, each, least, beside, beyond, is_band):
                     ends |= here * both[y - down, x - right] > other * other
                 if holds_more and ends:
                     is_band[y, x] |= 1 << direction
+
+
+@kernel
+def _join_bands(start, stop, is_band, along, found):
+    """Set `found` where enough places along a band of a direction (directions, places, 2) have its bit."""
+    height, width = is_band.shape
+    held = np.empty(width, np.uint8)
+    for y in range(start, stop):
+        for direction in range(len(along)):
+            held[:] = 0
+            bit = np.uint8(1 << direction)
+            for down, right in along[direction]:
+                if 0 <= y + down < height:
+                    own = is_band[y + down, max(right, 0) : width + min(right, 0)]
+                    here = held[max(-right, 0) :]
+                    for x in range(len(own)):
+                        here[x] += (own[x] & bit) > 0
+            for x in range(width):
+                found[y, x] |= held[x] >= _BAND_PLACES - _BAND_MISSES

@@ -180,11 +180,13 @@ def _count_tissue(start, stop, image, blocks, table, threshold, tissue):
     height, width = image.shape[:2]
     for block in range(start, stop):
         x0, y0, x1, y1 = blocks[block]
+        found = 0
         for y in range(max(y0, 0), min(y1, height)):
             for x in range(max(x0, 0), min(x1, width)):
-                r, g, b = image[y, x]
+                r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
                 if r | g | b:
-                    tissue[block, 0] += table[0, r] + table[1, g] + table[2, b] > threshold
+                    found += table[0, r] + table[1, g] + table[2, b] > threshold
+        tissue[block, 0] = found
 
 
 @kernel
@@ -217,15 +219,20 @@ def may_hold_tissue(
     in a tile and the pixels around it, the tile need not be read.
     """
     shares = (1 - np.arange(1, 257) / (np.asarray(white_point)[:, None] + 1)) / 3
-    summed = np.zeros((overview.shape[0] + 1, overview.shape[1] + 1))
-    _sum_loss(read_only(overview), shares, summed)
+    loss = np.empty(overview.shape[:2], np.float32)
+    over_rows(_tell_loss, len(loss), read_only(overview), shares, loss)
+    summed = summed_from_corner(loss, np.float64)
     bounds = pixel_bounds(grid.centers_px, grid.tile_um, grid.mpp, overview_mpp) + np.array([-1, -1, 1, 1])
     return box_sums(summed, bounds) >= _LEAST_LOSS * min_tissue * (grid.tile_um / overview_mpp) ** 2
 
 
-def summed_from_corner(picture: np.ndarray) -> np.ndarray:
+def summed_from_corner(picture: np.ndarray, dtype: type[np.number]) -> np.ndarray:
     """(H + 1, W + 1), at every corner of a pixel of (H, W) the sum of all that lies above and to the left of it."""
-    return np.pad(picture, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    height, width = picture.shape
+    summed = np.zeros((height + 1, width + 1), dtype)
+    over_rows(_sum_right, height, read_only(picture), summed)
+    over_rows(_sum_down, width + 1, summed)
+    return summed
 
 
 def box_sums(summed: np.ndarray, bounds: np.ndarray) -> np.ndarray:
@@ -239,17 +246,28 @@ def box_sums(summed: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _sum_loss(image, shares, summed):
-    """Of the light that pixels take, what `summed_from_corner` gives, written to `summed`."""
-    down = np.zeros(image.shape[1])
-    for y in range(image.shape[0]):
-        total = 0.0
-        for x in range(image.shape[1]):
-            r, g, b = image[y, x]
-            if r | g | b:  # black is padding
-                down[x] += max(shares[0, r] + shares[1, g] + shares[2, b], 0.0)
-            total += down[x]
+def _sum_right(start, stop, picture, summed):
+    for y in range(start, stop):
+        total = summed[y + 1, 0]
+        for x in range(picture.shape[1]):
+            total += picture[y, x]
             summed[y + 1, x + 1] = total
+
+
+@kernel
+def _sum_down(start, stop, summed):
+    for y in range(1, len(summed)):
+        for x in range(start, stop):
+            summed[y, x] += summed[y - 1, x]
+
+
+@kernel
+def _tell_loss(start, stop, image, shares, loss):
+    """Write what share of the light each pixel takes; black is padding."""
+    for y in range(start, stop):
+        for x in range(image.shape[1]):
+            r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+            loss[y, x] = max(shares[0, r] + shares[1, g] + shares[2, b], 0.0) if r | g | b else 0.0
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ _BAND_ROWS = 256
 # libjpeg makes grey of what is not there; zlib's reader leaves black, or a palette's first colour.
 _MISSING = {"JPEG": (127, 128), "PNG": (0,)}
 # Of a JPEG before its scan: photographs have previews and colour profiles there.
-_MOST_HEAD = 2**22
+_USUAL_HEAD, _MOST_HEAD = 2**16, 2**22
 
 # EXIF orientation: whether rows and columns change places, and whether x and y are reversed then.
 _ORIENTATION = 274  # the tag of EXIF and TIFF
@@ -108,8 +108,10 @@ class PillowReader(Reader):
         """SlideError at a JPEG of more bits, which Pillow takes for no image at all."""
         if not head.startswith(b"\xff\xd8"):
             return
-        self._file.seek(0)
-        frame = stated_frame(self._file.read(_MOST_HEAD))
+        for most in (_USUAL_HEAD, _MOST_HEAD):
+            self._file.seek(0)
+            if frame := stated_frame(self._file.read(most)):
+                break
         if frame and frame[0] != 8:
             raise SlideError(f"{self._name} is a JPEG of {frame[0]} bits a channel; export it with 8")
 

@@ -12,12 +12,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from numba import njit
+from numba import config, njit
+from numba.core.codegen import get_host_cpu_features
 
 from nsl.errors import NslError
 
 T = TypeVar("T")
 VARIABLE = "NSL_THREADS"
+
+if "+avx512f" in (_features := get_host_cpu_features()) and config.CPU_FEATURES is None:
+    # LLVM uses half the width of these vectors, for the first processors to have them slowed down over it.
+    config.CPU_FEATURES = f"{_features},-prefer-256-bit"
 
 # As NumPy divides: to look for a zero before each division would keep the processor from taking many at once.
 kernel = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
@@ -31,12 +36,22 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 def over_rows(run: Callable, rows: int, *arrays) -> None:
-    """Call `run(start, stop, *arrays)` for shares of `range(rows)`, several a core, at the same time."""
+    """Call `run(start, stop, *arrays)` for shares of `range(rows)`, several a core, at the same time.
+
+    The caller takes shares too: to wait for another thread costs as much as a small one.
+    """
     pool, number = _pool()
     edges = [rows * i // (4 * number) for i in range(4 * number + 1)]
-    shares = [pool.submit(run, a, b, *arrays) for a, b in itertools.pairwise(edges) if b > a]
-    for share in shares:
-        share.result()
+    shares = iter([(start, stop) for start, stop in itertools.pairwise(edges) if stop > start])
+
+    def take() -> None:
+        for start, stop in shares:
+            run(start, stop, *arrays)
+
+    others = [pool.submit(take) for _ in range(min(number, rows) - 1)]
+    take()
+    for other in others:
+        other.result()
 
 
 def beside(call: Callable[[], T]) -> Future[T]:

@@ -123,10 +123,10 @@ class Weights:
                 f"the weights {self.name} do not say how much genes vary, so no set is scored; retrain them"
             )
         figures = self.signatures.drop(columns=["source", "members"])
-        varies, rows = (sd > 0).to_dict(), {}
+        varies, rows = set(sd.index[sd > 0]), {}
         for one in wished:
             known, missing = self.find_genes(one.members)
-            members = [gene for gene in known if varies[gene]]
+            members = [gene for gene in known if gene in varies]
             if len(members) < LEAST_MEMBERS:
                 continue
             own = self.signatures.members.get(one.name)

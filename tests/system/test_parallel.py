@@ -1,8 +1,50 @@
-"""What `nsl.system.parallel` promises: what is made ahead comes in order, and its errors where it is used."""
+"""What `nsl.system.parallel` promises: every row is done once, what is made ahead comes in order, errors come out."""
 
+import threading
+
+import numpy as np
 import pytest
 
-from nsl.system.parallel import ahead, beside
+from nsl.system.parallel import ahead, beside, over_rows
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 1000])
+def test_every_row_is_done_once(rows):
+    done = np.zeros(rows, int)
+
+    def run(start, stop, added):
+        done[start:stop] += added
+
+    over_rows(run, rows, 2)
+    np.testing.assert_array_equal(done, 2)
+
+
+@pytest.mark.parametrize("spoilt", [0, 999])
+def test_an_error_in_a_share_comes_to_the_caller(spoilt):
+    def run(start, stop):
+        if start <= spoilt < stop:
+            raise ValueError("spoilt")
+
+    with pytest.raises(ValueError, match="spoilt"):
+        over_rows(run, 1000)
+
+
+def test_shares_taken_while_other_threads_ask_for_theirs_are_all_done():
+    done = np.zeros((8, 500), int)
+
+    def ask(own):
+        def run(start, stop):
+            done[own, start:stop] += 1
+
+        for _ in range(20):
+            over_rows(run, 500)
+
+    threads = [threading.Thread(target=ask, args=(own,)) for own in range(len(done))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    np.testing.assert_array_equal(done, 20)
 
 
 def test_items_made_ahead_come_as_they_were():

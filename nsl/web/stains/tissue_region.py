@@ -154,7 +154,7 @@ def _richest(result: anndata.AnnData, vectors: np.ndarray) -> str:
     amounts = stain_amounts(optical_density(picture.rgb, info.white_point).reshape(-1, 3), vectors)[:, 0]
     hematoxylin = np.where(is_shown(picture.rgb), amounts.reshape(picture.rgb.shape[:2]), 0)
     bounds = pixel_bounds(result.obsm["spatial"], info.tile_um, info.mpp, picture.mpp)
-    within = box_sums(summed_from_corner(hematoxylin), bounds)
+    within = box_sums(summed_from_corner(hematoxylin, np.float64), bounds)
     # The tissue's edge is where it folds, and folds are dark.
     inner = result.obs["tissue_fraction"].to_numpy() >= min(_INNER_TISSUE, result.obs["tissue_fraction"].max())
     return result.obs_names[np.where(inner, within, -np.inf).argmax()]
