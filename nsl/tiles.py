@@ -114,11 +114,16 @@ def pixel_bounds(centers_px: np.ndarray, window_um: float, slide_mpp: float, ima
 
 def covered_by(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """(height, width) bool, whether a place lies in any of the boxes (N, 4) x0, y0, x1, y1, half open."""
-    steps = np.zeros((height + 1, width + 1), np.int32)
-    x0, y0, x1, y1 = np.clip(boxes, 0, [width, height] * 2).T
-    for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
-        np.add.at(steps, (y, x), sign)
-    return steps.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0
+    covered = np.zeros((height, width), bool)
+    _cover(read_only(np.clip(boxes, 0, [width, height] * 2)), covered)
+    return covered
+
+
+@kernel
+def _cover(boxes, covered):
+    for x0, y0, x1, y1 in boxes:
+        for y in range(y0, y1):
+            covered[y, x0:x1] = True
 
 
 @dataclass(frozen=True)

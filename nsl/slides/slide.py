@@ -290,8 +290,8 @@ class Slide(AbstractContextManager):
 def _edges(start: float, length: float, count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of `count` equal intervals, on the grid, inside 0 to `limit`, none of them empty."""
     edges = np.rint((start + length * np.arange(count + 1) / count) * GRID) / GRID
-    starts = np.clip(edges[:-1], 0, limit - 1 / GRID)
-    return starts, np.clip(edges[1:], starts + 1 / GRID, limit)
+    starts = np.minimum(np.maximum(edges[:-1], 0), limit - 1 / GRID)
+    return starts, np.minimum(np.maximum(edges[1:], starts + 1 / GRID), limit)
 
 
 def _blocks(starts: np.ndarray, ends: np.ndarray, most: int) -> Iterator[slice]:
