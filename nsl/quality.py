@@ -176,13 +176,13 @@ def own_tissue(
     width, height = (max(side // block, 1) for side in thumbnail.shape[1::-1])
     blocks = tissue_pixels(reduced(thumbnail[: height * block, : width * block], (width, height)), kinds)
     if stains is None or not len(blocks):
-        return OwnTissue(kinds, np.zeros(3), np.inf, np.zeros((1, 1), np.int64), _BAND_UM)
+        return OwnTissue(kinds, np.zeros(3), np.inf, np.zeros((1, 1), np.int32), _BAND_UM)
     per_stain = np.linalg.inv(completed(stains.vectors))[:, :2] / stains.strengths
     per_od = per_stain.sum(axis=1)
     amounts = optical_density(blocks, white_point) @ per_od
     most = _FOLD_TIMES * float(np.percentile(amounts, _FOLD_PERCENTILE))
     bands, band_um = _fold_bands(thumbnail, mpp, white_point, per_stain)
-    return OwnTissue(kinds, per_od, most, summed_from_corner(bands, np.int64), band_um)
+    return OwnTissue(kinds, per_od, most, summed_from_corner(bands, np.int32), band_um)
 
 
 def _fold_bands(

@@ -23,9 +23,11 @@ MAX_TILES = 5_000_000
 # in one of them. Less by a third, for what a white point is off by.
 _LEAST_LOSS = (1 - math.exp(-3 * TISSUE_OD)) / 3 / 1.5
 # Read at once, at the analysis resolution: bounds memory on whole slides and lets progress move.
-_STRIP_PIXELS = 4_000_000
+_STRIP_PIXELS = 2_000_000
 # Of a small slide, for progress; each costs another reading of the rows that neighbours share, and a pause of threads.
 _LEAST_STRIPS = 5
+# Of a stretch without tissue that is not read: a shorter one spares no tile of a file.
+_LEAST_GAP_PIXELS = 256
 # Of a length in floats: 700 px of 0.7 µm fall a hair short of 490 µm.
 _SLACK = 1e-6
 
@@ -305,8 +307,7 @@ def strips_of_tiles(slide: Slide, grid: TileGrid, wanted: np.ndarray, mpp: float
     strip = grid.array_row // at_once
     is_taken = np.zeros((strip.max() + 1, columns), bool)
     is_taken[strip[wanted], grid.array_col[wanted]] = True
-    # Stretches so short that the tiles on either side meet are read.
-    gap = math.ceil(grid.tile_um / grid.stride_um)
+    gap = math.ceil(max(grid.tile_um, _LEAST_GAP_PIXELS * mpp) / grid.stride_um)
     is_taken = binary_closing(np.pad(is_taken, ((0, 0), (gap, gap))), np.ones((1, gap + 1)))[:, gap:-gap]
     starts = np.diff(is_taken, axis=1, prepend=False) & is_taken
     numbers = starts.ravel().cumsum().reshape(starts.shape)[strip, grid.array_col]
