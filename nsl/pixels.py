@@ -117,6 +117,7 @@ class PixelModel:
         bounds: np.ndarray,
         white_point: np.ndarray,
         edges: tuple[np.ndarray, np.ndarray] | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Expression of windows of an image.
 
@@ -128,14 +129,15 @@ class PixelModel:
         white_point : (3,) intensity of the background.
         edges : sorted x and sorted y of all edges of a grid's tiles, among which those of `bounds` are: pixels that
             several windows share are then answered once. Each window by itself, if not given.
+        out : (T, G) float32 to be written to, and returned.
 
         Returns
         -------
         (T, G) float32; NaN for a window of nothing but padding, which is pure black and never counts.
         """
-        expression = np.empty((len(bounds), len(self.intercept)), np.float32)
-        self._answer(read_only(image), bounds, od_table(white_point), edges, expression)
-        return expression
+        out = np.empty((len(bounds), len(self.intercept)), np.float32) if out is None else out
+        self._answer(read_only(image), bounds, od_table(white_point), edges, out)
+        return out
 
     def _answer(self, image, bounds, table, edges, expression) -> None:
         """`predict` into an array."""

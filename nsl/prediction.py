@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Self
 
 import anndata
 import numpy as np
@@ -62,6 +63,8 @@ _STAIN_PIXELS = 30_000
 PATCH_PX = 1024
 # A tile's pixels on a fine map, of which none is narrower than two pixels of the analysis.
 FINE_STEPS_UM = (20.0, 15.0, 10.0)
+# Genes whose values are put in order together, for a second copy of all may be more than memory holds.
+_REORDERED_AT_ONCE = 256
 MAX_VALUES = 1_000_000_000
 """The most values of a result, tissue tiles × genes: 4 GB."""
 
@@ -153,25 +156,26 @@ def predict(
     strips = strips_of_tiles(slide, grid, wanted, mpp)
     watch = _Watch(expected, progress, fullest=from_afar[inside].max())
     digest = beside(lambda: slide.sha256)  # closing the slide ends it
-    bands = _predict_bands(ahead(strips), model, white_point, mpp, min_tissue, own, watch)
-    scored = (_scored(band, answered, len(genes), scoring) for band in bands)
-    tiles, tissue, shares, expression, scores = _in_order(scored, wanted, int(expected.sum()), len(genes), len(sets))
-    if not len(tiles) and watch.is_over:
+    kept = _Kept.room_for(int(expected.sum()), len(genes), len(sets))
+    of_sets = pd.Index(answered).get_indexer(scoring.genes)
+    _predict_strips(ahead(strips), model, of_sets, scoring, white_point, mpp, min_tissue, own, watch, kept)
+    kept.finish()
+    if not kept.count and watch.is_over:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
-    if not len(tiles) and any(watch.left_out.values()):
+    if not kept.count and any(watch.left_out.values()):
         raise SlideError(
             f"{left_out_in_words(watch.left_out)}, and no other is at least {min_tissue:.0%} tissue; check the slide, "
             "or leave the checks of quality out"
         )
-    if not len(tiles):
+    if not kept.count:
         raise SlideError(
             f"no tile is at least {min_tissue:.0%} tissue (the fullest has {watch.fullest:.0%}); check that the image "
             "is a stained section on a bright background, or lower the least share of tissue"
         )
-    grid = grid[tiles]
+    grid = grid[kept.tiles]
     result = anndata.AnnData(
-        X=expression,
-        obs=_tile_table(grid, tissue, shares if quality else None),
+        X=kept.expression,
+        obs=_tile_table(grid, kept.tissue, kept.shares if quality else None),
         var=weights.reliability_of(genes),
         obsm={"spatial": grid.centers_px},
     )
@@ -180,7 +184,7 @@ def predict(
     spot_px = min(grid.tile_um, grid.stride_um) / slide.mpp
     result.uns["spatial"] = SlidePicture(thumbnail, scale, slide.mpp / scale).as_uns(spot_px)
     if len(sets):
-        result.obsm["signatures"] = pd.DataFrame(scores, index=result.obs_names, columns=sets.index)
+        result.obsm["signatures"] = pd.DataFrame(kept.scores, index=result.obs_names, columns=sets.index)
     result.uns["nsl"] = Provenance(
         weights_id=weights.name,
         weights_source=weights.source,
@@ -267,76 +271,66 @@ class _Watch:
         self.progress.report(self._done, max(int(self.expected.sum()), 1))
 
 
-@dataclass(frozen=True)
-class _Band:
-    """The tiles kept of a strip."""
+@dataclass
+class _Kept:
+    """What is known of the tiles kept: columns whose first `count` rows are filled, as their strips were read."""
 
-    looked_at: np.ndarray  # positions in the grid of all tiles of the strip
-    tiles: np.ndarray  # (N,) of those kept
+    tiles: np.ndarray  # (N,) positions in the grid
     tissue: np.ndarray  # (N,)
     shares: np.ndarray  # (N, kinds) of `nsl.quality`; NaN where it is not asked for
     expression: np.ndarray  # (N, genes)
-    scores: np.ndarray | None = None  # (N, signatures)
+    scores: np.ndarray  # (N, signatures)
+    count: int = 0
+
+    @classmethod
+    def room_for(cls, tiles: int, genes: int, sets: int) -> Self:
+        widths = ((), (len(KINDS),), (genes,), (sets,))
+        return cls(np.empty(tiles, np.int64), *(np.empty((tiles, *width), np.float32) for width in widths))
+
+    def require(self, more: int) -> None:
+        """See that there is room for so many more rows."""
+        if self.count + more > len(self.tiles):
+            self._resize((self.count + more) * 5 // 4)
+
+    def finish(self) -> None:
+        """Let go of the room that is left, and bring the rows into the order of the grid."""
+        self._resize(self.count)
+        order = self.tiles.argsort()
+        if (order[1:] > order[:-1]).all():
+            return
+        # Parts of the same rows of tiles were read one after the other.
+        for column in self._columns:
+            rows = column.reshape(self.count, column.size // self.count)
+            for start in range(0, rows.shape[1], _REORDERED_AT_ONCE):
+                part = rows[:, start : start + _REORDERED_AT_ONCE]
+                part[:] = part[order]
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self.tiles, self.tissue, self.shares, self.expression, self.scores
+
+    def _resize(self, rows: int) -> None:
+        for column in self._columns:
+            column.resize((rows, *column.shape[1:]), refcheck=False)
 
 
-def _scored(band: _Band, answered: list[str], wished: int, scoring: Scoring) -> _Band:
-    """The band with the scores of the sets, and of the genes answered only those wished for, the first."""
-    if not scoring.names:
-        return replace(band, scores=np.empty((len(band.tiles), 0), np.float32))
-    columns = pd.Index(answered).get_indexer(scoring.genes)
-    return replace(band, expression=band.expression[:, :wished], scores=scoring.score(band.expression[:, columns]))
-
-
-def _in_order(
-    bands: Iterator[_Band], wanted: np.ndarray, expected: int, genes: int, sets: int
-) -> tuple[np.ndarray, ...]:
-    """Tiles, tissue, shares, expression and scores of all bands in the grid's order.
-
-    Each band goes to its place as soon as no tile is to come before it, so that memory holds one result.
-
-    wanted : (T,) whether each tile of the grid is looked at.
-    expected : for so many tiles there is room before more has to be found.
-    """
-    tiles, widths = np.empty(0, np.int64), ((), (len(KINDS),), (genes,), (sets,))
-    columns = [np.empty((expected, *width), np.float32) for width in widths]
-    for group in _complete(bands, wanted):
-        own = np.concatenate([band.tiles for band in group])
-        places = np.split(len(tiles) + own.argsort().argsort(), np.cumsum([len(band.tiles) for band in group])[:-1])
-        tiles = np.concatenate([tiles, np.sort(own)])
-        parts = zip(*((band.tissue, band.shares, band.expression, band.scores) for band in group), strict=True)
-        for column, of_bands in zip(columns, parts, strict=True):
-            if len(tiles) > len(column):
-                column.resize((len(tiles) * 5 // 4, *column.shape[1:]), refcheck=False)
-            for place, part in zip(places, of_bands, strict=True):
-                column[place] = part
-    for column in columns:
-        column.resize((len(tiles), *column.shape[1:]), refcheck=False)
-    return tiles, *columns
-
-
-def _complete(bands: Iterator[_Band], wanted: np.ndarray) -> Iterator[list[_Band]]:
-    """Bands in groups, of which each lies in the grid before all tiles that are still to come."""
-    group, to_come, first = [], wanted.copy(), 0
-    for band in bands:
-        group.append(band)
-        to_come[band.looked_at] = False
-        first += int(to_come[first:].argmax())
-        if to_come[first] and max(one.tiles.max(initial=-1) for one in group) < first:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _predict_bands(
+def _predict_strips(
     strips: Iterator[Strip],
     model: PixelModel,
+    of_sets: np.ndarray,
+    scoring: Scoring,
     white_point: WhitePoint,
     mpp: float,
     min_tissue: float,
     own: OwnTissue | None,
     watch: _Watch,
-) -> Iterator[_Band]:
+    kept: _Kept,
+) -> None:
+    """Add the tiles of strips to those kept.
+
+    of_sets : among the genes of the model, of which those wished for come first, the positions of `scoring.genes`.
+    """
+    wished = kept.expression.shape[1]
     for strip in strips:
         if watch.progress.cancelled:
             watch.is_over = True
@@ -347,11 +341,21 @@ def _predict_bands(
         if own is not None:
             shares[keep] = tile_quality(strip.image, strip.bounds[keep], white_point.rgb, mpp, own, strip.corner)
             keep &= ~over_limits(shares).any(axis=1)
-        expression = model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges)
+        kept.require(number := int(keep.sum()))
+        place = kept.expression[kept.count : kept.count + number]
+        is_whole = len(model.intercept) == wished
+        expression = place if is_whole else np.empty((number, len(model.intercept)), np.float32)
+        model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges, expression)
         # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
         keep[keep] = seen = np.isfinite(expression).all(axis=1)
-        expression = expression if seen.all() else expression[seen]
-        yield _Band(strip.windows, strip.windows[keep], tissue[keep], shares[keep], expression)
+        if not seen.all():
+            expression = expression[seen]
+        rows = slice(kept.count, kept.count + len(expression))
+        kept.tiles[rows], kept.tissue[rows], kept.shares[rows] = strip.windows[keep], tissue[keep], shares[keep]
+        if expression is not place:
+            kept.expression[rows] = expression[:, :wished]
+        kept.scores[rows] = scoring.score(expression[:, of_sets])
+        kept.count = rows.stop
         watch.looked_at(strip.windows, tissue, left_out_counts(shares))
 
 
