@@ -151,6 +151,7 @@ def test_pieces_side_by_side_that_hold_tissue_at_other_heights_come_in_the_grids
     Image.fromarray(np.concatenate(pieces, axis=1)).save(tmp_path / "pieces.png")
     with pytest.MonkeyPatch.context() as patch, open_slide(tmp_path / "pieces.png", mpp=1.0) as slide:
         patch.setattr("nsl.tiles._LEAST_STRIPS", 1)
+        patch.setattr("nsl.prediction._REORDERED_AT_ONCE", 2)
         at_once = predict(slide, weights)
         patch.setattr("nsl.prediction.may_hold_tissue", lambda grid, *_: np.ones(len(grid), bool))
         whole = predict(slide, weights)
