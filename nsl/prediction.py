@@ -346,9 +346,9 @@ def _predict_strips(
         is_whole = len(model.intercept) == wished
         expression = place if is_whole else np.empty((number, len(model.intercept)), np.float32)
         model.predict(strip.image, strip.bounds[keep], white_point.rgb, strip.edges, expression)
-        # Where any share of tissue will do, a tile may be nothing but padding, of which there is nothing to say.
-        keep[keep] = seen = np.isfinite(expression).all(axis=1)
-        if not seen.all():
+        if not min_tissue:
+            # A tile may be nothing but padding, of which there is nothing to say.
+            keep[keep] = seen = np.isfinite(expression).all(axis=1)
             expression = expression[seen]
         rows = slice(kept.count, kept.count + len(expression))
         kept.tiles[rows], kept.tissue[rows], kept.shares[rows] = strip.windows[keep], tissue[keep], shares[keep]
