@@ -48,7 +48,7 @@ class Planes:
     affine: np.ndarray
     """(4, M) float32: what optical density of red, green and blue, and 1, are multiplied by; beyond 0 is their side."""
     of_stain: np.ndarray
-    """(2, G) int32: the plane that each gene's stain takes its numbers from."""
+    """(2, G) uint32: the plane that each gene's stain takes its numbers from."""
 
     @classmethod
     def of(cls, model: NeuralStain) -> Self:
@@ -334,7 +334,7 @@ def _add_planes(start, stop, spans, numbers, sums, pixels, intercept, expression
 @kernel
 def _spread_out(directions, share, most):
     """Of unit vectors (N, 4): the positions of `most`, each the one worst served by those before, and whom each has."""
-    chosen, of = np.zeros(most, np.int64), np.zeros(len(share), np.int32)
+    chosen, of = np.zeros(most, np.int64), np.zeros(len(share), np.uint32)
     nearest = np.full(len(share), np.float32(-1))
     worst = np.argmax(share)
     for number in range(most):
