@@ -1,7 +1,7 @@
 """Prediction of expression from a slide and weights: tile by tile, around spots, and on a finer grid."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -27,7 +27,7 @@ from nsl.quality import (
     without_surround,
 )
 from nsl.result import Provenance, SlidePicture, left_out_in_words, tile_name
-from nsl.signatures import Scoring, Signature
+from nsl.signatures import Signature
 from nsl.slides.annotations.region import Region, check_on_slide
 from nsl.slides.annotations.tiles import annotate, tiles_inside
 from nsl.slides.slide import Slide
@@ -158,7 +158,11 @@ def predict(
     digest = beside(lambda: slide.sha256)  # closing the slide ends it
     kept = _Kept.room_for(int(expected.sum()), len(genes), len(sets))
     of_sets = pd.Index(answered).get_indexer(scoring.genes)
-    _predict_strips(ahead(strips), model, of_sets, scoring, white_point, mpp, min_tissue, own, watch, kept)
+
+    def score(expression: np.ndarray) -> np.ndarray:
+        return scoring.score(expression[:, of_sets])
+
+    _predict_strips(ahead(strips), model, score, white_point, mpp, min_tissue, own, watch, kept)
     kept.finish()
     if not kept.count and watch.is_over:
         raise Cancelled("the run was cancelled before it came to any tissue; run again")
@@ -317,8 +321,7 @@ class _Kept:
 def _predict_strips(
     strips: Iterator[Strip],
     model: PixelModel,
-    of_sets: np.ndarray,
-    scoring: Scoring,
+    score: Callable[[np.ndarray], np.ndarray],
     white_point: WhitePoint,
     mpp: float,
     min_tissue: float,
@@ -328,7 +331,8 @@ def _predict_strips(
 ) -> None:
     """Add the tiles of strips to those kept.
 
-    of_sets : among the genes of the model, of which those wished for come first, the positions of `scoring.genes`.
+    model : of the genes wished for, and behind them others that sets are scored by.
+    score : from the expression of all these, (N, genes), to scores (N, signatures).
     """
     wished = kept.expression.shape[1]
     for strip in strips:
@@ -354,7 +358,7 @@ def _predict_strips(
         kept.tiles[rows], kept.tissue[rows], kept.shares[rows] = strip.windows[keep], tissue[keep], shares[keep]
         if expression is not place:
             kept.expression[rows] = expression[:, :wished]
-        kept.scores[rows] = scoring.score(expression[:, of_sets])
+        kept.scores[rows] = score(expression)
         kept.count = rows.stop
         watch.looked_at(strip.windows, tissue, left_out_counts(shares))
 

@@ -252,16 +252,9 @@ def tile_quality(
     shares = np.zeros((len(bounds), len(KINDS)), np.float32)
     if not len(bounds):
         return shares
-    tiles = read_only(image), np.ascontiguousarray(bounds)
-    measures = (
-        tissue.kinds,
-        od_table(white_point),
-        max(round(_FINE_UM / mpp), 1),
-        mpp,
-        tissue.per_od,
-        tissue.fold_amount,
-    )
-    over_rows(_add_shares, len(bounds), *tiles, *measures, np.asarray(white_point, float) + 1, shares)
+    tiles, lag = (read_only(image), np.ascontiguousarray(bounds)), max(round(_FINE_UM / mpp), 1)
+    colors = tissue.kinds, od_table(white_point), np.asarray(white_point, float) + 1
+    over_rows(_add_shares, len(bounds), *tiles, *colors, tissue.per_od, tissue.fold_amount, lag, mpp, shares)
     in_bands = _band_shares(tissue, (bounds + np.tile(corner, 2)) * mpp)
     shares[:, KINDS.index("fold")] = np.maximum(shares[:, KINDS.index("fold")], in_bands)
     if mpp > _COARSEST_BLUR_MPP:
@@ -432,7 +425,7 @@ def _classify(tile, lookup, table, kinds, od):
 
 
 @kernel
-def _add_shares(start, stop, image, bounds, lookup, table, lag, mpp, per_od, most, white, shares):
+def _add_shares(start, stop, image, bounds, lookup, table, white, per_od, most, lag, mpp, shares):
     far = _COARSE * lag
     for t in range(start, stop):
         x0, y0, x1, y1 = bounds[t]
@@ -560,8 +553,9 @@ def _join_bands(start, stop, is_band, along, found):
             bit = np.uint8(1 << direction)
             for down, right in along[direction]:
                 if 0 <= y + down < height:
-                    own = is_band[y + down, max(right, 0) : width + min(right, 0)]
-                    here = held[max(-right, 0) :]
+                    begin = max(right, 0)
+                    own = is_band[y + down, begin : max(width + min(right, 0), begin)]
+                    here = held[begin - right :]
                     for x in range(len(own)):
                         here[x] += (own[x] & bit) > 0
             for x in range(width):

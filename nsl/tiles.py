@@ -234,7 +234,10 @@ def may_hold_tissue(
 
 
 def summed_from_corner(picture: np.ndarray, dtype: type[np.number]) -> np.ndarray:
-    """(H + 1, W + 1), at every corner of a pixel of (H, W) the sum of all that lies above and to the left of it."""
+    """(H + 1, W + 1), at every corner of a pixel of (H, W) the sum of all that lies above and to the left of it.
+
+    dtype : of the sums.
+    """
     height, width = picture.shape
     summed = np.zeros((height + 1, width + 1), dtype)
     over_rows(_sum_right, height, read_only(picture), summed)

@@ -9,7 +9,17 @@ from scipy.ndimage import gaussian_filter
 
 from nsl.errors import SlideError
 from nsl.prediction import predict
-from nsl.quality import KINDS, OwnTissue, color_kinds, over_limits, own_tissue, slide_doubt, tile_quality, tissue_pixels
+from nsl.quality import (
+    KINDS,
+    OwnTissue,
+    _join_bands,
+    color_kinds,
+    over_limits,
+    own_tissue,
+    slide_doubt,
+    tile_quality,
+    tissue_pixels,
+)
 from nsl.slides.demo.slide import demo_slide
 from nsl.slides.slide import open_slide
 from nsl.stains import HED_VECTORS, SlideStains, transmitted
@@ -275,6 +285,25 @@ def test_a_straight_band_of_two_layers_is_a_fold_and_a_dense_half_or_a_strand_of
     assert found[2:6, 4].all()
     assert not found[:, [0, 1, 2, 6, 7]].any()
     assert not folded_tiles(half)[:, :6].any()
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (40, 4), (4, 40)], ids=str)
+def test_a_band_is_where_all_but_one_of_the_places_along_it_are_marked_on_slides_of_any_width(shape):
+    rng = np.random.default_rng(0)
+    marks, along = rng.integers(0, 256, shape).astype(np.uint8), rng.integers(-15, 16, (8, 4, 2))
+    along[:4] //= 8
+    padded = np.pad(marks, 15)
+    held = [
+        [padded[15 + y : 15 + y + shape[0], 15 + x : 15 + x + shape[1]] >> direction & 1 for y, x in along[direction]]
+        for direction in range(8)
+    ]
+    expected = (np.sum(held, axis=1) >= 3).any(axis=0)
+    assert expected.any()
+    # As Python runs it, an index off the slide is an error.
+    for join in (_join_bands, _join_bands.py_func):
+        found = np.zeros(shape, bool)
+        join(0, shape[0], marks, along, found)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_fold_is_found_where_the_strip_lies_that_is_read():
