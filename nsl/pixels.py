@@ -310,25 +310,31 @@ def _add_genes(start, stop, spans, numbers, sums, pixels, intercept, expression)
 
 @kernel
 def _add_planes(start, stop, spans, numbers, sums, pixels, intercept, expression, affine, effect, of_stain):
-    planes = sums.shape[2]
+    planes, none = sums.shape[2], np.float32(0)
     rows, total = sums.reshape(len(sums), 4 * planes), np.empty(4 * planes, np.float64)
-    mean = np.empty((4, planes), np.float32)
-    for window in range(start, stop):
-        seen = _add_up(spans[window], numbers, rows, pixels, total)
-        if not seen:
-            expression[window] = np.nan
-            continue
-        for k in range(4):
-            for i in range(planes):
-                mean[k, i] = total[k * planes + i] / seen
+    # As many windows at once as fill a vector: those of one would have to be gathered for every gene.
+    mean, seen = np.zeros((planes, 4, _LANES), np.float32), np.zeros(_LANES, np.int64)
+    values = np.empty(_LANES, np.float32)
+    for first in range(start, stop, _LANES):
+        windows = min(_LANES, stop - first)
+        for w in range(windows):
+            seen[w] = _add_up(spans[first + w], numbers, rows, pixels, total)
+            for m in range(planes):
+                for k in range(4):
+                    mean[m, k, w] = total[k * planes + m] / seen[w]
         for i in range(len(intercept)):
-            expression[window, i] = intercept[i]
-        for s in range(2):
-            a = affine[s]
-            for i in range(len(intercept)):
-                m = of_stain[s, i]
-                stain = mean[0, m] * a[0, i] + mean[1, m] * a[1, i] + mean[2, m] * a[2, i] + mean[3, m] * a[3, i]
-                expression[window, i] += effect[s, i] * max(stain, np.float32(0))
+            one, other = mean[of_stain[0, i]], mean[of_stain[1, i]]
+            a, b = affine[0, :, i], affine[1, :, i]
+            for w in range(_LANES):
+                stain = one[0, w] * a[0] + one[1, w] * a[1] + one[2, w] * a[2] + one[3, w] * a[3]
+                value = intercept[i] + effect[0, i] * max(stain, none)
+                stain = other[0, w] * b[0] + other[1, w] * b[1] + other[2, w] * b[2] + other[3, w] * b[3]
+                values[w] = value + effect[1, i] * max(stain, none)
+            for w in range(windows):
+                expression[first + w, i] = values[w]
+        for w in range(windows):
+            if not seen[w]:
+                expression[first + w] = np.nan
 
 
 @kernel
